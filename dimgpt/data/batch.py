@@ -1,0 +1,110 @@
+"""A batch of training rows, and a thread that makes the next ones while a step runs.
+
+What a row holds is decided in `pretraining.py` and `finetuning.py`.
+"""
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """Rows to train on: position t of `inputs` is to predict position t of `targets`."""
+
+    inputs: Tensor
+    """Token ids, int64 (B, T)."""
+    targets: Tensor
+    """`inputs` shifted by one, int64 (B, T)."""
+    weights: Tensor
+    """Weight of each target in the loss, float32 (B, T); 0 is ignored."""
+
+    def pin_memory(self) -> "Batch":
+        """Copy into page-locked memory, from which a GPU reads without waiting; needs a GPU."""
+        return Batch(
+            inputs=self.inputs.pin_memory(),
+            targets=self.targets.pin_memory(),
+            weights=self.weights.pin_memory(),
+        )
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """Copy to a device; from pinned memory the copy does not block."""
+        return Batch(
+            inputs=self.inputs.to(device, non_blocking=True),
+            targets=self.targets.to(device, non_blocking=True),
+            weights=self.weights.to(device, non_blocking=True),
+        )
+
+
+def make_batches(
+    rows: np.ndarray[Any, Any], weights: np.ndarray[Any, Any], *, batch_size: int
+) -> list[Batch]:
+    """Cut rows into batches, in their order.
+
+    Args:
+        rows: Token ids, int64 (R, T + 1).
+        weights: One weight per id as a target, float32 (R, T + 1); the first column is unused.
+        batch_size: Rows of a batch; the last one may hold fewer.
+    """
+    ids, shifted = torch.from_numpy(rows), torch.from_numpy(weights)[:, 1:]
+    cuts = [slice(first, first + batch_size) for first in range(0, len(rows), batch_size)]
+    return [
+        Batch(
+            inputs=ids[cut, :-1].contiguous(),
+            targets=ids[cut, 1:].contiguous(),
+            weights=shifted[cut].contiguous(),
+        )
+        for cut in cuts
+    ]
+
+
+def prefetch(
+    make: Callable[[int], T], start: int, stop: int, *, depth: int = 2
+) -> Generator[T, None, None]:
+    """Yield `make(start)` ... `make(stop - 1)`, made ahead by a thread.
+
+    The thread ends with the last item, and soon after the consumer stops early. What `make` raises
+    is raised here, at its place.
+
+    Args:
+        make: Makes an item from its number, in the thread; pin memory there.
+        start: First number.
+        stop: Number after the last.
+        depth: Items that wait ready.
+    """
+    ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(maxsize=depth)
+    is_stopped = threading.Event()
+
+    def put(item: T | None, error: BaseException | None) -> None:
+        while not is_stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                return ready.put((item, error), timeout=_POLL_SECONDS)
+
+    def work() -> None:
+        try:
+            for number in range(start, stop):
+                if is_stopped.is_set():
+                    return
+                put(make(number), None)
+        except BaseException as error:
+            put(None, error)
+
+    threading.Thread(target=work, name="prefetch", daemon=True).start()
+    try:
+        for _ in range(start, stop):
+            item, error = ready.get()
+            if error is not None:
+                raise error
+            yield item  # type: ignore[misc]
+    finally:
+        is_stopped.set()

@@ -1,0 +1,94 @@
+"""Conversations: who says what, as token ids, and how much each token counts in the loss.
+
+A conversation is stored as `role text role text ...`, a role being one special token; what opens
+and closes a document is added where it is read. Roles are ids that this file inserts: text never
+makes one, whatever a user types. This file neither reads files nor draws anything.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dimgpt.text.special_tokens import SpecialTokens
+from dimgpt.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Message:
+    """One turn: the role that speaks, and its text.
+
+    `system`, `user` and `assistant` are themselves; any other role is a `human` among humans.
+    """
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Conversation:
+    """Messages in their order."""
+
+    messages: tuple[Message, ...]
+
+
+def encode_message(message: Message, tokenizer: Tokenizer) -> list[int]:
+    """Encode a message as its role's id and its text's ids."""
+    special_tokens = tokenizer.special_tokens
+    roles = {
+        "system": special_tokens.system,
+        "user": special_tokens.user,
+        "assistant": special_tokens.assistant,
+    }
+    return [roles.get(message.role, special_tokens.human), *tokenizer.encode(message.text)]
+
+
+def encode_conversation(conversation: Conversation, tokenizer: Tokenizer) -> list[int]:
+    """Encode every message, without start-of-text and end-of-text."""
+    return [id for message in conversation.messages for id in encode_message(message, tokenizer)]
+
+
+def encode_prompt(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
+    """Encode a conversation up to the point where the assistant is to speak.
+
+    Raises:
+        ValueError: There is no message, or the last one is the assistant's or the system's.
+    """
+    if not messages or messages[-1].role in ("assistant", "system"):
+        last = repr(messages[-1].role) if messages else "missing"
+        raise ValueError(f"the last message is {last}: it must be the user's; add a user message")
+    conversation = Conversation(messages=tuple(messages))
+    special_tokens = tokenizer.special_tokens
+    ids = encode_conversation(conversation, tokenizer)
+    return [special_tokens.start_of_text, *ids, special_tokens.assistant]
+
+
+def loss_weights(
+    ids: Sequence[int] | np.ndarray[Any, Any],
+    special_tokens: SpecialTokens,
+    *,
+    instruction_weight: float,
+) -> np.ndarray[Any, Any]:
+    """Weigh each token as a target: 1 for what the model is to say, else `instruction_weight`.
+
+    A token weighs 1 after ⮜assistant⮞ or ⮜human⮞, up to and including the next ⮜user⮞ or
+    ⮜end-of-text⮞. So the model learns to end its turn, and is not asked to open one.
+
+    Args:
+        ids: One document, or several one after the other, shape (T,).
+        special_tokens: Ids of the roles.
+        instruction_weight: Weight of all other tokens, in 0..1; 0 in validation.
+
+    Returns:
+        float32 (T,), aligned with `ids`: before the shift by one that makes targets of them.
+    """
+    tokens = np.asarray(ids, dtype=np.int64)
+    opens = (tokens == special_tokens.assistant) | (tokens == special_tokens.human)
+    closes = (tokens == special_tokens.user) | (tokens == special_tokens.end_of_text)
+    # The state that a token meets is set by the nearest opening or closing token before it.
+    last_switch = np.maximum.accumulate(np.where(opens | closes, np.arange(len(tokens)), -1))
+    is_open = (last_switch >= 0) & opens[last_switch]
+    weights = np.full(len(tokens), instruction_weight, dtype=np.float32)
+    weights[1:][is_open[:-1]] = 1.0
+    return weights

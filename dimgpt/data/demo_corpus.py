@@ -1,0 +1,143 @@
+"""The demo's corpus: a small French world, told, asked about, and checked, from a seed alone.
+
+Stories teach the language, conversations teach to answer, held-out questions show what was
+learned beyond memory, and `is_grammatical` reads generated sentences back with the grammar that
+wrote the stories. Nothing is downloaded or stored.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from random import Random
+
+from dimgpt.data.conversation import Conversation, Message
+from dimgpt.data.demo_grammar import parse
+from dimgpt.data.demo_questions import (
+    DRAWS,
+    TEXT_KINDS,
+    HeldOut,
+    Item,
+    draw_text,
+    is_held_out,
+)
+from dimgpt.data.demo_stories import TEMPLATES, write_stories
+
+QUESTION_KINDS: tuple[str, ...] = (*DRAWS, *TEXT_KINDS)
+TEXT_RATIO = 0.7
+"""Share of the training conversations that are about a text, in 0..1."""
+
+_SENTENCE_END = re.compile(r'(?<=[.!?]) +(?=[A-ZÀ-Ý"])')
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Question:
+    """A held-out question: what was said so far, and the one right answer."""
+
+    kind: str
+    conversation: Conversation
+    """Ends with the user's message."""
+    answer: str
+    held_out: HeldOut
+    """What training never saw."""
+    chance: float
+    """How often a guess among the possible answers is right, in 0..1."""
+
+
+def stories(num_documents: int, *, seed: int) -> Iterator[str]:
+    """Write different short stories, one line of text each."""
+    return write_stories(num_documents, Random(f"stories {seed}"))
+
+
+def conversations(num: int, *, seed: int) -> Iterator[Conversation]:
+    """Write training conversations; no held-out item ever occurs in them."""
+    rng = Random(f"conversations {seed}")
+    for _ in range(num):
+        turns = _text_turns(rng) if rng.random() < TEXT_RATIO else _small_turns(rng)
+        yield _conversation(turns)
+
+
+def held_out_questions(per_kind: int, *, seed: int) -> list[Question]:
+    """Draw different questions of every kind, none of which training ever sees.
+
+    Raises:
+        ValueError: A kind has fewer held-out items.
+    """
+    rng = Random(f"held out {seed}")
+    questions: list[Question] = []
+    for kind in QUESTION_KINDS:
+        drawn: dict[str, Question] = {}
+        for _ in range(200 * per_kind):
+            text, item = _held_out_item(kind, rng)
+            if is_held_out(item.kind, item.key) and len(drawn) < per_kind:
+                drawn.setdefault(item.key, _question(text, item))
+        if len(drawn) < per_kind:
+            raise ValueError(
+                f"per_kind is {per_kind}: {kind!r} has only {len(drawn)} held-out items; lower it"
+            )
+        questions += drawn.values()
+    return questions
+
+
+def split_sentences(text: str) -> list[str]:
+    """Cut a text after each full stop, question or exclamation mark that ends a sentence."""
+    return [sentence for sentence in _SENTENCE_END.split(text.strip()) if sentence]
+
+
+@lru_cache(maxsize=100_000)
+def is_grammatical(sentence: str) -> bool:
+    """Say whether the stories' grammar can produce exactly this sentence."""
+    return any(parse(template, sentence) is not None for template in TEMPLATES)
+
+
+def _small_turns(rng: Random) -> list[tuple[str, str]]:
+    """Draw a few questions of any kind that needs no text."""
+    turns = []
+    for _ in range(rng.randint(1, 4)):
+        draw = rng.choice(list(DRAWS.values()))
+        item = draw(rng)
+        while is_held_out(item.kind, item.key):
+            item = draw(rng)
+        turns.append((item.question, item.answer))
+    return turns
+
+
+def _text_turns(rng: Random) -> list[tuple[str, str]]:
+    """Draw a text, and questions about it; the first one comes with the text."""
+    text, items = draw_text(rng, num_facts=rng.randint(2, 3))
+    while is_held_out(items[0].kind, text):
+        text, items = draw_text(rng, num_facts=3)
+    turns = [(item.question, item.answer) for item in items[: rng.randint(1, 4)]]
+    return [(f"{text} {turns[0][0]}", turns[0][1]), *turns[1:]]
+
+
+def _held_out_item(kind: str, rng: Random) -> tuple[str, Item]:
+    """Draw any item of a kind, with the text that it is about, empty without one."""
+    if kind in DRAWS:
+        return "", DRAWS[kind](rng)
+    while True:
+        text, items = draw_text(rng, num_facts=3)
+        for item in items:
+            if item.kind == kind:
+                return text, item
+
+
+def _question(text: str, item: Item) -> Question:
+    message = Message(role="user", text=f"{text} {item.question}".strip())
+    return Question(
+        kind=item.kind,
+        conversation=Conversation(messages=(message,)),
+        answer=item.answer,
+        held_out=item.held_out,
+        chance=item.chance,
+    )
+
+
+def _conversation(turns: list[tuple[str, str]]) -> Conversation:
+    return Conversation(
+        messages=tuple(
+            Message(role=role, text=text)
+            for question, answer in turns
+            for role, text in (("user", question), ("assistant", answer))
+        )
+    )

@@ -1,0 +1,282 @@
+"""The questions of the demo's world that have one right answer, kind by kind.
+
+Each kind draws items from a finite or endless set; a hash of an item's key says once and for all
+whether the item is held out, so that training and scoring can never meet.
+"""
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Literal
+
+from dimgpt.data import demo_lexicon as lexicon
+from dimgpt.data.demo_grammar import (
+    PERSONS,
+    TENSES,
+    a,
+    agree,
+    agree_all,
+    capitalize,
+    conjugate,
+    fill,
+)
+from dimgpt.data.demo_stories import scene_facts, tell
+
+HeldOut = Literal["fact", "combination", "wording", "text"]
+
+HELD_OUT_SHARE = 0.25
+"""Share of each kind's items that training never sees, in 0..1."""
+
+OPENERS = (
+    "{} ?",
+    "Dis-moi {}.",
+    "Sais-tu {} ?",
+    "Peux-tu me dire {} ?",
+    "Devine {}.",
+    "À ton avis, {} ?",
+    "S'il te plaît, {} ?",
+    "Je voudrais savoir {}.",
+    "Question : {} ?",
+    "Et maintenant, {} ?",
+    "Rappelle-moi {}.",
+    "J'ai oublié {}.",
+)
+DIRECT_OPENERS = (
+    "{} ?",
+    "Bonjour, {} ?",
+    "Question : {} ?",
+    "S'il te plaît, {} ?",
+    "Dis, {} ?",
+    "Alors, {} ?",
+    "Au fait, {} ?",
+    "Et toi, {} ?",
+    "Salut, {} ?",
+    "Une question : {} ?",
+    "Bon, {} ?",
+    "Excuse-moi, {} ?",
+    "Pardon, {} ?",
+    "Bonsoir, {} ?",
+    "Dis donc, {} ?",
+    "Allez, {} ?",
+)
+IDENTITY = (
+    ("qui es-tu|comment t'appelles-tu|quel est ton nom|tu es qui", "Je suis DimensionGPT."),
+    ("que fais-tu|quel est ton métier|que sais-tu faire|à quoi sers-tu", "Je réponds à tout."),
+    ("où vis-tu|où habites-tu|où es-tu|où travailles-tu", "Je vis dans cette machine."),
+    ("quelle est ta langue|quelle langue parles-tu|que parles-tu", "Je parle français."),
+    ("comment vas-tu|est-ce que tu vas bien|ça va|tout va bien", "Je vais bien, merci."),
+    ("es-tu humain|es-tu une machine|qu'es-tu|es-tu vivant", "Je suis une machine."),
+)
+HELLOS = ("Bonjour", "Bonsoir", "Salut", "Au revoir")
+INTRODUCTIONS = ("je m'appelle {}", "je suis {}", "c'est {}", "moi, c'est {}")
+
+TEXT_QUESTIONS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
+    "place": (
+        ("where", "Où est {name} ?", "{name he} est {place at}."),
+        ("who", "Qui est {place at} ?", "C'est {name}."),
+    ),
+    "use": (
+        ("who", "Qui {use present} {thing a} {colour agree thing} ?", "C'est {name}."),
+        ("what", "Que {use present} {name} ?", "{thing a} {colour agree thing}."),
+        (
+            "colour",
+            "De quelle couleur est {thing the} {name of} ?",
+            "{thing he} est {colour agree thing}.",
+        ),
+    ),
+    "eat": (
+        ("who", "Qui {eat present} {food a} ?", "C'est {name}."),
+        ("what", "Que {eat present} {name} ?", "{food a}."),
+    ),
+    "count": (
+        ("count", "Combien {food of_all} a {name} ?", "{name he} en a {number}."),
+        ("who", "Qui a {number} {food plural} ?", "C'est {name}."),
+    ),
+    "care": (("who", "Qui {care present} {animal a} ?", "C'est {name}."),),
+}
+TEXT_KINDS = ("who", "where", "what", "colour", "count")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Item:
+    """A question with its one right answer."""
+
+    kind: str
+    key: str
+    """What makes the item itself: two wordings of one sum share a key."""
+    question: str
+    answer: str
+    held_out: HeldOut
+    """What is new in a held-out item of this kind."""
+    chance: float
+    """How often a guess among the possible answers is right, in 0..1."""
+
+
+def is_held_out(kind: str, key: str) -> bool:
+    """Say whether training never sees this item."""
+    return zlib.crc32(f"{kind}|{key}".encode()) % 1000 < 1000 * HELD_OUT_SHARE
+
+
+def draw_sum(rng: Random) -> Item:
+    """Draw the sum of a number below 100 and a digit."""
+    one, other = rng.randint(1, 89), rng.randint(1, 9)
+    shown = (one, other) if rng.random() < 0.8 else (other, one)
+    wording = rng.choice(("Combien font {} + {} ?", "Calcule {} + {}.", "{} + {} = ?"))
+    return Item(
+        kind="sum",
+        key=f"{min(one, other)}+{max(one, other)}",
+        question=wording.format(*shown),
+        answer=f"{one + other}.",
+        held_out="combination",
+        chance=1 / 97,
+    )
+
+
+def draw_neighbour(rng: Random) -> Item:
+    """Draw the number before or after another."""
+    number, (word, step) = rng.randint(1, 250), rng.choice((("après", 1), ("avant", -1)))
+    return Item(
+        kind="neighbour",
+        key=f"{word} {number}",
+        question=f"Quel nombre vient {word} {number} ?",
+        answer=f"{number + step}.",
+        held_out="fact",
+        chance=1 / 252,
+    )
+
+
+def draw_plural(rng: Random) -> Item:
+    """Draw a noun with an adjective to put in the plural."""
+    noun = rng.choice(lexicon.ANIMALS + lexicon.THINGS + lexicon.FOODS)
+    adjective = rng.choice(lexicon.COLOURS)
+    return Item(
+        kind="plural",
+        key=f"{noun.singular} {adjective.masculine}",
+        question=f"Mets au pluriel : {a(noun)} {agree(adjective, noun)}.",
+        answer=f"Des {noun.plural} {agree_all(adjective, noun)}.",
+        held_out="combination",
+        chance=1 / 850,
+    )
+
+
+def draw_feminine(rng: Random) -> Item:
+    """Draw a person with a feeling to put in the feminine."""
+    (man, woman), adjective = (
+        rng.choice(lexicon.PEOPLE),
+        rng.choice(lexicon.FEELINGS + lexicon.TRAITS),
+    )
+    return Item(
+        kind="feminine",
+        key=f"{man.singular} {adjective.masculine}",
+        question=f"Mets au féminin : un {man.singular} {adjective.masculine}.",
+        answer=f"Une {woman.singular} {adjective.feminine}.",
+        held_out="combination",
+        chance=1 / 360,
+    )
+
+
+def draw_conjugation(rng: Random) -> Item:
+    """Draw a regular verb to conjugate."""
+    verb, tense, person = rng.choice(lexicon.VERBS), rng.choice(TENSES), rng.randrange(6)
+    preposition = "à l'" if tense == "imparfait" else "au "
+    return Item(
+        kind="conjugation",
+        key=f"{verb.infinitive} {tense} {person}",
+        question=f"Conjugue {verb.infinitive} {preposition}{tense} avec {PERSONS[person]}.",
+        answer=capitalize(conjugate(verb, tense, person)) + ".",
+        held_out="combination",
+        chance=1 / 18,
+    )
+
+
+def draw_opposite(rng: Random) -> Item:
+    """Draw an adjective whose opposite is asked, in one of many wordings."""
+    pair = rng.choice(lexicon.OPPOSITES)
+    word, opposite = rng.sample(pair, 2)
+    opener = rng.choice(OPENERS)
+    core = f"quel est le contraire de {word.masculine}"
+    return Item(
+        kind="opposite",
+        key=f"{word.masculine}|{opener}",
+        question=capitalize(opener.format(core)),
+        answer=capitalize(opposite.masculine) + ".",
+        held_out="wording",
+        chance=1 / (2 * len(lexicon.OPPOSITES)),
+    )
+
+
+def draw_colour_fact(rng: Random) -> Item:
+    """Draw something whose colour everyone knows, in one of many wordings."""
+    subject, gender, colour = rng.choice(lexicon.COLOUR_FACTS)
+    opener = rng.choice(OPENERS)
+    form, pronoun = (colour.feminine, "Elle") if gender == "f" else (colour.masculine, "Il")
+    return Item(
+        kind="colour of a thing",
+        key=f"{subject}|{opener}",
+        question=capitalize(opener.format(f"de quelle couleur est {subject}")),
+        answer=f"{pronoun} est {form}.",
+        held_out="wording",
+        chance=1 / len(lexicon.COLOURS),
+    )
+
+
+def draw_identity(rng: Random) -> Item:
+    """Draw a question about the assistant itself."""
+    cores, answer = rng.choice(IDENTITY)
+    core, opener = rng.choice(cores.split("|")), rng.choice(DIRECT_OPENERS)
+    return Item(
+        kind="identity",
+        key=f"{core}|{opener}",
+        question=capitalize(opener.format(core)),
+        answer=answer,
+        held_out="wording",
+        chance=1 / len(IDENTITY),
+    )
+
+
+def draw_greeting(rng: Random) -> Item:
+    """Draw somebody who says hello, and is greeted by name."""
+    hello, introduction = rng.choice(HELLOS), rng.choice(INTRODUCTIONS)
+    name = rng.choice(lexicon.NAMES).text
+    return Item(
+        kind="greeting",
+        key=f"{hello} {introduction} {name}",
+        question=f"{hello}, {introduction.format(name)}.",
+        answer=f"{hello} {name} !",
+        held_out="combination",
+        chance=1 / (len(HELLOS) * len(lexicon.NAMES)),
+    )
+
+
+DRAWS: Mapping[str, Callable[[Random], Item]] = {
+    "sum": draw_sum,
+    "neighbour": draw_neighbour,
+    "plural": draw_plural,
+    "feminine": draw_feminine,
+    "conjugation": draw_conjugation,
+    "opposite": draw_opposite,
+    "colour of a thing": draw_colour_fact,
+    "identity": draw_identity,
+    "greeting": draw_greeting,
+}
+
+
+def draw_text(rng: Random, *, num_facts: int) -> tuple[str, list[Item]]:
+    """Draw a short text, with every question about it in random order."""
+    facts = scene_facts(rng, num_facts)
+    text = tell(facts, rng)
+    items = [
+        Item(
+            kind=kind,
+            key=text,
+            question=fill(question, dict(binding), rng),
+            answer=fill(answer, dict(binding), rng),
+            held_out="text",
+            chance=1 / num_facts,
+        )
+        for family, binding in facts
+        for kind, question, answer in TEXT_QUESTIONS[family]
+    ]
+    rng.shuffle(items)
+    return text, items

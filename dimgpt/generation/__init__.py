@@ -1,0 +1,1 @@
+"""A model, a prompt: the next tokens, then text, then a conversation."""

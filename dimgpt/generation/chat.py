@@ -1,0 +1,90 @@
+"""A conversation with the model: history, trimming, streamed answers.
+
+It adds no rule of its own to the choice of tokens, and reads no special token out of text: what a
+user types stays text.
+"""
+
+from collections.abc import Generator, Iterator
+
+from dimgpt.config import SamplingConfig
+from dimgpt.data.conversation import Message, encode_message, encode_prompt
+from dimgpt.generation.generator import generate_ids, require_matching, stream_text
+from dimgpt.model.transformer import Transformer
+from dimgpt.text.tokenizer import Tokenizer
+
+
+class ChatSession:
+    """Ask, read the answer as it comes, ask again.
+
+    Raises:
+        ValueError: The tokenizer has another number of tokens than the model.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        config: SamplingConfig,
+        system_prompt: str | None = None,
+    ) -> None:
+        require_matching(model, tokenizer)
+        self.model = model
+        self.tokenizer = tokenizer
+        self.config = config
+        self.system_prompt = system_prompt
+        self._turns: list[tuple[Message, Message]] = []  # question, answer
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """Everything said since the last reset, also what no longer fits the model's context."""
+        return tuple(message for turn in self._turns for message in turn)
+
+    def reset(self) -> None:
+        """Forget the conversation; the system prompt stays."""
+        self._turns.clear()
+
+    def ask(self, text: str) -> Generator[str, None, None]:
+        """Stream the answer to a question.
+
+        The turn joins the history when the stream ends, or with the part that was read when it is
+        closed early.
+        """
+        question = Message(role="user", text=text)
+        ids = generate_ids(
+            self.model,
+            self.prompt_ids(question),
+            self.config,
+            special_tokens=self.tokenizer.special_tokens,
+            is_chat=True,
+        )
+        return self._stream(question, ids)
+
+    def prompt_ids(self, question: Message) -> list[int]:
+        """Encode the question after the latest whole turns that fit.
+
+        Room for an answer is left: `max_new_tokens`, at most half of the context. The system prompt
+        and the question are always there; should they alone exceed the context, the generator
+        keeps their last tokens.
+        """
+        context_length = self.model.config.context_length
+        room = context_length - min(self.config.max_new_tokens, context_length // 2)
+        opening: list[Message] = []
+        if self.system_prompt is not None:
+            opening = [Message(role="system", text=self.system_prompt)]
+        room -= len(encode_prompt([*opening, question], self.tokenizer))
+        kept: list[Message] = []
+        for turn in reversed(self._turns):
+            room -= sum(len(encode_message(message, self.tokenizer)) for message in turn)
+            if room < 0:
+                break
+            kept = [*turn, *kept]
+        return encode_prompt([*opening, *kept, question], self.tokenizer)
+
+    def _stream(self, question: Message, ids: Iterator[int]) -> Generator[str, None, None]:
+        pieces: list[str] = []
+        try:
+            for piece in stream_text(ids, self.tokenizer):
+                pieces.append(piece)
+                yield piece
+        finally:
+            self._turns.append((question, Message(role="assistant", text="".join(pieces))))

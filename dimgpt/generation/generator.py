@@ -1,0 +1,245 @@
+"""Token ids in, a stream of token ids out; and the same for text.
+
+`generate_ids` and `generate_batch` know nothing about text. Beyond `context_length` they do what
+the original DimensionGPT does: keep the last `context_length` tokens, positions restarting at 0.
+That moves every position, so nothing cached is true any more and each token costs a whole forward
+pass: exact, and slow. Shapes: B rows, T tokens so far, V vocabulary.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dimgpt.config import SamplingConfig
+from dimgpt.generation.sampling import draw, next_token_probabilities
+from dimgpt.model.kv_cache import KVCache
+from dimgpt.model.transformer import Transformer
+from dimgpt.text.special_tokens import SpecialTokens
+from dimgpt.text.tokenizer import Tokenizer
+
+
+class TextGenerator:
+    """Continue texts with a model and its tokenizer.
+
+    Raises:
+        ValueError: The tokenizer has another number of tokens than the model.
+    """
+
+    def __init__(self, model: Transformer, tokenizer: Tokenizer) -> None:
+        require_matching(model, tokenizer)
+        self.model = model
+        self.tokenizer = tokenizer
+
+    def stream(self, prompt: str, config: SamplingConfig) -> Iterator[str]:
+        """Continue a prompt, piece by piece: whole characters only, without the prompt itself."""
+        special_tokens = self.tokenizer.special_tokens
+        prompt_ids = [special_tokens.start_of_text, *self.tokenizer.encode(prompt)]
+        ids = generate_ids(self.model, prompt_ids, config, special_tokens=special_tokens)
+        return stream_text(ids, self.tokenizer)
+
+    def complete(self, prompt: str, config: SamplingConfig) -> str:
+        """Continue a prompt, all at once, without the prompt itself."""
+        return "".join(self.stream(prompt, config))
+
+    def complete_batch(
+        self, prompts: Sequence[Sequence[int]], config: SamplingConfig, *, is_chat: bool = False
+    ) -> list[list[int]]:
+        """Continue many prompts of ids together; see `generate_batch`."""
+        special_tokens = self.tokenizer.special_tokens
+        return generate_batch(
+            self.model, prompts, config, special_tokens=special_tokens, is_chat=is_chat
+        )
+
+
+def require_matching(model: Transformer, tokenizer: Tokenizer) -> None:
+    """Refuse a tokenizer whose ids are not those of the model.
+
+    Raises:
+        ValueError: Their numbers of tokens differ.
+    """
+    if tokenizer.vocab_size != model.config.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model {model.config.vocab_size}:"
+            " they must agree; load both from one model folder"
+        )
+
+
+def stream_text(ids: Iterable[int], tokenizer: Tokenizer) -> Iterator[str]:
+    """Turn ids into text as they come.
+
+    A token stands for whole characters, and decoding goes token by token: the pieces, joined, are
+    what decoding all ids at once gives.
+    """
+    for id in ids:
+        if text := tokenizer.token_text(id):
+            yield text
+
+
+def generate_ids(
+    model: Transformer,
+    prompt_ids: Sequence[int],
+    config: SamplingConfig,
+    *,
+    special_tokens: SpecialTokens,
+    is_chat: bool = False,
+) -> Iterator[int]:
+    """Continue a prompt until ⮜end-of-text⮞, which is not yielded, or `max_new_tokens`.
+
+    The model computes in evaluation mode and keeps the mode that it had.
+
+    Args:
+        model: Where its weights are, it computes.
+        prompt_ids: An empty prompt is ⮜start-of-text⮞; of a long one, the last `context_length`
+            tokens count.
+        config: Settings of the choice.
+        special_tokens: Ids that are never produced, or that end the text.
+        is_chat: Opening the user's turn ends the text too.
+
+    Raises:
+        ValueError: An id is not in the vocabulary; raised at once, before the device sees it.
+    """
+    prompt = _checked_prompt(model, prompt_ids, special_tokens)
+    generators = [_new_generator(config.seed, row=0)]
+    steps = _lockstep(model, [prompt], config, special_tokens, generators, is_chat=is_chat)
+    return (id for (id,) in steps if id is not None)
+
+
+def generate_batch(
+    model: Transformer,
+    prompts: Sequence[Sequence[int]],
+    config: SamplingConfig,
+    *,
+    special_tokens: SpecialTokens,
+    is_chat: bool = False,
+    batch_size: int = 64,
+) -> list[list[int]]:
+    """Continue many prompts together; each continuation is what `generate_ids` yields alone.
+
+    Prompt number i draws with `seed + i`. Prompts of about one length run together, `batch_size`
+    at a time. Arguments and errors are those of `generate_ids`.
+    """
+    checked = [_checked_prompt(model, prompt, special_tokens) for prompt in prompts]
+    generators = [_new_generator(config.seed, row=row) for row in range(len(prompts))]
+    order = sorted(range(len(checked)), key=lambda row: len(checked[row]))
+    answers: list[list[int]] = [[] for _ in checked]
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        group, draws = [checked[row] for row in rows], [generators[row] for row in rows]
+        for step in _lockstep(model, group, config, special_tokens, draws, is_chat=is_chat):
+            for row, id in zip(rows, step, strict=True):
+                if id is not None:
+                    answers[row].append(id)
+    return answers
+
+
+def _lockstep(
+    model: Transformer,
+    prompts: list[list[int]],
+    config: SamplingConfig,
+    special_tokens: SpecialTokens,
+    generators: list[torch.Generator],
+    *,
+    is_chat: bool,
+) -> Iterator[list[int | None]]:
+    """Yield one id a row and step; `None` while the row still reads its prompt, and once it ended.
+
+    All rows have the same length at all times, so that no padding and no mask is needed: the
+    prompts are read together up to the shortest one's end, the others token by token from there.
+    """
+    limit, end = model.config.context_length, special_tokens.end_of_text
+    length = min(len(prompt) for prompt in prompts)
+    ids = torch.tensor([prompt[:length] for prompt in prompts])  # (B, T)
+    cache: KVCache | None = model.new_cache(len(prompts))
+    num_left = [config.max_new_tokens] * len(prompts)
+    while any(num_left):
+        if length > limit:
+            ids, cache = ids[:, -limit:], None
+        logits = _last_logits(model, ids, cache)
+        probabilities = next_token_probabilities(
+            logits, ids, config, special_tokens, context_length=limit, is_chat=is_chat
+        )
+        is_choosing = [
+            left > 0 and length >= len(prompt)
+            for left, prompt in zip(num_left, prompts, strict=True)
+        ]
+        chosen = _choose(probabilities, config, generators, is_choosing)
+        for row, id in enumerate(chosen):
+            if id is not None:
+                num_left[row] = 0 if id == end else num_left[row] - 1
+        yield [None if id == end else id for id in chosen]
+        ids = torch.cat([ids, _next_column(chosen, prompts, length, end)], dim=1)
+        length += 1
+
+
+def _next_column(
+    chosen: list[int | None], prompts: list[list[int]], length: int, end: int
+) -> Tensor:
+    """Return the ids (B, 1) at position `length`: chosen, else of the prompt, else filling up."""
+    column = [
+        id if id is not None else prompt[length] if length < len(prompt) else end
+        for id, prompt in zip(chosen, prompts, strict=True)
+    ]
+    return torch.tensor(column)[:, None]
+
+
+@torch.inference_mode()
+def _last_logits(model: Transformer, ids: Tensor, cache: KVCache | None) -> Tensor:
+    """Return the logits (B, V) after ids (B, T), computing what the cache does not hold yet."""
+    new_ids = ids if cache is None else ids[:, cache.length :]
+    weight = model.token_embedding.weight
+    was_training = model.training
+    if was_training:
+        model.eval()
+    try:
+        # Of the last position only: the logits of a whole batch of prompts may take gigabytes.
+        hidden = model.hidden_states(new_ids.to(weight.device), cache)[:, -1]
+        return F.linear(hidden, weight).float()
+    finally:
+        if was_training:
+            model.train()
+
+
+def _choose(
+    probabilities: Tensor,
+    config: SamplingConfig,
+    generators: list[torch.Generator],
+    is_choosing: list[bool],
+) -> list[int | None]:
+    """Choose an id in each row that `is_choosing`; the others leave their generators alone."""
+    if config.temperature == 0:
+        best = probabilities.argmax(dim=-1).tolist()
+        return [id if is_on else None for id, is_on in zip(best, is_choosing, strict=True)]
+    return [
+        draw(row, generator) if is_on else None
+        for row, generator, is_on in zip(probabilities, generators, is_choosing, strict=True)
+    ]
+
+
+def _new_generator(seed: int | None, *, row: int) -> torch.Generator:
+    generator = torch.Generator()
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed((seed + row) % 2**64)
+    return generator
+
+
+def _checked_prompt(
+    model: Transformer, prompt_ids: Sequence[int], special_tokens: SpecialTokens
+) -> list[int]:
+    """Return the tokens of a prompt that count, at least one, all in the vocabulary."""
+    vocab_size = model.config.vocab_size
+    if vocab_size <= special_tokens.end_of_text:
+        raise ValueError(
+            f"vocab_size is {vocab_size}: id {special_tokens.end_of_text}, which ends a text, is "
+            "not in it; train with a vocabulary that has the special tokens"
+        )
+    for position, id in enumerate(prompt_ids):
+        if not 0 <= id < vocab_size:
+            raise ValueError(
+                f"id {id} at position {position} of the prompt: ids lie in 0..{vocab_size - 1}; "
+                "encode the prompt with the model's own tokenizer"
+            )
+    return list(prompt_ids)[-model.config.context_length :] or [special_tokens.start_of_text]

@@ -1,0 +1,194 @@
+"""From the logits of the next token to a choice, as pure functions.
+
+Penalties come first, then temperature, forbidden tokens, top-k and top-p. Nothing here runs a
+model, and nothing is changed in place. Shapes: V vocabulary, T tokens so far; a leading batch
+dimension is allowed everywhere but in `draw`.
+
+Three things differ from the original DimensionGPT on purpose: top-p keeps the token that crosses
+`top_p`, temperature 0 also never takes a forbidden token, and in a chat it also ends an answer
+where the user's turn is the most probable.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from dimgpt.config import SamplingConfig
+from dimgpt.text.special_tokens import SpecialTokens
+
+# Products with these stay inside float32 (3e38): what they cut off is impossible already.
+_MAX_LOG_FACTOR = 46.0  # a factor of 1e20
+_MAX_PENALTY = 1e12
+_MIN_TEMPERATURE = 1e-30
+
+
+def next_token_probabilities(
+    logits: Tensor,
+    context_ids: Tensor,
+    config: SamplingConfig,
+    special_tokens: SpecialTokens,
+    *,
+    context_length: int,
+    is_chat: bool = False,
+) -> Tensor:
+    """Compute the distribution that the next token is drawn from.
+
+    Args:
+        logits: The model's output at the last position, (V,) or (B, V).
+        context_ids: The tokens so far, int64 (T,) or (B, T), on the CPU.
+        config: Settings; `max_new_tokens` and `seed` play no part.
+        special_tokens: Ids that are never produced, or that end an answer.
+        context_length: Tokens that the penalties look back on.
+        is_chat: The user's turn, where the model would open one, ends the answer.
+
+    Returns:
+        Probabilities, float32, in the shape of `logits`; one-hot at temperature 0.
+
+    Raises:
+        ValueError: The largest logit is NaN or infinite.
+    """
+    _require_finite(logits)
+    scores = _penalised(logits.float(), context_ids[..., -context_length:], config, context_length)
+    # The peak first: whatever the temperature, one score stays finite.
+    scores = scores - scores.amax(dim=-1, keepdim=True)
+    if config.temperature > 0:
+        scores = scores / max(config.temperature, _MIN_TEMPERATURE)
+    if is_chat:
+        scores = end_at_user(scores, special_tokens, is_greedy=config.temperature == 0)
+    scores = forbid(scores, special_tokens)
+    if config.temperature == 0:
+        return torch.zeros_like(scores).scatter(-1, scores.argmax(dim=-1, keepdim=True), 1.0)
+    if config.top_k is not None:
+        scores = keep_top_k(scores, config.top_k)
+    return keep_top_p(scores.softmax(dim=-1), config.top_p)
+
+
+def penalise_repetition(logits: Tensor, context_ids: Tensor, penalty: float) -> Tensor:
+    """Divide positive logits of tokens that occurred by `penalty`, multiply negative ones by it.
+
+    Keskar et al. 2019, "CTRL", https://arxiv.org/abs/1909.05858, section 4.1, in the form that
+    the field uses. 1 changes nothing; a token counts once, however often it occurred.
+    """
+    if penalty == 1 or context_ids.shape[-1] == 0:
+        return logits
+    penalty = min(max(penalty, 1 / _MAX_PENALTY), _MAX_PENALTY)
+    context_ids = context_ids.to(logits.device)
+    old = logits.gather(-1, context_ids)
+    return logits.scatter(-1, context_ids, torch.where(old > 0, old / penalty, old * penalty))
+
+
+def penalise_recent(
+    log_probabilities: Tensor, context_ids: Tensor, strength: float, *, context_length: int
+) -> Tensor:
+    """Apply DimensionGPT's penalty, which fades with the distance of what is repeated.
+
+    The token `age` positions before the newest one multiplies its own log-probability by
+    1 + strength * (context_length - age) / context_length. Occurrences compound. 0 is off.
+
+    Args:
+        log_probabilities: (V,) or (B, V).
+        context_ids: Oldest first, (T,) or (B, T), at most `context_length` of them.
+        strength: Penalty of the newest token, 0 or more.
+        context_length: Distance at which the penalty has faded.
+    """
+    if strength == 0 or context_ids.shape[-1] == 0:
+        return log_probabilities
+    num_tokens = context_ids.shape[-1]
+    ages = torch.arange(num_tokens - 1, -1, -1, dtype=torch.float64)
+    log_factors = torch.log1p(strength * (context_length - ages) / context_length)
+    # On the CPU in float64: adding with repeats is neither exact nor reproducible on a GPU.
+    sums = torch.zeros(log_probabilities.shape, dtype=torch.float64)
+    sums = sums.scatter_add(-1, context_ids.cpu(), log_factors.expand(context_ids.shape))
+    factors = sums.clamp(max=_MAX_LOG_FACTOR).exp().float()
+    return log_probabilities * factors.to(log_probabilities.device)
+
+
+def end_at_user(scores: Tensor, special_tokens: SpecialTokens, *, is_greedy: bool) -> Tensor:
+    """Give the probability of ⮜user⮞ to ⮜end-of-text⮞: in a chat both end the answer.
+
+    Args:
+        scores: Log-probabilities up to a constant, (V,) or (B, V).
+        special_tokens: Ids of the two.
+        is_greedy: Take the larger instead of the sum, its limit at temperature 0.
+    """
+    end, user = scores[..., special_tokens.end_of_text], scores[..., special_tokens.user]
+    merged = torch.maximum(end, user) if is_greedy else torch.logaddexp(end, user)
+    index = torch.tensor([special_tokens.end_of_text], device=scores.device)
+    return scores.index_copy(-1, index, merged.unsqueeze(-1))
+
+
+def forbid(scores: Tensor, special_tokens: SpecialTokens) -> Tensor:
+    """Make the tokens impossible that an answer never holds: roles, padding, unknown, start."""
+    forbidden = (
+        special_tokens.unknown,
+        special_tokens.padding,
+        special_tokens.start_of_text,
+        special_tokens.human,
+        special_tokens.system,
+        special_tokens.user,
+        special_tokens.assistant,
+    )
+    return scores.index_fill(-1, torch.tensor(forbidden, device=scores.device), -math.inf)
+
+
+def keep_top_k(scores: Tensor, k: int) -> Tensor:
+    """Make all but the `k` largest scores impossible."""
+    if k >= scores.shape[-1]:
+        return scores
+    top = scores.topk(k, dim=-1)
+    return torch.full_like(scores, -math.inf).scatter(-1, top.indices, top.values)
+
+
+def keep_top_p(probabilities: Tensor, top_p: float) -> Tensor:
+    """Keep the most probable tokens whose sum first reaches `top_p`, and make them sum to 1.
+
+    The token that crosses `top_p` is kept, so at least one always is. Equals go by id.
+    Holtzman et al. 2019, https://arxiv.org/abs/1904.09751, section 3.1.
+    """
+    if top_p >= 1:
+        return probabilities
+    ranked, ids = probabilities.sort(dim=-1, descending=True, stable=True)
+    is_kept = ranked.cumsum(dim=-1) - ranked < top_p
+    is_kept[..., 0] = True  # also for top_p = 0
+    kept = torch.zeros_like(probabilities).scatter(-1, ids, ranked * is_kept)
+    return kept / kept.sum(dim=-1, keepdim=True)
+
+
+def draw(probabilities: Tensor, generator: torch.Generator) -> int:
+    """Draw one id from probabilities (V,), consuming one number of the CPU generator.
+
+    One seed gives one choice on every device, as far as the probabilities agree.
+
+    Raises:
+        ValueError: The probabilities have no finite, positive sum.
+    """
+    sums = probabilities.cpu().double().cumsum(dim=0)
+    total = float(sums[-1])
+    if not 0 < total < math.inf:
+        raise ValueError(
+            f"the probabilities sum to {total}: no token can be drawn; check the logits"
+        )
+    point = torch.rand(1, generator=generator, dtype=torch.float64) * total
+    return int(torch.searchsorted(sums, point, right=True))
+
+
+def _penalised(
+    logits: Tensor, context_ids: Tensor, config: SamplingConfig, context_length: int
+) -> Tensor:
+    logits = penalise_repetition(logits, context_ids, config.repetition_penalty)
+    return penalise_recent(
+        logits.log_softmax(dim=-1),
+        context_ids,
+        config.no_repeat_strength,
+        context_length=context_length,
+    )
+
+
+def _require_finite(logits: Tensor) -> None:
+    peak = float(logits.max())
+    if not math.isfinite(peak):
+        raise ValueError(
+            f"the model's largest logit is {peak}: its weights are damaged, or float16 overflowed; "
+            "load sound weights, or compute in float32"
+        )

@@ -1,0 +1,140 @@
+"""What this machine is, and what to compute on it.
+
+The only file that asks for a GPU. Everything else takes the `Runtime` that is made here.
+"""
+
+import contextlib
+import os
+import platform
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from dimgpt.config import Precision
+
+# Dense half-precision peaks from the makers' data sheets, FLOP/s with float32 accumulation.
+PEAK_FLOPS = {
+    "H200": 989e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "A10": 125e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "T4": 65e12,
+    "V100": 125e12,
+    "RTX 5090": 210e12,
+    "RTX 4090": 165e12,
+    "RTX 4080": 97e12,
+    "RTX 3090": 71e12,
+    "RTX 3080": 60e12,
+}
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Runtime:
+    """A device and the precision of its matrix products."""
+
+    device: torch.device
+    precision: Precision
+    """`fp32`, `bf16` or `fp16`; weights and their updates stay in float32."""
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the context in which matrix products run in `precision`."""
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=_DTYPES[self.precision])
+
+    @property
+    def needs_loss_scaling(self) -> bool:
+        """Say whether small gradients would vanish: half floats have five exponent bits."""
+        return self.precision == "fp16"
+
+
+def choose_runtime(precision: Precision = "auto", device: str = "auto") -> Runtime:
+    """Take CUDA where there is a card, then Apple's GPU, then the CPU.
+
+    Raises:
+        ValueError: The device is not there, or does not compute in this precision.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device == "cpu" and torch.backends.mps.is_available():
+            device = "mps"
+    chosen = torch.device(device)
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device is 'cuda': torch sees no CUDA card here; choose 'auto' or 'cpu'")
+    if precision == "auto":
+        precision = _best_precision(chosen)
+    if precision == "fp16" and chosen.type == "cpu":
+        raise ValueError("precision is 'fp16': CPUs train in bf16 or fp32; choose one of them")
+    return Runtime(device=chosen, precision=precision)
+
+
+def _best_precision(device: torch.device) -> Precision:
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if device.type == "cpu" and _cpu_multiplies_bf16():
+        return "bf16"
+    return "fp32"
+
+
+def _cpu_multiplies_bf16() -> bool:
+    """Look for the instructions without which bf16 on a CPU is slower than float32."""
+    info = Path("/proc/cpuinfo")
+    return info.exists() and "avx512_bf16" in info.read_text(errors="replace")
+
+
+def peak_flops(runtime: Runtime) -> float:
+    """Return the FLOP/s that count as 100 % here: the data sheet's, else a quick measurement."""
+    if runtime.device.type == "cuda":
+        name = torch.cuda.get_device_name(runtime.device)
+        for card, peak in PEAK_FLOPS.items():
+            if card in name and runtime.precision != "fp32":
+                return peak
+    return _measured_flops(runtime)
+
+
+def _measured_flops(runtime: Runtime, size: int = 1024, seconds: float = 0.1) -> float:
+    """Time square matrix products; the best of several counts, since others may use the machine."""
+    matrix = torch.randn(size, size, device=runtime.device, dtype=_DTYPES[runtime.precision])
+    best, deadline = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < deadline or best == float("inf"):
+        start = time.perf_counter()
+        (matrix @ matrix)[0, 0].item()  # .item() waits for the device
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def describe_machine(runtime: Runtime, folder: Path = Path()) -> dict[str, str]:
+    """Return what decides about speed and size here, as rows of a table."""
+    rows = {
+        "device": _device_name(runtime.device),
+        "precision": runtime.precision,
+        "memory": f"{psutil.virtual_memory().available / 2**30:.1f} GiB free",
+        "disk": f"{shutil.disk_usage(folder).free / 2**30:.1f} GiB free",
+        "cores": str(available_cores()),
+        "python, torch": f"{platform.python_version()}, {torch.__version__}",
+    }
+    if runtime.device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(runtime.device)
+        rows["GPU memory"] = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+    return rows
+
+
+def available_cores() -> int:
+    """Count the cores this process may use: a container's share, not the machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return {"mps": "Apple GPU", "cpu": f"CPU ({platform.machine()})"}.get(device.type, device.type)

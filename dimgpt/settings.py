@@ -1,0 +1,53 @@
+"""Settings as JSON and back, and settings with some fields changed.
+
+Works on any dataclass of `config.py`, and knows none of them.
+"""
+
+import dataclasses
+import types
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+Config = TypeVar("Config")
+
+
+def override(config: Config, **values: Any) -> Config:
+    """Return a copy with the given fields; those that are `None` keep what they were.
+
+    Raises:
+        ValueError: A value breaks its field's rule.
+    """
+    given = {name: value for name, value in values.items() if value is not None}
+    return dataclasses.replace(config, **given)  # type: ignore[type-var]
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Turn a config into plain values that JSON can hold."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
+    """Build a config of `kind` from `to_dict`'s values, checks included.
+
+    Raises:
+        ValueError: A field is unknown, or a value breaks its rule.
+    """
+    hints = get_type_hints(kind)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ValueError(
+            f"{kind.__name__} has no field {', '.join(unknown)}: the file is of another version; "
+            f"the fields are {', '.join(hints)}"
+        )
+    return kind(**{name: _restore(hints[name], value) for name, value in values.items()})
+
+
+def _restore(hint: Any, value: Any) -> Any:
+    """Give a JSON value the type that a field declares: nested configs and tuples."""
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return from_dict(hint, value)  # type: ignore[arg-type]
+    if get_origin(hint) is tuple:
+        inner = get_args(hint)[0]
+        return tuple(_restore(inner, item) for item in value)
+    if get_origin(hint) is types.UnionType and value is not None:
+        return _restore(get_args(hint)[0], value)
+    return value

@@ -1,0 +1,114 @@
+"""Writes any text in the alphabet of the vocabularies, exactly as DimensionGPT did.
+
+Accepted losses: decomposed accents, spaces at the edges, lone carriage returns, skin tones, flags
+that have no stand-in. What it deliberately does not: keep special tokens that a text spells. Their
+brackets are outside the alphabet, so they stay ordinary words.
+"""
+
+import re
+import unicodedata
+from functools import lru_cache
+
+from unidecode import unidecode
+
+from dimgpt.text.alphabet import ALPHABET, ASCII, CIRCLED_DIGITS, REPLACEMENTS, STAND_INS
+from dimgpt.text.special_tokens import NEW_LINE, TAB
+
+
+def _outside(characters: str) -> re.Pattern[str]:
+    """Match one character that is not among `characters`.
+
+    Runs are written as ranges: `re` compares a foreign character with every item of the class.
+    """
+    ranges: list[list[int]] = []
+    for code in sorted(map(ord, set(characters))):
+        if ranges and ranges[-1][1] == code - 1:
+            ranges[-1][1] = code
+        else:
+            ranges.append([code, code])
+    items = "".join(rf"\U{low:08x}-\U{high:08x}" for low, high in ranges)
+    return re.compile(f"[^{items}]")
+
+
+_NOT_ALLOWED = _outside(ALPHABET + "\t\n")
+_NEEDS_WORK = _outside("".join(set(ALPHABET) - set(CIRCLED_DIGITS)) + "\t\n")
+_EMOJI_OF_STAND_INS = {stand_in: emoji for emoji, stand_in in STAND_INS.items()}
+_STAND_IN = re.compile(f"[{''.join(_EMOJI_OF_STAND_INS)}]")
+
+
+def clean_text(text: str, *, compose_accents: bool = False) -> str:
+    r"""Write a text in the alphabet.
+
+    >>> clean_text("« Œuvre »\t— 東京 ⮜user⮞")
+    '"Œuvre"⮜tab⮞- Dong Jing  user'
+
+    Args:
+        text: Any string, lone surrogates included.
+        compose_accents: Compose decomposed accents (Unicode NFC) first instead of losing them.
+
+    Returns:
+        Characters of `ALPHABET`, with `⮜tab⮞` and `⮜new-line⮞` for tabulations and line ends.
+    """
+    text = normalize_text(text, compose_accents=compose_accents)
+    return text.replace("\t", TAB).replace("\n", NEW_LINE)
+
+
+def normalize_text(text: str, *, compose_accents: bool = False) -> str:
+    """Do as `clean_text`, but leave tabulations and line ends as they are."""
+    if compose_accents:
+        text = unicodedata.normalize("NFC", text)
+    foreign = set(_NEEDS_WORK.findall(text))
+    if foreign:
+        text = _replace_foreign(text, foreign)
+    if "\n" in text:
+        text = _collapse_lines(text)
+    return text.strip()
+
+
+def restore_text(text: str) -> str:
+    r"""Turn the stand-ins of a cleaned text back into what they stand for.
+
+    >>> restore_text(clean_text("a\n❤\ufe0f")) == "a\n❤\ufe0f"
+    True
+    """
+    text = text.replace(TAB, "\t").replace(NEW_LINE, "\n")
+    return _STAND_IN.sub(lambda match: _EMOJI_OF_STAND_INS[match[0]], text)
+
+
+def _replace_foreign(text: str, foreign: set[str]) -> str:
+    """Replace every character in `foreign`, which are those of `text` that need work."""
+    if "\r" in foreign:
+        text = text.replace("\r", "")
+    text = _replace_sequences(text, REPLACEMENTS, foreign)
+    for digit in foreign.intersection(CIRCLED_DIGITS):
+        text = text.replace(digit, _transliterate(digit))
+    text = _replace_sequences(text, STAND_INS, foreign)
+    return _NOT_ALLOWED.sub(lambda match: _transliterate(match[0]), text)
+
+
+def _replace_sequences(text: str, table: dict[str, str], foreign: set[str]) -> str:
+    """Apply a table in its order; each source holds a character that needs work."""
+    for source, target in table.items():
+        if not foreign.isdisjoint(source):
+            text = text.replace(source, target)
+    return text
+
+
+@lru_cache(maxsize=65_536)
+def _transliterate(character: str) -> str:
+    """Write one character with ASCII, tabulations and line ends; often with nothing."""
+    if "\ud800" <= character <= "\udfff":  # lone surrogates make unidecode warn
+        return ""
+    result = unidecode(character).replace("--", "-")
+    return "".join(letter for letter in result if letter in ASCII or letter in "\t\n")
+
+
+def _collapse_lines(text: str) -> str:
+    """Drop spaces, then tabulations, at line ends, and all but one of several empty lines.
+
+    A space before a tabulation at a line end stays, as in the original.
+    """
+    text = "\n".join(line.rstrip(" ").rstrip("\t") for line in text.split("\n"))
+    while "\n\n\n" in text:
+        text = text.replace("\n\n\n", "\n\n")
+    return text

@@ -1,0 +1,158 @@
+"""Makes a vocabulary from raw documents.
+
+Byte-pair encoding only proposes tokens; how often greedy encoding uses them decides which stay. The
+text is never held: documents are cleaned, split and counted one at a time, and everything after
+that works on the counts of the words. The same documents give the same vocabulary, id for id.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+
+import tokenizers
+
+from dimgpt.text.alphabet import ALPHABET, ASCII, FRENCH_LETTERS
+from dimgpt.text.cleaning import normalize_text
+from dimgpt.text.pretokenizer import split_plain_words
+from dimgpt.text.special_tokens import NEW_LINE, SPECIAL_TOKENS, TAB
+from dimgpt.text.tokenizer import MAX_TOKEN_CHARACTERS, longest_matches
+
+_CHARACTERS_IN_ALL = frozenset(ASCII + FRENCH_LETTERS)
+_WORDS_IN_ALL = ("Dimension", "GPT", "IA", "Generative", "Pre", "trained", "Transformer")
+_TOKENS_IN_ALL = frozenset(
+    space + word for word in (*"0123456789", *_WORDS_IN_ALL) for space in ("", " ")
+)
+_MIN_ROOM = len(_CHARACTERS_IN_ALL | _TOKENS_IN_ALL)
+_FULL_ROOM = len(_TOKENS_IN_ALL.union(ALPHABET))
+_OVERSHOOT = 1.1
+_WORDS_PER_BATCH = 10_000
+
+
+def train_vocabulary(
+    documents: Iterable[str], vocab_size: int, *, progress: Callable[[int], None] | None = None
+) -> list[str]:
+    """Choose the tokens of a vocabulary, most frequent first after the special tokens.
+
+    Single characters, digits behind a space and a few words are always in. Below 1,426 tokens,
+    where the alphabet does not fit, the characters are ASCII, the French letters, and the most
+    frequent others up to half of the vocabulary.
+
+    Args:
+        documents: Raw texts; they are cleaned here.
+        vocab_size: Number of tokens to return, special tokens included.
+        progress: Called after each document with the number of characters read so far.
+
+    Raises:
+        ValueError: `vocab_size` has no room for what is always in, or the documents are too small
+            to give that many tokens.
+    """
+    room = vocab_size - len(SPECIAL_TOKENS)
+    if room < _MIN_ROOM:
+        raise ValueError(
+            f"vocab_size is {vocab_size}: it must be at least {_MIN_ROOM + len(SPECIAL_TOKENS)}, "
+            "to hold the special tokens, ASCII and the French letters; raise it"
+        )
+    word_counts = count_words(documents, progress=progress)
+    characters = _choose_characters(word_counts, room)
+    word_counts.update(" " + character for character in characters)
+    candidates = _propose_tokens(word_counts, characters, room)
+    for name in SPECIAL_TOKENS:  # they have shaped the proposals, but they are no text to encode
+        del word_counts[name]
+    counts = _count_tokens(word_counts, candidates)
+    ranked = sorted(candidates, key=lambda token: (-counts[token], token))
+    kept = set(characters | _TOKENS_IN_ALL)
+    kept.update([token for token in ranked if token not in kept][: room - len(kept)])
+    return [*SPECIAL_TOKENS, *(token for token in ranked if token in kept)]
+
+
+def count_words(
+    documents: Iterable[str], *, progress: Callable[[int], None] | None = None
+) -> Counter[str]:
+    """Count the words of raw documents.
+
+    Special tokens are among them, since byte-pair encoding sees them as words in the original: two
+    around each document, and those of tabulations and line ends.
+    """
+    counts: Counter[str] = Counter()
+    num_characters = 0
+    for document in documents:
+        counts.update(split_plain_words(normalize_text(document)))
+        counts.update(("⮜start-of-text⮞", "⮜end-of-text⮞"))
+        num_characters += len(document)
+        if progress is not None:
+            progress(num_characters)
+    counts[TAB] = counts.pop("\t", 0)
+    counts[NEW_LINE] = counts.pop("\n", 0)
+    return counts
+
+
+def _choose_characters(word_counts: Counter[str], room: int) -> frozenset[str]:
+    """Return the single characters of a vocabulary that has room for so many tokens of text."""
+    if room >= _FULL_ROOM:
+        return frozenset(ALPHABET)
+    counts: Counter[str] = Counter()
+    for word, count in word_counts.items():
+        for character in word:
+            counts[character] += count
+    others = sorted(
+        counts.keys() & set(ALPHABET) - _CHARACTERS_IN_ALL,
+        key=lambda character: (-counts[character], character),
+    )
+    return _CHARACTERS_IN_ALL.union(others[: max(0, room // 2 - len(_CHARACTERS_IN_ALL))])
+
+
+def _propose_tokens(word_counts: Counter[str], characters: frozenset[str], room: int) -> set[str]:
+    """Return at least `room` tokens that may be part of a vocabulary, `characters` included."""
+    size = int((room + len(SPECIAL_TOKENS)) * _OVERSHOOT)
+    while True:
+        proposed = _pair_encoding_tokens(word_counts, size)
+        candidates = {token for token in proposed if _is_token(token, characters)}
+        candidates |= characters | _TOKENS_IN_ALL
+        if len(candidates) >= room:
+            return candidates
+        if len(proposed) < size:
+            raise ValueError(
+                f"vocab_size is {room + len(SPECIAL_TOKENS)}: the documents give only "
+                f"{len(candidates) + len(SPECIAL_TOKENS)} tokens; give more text or lower "
+                "vocab_size"
+            )
+        size *= 2
+
+
+def _pair_encoding_tokens(word_counts: Counter[str], size: int) -> list[str]:
+    """Return the first `size` tokens of byte-pair encoding, fewer if the words have no more."""
+    model = tokenizers.Tokenizer(tokenizers.models.BPE())
+    model.pre_tokenizer = tokenizers.pre_tokenizers.CharDelimiterSplit("\n")
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=size, show_progress=False)
+    model.train_from_iterator(_repeat_words(word_counts), trainer)
+    return list(model.get_vocab())
+
+
+def _repeat_words(word_counts: Counter[str]) -> Iterator[str]:
+    """Yield every word as often as it was counted, many to a string, one to a line."""
+    batch: list[str] = []
+    for word, count in word_counts.items():
+        for start in range(0, count, _WORDS_PER_BATCH):
+            batch += [word] * min(_WORDS_PER_BATCH, count - start)
+            if len(batch) >= _WORDS_PER_BATCH:
+                yield "\n".join(batch)
+                batch = []
+    yield "\n".join(batch)
+
+
+def _is_token(token: str, characters: frozenset[str]) -> bool:
+    """Say whether a proposed token may be part of a vocabulary."""
+    return (
+        len(token) <= MAX_TOKEN_CHARACTERS
+        and not (len(token) > 4 and token.endswith(" "))
+        and sum(map(str.isdigit, token)) < 2
+        and characters.issuperset(token)
+    )
+
+
+def _count_tokens(word_counts: Counter[str], candidates: set[str]) -> Counter[str]:
+    """Count how often greedy encoding of all words uses each candidate."""
+    counts: Counter[str] = Counter()
+    for word, count in word_counts.items():
+        for token in longest_matches(word, candidates):
+            counts[token] += count
+    return counts

@@ -1,0 +1,113 @@
+"""Checkpoints: folders that are complete or not there.
+
+    checkpoints/step-00000500/   model.safetensors, optimizer.safetensors, state.json, manifest.json
+    checkpoints/best-00000450/   the same without the optimizer: the lowest validation loss so far
+
+The manifest is written last and holds the SHA-256 of the other files; a folder is trusted only if
+they agree, and the newest one that does is the one a run goes on from. Nothing here knows what is
+saved: tensors and plain values, under names.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dimgpt.files import new_folder, sha256_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """What a run goes on from."""
+
+    step: int
+    """Optimizer steps taken."""
+    tensors: Mapping[str, dict[str, Tensor]]
+    """File name without suffix -> tensors by name."""
+    state: dict[str, Any]
+    """Everything that JSON holds: counters, averages, configs."""
+
+
+class CheckpointStore:
+    """The checkpoints of one run.
+
+    Args:
+        folder: Where they are; made when the first one is saved.
+        keep: Number of the newest ones that stay.
+    """
+
+    def __init__(self, folder: Path, *, keep: int = 2) -> None:
+        self.folder = folder
+        self.keep = keep
+
+    def save(self, checkpoint: Checkpoint, *, kind: str = "step") -> Path:
+        """Write a checkpoint, then drop the ones of its kind that are no longer kept."""
+        path = self.folder / f"{kind}-{checkpoint.step:08d}"
+        with new_folder(path) as temporary:
+            for name, tensors in checkpoint.tensors.items():
+                contiguous = {key: value.detach().contiguous() for key, value in tensors.items()}
+                save_file(contiguous, temporary / f"{name}.safetensors")
+            state = {"step": checkpoint.step, **checkpoint.state}
+            (temporary / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
+            hashes = {file.name: sha256_of(file) for file in sorted(temporary.iterdir())}
+            (temporary / "manifest.json").write_text(json.dumps(hashes, indent=1), encoding="utf-8")
+        for old in self._paths(kind)[: -self.keep if kind == "step" else -1]:
+            shutil.rmtree(old, ignore_errors=True)
+        return path
+
+    def load_latest(self) -> Checkpoint | None:
+        """Load the newest checkpoint that is whole; `None` when there is none.
+
+        Damaged ones are named in the log and passed over.
+        """
+        for path in reversed(self._paths("step")):
+            problem = _problem_with(path)
+            if problem is None:
+                try:
+                    return _read(path)
+                except (SafetensorError, json.JSONDecodeError) as error:
+                    problem = str(error)
+            log.warning("checkpoint %s is damaged (%s): taking the one before it", path, problem)
+        return None
+
+    def _paths(self, kind: str) -> list[Path]:
+        return sorted(
+            path
+            for path in self.folder.glob(f"{kind}-*")
+            if path.is_dir() and path.name.removeprefix(f"{kind}-").isdigit()
+        )
+
+
+def _problem_with(path: Path) -> str | None:
+    """Say in a few words why a checkpoint is not whole; `None` when it is."""
+    manifest = path / "manifest.json"
+    if not manifest.is_file():
+        return "no manifest.json"
+    try:
+        hashes = json.loads(manifest.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return "manifest.json is not JSON"
+    if "state.json" not in hashes:
+        return "manifest.json does not name state.json"
+    for name, expected in hashes.items():
+        file = path / Path(name).name
+        if not file.is_file():
+            return f"no {name}"
+        if sha256_of(file) != expected:
+            return f"{name} has another sha256 than its manifest says"
+    return None
+
+
+def _read(path: Path) -> Checkpoint:
+    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
+    return Checkpoint(step=state["step"], tensors=tensors, state=state)

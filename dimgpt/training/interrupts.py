@@ -1,0 +1,48 @@
+"""Interrupts as a flag, so that a step is never cut in two.
+
+Ctrl-C, the stop button of a notebook and a scheduler's SIGTERM all end in the same way: the trainer
+finishes its step, saves, and returns. A second one does at once what it did before.
+"""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+
+@dataclass(slots=True)
+class Interrupt:
+    """Whether someone asked to stop, and how."""
+
+    signal: int | None = None
+
+
+@contextlib.contextmanager
+def catch_interrupts() -> Iterator[Interrupt]:
+    """Yield a flag that SIGINT and SIGTERM set; afterwards the old handlers are back.
+
+    Outside the main thread Python cannot catch signals: the flag stays unset.
+    """
+    interrupt = Interrupt()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupt
+        return
+    previous: dict[int, Any] = {}
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        interrupt.signal = number
+        restore()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        previous[number] = signal.signal(number, remember)
+    try:
+        yield interrupt
+    finally:
+        restore()

@@ -1,0 +1,1 @@
+"""Models on disk: our own folders, and the files of other systems."""

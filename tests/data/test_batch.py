@@ -1,0 +1,64 @@
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from dimgpt.data.batch import make_batches, prefetch
+
+
+def prefetch_threads():
+    return [thread for thread in threading.enumerate() if thread.name == "prefetch"]
+
+
+def wait_until_no_thread():
+    deadline = time.monotonic() + 5
+    while prefetch_threads() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return not prefetch_threads()
+
+
+def test_targets_and_weights_are_shifted_by_one():
+    rows = np.arange(15).reshape(3, 5)
+    weights = rows.astype(np.float32)
+    first, second = make_batches(rows, weights, batch_size=2)
+    assert first.inputs.tolist() == [[0, 1, 2, 3], [5, 6, 7, 8]]
+    assert first.targets.tolist() == [[1, 2, 3, 4], [6, 7, 8, 9]]
+    assert first.weights.tolist() == first.targets.tolist()
+    assert second.inputs.tolist() == [[10, 11, 12, 13]]
+    assert first.targets.is_contiguous()
+
+
+def test_items_come_in_order():
+    assert list(prefetch(lambda i: i * i, 3, 8)) == [9, 16, 25, 36, 49]
+    assert list(prefetch(lambda i: i, 3, 3)) == []
+
+
+def test_items_are_made_ahead_but_no_further_than_asked():
+    made = []
+    items = prefetch(lambda i: made.append(i), 0, 100, depth=2)
+    next(items)
+    time.sleep(0.2)
+    assert 2 <= len(made) <= 4
+    items.close()
+
+
+def test_an_exception_is_raised_at_its_place():
+    def make(number):
+        if number == 2:
+            raise ValueError("step 2 has no data")
+        return number
+
+    items = prefetch(make, 0, 5)
+    assert [next(items), next(items)] == [0, 1]
+    with pytest.raises(ValueError, match="step 2 has no data"):
+        next(items)
+    assert wait_until_no_thread()
+
+
+def test_the_thread_ends_when_the_consumer_stops_early():
+    items = prefetch(lambda i: i, 0, 1_000_000)
+    next(items)
+    assert prefetch_threads()
+    items.close()
+    assert wait_until_no_thread()

@@ -1,0 +1,97 @@
+import multiprocessing
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from dimgpt.data import encoding
+from dimgpt.data.conversation import Conversation, Message
+from dimgpt.data.encoding import EncodingRules, encode_chunk, encode_in_order, split_key
+
+RULES = EncodingRules(min_characters=4, compose_accents=False, seed=0)
+
+
+def test_documents_are_enclosed_and_counted(tokenizer):
+    chunk = encode_chunk(["  le chat", "ou\n\nnon"], tokenizer, RULES)
+    first, second = tokenizer.encode("le chat"), tokenizer.encode("ou\n\nnon")
+    assert chunk.ids.tolist() == [2, *first, 9, 2, *second, 9]
+    assert chunk.lengths.tolist() == [len(first) + 2, len(second) + 2]
+    assert chunk.num_characters.tolist() == [7, 7]
+    assert chunk.num_bytes.tolist() == [7, 7]
+
+
+def test_short_and_empty_documents_are_dropped(tokenizer):
+    chunk = encode_chunk(["abc     ", "\u200b\u200b\u200b\u200b", "", "abcd"], tokenizer, RULES)
+    assert len(chunk.lengths) == 1
+    assert chunk.num_dropped == 3
+    assert encode_chunk([""], tokenizer, RULES).ids.dtype == np.uint16
+
+
+def test_bytes_are_those_of_the_cleaned_text(tokenizer):
+    chunk = encode_chunk(["« été »"], tokenizer, RULES)
+    assert chunk.num_characters.tolist() == [5]  # "été" between straight quotes
+    assert chunk.num_bytes.tolist() == [7]
+
+
+def test_accents_are_composed_only_when_asked(tokenizer):
+    text = "e\u0301te\u0301 chaud"
+    composed = EncodingRules(min_characters=4, compose_accents=True, seed=0)
+    turn = Conversation(messages=(Message(role="user", text=text),))
+    for item in (text, turn):
+        assert encode_chunk([item], tokenizer, RULES).num_bytes.tolist() == [9]
+        assert encode_chunk([item], tokenizer, composed).num_bytes.tolist() == [11]
+
+
+def test_conversations_are_not_enclosed_and_never_too_short(tokenizer):
+    turn = Conversation(messages=(Message(role="user", text="a"),))
+    silent = Conversation(messages=(Message(role="user", text=" "),))
+    chunk = encode_chunk([turn, silent], tokenizer, RULES)
+    assert chunk.ids.tolist() == [7, *tokenizer.encode("a")]
+    assert chunk.num_dropped == 1
+
+
+def test_near_copies_share_their_key():
+    text = "Il était une fois un chat. " * 10
+    assert split_key(text, seed=0) == split_key(text.upper() + "Fin.", seed=0)
+    assert split_key(text, seed=0) != split_key(text, seed=1)
+    assert split_key("2 + 3", seed=0) != split_key("2 + 4", seed=0)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(encoding, "_CHUNK_CHARACTERS", 50)
+    monkeypatch.setattr(encoding, "_MAX_CHUNKS_WITHOUT_PROCESSES", 2)
+
+
+DOCUMENTS = [f"document {number} " * (1 + number % 5) for number in range(60)]
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_processes_return_what_one_returns_in_the_same_order(tokenizer):
+    alone, together = (
+        list(encode_in_order(DOCUMENTS, tokenizer, RULES, num_workers=count)) for count in (1, 2)
+    )
+    assert len(alone) == len(together) > 10
+    for one, other in zip(alone, together, strict=True):
+        assert one.ids.tobytes() == other.ids.tobytes()
+        assert one.keys.tolist() == other.keys.tolist()
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_killed_process_ends_the_run_with_one_line(tokenizer):
+    chunks = encode_in_order(DOCUMENTS, tokenizer, RULES, num_workers=1 + 1)
+    next(chunks)
+    for process in multiprocessing.active_children():
+        os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises(RuntimeError, match="a process that encodes died"):
+        list(chunks)
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_leaving_early_ends_the_processes(tokenizer):
+    chunks = encode_in_order(DOCUMENTS, tokenizer, RULES, num_workers=2)
+    next(chunks)
+    chunks.close()
+    assert not multiprocessing.active_children()

@@ -1,0 +1,178 @@
+import errno
+import json
+import os
+
+import numpy as np
+import pytest
+
+from dimgpt.data.manifest import read_manifest
+from dimgpt.data.token_file import TokenFile, TokenFileWriter
+
+FINGERPRINT = "f" * 64
+DOCUMENTS = [[2, 20, 21, 9], [2, 9], [2, 30, 31, 32, 33, 9]]
+
+
+@pytest.fixture
+def folder(tmp_path, write_files):
+    return write_files(tmp_path / "books", {"train": DOCUMENTS, "validation": [[2, 50, 9]]})
+
+
+def open_train(folder, **settings):
+    return TokenFile(folder, "train", fingerprint=FINGERPRINT, **settings)
+
+
+def test_documents_come_back_as_written(folder):
+    file = open_train(folder)
+    assert [file.document(i).tolist() for i in range(file.num_documents)] == DOCUMENTS
+    assert file.offsets.tolist() == [0, 4, 6, 12]
+    assert file.num_tokens == 12
+    assert file.ids.dtype == np.uint16
+    assert not file.ids.flags.writeable
+
+
+def test_the_file_is_the_plain_concatenation(folder):
+    written = np.fromfile(folder / "train.bin", dtype="<u2")
+    assert written.tolist() == [id for document in DOCUMENTS for id in document]
+
+
+def test_a_large_vocabulary_is_written_in_four_bytes(tmp_path, write_files):
+    write_files(tmp_path, {"train": [[2, 65_536, 9]]}, vocab_size=70_000)
+    file = open_train(tmp_path)
+    assert file.ids.dtype == np.uint32
+    assert file.document(0).tolist() == [2, 65_536, 9]
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:-2])
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+
+
+def zero_the_tail(path):
+    content = path.read_bytes()
+    path.write_bytes(content[:-8] + bytes(8))
+
+
+def take_the_other_split(path):
+    path.write_bytes(path.with_name(path.name.replace("train", "validation")).read_bytes())
+
+
+@pytest.mark.parametrize("damage", [cut_short, flip_a_bit, zero_the_tail, take_the_other_split])
+@pytest.mark.parametrize("name", ["train.bin", "train.index.npy"])
+def test_a_damaged_file_is_refused(folder, name, damage):
+    damage(folder / name)
+    with pytest.raises(ValueError, match=rf"{name} .*; prepare it again"):
+        open_train(folder)
+
+
+@pytest.mark.parametrize("name", ["train.bin", "train.index.npy", "manifest.json"])
+def test_a_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(FileNotFoundError, match=name):
+        open_train(folder)
+
+
+def test_another_vocabulary_of_the_same_size_is_refused(folder):
+    with pytest.raises(ValueError, match="vocabulary ffffffffffff, not with 0000"):
+        TokenFile(folder, "train", fingerprint="0" * 64)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"files": 3}', b"\xff"])
+def test_a_damaged_manifest_is_refused(folder, content):
+    (folder / "manifest.json").write_bytes(content)
+    with pytest.raises(ValueError, match="manifest.json is damaged"):
+        read_manifest(folder)
+
+
+def edit_manifest(folder, **changes):
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_another_format_version_is_refused(folder):
+    edit_manifest(folder, format_version=2)
+    with pytest.raises(ValueError, match="format 2"):
+        open_train(folder)
+
+
+def test_an_id_outside_the_vocabulary_is_refused_with_its_offset(folder):
+    # Even when the manifest agrees with the file.
+    edit_manifest(folder, vocab_size=33)
+    with pytest.raises(ValueError, match="holds id 33 of 33 tokens"):
+        open_train(folder)
+    files = json.loads((folder / "manifest.json").read_text())["files"]
+    files["train"]["largest_id"] = 32
+    edit_manifest(folder, files=files)
+    with pytest.raises(ValueError, match="has id 33 at offset 10,"):
+        open_train(folder)
+
+
+def test_an_index_of_pickled_objects_is_never_unpickled(folder):
+    class Malicious:
+        def __reduce__(self):
+            return os.mkdir, (str(folder / "executed"),)
+
+    np.save(folder / "train.index.npy", np.array([Malicious()] * 4, dtype=object))
+    with pytest.raises(ValueError, match=r"train\.index\.npy is no array"):
+        open_train(folder, verify=False)
+    assert not (folder / "executed").exists()
+
+
+def test_the_size_is_checked_even_without_verification(folder):
+    cut_short(folder / "train.bin")
+    with pytest.raises(ValueError, match="22 bytes instead of 24"):
+        open_train(folder, verify=False)
+
+
+def write(writer, ids, lengths):
+    writer.write_documents(np.array(ids), np.array(lengths), num_characters=0, num_bytes=0)
+
+
+def test_an_exception_while_writing_leaves_the_old_file(folder):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with (  # noqa: PT012
+        pytest.raises(KeyboardInterrupt),
+        TokenFileWriter(folder, "train", vocab_size=9) as writer,
+    ):
+        write(writer, [1, 2], [2])
+        raise KeyboardInterrupt
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path):
+    def fail(content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with (  # noqa: PT012
+        pytest.raises(OSError, match="make room on the disk") as caught,
+        TokenFileWriter(tmp_path, "train", vocab_size=9) as writer,
+    ):
+        closed_by_the_writer = writer._file
+        writer._file = type("Full", (), {"write": staticmethod(fail), "close": lambda self: None})()
+        closed_by_the_writer.close()
+        write(writer, [1, 2], [2])
+    assert caught.value.errno == errno.ENOSPC
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("ids", "lengths", "message"),
+    [
+        ([1, 2, 9], [3], "has id 9 at offset 4, outside the vocabulary of 9 tokens"),
+        ([1, -1], [2], "has id -1 at offset 3"),
+        ([1, 2], [3], "must add up to 2"),
+        ([1, 2], [2, 0], "be at least 1"),
+    ],
+)
+def test_wrong_documents_are_refused(tmp_path, ids, lengths, message):
+    with (  # noqa: PT012
+        pytest.raises(ValueError, match=message),
+        TokenFileWriter(tmp_path, "train", vocab_size=9) as writer,
+    ):
+        write(writer, [1, 2], [2])
+        write(writer, ids, lengths)
+    assert not list(tmp_path.iterdir())

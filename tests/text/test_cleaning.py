@@ -1,0 +1,107 @@
+import json
+import lzma
+import time
+
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from dimgpt.text.alphabet import (
+    ALPHABET,
+    ASCII,
+    CIRCLED_DIGITS,
+    EMOJI,
+    FRENCH_LETTERS,
+    REPLACEMENTS,
+    STAND_INS,
+    SYMBOLS,
+)
+from dimgpt.text.cleaning import clean_text, normalize_text, restore_text
+
+HOSTILE_CHARACTERS = " \t\n\r\0⮜⮞«»①⑩☺❤🏳🏴⚧☠🌈ab1-\ufe0f\u200d\u0301\ud800\U0001f1eb\U0001f1f7"
+ANY_TEXT = st.text(
+    st.one_of(st.sampled_from(HOSTILE_CHARACTERS), st.integers(0, 0x10FFFF).map(chr))
+)
+
+
+def test_the_tables_are_the_originals(fixtures_dir):
+    tables = json.loads((fixtures_dir / "alphabet.json").read_text("utf-8"))
+    assert set(ASCII + SYMBOLS + FRENCH_LETTERS + EMOJI) == set(tables["allowed"])
+    assert tables["allowed_after_transliteration"] == ASCII
+    assert tables["circled_stand_ins_transliterated_in_input"] == CIRCLED_DIGITS
+    assert list(REPLACEMENTS.items()) == list(tables["replace_before"].items())
+    assert list(STAND_INS.items()) == list(tables["emoji_sequences_to_stand_ins"].items())
+    assert len(ALPHABET) == len(set(ALPHABET)) == 1392
+
+
+def test_cleaning_gives_what_the_original_gave(cases):
+    assert [clean_text(case["text"]) for case in cases] == [case["clean"] for case in cases]
+
+
+def test_every_character_becomes_what_it_became_in_the_original(fixtures_dir):
+    table = json.loads(lzma.decompress((fixtures_dir / "clean_unicode_table.json.xz").read_bytes()))
+    lines = {"\t": "⮜tab⮞", "\n": "⮜new-line⮞", "\n\n": "⮜new-line⮞⮜new-line⮞"}
+    for code, expected in table.items():
+        character = chr(int(code, 16))
+        if character in {*REPLACEMENTS, *CIRCLED_DIGITS, "\r"}:
+            continue  # other steps see these first
+        assert clean_text(f"x{character}x") == f"x{lines.get(expected, expected)}x", code
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a \t\nb", "a ⮜new-line⮞b"),
+        ("a   \n\n\n\n\nb", "a⮜new-line⮞⮜new-line⮞b"),
+        (" \t\n ", ""),
+        ("1\r2", "12"),
+        ("⮜user⮞ ⮜end-of-text⮞", "user end-of-text"),
+        ("①🇫🇷①", "1⑩1"),
+        ("🏳\ufe0f\u200d🌈", "①"),
+        ("❤\r\ufe0f", "❤"),
+        ("\u2e3a", "--"),
+    ],
+)
+def test_each_rule_applies(text, expected):
+    assert clean_text(text) == expected
+
+
+def test_accents_are_composed_only_on_request():
+    assert clean_text("e\u0301") == "e"
+    assert clean_text("e\u0301", compose_accents=True) == "é"
+
+
+@given(ANY_TEXT)
+@settings(max_examples=150, deadline=None)
+@example("\ud800\udfff\0")
+def test_cleaned_text_is_in_the_alphabet_whatever_the_text(text):
+    cleaned = normalize_text(text)
+    assert set(cleaned) <= {*ALPHABET, "\t", "\n"}
+    assert cleaned == cleaned.strip()
+    assert "\t\n" not in cleaned
+    assert "\n\n\n" not in cleaned
+
+
+@given(ANY_TEXT)
+@settings(max_examples=150, deadline=None)
+def test_a_restored_text_cleans_to_the_same_text(text):
+    cleaned = clean_text(text)
+    assume(" ⮜new-line⮞" not in cleaned)  # kept where a tabulation stood between: cleaned next time
+    assert clean_text(restore_text(cleaned)) == cleaned
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x" + " " * 10**6 + "y\n",
+        "x" + " \n" * 500_000 + "y",
+        "x" + "\n" * 10**6 + "y",
+        "x" + "\t" * 10**6 + "\ny",
+        "« " * 300_000,
+        "\ud800" * 200_000,
+    ],
+)
+def test_a_megabyte_of_one_thing_takes_no_time_to_speak_of(text):
+    start = time.process_time()
+    clean_text(text)
+    assert time.process_time() - start < 5

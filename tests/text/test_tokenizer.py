@@ -1,0 +1,158 @@
+import hashlib
+import json
+import pickle
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dimgpt.text.cleaning import clean_text, normalize_text, restore_text
+from dimgpt.text.special_tokens import SPECIAL_TOKENS, SpecialTokens
+from dimgpt.text.tokenizer import Tokenizer, longest_matches
+
+HOSTILE_PIECES = [*SPECIAL_TOKENS, *" \t\n\r\0⮜⮞«»①❤aé1-\ufe0f\u0301\ud800", "⮜⮜tab⮞⮞", "⮜ tab⮞"]
+ANY_TEXT = st.lists(
+    st.one_of(st.sampled_from(HOSTILE_PIECES), st.integers(0, 0x10FFFF).map(chr))
+).map("".join)
+
+
+def test_ids_are_those_of_the_original(cases, tokenizer, small_tokenizer):
+    for case in cases:
+        assert tokenizer.encode(case["text"]) == case["ids"], case["id"]
+        assert small_tokenizer.encode(case["text"]) == case["nochars_ids"], case["id"]
+
+
+def test_cleaned_text_encodes_to_the_same_ids(cases, tokenizer):
+    for case in cases:
+        assert tokenizer.encode(case["clean"], clean=False) == case["ids"], case["id"]
+
+
+def test_decoded_text_is_that_of_the_original(cases, tokenizer, small_tokenizer, fixtures_dir):
+    for case in cases:
+        assert tokenizer.decode(case["ids"]) == case["decode"], case["id"]
+        assert small_tokenizer.decode(case["nochars_ids"]) == case["nochars_decode"], case["id"]
+    for case in json.loads((fixtures_dir / "decode_cases.json").read_text("utf-8")):
+        if case["kwargs"] == {"token_array": True}:
+            assert [tokenizer.decode([id]) for id in case["tokens"]] == case["out"]
+        elif not case["kwargs"] and isinstance(case["tokens"], list):
+            assert tokenizer.decode(case["tokens"]) == case["out"], case["name"]
+
+
+def test_decoding_takes_arrays(tokenizer):
+    ids = tokenizer.encode("Bonjour à tous")
+    assert tokenizer.decode(np.array(ids, dtype=np.uint16)) == "Bonjour à tous"
+
+
+@given(text=ANY_TEXT)
+@settings(max_examples=150, deadline=None)
+def test_decoding_an_encoded_text_gives_the_cleaned_text(tokenizer, text):
+    assert tokenizer.decode(tokenizer.encode(text)) == restore_text(clean_text(text))
+
+
+@given(text=ANY_TEXT)
+@settings(max_examples=150, deadline=None)
+def test_each_unknown_character_is_one_replacement_character(small_tokenizer, text):
+    known = {*small_tokenizer.tokens, "\t", "\n"}
+    cleaned = normalize_text(text)
+    expected = "".join(c if c in known else "\N{REPLACEMENT CHARACTER}" for c in cleaned)
+    assert small_tokenizer.decode(small_tokenizer.encode(text)) == restore_text(expected)
+
+
+@given(text=ANY_TEXT, clean=st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_no_text_yields_control_ids(tokenizer, text, clean):
+    special = SpecialTokens()
+    allowed = {special.tab, special.new_line, special.unknown}
+    assert not {id for id in tokenizer.encode(text, clean=clean) if id < 10} - allowed
+
+
+@pytest.mark.parametrize("token", SPECIAL_TOKENS)
+def test_a_special_token_typed_by_a_user_stays_text(tokenizer, token):
+    assert tokenizer.decode(tokenizer.encode(f"a {token} b")) == f"a {token[1:-1]} b"
+
+
+def test_tabulations_and_line_ends_have_their_ids(tokenizer):
+    assert [id for id in tokenizer.encode("a\tb\nc") if id < 10] == [3, 4]
+
+
+def test_an_array_holds_the_same_ids(tokenizer):
+    ids = tokenizer.encode_array("Où est-il ? ❤\ufe0f")
+    assert ids.dtype == np.uint16
+    assert ids.tolist() == tokenizer.encode("Où est-il ? ❤\ufe0f")
+    assert tokenizer.encode_array("").tolist() == []
+
+
+def test_a_vocabulary_too_large_for_16_bits_encodes():
+    tokens = [*SPECIAL_TOKENS, *(chr(0x10000 + i) for i in range(2**16)), "a"]
+    tokenizer = Tokenizer(tokens)
+    assert tokenizer.encode("aa") == [len(tokens) - 1] * 2
+
+
+def test_a_megabyte_without_a_space_encodes_quickly(tokenizer):
+    start = time.process_time()
+    assert tokenizer.decode(tokenizer.encode("entendait" * 111_111)) == "entendait" * 111_111
+    assert time.process_time() - start < 10
+
+
+def test_the_longest_token_wins_and_misses_stay_alone():
+    assert list(longest_matches("abcabz", {"a", "ab", "abc", "b"})) == ["abc", "ab", "z"]
+    assert list(longest_matches("x" * 20, {"x" * 16, "x" * 20, "x"})) == ["x" * 16, *"xxxx"]
+
+
+def test_bytes_of_tokens_add_up_to_the_cleaned_text(tokenizer):
+    text = "Ça coûte 3 € ❤\n\tfin"
+    counts = tokenizer.byte_counts()
+    assert counts[tokenizer.encode(text)].sum() == len(text.encode())
+    assert counts[:10].tolist() == [1, 0, 0, 1, 1, 0, 0, 0, 0, 0]
+    assert (counts.dtype, counts.shape) == (np.int32, (2000,))
+
+
+def test_a_saved_vocabulary_has_the_originals_bytes(tokenizer, fixtures_dir, tmp_path):
+    path = tmp_path / "new" / "vocab.txt"
+    tokenizer.save(str(path))
+    assert path.read_bytes() == (fixtures_dir / "vocab.txt").read_bytes()
+    assert tokenizer.fingerprint == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert Tokenizer.load(path).tokens == tokenizer.tokens
+    assert [entry.name for entry in path.parent.iterdir()] == ["vocab.txt"]
+
+
+def test_a_copy_for_another_process_encodes_alike_and_is_small(tokenizer):
+    tokenizer.encode(" ".join(map(str, range(10_000))))
+    copied = pickle.dumps(tokenizer)
+    assert len(copied) < 50_000
+    assert pickle.loads(copied).encode("Bonjour") == tokenizer.encode("Bonjour")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (["a", "b"], "line 1: found 'a' where every vocabulary has '⮜unknown⮞'"),
+        ([*SPECIAL_TOKENS[:5]], "line 6: found '' where"),
+        ([token + "\r" for token in SPECIAL_TOKENS], r"line 1: found '⮜unknown⮞\\r'"),
+        ([*SPECIAL_TOKENS, "a", ""], "line 12: the token '' is empty"),
+        ([*SPECIAL_TOKENS, "a", "b", "a"], "line 13: the token 'a' is already on line 11"),
+        ([*SPECIAL_TOKENS, "⮜user⮞"], "line 11: the token '⮜user⮞' is already on line 8"),
+        ([*SPECIAL_TOKENS, "a" * 17], "line 11: .* has 17 characters"),
+        ([*SPECIAL_TOKENS, "a\r"], "line 11: .* holds a tabulation or a line end"),
+    ],
+)
+def test_a_file_that_is_no_vocabulary_is_refused_with_its_line(tmp_path, tokens, message):
+    path = tmp_path / "vocab.txt"
+    path.write_bytes("\n".join(tokens).encode())
+    with pytest.raises(ValueError, match=message) as error:
+        Tokenizer.load(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_vocabulary_names_what_makes_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"create_data\.ipynb"):
+        Tokenizer.load(tmp_path / "vocab.txt")
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "vocab.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="is not UTF-8 at byte 0"):
+        Tokenizer.load(tmp_path / "vocab.txt")

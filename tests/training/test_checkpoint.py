@@ -1,0 +1,87 @@
+"""A checkpoint is whole or not there."""
+
+import json
+
+import pytest
+import torch
+
+from dimgpt.training.checkpoint import Checkpoint, CheckpointStore
+
+
+def checkpoint(step):
+    tensors = {"model": {"weight": torch.full((3,), float(step))}}
+    return Checkpoint(step=step, tensors=tensors, state={"tokens": step * 10})
+
+
+@pytest.fixture
+def store(tmp_path):
+    return CheckpointStore(tmp_path / "checkpoints", keep=2)
+
+
+def names(store):
+    return sorted(path.name for path in store.folder.iterdir())
+
+
+def test_what_is_saved_is_loaded(store):
+    assert store.load_latest() is None
+    store.save(checkpoint(7))
+    loaded = store.load_latest()
+    assert (loaded.step, loaded.state["tokens"]) == (7, 70)
+    assert torch.equal(loaded.tensors["model"]["weight"], torch.full((3,), 7.0))
+
+
+def test_the_newest_two_and_the_best_are_kept(store):
+    for step in (1, 2, 3):
+        store.save(checkpoint(step))
+        store.save(checkpoint(step), kind="best")
+    assert names(store) == ["best-00000003", "step-00000002", "step-00000003"]
+
+
+@pytest.mark.parametrize(
+    "damage", ["flip", "cut", "missing", "no manifest", "bad manifest", "empty manifest"]
+)
+def test_a_damaged_checkpoint_is_passed_over_and_named(store, damage, caplog):
+    store.save(checkpoint(1))
+    newest = store.save(checkpoint(2))
+    weights, manifest = newest / "model.safetensors", newest / "manifest.json"
+    content = weights.read_bytes()
+    if damage == "flip":
+        weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif damage == "cut":
+        weights.write_bytes(content[:-4])
+    elif damage == "missing":
+        weights.unlink()
+    elif damage == "no manifest":
+        manifest.unlink()
+    elif damage == "bad manifest":
+        manifest.write_text("{")
+    else:
+        manifest.write_text("{}")
+    assert store.load_latest().step == 1
+    assert "step-00000002 is damaged" in caplog.text
+
+
+def test_an_interrupted_save_keeps_the_old_checkpoint(store, monkeypatch):
+    store.save(checkpoint(1))
+
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("dimgpt.training.checkpoint.save_file", fail)
+    with pytest.raises(OSError, match="No space left"):
+        store.save(checkpoint(2))
+    assert names(store) == ["step-00000001"]
+    assert store.load_latest().step == 1
+
+
+def test_a_folder_of_another_name_is_not_a_checkpoint(store):
+    store.save(checkpoint(1))
+    (store.folder / "step-00000009.tmp").mkdir()
+    (store.folder / "step-notes").mkdir()
+    assert store.load_latest().step == 1
+
+
+def test_the_manifest_names_every_file(store):
+    path = store.save(checkpoint(1))
+    manifest = json.loads((path / "manifest.json").read_text())
+    assert sorted(manifest) == ["model.safetensors", "state.json"]

@@ -1,0 +1,187 @@
+"""Claims about a run: its arithmetic, its resuming, its stopping."""
+
+import dataclasses
+import math
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from dimgpt.training.metrics import read_history
+
+
+def same(first, second):
+    weights = zip(first.model.parameters(), second.model.parameters(), strict=True)
+    return all(torch.equal(a, b) for a, b in weights)
+
+
+def records(trainer, kind):
+    return [record for record in read_history(trainer.history.path) if record["kind"] == kind]
+
+
+def test_4_steps_equal_2_steps_a_save_and_2_more_elsewhere(config, make_trainer):
+    config = dataclasses.replace(config, max_steps=4)
+    whole = make_trainer(config, folder="whole")
+    whole.fit()
+    make_trainer(dataclasses.replace(config, max_steps=2), folder="parts").fit()
+    resumed = make_trainer(config, folder="parts")
+    resumed.fit()
+    assert resumed.data.steps_read == [3, 4]
+    assert same(whole, resumed)
+    keys = ("step", "tokens", "loss", "loss_average", "learning_rate", "grad_norm")
+    first, second = ([[r[k] for k in keys] for r in records(t, "step")] for t in (whole, resumed))
+    assert first == second
+
+
+def test_micro_batches_equal_one_large_batch(config, make_trainer):
+    config = dataclasses.replace(config, max_steps=1)
+    small = make_trainer(config, folder="small")
+    large_config = dataclasses.replace(config, batch_size=8, accumulation_steps=1)
+    large = make_trainer(large_config, folder="large")
+    small.fit()
+    large.fit()
+    assert records(small, "step")[0]["loss"] == pytest.approx(
+        records(large, "step")[0]["loss"], rel=1e-6
+    )
+    for a, b in zip(small.model.parameters(), large.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+def test_one_batch_can_be_overfitted(config, make_trainer):
+    steps = 150
+    config = dataclasses.replace(
+        config, max_steps=steps, decay_steps=steps, checkpoint_interval=steps
+    )
+    trainer = make_trainer(config)
+    fixed = trainer.data.batches(1)
+    trainer.data.batches = lambda step: fixed
+    assert trainer.fit().loss < 0.1
+
+
+def test_every_parameter_is_in_one_group_and_moves(config, make_trainer):
+    trainer = make_trainer(dataclasses.replace(config, max_steps=1))
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    groups = trainer.optimizer.param_groups
+    grouped = [id(p) for group in groups for p in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in trainer.model.parameters())
+    assert all(p.dim() == 1 for p in groups[1]["params"])
+    assert [group["weight_decay"] for group in groups] == [config.weight_decay, 0.0]
+    trainer.fit()
+    for name, parameter in trainer.model.named_parameters():
+        assert not torch.equal(parameter, before[name]), name
+
+
+def test_a_nan_stops_with_the_step_and_the_rate_and_spoils_nothing(config, make_trainer):
+    trainer = make_trainer(config)
+    trainer.data.bad_step = 4
+    with pytest.raises(FloatingPointError, match=r"step 4: the loss is nan.* learning rate 0.00"):
+        trainer.fit()
+    assert all(p.isfinite().all() for p in trainer.model.parameters())
+    assert trainer.checkpoints.load_latest().step == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_step_saves_and_the_next_fit_goes_on(config, make_trainer, number):
+    whole = make_trainer(config, folder="whole")
+    whole.fit()
+
+    def stop(record):
+        if record["kind"] == "step" and record["step"] == 3:
+            os.kill(os.getpid(), number)
+
+    handler = signal.getsignal(number)
+    stopped = make_trainer(config, observers=[stop])
+    if number == signal.SIGTERM:
+        with pytest.raises(SystemExit) as status:
+            stopped.fit()
+        assert status.value.code == 143
+    else:
+        assert not stopped.fit().is_finished
+    assert signal.getsignal(number) == handler
+    resumed = make_trainer(config)
+    assert resumed.fit().is_finished
+    assert resumed.data.steps_read == [4, 5, 6]
+    assert same(whole, resumed)
+
+
+def test_running_a_finished_run_again_changes_nothing(config, make_trainer):
+    first = make_trainer(config)
+    first.fit()
+    history = first.history.path.read_text()
+    again = make_trainer(config)
+    assert again.fit().step == config.max_steps
+    assert again.data.steps_read == []
+    assert same(first, again)
+    assert again.history.path.read_text().startswith(history)
+
+
+def test_another_architecture_or_vocabulary_is_refused_with_both_values(config, make_trainer):
+    trainer = make_trainer(config, vocabulary="aaaa")
+    trainer.fit()
+    wider = dataclasses.replace(trainer.model.config, ffn_dim=32)
+    with pytest.raises(ValueError, match="ffn_dim: 24 -> 32"):
+        make_trainer(config, model=wider, vocabulary="aaaa").fit()
+    with pytest.raises(ValueError, match="vocabulary: aaaa -> bbbb"):
+        make_trainer(config, vocabulary="bbbb").fit()
+
+
+def test_a_changed_batch_size_is_allowed_and_shown(config, make_trainer):
+    make_trainer(dataclasses.replace(config, max_steps=2)).fit()
+    changed = dataclasses.replace(config, batch_size=2, accumulation_steps=4)
+    seen = []
+    make_trainer(changed, observers=[seen.append]).fit()
+    assert seen[0]["kind"] == "resume"
+    assert seen[0]["changes"] == {
+        "batch_size": "4 -> 2",
+        "accumulation_steps": "2 -> 4",
+        "max_steps": "2 -> 6",
+    }
+
+
+def test_the_history_holds_every_step_once_after_a_crash(config, make_trainer):
+    def crash(record):
+        if record["kind"] == "step" and record["step"] == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(config, observers=[crash]).fit()
+    trainer = make_trainer(config)
+    trainer.fit()
+    assert [record["step"] for record in records(trainer, "step")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_validation_gives_bits_per_byte_of_the_targets_bytes(config, make_trainer):
+    trainer = make_trainer(config, byte_counts=np.full(32, 4, dtype=np.int32))
+    summary = trainer.fit()
+    assert summary.bits_per_byte == pytest.approx(
+        summary.validation_loss / math.log(2) / 4, rel=1e-6
+    )
+
+
+def test_the_best_checkpoint_is_the_one_of_the_lowest_validation_loss(config, make_trainer):
+    config = dataclasses.replace(config, max_steps=12, decay_steps=12)
+    trainer = make_trainer(config)
+    trainer.fit()
+    best = min(records(trainer, "validation"), key=lambda record: record["loss"])
+    kept = [path.name for path in trainer.checkpoints.folder.glob("best-*")]
+    assert kept == [f"best-{best['step']:08d}"]
+
+
+def test_a_fixed_prompt_is_sampled_now_and_then_and_at_the_end(config, make_trainer):
+    config = dataclasses.replace(config, sample_interval=4)
+    trainer = make_trainer(config, sample=lambda: "Il était une fois")
+    trainer.fit()
+    assert [record["step"] for record in records(trainer, "sample")] == [4, 6]
+
+
+def test_dropout_resumes_bit_for_bit(config, make_trainer):
+    trainer = make_trainer(config, folder="whole")
+    model = dataclasses.replace(trainer.model.config, dropout=0.3)
+    whole = make_trainer(config, folder="whole", model=model)
+    whole.fit()
+    make_trainer(dataclasses.replace(config, max_steps=4), folder="parts", model=model).fit()
+    resumed = make_trainer(config, folder="parts", model=model)
+    resumed.fit()
+    assert same(whole, resumed)

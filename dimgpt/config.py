@@ -142,7 +142,7 @@ class SourceConfig:
     name: str
     """Folder name of its token files."""
     path: str
-    """A local file or folder, `hf://datasets/owner/name`, or `demo://stories`."""
+    """A local file or folder, `hf://datasets/owner/name`, or `demo://stories/20000`."""
     group: str = ""
     """Row of the mixture table it belongs to."""
     multiplier: float = 1.0
@@ -166,7 +166,7 @@ class ConversationSourceConfig:
     name: str
     """Folder name of its token files."""
     path: str
-    """A local file or folder, `hf://datasets/owner/name`, or `demo://conversations`."""
+    """A local file or folder, `hf://datasets/owner/name`, or `demo://conversations/9000`."""
     ratio: float = 1.0
     """Share of the conversations drawn from this group, in 0..1."""
     system_prompts_path: str | None = None
@@ -223,6 +223,8 @@ class DataConfig:
             _require_not_negative(self, name)
         for name in ("validation_ratio", "instruction_weight"):
             _require_ratio(self, name)
+        if self.num_workers is not None:
+            _require_positive(self, "num_workers")
         for group in (self.sources, self.conversations):
             names = [source.name for source in group]
             if len(set(names)) < len(names):

@@ -4,27 +4,30 @@ Each step finds what the ones before it left in `data/` and `models/`, and keeps
 made. Nothing is computed here: the rooms do the work, this file says what goes where.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
-from dimgpt.config import TrainingConfig
+from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig, TrainingConfig
 from dimgpt.data.corpus import ConversationCorpus, Corpus
 from dimgpt.data.finetuning import FinetuningData
 from dimgpt.data.preparation import Progress, prepare_conversations, prepare_source, sample_mixture
 from dimgpt.data.pretraining import PretrainingData
-from dimgpt.generation.generator import TextGenerator
+from dimgpt.files import replace_file
+from dimgpt.generation.generator import TextGenerator, require_matching
 from dimgpt.model.transformer import Transformer
 from dimgpt.presets import Preset
 from dimgpt.runtime import Runtime
-from dimgpt.settings import override
+from dimgpt.settings import from_dict, override, to_dict
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.text.tokenizer_trainer import train_vocabulary
 from dimgpt.training.trainer import Observer, Trainer, TrainingData
-from dimgpt.weights.store import load_model, save_model
+from dimgpt.weights.originals import load_dimensiongpt
+from dimgpt.weights.store import load_model, load_tokenizer, save_model
 
 Stage = Literal["pretraining", "finetuning"]
 
@@ -42,6 +45,11 @@ class Workspace:
         """The vocabulary."""
         return self.data_root / self.preset.name / "vocab.txt"
 
+    @property
+    def data_config_path(self) -> Path:
+        """The `DataConfig` that the token files were made with."""
+        return self.data_root / self.preset.name / "config.json"
+
     def data_dir(self, stage: Stage) -> Path:
         """Token files of a stage."""
         return self.data_root / self.preset.name / stage
@@ -58,6 +66,44 @@ class Workspace:
     def config(self, stage: Stage) -> TrainingConfig:
         """Settings of a stage's run."""
         return self.preset.finetuning if stage == "finetuning" else self.preset.pretraining
+
+
+def customise_data(
+    preset: Preset,
+    *,
+    sources: Sequence[str] | None = None,
+    conversations: Sequence[str] | None = None,
+    **changes: Any,
+) -> Preset:
+    """Put a person's own files or folders in the place of a preset's, and change other settings.
+
+    Args:
+        preset: What is kept where nothing is given.
+        sources: Texts; `None` or nothing keeps the preset's.
+        conversations: Conversations; likewise.
+        changes: Fields of `DataConfig`; `None` keeps the preset's.
+    """
+    own = tuple(SourceConfig(name=_stem(path), path=path) for path in sources or ())
+    groups = tuple(
+        ConversationSourceConfig(name=_stem(path), path=path) for path in conversations or ()
+    )
+    data = override(preset.data, sources=own or None, conversations=groups or None, **changes)
+    return override(preset, data=data)
+
+
+def customise_training(preset: Preset, stage: Stage, **changes: Any) -> Preset:
+    """Change fields of a stage's `TrainingConfig`; `None` keeps the preset's.
+
+    Raises:
+        ValueError: The stage is unknown, or a value breaks its field's rule.
+    """
+    if stage not in get_args(Stage):
+        raise ValueError(f"STAGE is {stage!r}: choose one of {', '.join(get_args(Stage))}")
+    return override(preset, **{stage: override(getattr(preset, stage), **changes)})
+
+
+def _stem(path: str) -> str:
+    return Path(path).name.split(".")[0]
 
 
 def prepare_vocabulary(
@@ -85,20 +131,30 @@ def prepare_vocabulary(
     return tokenizer
 
 
+def load_data_config(workspace: Workspace) -> DataConfig:
+    """Load what `prepare_files` was asked for, so that nobody has to say it again.
+
+    Raises:
+        FileNotFoundError: The data have not been made.
+    """
+    path = workspace.data_config_path
+    if not path.exists():
+        raise FileNotFoundError(f"no data at {path.parent}: {_how_to_prepare(workspace)}")
+    return from_dict(DataConfig, json.loads(path.read_bytes()))
+
+
 def open_corpus(workspace: Workspace) -> Corpus:
-    """Open the documents that `prepare_documents` wrote."""
-    tokenizer = load_vocabulary(workspace)
-    folder = workspace.data_dir("pretraining")
-    return Corpus.open(folder, workspace.preset.data.sources, tokenizer.fingerprint)
+    """Open the documents that `prepare_files` wrote."""
+    sources = load_data_config(workspace).sources
+    fingerprint = load_vocabulary(workspace).fingerprint
+    return Corpus.open(workspace.data_dir("pretraining"), sources, fingerprint)
 
 
 def open_conversations(workspace: Workspace) -> ConversationCorpus:
-    """Open the conversations that `prepare_conversation_files` wrote."""
-    tokenizer = load_vocabulary(workspace)
-    folder = workspace.data_dir("finetuning")
-    return ConversationCorpus.open(
-        folder, workspace.preset.data.conversations, tokenizer.fingerprint
-    )
+    """Open the conversations that `prepare_files` wrote."""
+    groups = load_data_config(workspace).conversations
+    fingerprint = load_vocabulary(workspace).fingerprint
+    return ConversationCorpus.open(workspace.data_dir("finetuning"), groups, fingerprint)
 
 
 def load_vocabulary(workspace: Workspace) -> Tokenizer:
@@ -109,10 +165,20 @@ def load_vocabulary(workspace: Workspace) -> Tokenizer:
     """
     if not workspace.vocabulary_path.exists():
         raise FileNotFoundError(
-            f"no vocabulary at {workspace.vocabulary_path}: run create_data.ipynb, or "
-            f"python -m dimgpt prepare --preset {workspace.preset.name}"
+            f"no vocabulary at {workspace.vocabulary_path}: {_how_to_prepare(workspace)}"
         )
     return Tokenizer.load(workspace.vocabulary_path)
+
+
+def _how_to_prepare(workspace: Workspace) -> str:
+    command = f"python -m dimgpt prepare --preset {workspace.preset.name}"
+    return f"run create_data.ipynb, or {command}, first"
+
+
+def match_vocabulary(workspace: Workspace) -> Workspace:
+    """Give the model the vocabulary's size."""
+    model = override(workspace.preset.model, vocab_size=load_vocabulary(workspace).vocab_size)
+    return override(workspace, preset=override(workspace.preset, model=model))
 
 
 def prepare_files(
@@ -126,6 +192,7 @@ def prepare_files(
     for group in data.conversations:
         folder = workspace.data_dir("finetuning")
         prepare_conversations(group, tokenizer, folder, config=data, progress=progress)
+    replace_file(workspace.data_config_path, json.dumps(to_dict(data), indent=1).encode())
 
 
 def open_data(workspace: Workspace, stage: Stage) -> TrainingData:
@@ -142,9 +209,20 @@ def open_data(workspace: Workspace, stage: Stage) -> TrainingData:
     return FinetuningData(
         open_conversations(workspace),
         special_tokens=load_vocabulary(workspace).special_tokens,
-        instruction_weight=preset.data.instruction_weight,
+        instruction_weight=load_data_config(workspace).instruction_weight,
         **shape,
     )
+
+
+def open_model(
+    path: Path, *, runtime: Runtime, vocabulary_path: Path = Path("data/vocab.txt")
+) -> tuple[Transformer, Tokenizer]:
+    """Open a model folder, or a DimensionGPT `.pt` with the `vocab.txt` that belongs to it."""
+    if path.suffix == ".pt":
+        model, tokenizer = load_dimensiongpt(path), Tokenizer.load(vocabulary_path)
+        require_matching(model, tokenizer)
+        return model.to(runtime.device), tokenizer
+    return load_model(path, device=runtime.device), load_tokenizer(path)
 
 
 def build_model(workspace: Workspace, stage: Stage) -> Transformer:
@@ -164,6 +242,7 @@ def build_trainer(
 ) -> Trainer:
     """Put together what a stage needs; the trainer resumes by itself if the run has begun."""
     tokenizer, model = load_vocabulary(workspace), build_model(workspace, stage)
+    require_matching(model, tokenizer)
     writer = TextGenerator(model, tokenizer)
     sampling = override(workspace.preset.sampling, max_new_tokens=40, seed=0)
     return Trainer(

@@ -30,6 +30,8 @@ class Preset:
     sampling: SamplingConfig
     prompt: str
     """Text that is completed now and then while the model trains."""
+    questions: tuple[str, ...]
+    """What the chat is asked first."""
     system_prompt: str | None = None
     """What the chat begins with."""
 
@@ -83,6 +85,12 @@ _DEMO = Preset(
     ),
     sampling=SamplingConfig(temperature=0.7, top_p=0.9, max_new_tokens=100),
     prompt="Ce matin,",
+    questions=(
+        "Bonjour !",
+        "Qui es-tu ?",
+        "Combien font 3 + 4 ?",
+        "Quel est le contraire de grand ?",
+    ),
 )
 
 _FRENCH_5M = Preset(
@@ -134,8 +142,8 @@ _FRENCH_5M = Preset(
         learning_rate=3e-3,
         min_learning_rate=3e-4,
         warmup_steps=100,
-        decay_steps=1_700,
-        max_steps=1_800,
+        decay_steps=1_500,
+        max_steps=1_600,
         adam_eps=1e-8,
         validation_interval=100,
         validation_batches=8,
@@ -158,6 +166,7 @@ _FRENCH_5M = Preset(
     ),
     sampling=SamplingConfig(temperature=0.7, top_p=0.9, no_repeat_strength=0.3, max_new_tokens=150),
     prompt="La ville de Paris",
+    questions=("Bonjour !", "Quelle est la capitale de l'Italie ?", "Qui a écrit Les Misérables ?"),
 )
 
 
@@ -216,6 +225,7 @@ _DIMENSIONGPT = Preset(
     finetuning=TrainingConfig(),
     sampling=SamplingConfig(temperature=0.5, top_p=0.9, no_repeat_strength=1.0),
     prompt="La France est",
+    questions=("Bonjour, qui es-tu ?", "Quelle est la capitale de la France ?"),
     system_prompt=(
         "Une discussion entre un utilisateur et DimensionGPT, un modèle de langage conversationnel "
         "français créé par le développeur indépendant Dimension et basé sur l'architecture GPT."

@@ -27,6 +27,7 @@ QUESTION_KINDS: tuple[str, ...] = (*DRAWS, *TEXT_KINDS)
 TEXT_RATIO = 0.7
 """Share of the training conversations that are about a text, in 0..1."""
 
+_TRIES_PER_QUESTION = 200
 _SENTENCE_END = re.compile(r'(?<=[.!?]) +(?=[A-ZÀ-Ý"])')
 
 
@@ -64,19 +65,23 @@ def held_out_questions(per_kind: int, *, seed: int) -> list[Question]:
         ValueError: A kind has fewer held-out items.
     """
     rng = Random(f"held out {seed}")
-    questions: list[Question] = []
-    for kind in QUESTION_KINDS:
-        drawn: dict[str, Question] = {}
-        for _ in range(200 * per_kind):
-            text, item = _held_out_item(kind, rng)
-            if is_held_out(item.kind, item.key) and len(drawn) < per_kind:
-                drawn.setdefault(item.key, _question(text, item))
-        if len(drawn) < per_kind:
+    return [question for kind in QUESTION_KINDS for question in _held_out_kind(kind, per_kind, rng)]
+
+
+def _held_out_kind(kind: str, count: int, rng: Random) -> list[Question]:
+    """Draw different held-out questions of one kind."""
+    drawn: dict[str, Question] = {}
+    num_tries = 0
+    while len(drawn) < count:
+        text, item = _draw(kind, rng)
+        if is_held_out(item.kind, item.key):
+            drawn.setdefault(item.key, _question(text, item))
+        num_tries += 1
+        if num_tries > _TRIES_PER_QUESTION * count:
             raise ValueError(
-                f"per_kind is {per_kind}: {kind!r} has only {len(drawn)} held-out items; lower it"
+                f"per_kind is {count}: {kind!r} has only {len(drawn)} held-out items; lower it"
             )
-        questions += drawn.values()
-    return questions
+    return list(drawn.values())
 
 
 def split_sentences(text: str) -> list[str]:
@@ -111,7 +116,7 @@ def _text_turns(rng: Random) -> list[tuple[str, str]]:
     return [(f"{text} {turns[0][0]}", turns[0][1]), *turns[1:]]
 
 
-def _held_out_item(kind: str, rng: Random) -> tuple[str, Item]:
+def _draw(kind: str, rng: Random) -> tuple[str, Item]:
     """Draw any item of a kind, with the text that it is about, empty without one."""
     if kind in DRAWS:
         return "", DRAWS[kind](rng)

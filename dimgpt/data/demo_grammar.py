@@ -165,7 +165,7 @@ FORMS: Mapping[str, Callable[..., str]] = {
     "to": lambda verb: elide("de", verb.infinitive),
     "present": lambda verb: finite(verb, "présent", 2),
     "present_all": lambda verb: finite(verb, "présent", 5),
-    "i_present": lambda verb: conjugate(verb, "présent", 0),
+    "i_present": lambda verb: capitalize(conjugate(verb, "présent", 0)),  # opens a quotation
     "imperfect": lambda verb: finite(verb, "imparfait", 2),
     "imperfect_all": lambda verb: finite(verb, "imparfait", 5),
     "perfect": _perfect,

@@ -147,7 +147,7 @@ def _plot(rng: Random) -> str:
     return " ".join(fill(rng.choice(step), binding, rng) for step in kept)
 
 
-def write_story(rng: Random, *, scene_ratio: float = 0.5) -> str:
+def write_story(rng: Random, *, scene_ratio: float = 0.6) -> str:
     """Write one document: a scene, or a plot with one or two heroes."""
     return _scene(rng) if rng.random() < scene_ratio else _plot(rng)
 

@@ -88,7 +88,8 @@ def read_system_prompts(source: ConversationSourceConfig) -> Iterator[str]:
     if source.system_prompts_path is None:
         return
     path = source.system_prompts_path
-    for place, values in _read_rows(path, source.hub_config, source.hub_split):
+    hub_config = source.system_prompts_hub_config
+    for place, values in _read_rows(path, hub_config, source.hub_split):
         yield _text_of(place, values, "preprompt")
 
 

@@ -1,10 +1,16 @@
 """The loss of a batch, as sums: who adds up several batches divides at the end."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from dimgpt.config import TrainingConfig
+from dimgpt.data.batch import Batch
+from dimgpt.model.transformer import Transformer
+from dimgpt.runtime import Runtime
 
 
 class LossSums(NamedTuple):
@@ -22,3 +28,21 @@ def weighted_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> 
     with torch.no_grad():
         correct = ((logits.argmax(dim=-1) == targets) * weights).sum()
     return LossSums((losses * weights.flatten()).sum(), correct)
+
+
+def compiled_loss(
+    model: Transformer, config: TrainingConfig, runtime: Runtime
+) -> Callable[[Batch], LossSums]:
+    """Return the function from a batch on the device to its loss, compiled if the config says so.
+
+    The loss is compiled together with the model: its passes over (B, T, V) then become one.
+    """
+
+    def sums(inputs: Tensor, targets: Tensor, weights: Tensor) -> LossSums:
+        return weighted_cross_entropy(model(inputs), targets, weights)
+
+    use_compile = config.use_compile
+    if use_compile is None:
+        use_compile = runtime.device.type == "cuda"
+    compute = torch.compile(sums, dynamic=False) if use_compile else sums
+    return lambda batch: compute(batch.inputs, batch.targets, batch.weights)

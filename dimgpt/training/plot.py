@@ -4,6 +4,7 @@ Since the file is all they need, they survive a kernel restart, and a second not
 run of the first.
 """
 
+import io
 import time
 from pathlib import Path
 from typing import Any
@@ -62,11 +63,13 @@ class LivePlot:
         """Draw after a validation, but not too often."""
         if record["kind"] != "validation" or time.monotonic() < self._drawn_at + self._seconds:
             return
-        from IPython.display import display
+        from IPython.display import Image, display
 
-        figure = plot_history(self._path)
+        picture = io.BytesIO()
+        plot_history(self._path).savefig(picture, format="png", dpi=100)
+        image = Image(data=picture.getvalue())
         if self._handle is None:
-            self._handle = display(figure, display_id=True)
+            self._handle = display(image, display_id=True)
         else:
-            self._handle.update(figure)
+            self._handle.update(image)
         self._drawn_at = time.monotonic()

@@ -12,15 +12,17 @@ from tqdm import tqdm
 class ProgressBar:
     """Observer that moves a bar with every step, and writes samples above it."""
 
-    def __init__(self, max_steps: int, *, description: str) -> None:
-        self._bar = tqdm(total=max_steps, desc=description, unit="step", dynamic_ncols=True)
+    def __init__(self, *, description: str) -> None:
+        self._bar = tqdm(desc=description, unit="step", dynamic_ncols=True)
 
     def __call__(self, record: dict[str, Any]) -> None:
         """Show a record of the history."""
-        if record["kind"] == "resume":
+        if record["kind"] == "start":
+            self._bar.total = record["max_steps"]
             self._bar.initial = self._bar.n = record["step"]  # time left counts this sitting only
             changes = "; ".join(f"{name} {change}" for name, change in record["changes"].items())
-            self._bar.write(f"resumed at step {record['step']:,}" + (changes and f" ({changes})"))
+            if record["step"] > 0:
+                self._bar.write(f"going on at step {record['step']:,} {changes}".rstrip())
         elif record["kind"] == "sample":
             self._bar.write(f"step {record['step']:,}: {record['text']}")
         elif record["kind"] == "step":

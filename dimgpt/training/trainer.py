@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dimgpt.config import TrainingConfig
 from dimgpt.data.batch import Batch, prefetch
@@ -25,7 +24,7 @@ from dimgpt.runtime import Runtime, peak_flops
 from dimgpt.settings import to_dict
 from dimgpt.training.checkpoint import Checkpoint, CheckpointStore
 from dimgpt.training.interrupts import catch_interrupts
-from dimgpt.training.loss import weighted_cross_entropy
+from dimgpt.training.loss import compiled_loss
 from dimgpt.training.metrics import History, MovingAverages, Stopwatch
 from dimgpt.training.optimizer import build_optimizer, optimizer_tensors, restore_optimizer
 from dimgpt.training.schedule import learning_rate_at
@@ -84,10 +83,7 @@ class Trainer:
         self.checkpoints = CheckpointStore(run_dir / "checkpoints")
         self.optimizer = build_optimizer(model, config)
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.needs_loss_scaling)
-        use_compile = config.use_compile
-        if use_compile is None:
-            use_compile = runtime.device.type == "cuda"
-        self._forward = torch.compile(model, dynamic=False) if use_compile else model
+        self._loss_sums = compiled_loss(model, config, runtime)
         self.averages = MovingAverages(decay=config.metrics_decay)
         self.step, self.tokens, self.best_loss = 0, 0, math.inf
         self.stopwatch = Stopwatch()
@@ -101,9 +97,10 @@ class Trainer:
             ValueError: The folder holds a run of another model or vocabulary.
             SystemExit: SIGTERM came; the checkpoint is written, the status is 143.
         """
-        self._resume()
+        changes = self._resume()
+        self._emit("start", max_steps=self.config.max_steps, changes=changes)
         self._peak_flops = peak_flops(self.runtime)
-        steps = prefetch(self.data.batches, self.step + 1, self.config.max_steps + 1)
+        steps = prefetch(self._read_batches, self.step + 1, self.config.max_steps + 1)
         with catch_interrupts() as interrupt, contextlib.closing(steps):
             for batches in steps:
                 self._take_step(batches)
@@ -114,6 +111,13 @@ class Trainer:
         if interrupt.signal == signal.SIGTERM:
             raise SystemExit(128 + signal.SIGTERM)
         return self.summary()
+
+    def _read_batches(self, step: int) -> list[Batch]:
+        """Make the batches of a step, in the prefetching thread."""
+        batches = self.data.batches(step)
+        if self.runtime.device.type == "cuda":
+            return [batch.pin_memory() for batch in batches]
+        return batches
 
     def _take_step(self, batches: list[Batch]) -> None:
         """Update the weights once with the gradient of all the micro-batches together."""
@@ -126,7 +130,8 @@ class Trainer:
         weight = max(sum(float(batch.weights.sum()) for batch in batches), 1e-8)
         sums = torch.zeros(2, device=self.runtime.device)
         for batch in batches:
-            loss, correct = self._loss_sums(batch)
+            with self.runtime.autocast():
+                loss, correct = self._loss_sums(batch.to(self.runtime.device))
             self.scaler.scale(loss / weight).backward()
             sums += torch.stack((loss.detach(), correct))
         self.scaler.unscale_(self.optimizer)
@@ -146,15 +151,6 @@ class Trainer:
             accuracy=correct_sum / weight,
             grad_norm=norm_value,
         )
-
-    def _loss_sums(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        device = self.runtime.device
-        inputs, targets, weights = (
-            tensor.to(device, non_blocking=True)
-            for tensor in (batch.inputs, batch.targets, batch.weights)
-        )
-        with self.runtime.autocast():
-            return weighted_cross_entropy(self._forward(inputs), targets, weights)
 
     def _check_finite(self, loss: float, norm: float, *, step: int, learning_rate: float) -> None:
         # With loss scaling an overflowing gradient is expected: the scaler skips the step.
@@ -197,7 +193,7 @@ class Trainer:
     def _validate(self) -> None:
         self.model.eval()
         self.last_validation = validate(
-            self._forward,
+            self._loss_sums,
             self.data.validation_batches(self.config.validation_batches),
             runtime=self.runtime,
             byte_counts=self.byte_counts,
@@ -229,12 +225,12 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
         }
 
-    def _resume(self) -> None:
-        """Go on from the newest checkpoint of the folder, if there is one."""
+    def _resume(self) -> dict[str, str]:
+        """Go on from the newest checkpoint of the folder, if any; return the settings changed."""
         checkpoint = self.checkpoints.load_latest()
         if checkpoint is None:
             self.history.rewind(0)
-            return
+            return {}
         state = checkpoint.state
         _require_same_run(state, model=to_dict(self.model.config), vocabulary=self.vocabulary)
         self.model.load_state_dict(checkpoint.tensors["model"])
@@ -246,8 +242,7 @@ class Trainer:
         self.best_loss = math.inf if state["best_loss"] is None else state["best_loss"]
         self.last_validation = state["last_validation"]
         self.history.rewind(self.step)
-        changes = _changes(state["training"], to_dict(self.config))
-        self._emit("resume", changes=changes)
+        return _changes(state["training"], to_dict(self.config))
 
     def _emit(self, kind: str, **values: Any) -> None:
         """Append a record to the history, and show it to the observers."""

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from dimgpt.data.batch import Batch
 from dimgpt.runtime import Runtime
-from dimgpt.training.loss import weighted_cross_entropy
+from dimgpt.training.loss import LossSums
 
 
 @torch.no_grad()
 def validate(
-    forward: Callable[[Tensor], Tensor],
+    loss_sums: Callable[[Batch], LossSums],
     batches: Iterable[Batch],
     *,
     runtime: Runtime,
@@ -22,7 +22,7 @@ def validate(
     """Return `loss` (nats a token), `accuracy` (0..1) and, given byte counts, `bits_per_byte`.
 
     Args:
-        forward: Model in evaluation mode, (B, T) -> (B, T, V).
+        loss_sums: Sums over a batch on the device, of a model in evaluation mode.
         batches: Tokens of weight 0 count nowhere.
         runtime: Device and precision.
         byte_counts: UTF-8 bytes that each token stands for, (V,), on the CPU.
@@ -31,9 +31,7 @@ def validate(
     weight, num_bytes = 0.0, 0.0
     for batch in batches:
         with runtime.autocast():
-            logits = forward(batch.inputs.to(runtime.device))
-        targets, weights = batch.targets.to(runtime.device), batch.weights.to(runtime.device)
-        sums += torch.stack(weighted_cross_entropy(logits, targets, weights))
+            sums += torch.stack(loss_sums(batch.to(runtime.device)))
         weight += float(batch.weights.sum())
         if byte_counts is not None:
             num_bytes += float((byte_counts[batch.targets] * batch.weights).sum())

@@ -132,7 +132,7 @@ def test_a_changed_batch_size_is_allowed_and_shown(config, make_trainer):
     changed = dataclasses.replace(config, batch_size=2, accumulation_steps=4)
     seen = []
     make_trainer(changed, observers=[seen.append]).fit()
-    assert seen[0]["kind"] == "resume"
+    assert seen[0]["kind"] == "start"
     assert seen[0]["changes"] == {
         "batch_size": "4 -> 2",
         "accumulation_steps": "2 -> 4",

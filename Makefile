@@ -1,0 +1,45 @@
+# Every target makes the environment itself if it is missing, and says what it does.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: help demo test check bench notebook clean
+
+help:
+	@echo "make demo      train a small French model on this machine and talk to it (minutes)"
+	@echo "make test      run the tests"
+	@echo "make check     format, lint, types"
+	@echo "make bench     run the benchmarks that need no GPU"
+	@echo "make notebook  open JupyterLab"
+	@echo "make clean     remove the demo's data and models"
+
+demo: $(VENV)/.ready
+	@echo "Running the three notebooks on the demo corpus: data, pretraining, fine-tuning, test."
+	@$(RUN) -m dimgpt demo
+
+test: $(VENV)/.ready
+	@echo "Running the tests."
+	@$(RUN) -m pytest
+
+check: $(VENV)/.ready
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m ruff check .
+	@$(RUN) -m mypy
+
+bench: $(VENV)/.ready
+	@for script in benchmarks/*.py; do echo "$$script"; $(RUN) "$$script" || exit 1; done
+
+notebook: $(VENV)/.ready
+	@$(RUN) -m jupyterlab
+
+clean:
+	rm -rf data/demo models/demo models/demo-chat models/demo-runs
+
+$(VENV)/.ready: requirements.txt requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { \
+		echo "$(PYTHON) is older than Python 3.11: run make PYTHON=python3.11 (or newer)"; exit 1; }
+	@echo "Making $(VENV) and installing the pinned packages (1 to 2 GB on a CPU, more with CUDA)."
+	@$(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@

@@ -1,0 +1,126 @@
+"""Tables and coloured text that look right in a notebook and in a terminal.
+
+A notebook shows their HTML, a terminal their text. Nothing here computes what is shown.
+"""
+
+import dataclasses
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_COLOURS = ("#cfe3ff", "#ffe3bf", "#d5f2d0", "#f6d3e6", "#e4d9fb", "#fff3b0")
+_CELL = "padding:0.25em 0.9em;text-align:left;border-bottom:1px solid #8884"
+_TOKEN = "padding:0.1em 0.05em;border-radius:0.25em;color:#111;white-space:pre-wrap"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """Rows under a header."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    title: str = ""
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any] | Iterable[Any], *, title: str = "") -> "Table":
+        """Make a table of names and values, or of dataclass instances, one a row."""
+        if isinstance(values, Mapping):
+            pairs = ((name, _cell(value)) for name, value in values.items())
+            return cls(header=("", ""), rows=tuple(pairs), title=title)
+        records = [_fields(value) for value in values]
+        header = tuple(records[0]) if records else ()
+        rows = tuple(tuple(_cell(value) for value in record.values()) for record in records)
+        return cls(header=header, rows=rows, title=title)
+
+    def __str__(self) -> str:
+        lines = [self.header, *self.rows] if any(self.header) else list(self.rows)
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        text = [
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            for line in lines
+        ]
+        titles = [self.title] if self.title else []
+        return "\n".join([*titles, *(f"  {line}".rstrip() for line in text)])
+
+    def _repr_html_(self) -> str:
+        def row(cells: Sequence[str], tag: str) -> str:
+            inner = (f"<{tag} style='{_CELL}'>{html.escape(cell)}</{tag}>" for cell in cells)
+            return f"<tr>{''.join(inner)}</tr>"
+
+        head = row(self.header, "th") if any(self.header) else ""
+        caption = f"<b>{html.escape(self.title)}</b>" if self.title else ""
+        body = "".join(row(cells, "td") for cells in self.rows)
+        return f"{caption}<table style='border-collapse:collapse'>{head}{body}</table>"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ColouredTokens:
+    """A text cut into tokens, each on a colour of its own, with its id when one points at it.
+
+    `shades`, in 0..1 and one a token, colours them by a number instead: loss weight, surprisal.
+    """
+
+    tokens: tuple[str, ...]
+    ids: tuple[int, ...]
+    shades: tuple[float, ...] | None = None
+    notes: tuple[str, ...] | None = None
+    """Said beside the id of each token."""
+
+    def __str__(self) -> str:
+        return "|".join(self.tokens)
+
+    def _repr_html_(self) -> str:
+        spans = []
+        for place, (token, id) in enumerate(zip(self.tokens, self.ids, strict=True)):
+            colour = _COLOURS[place % len(_COLOURS)]
+            if self.shades is not None:
+                colour = f"rgba(217,83,30,{0.06 + 0.74 * self.shades[place]:.2f})"
+            hint = f"{id}" if self.notes is None else f"{id}: {self.notes[place]}"
+            shown = html.escape(token).replace("\n", "⏎\n")
+            spans.append(
+                f"<span title='{html.escape(hint)}' style='{_TOKEN};background:{colour}'>"
+                f"{shown}</span>"
+            )
+        return (
+            "<div style='line-height:1.9;font-family:monospace;background:#fff;padding:0.6em'>"
+            f"{''.join(spans)}</div>"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bars:
+    """Names with a share each, as horizontal bars."""
+
+    names: tuple[str, ...]
+    ratios: tuple[float, ...]
+
+    def __str__(self) -> str:
+        width = max(map(len, self.names))
+        return "\n".join(
+            f"{name.ljust(width)} {'█' * round(40 * ratio)} {ratio:.1%}"
+            for name, ratio in zip(self.names, self.ratios, strict=True)
+        )
+
+    def _repr_html_(self) -> str:
+        rows = (
+            f"<tr><td style='{_CELL};font-family:monospace;white-space:pre'>{html.escape(name)}"
+            f"</td><td style='width:24em'><div style='background:#1f5fa8;height:0.9em;"
+            f"width:{100 * ratio:.1f}%'></div></td><td style='{_CELL}'>{ratio:.1%}</td></tr>"
+            for name, ratio in zip(self.names, self.ratios, strict=True)
+        )
+        return f"<table style='border-collapse:collapse'>{''.join(rows)}</table>"
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """Return the columns of a row: a dataclass's fields, in words."""
+    names = (field.name for field in dataclasses.fields(value))
+    return {name.replace("_", " "): getattr(value, name) for name in names}
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return str(value)

@@ -1,0 +1,127 @@
+"""Scores of a model of the demo's world: right answers by kind, and grammatical sentences.
+
+An answer counts when it is the expected one, character for character, edge spaces aside. The model
+comes as a function from a conversation to an answer, and its stories as texts: this file neither
+loads nor runs anything.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from dimgpt.data.conversation import Conversation
+from dimgpt.data.demo_corpus import Question, is_grammatical, split_sentences
+
+Answer = Callable[[Conversation], str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KindScore:
+    """Exact matches among the held-out questions of one kind."""
+
+    kind: str
+    held_out: str
+    """What training never saw: a fact, a combination, a wording or a text."""
+    num_questions: int
+    num_right: int
+    chance: float
+    """Share that a guess among the possible answers gets right, in 0..1."""
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers, in 0..1."""
+        return self.num_right / self.num_questions
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mistake:
+    """A question that was answered otherwise than expected."""
+
+    question: Question
+    answered: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DemoScore:
+    """What a model of the demo's world can do."""
+
+    kinds: tuple[KindScore, ...]
+    mistakes: tuple[Mistake, ...]
+    num_sentences: int
+    """Finished sentences in the generated stories."""
+    num_grammatical: int
+    """Those that the grammar of the stories can produce."""
+
+    @property
+    def macro_average(self) -> float:
+        """Mean accuracy of the kinds, each counting the same, in 0..1."""
+        return sum(kind.accuracy for kind in self.kinds) / len(self.kinds)
+
+    @property
+    def grammatical_ratio(self) -> float:
+        """Share of grammatical sentences, in 0..1; 0 when nothing was finished."""
+        return self.num_grammatical / max(1, self.num_sentences)
+
+    def rows(self) -> list[dict[str, str | int | float]]:
+        """Return one row a kind for a table, the easiest kind first."""
+        return [
+            {
+                "kind": kind.kind,
+                "held out": kind.held_out,
+                "questions": kind.num_questions,
+                "accuracy": kind.accuracy,
+                "chance": kind.chance,
+            }
+            for kind in sorted(self.kinds, key=lambda kind: -kind.accuracy)
+        ]
+
+
+def score_demo(
+    questions: Sequence[Question], answer: Answer, *, generated_stories: Iterable[str]
+) -> DemoScore:
+    """Ask every question once, and read every generated story.
+
+    Args:
+        questions: Held-out questions.
+        answer: Gives the assistant's next message in a conversation.
+        generated_stories: Texts that the model wrote; an unfinished last sentence is not counted.
+
+    Raises:
+        ValueError: There is no question.
+    """
+    if not questions:
+        raise ValueError("questions is empty: a score needs at least one; draw held-out questions")
+    answers = [answer(question.conversation).strip() for question in questions]
+    sentences = [sentence for text in generated_stories for sentence in finished_sentences(text)]
+    return DemoScore(
+        kinds=score_kinds(questions, answers),
+        mistakes=tuple(
+            Mistake(question=question, answered=answered)
+            for question, answered in zip(questions, answers, strict=True)
+            if answered != question.answer
+        ),
+        num_sentences=len(sentences),
+        num_grammatical=sum(map(is_grammatical, sentences)),
+    )
+
+
+def score_kinds(questions: Sequence[Question], answers: Sequence[str]) -> tuple[KindScore, ...]:
+    """Count the exact matches of each kind, kinds in the order in which they first occur."""
+    pairs: dict[str, list[tuple[Question, str]]] = {}
+    for question, answered in zip(questions, answers, strict=True):
+        pairs.setdefault(question.kind, []).append((question, answered))
+    return tuple(
+        KindScore(
+            kind=kind,
+            held_out=group[0][0].held_out,
+            num_questions=len(group),
+            num_right=sum(answered == question.answer for question, answered in group),
+            chance=sum(question.chance for question, _ in group) / len(group),
+        )
+        for kind, group in pairs.items()
+    )
+
+
+def finished_sentences(text: str) -> list[str]:
+    """Return the sentences of a text, but for a last one that was cut short."""
+    sentences = split_sentences(text)
+    return sentences if text.rstrip().endswith((".", "!", "?")) else sentences[:-1]

@@ -1,0 +1,124 @@
+"""The rules of the house, stated as a test."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "dimgpt"
+# A room may import those of the floors below its own, never its neighbours.
+FLOORS = (
+    {"config", "settings", "files", "runtime"},
+    {"text", "model"},
+    {"data", "weights"},
+    {"training", "generation", "evaluation"},
+    {"presets", "display"},
+    {"info", "pipeline", "demo", "commands", "__main__"},
+)
+OPTIONAL = {"papermill", "IPython", "datasets", "flash_attn"}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room(module):
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def floor(name):
+    return next(number for number, rooms in enumerate(FLOORS) if name in rooms)
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            yield node, f"{node.module}"
+        elif isinstance(node, ast.Import):
+            yield from ((node, alias.name) for alias in node.names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_down_only(path):
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    if room(module) == "__init__":
+        return
+    top = len(FLOORS) - 1
+    for _, imported in imports(path):
+        if imported.startswith("dimgpt.") and room(imported) != room(module):
+            mine, theirs = floor(room(module)), floor(room(imported))
+            assert theirs < mine or (theirs, mine) in {(0, 0), (top, top)}, (
+                f"{module} -> {imported}"
+            )
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_optional_packages_are_imported_inside_a_function(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", "") or ""]
+            assert not OPTIONAL & {name.split(".")[0] for name in names}
+
+
+def test_an_optional_package_is_imported_in_one_file_only():
+    users = {name: set() for name in OPTIONAL}
+    for path in FILES:
+        for _, imported in imports(path):
+            if imported.split(".")[0] in OPTIONAL:
+                users[imported.split(".")[0]].add(path.name)
+    assert all(len(files) <= 1 for files in users.values()), users
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_stay_readable(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 300
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < 45, f"{node.name} is too long"
+        assert not (isinstance(node, ast.ImportFrom) and node.names[0].name == "*")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_unsafe_is_called_and_only_commands_print(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            assert name not in {"eval", "exec", "pickle.load", "pickle.loads"}
+            assert name != "print" or path.name in {"commands.py", "demo.py", "__main__.py"}
+            options = {option.arg: ast.unparse(option.value) for option in node.keywords}
+            assert options.get("weights_only", "True") == "True"
+            assert "trust_remote_code" not in options
+            assert name != "torch.load" or "weights_only" in options
+
+
+def test_importing_the_package_asks_for_no_gpu_and_loads_no_torch():
+    code = "import sys, dimgpt; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["create_data", "training", "testing"])
+def test_a_notebook_is_stripped_thin_and_parameterised(name):
+    book = json.loads((ROOT / f"{name}.ipynb").read_text(encoding="utf-8"))
+    cells = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
+    assert [cell["metadata"].get("tags") for cell in cells].count(["parameters"]) == 1
+    for cell in cells:
+        source = "".join(cell["source"])
+        assert cell["outputs"] == [], "clear the outputs before committing"
+        assert cell["execution_count"] is None
+        assert "parameters" in cell["metadata"].get("tags", []) or len(source.splitlines()) <= 8
+        tree = ast.parse(source)
+        banned = ast.FunctionDef | ast.ClassDef | ast.Try | ast.While
+        assert not [node for node in ast.walk(tree) if isinstance(node, banned)]
+
+
+def test_the_readme_names_every_file_of_the_package():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    missing = [
+        str(path.relative_to(PACKAGE))
+        for path in FILES
+        if path.name != "__init__.py" and path.name not in readme
+    ]
+    assert missing == []

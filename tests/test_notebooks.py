@@ -1,0 +1,76 @@
+"""The three notebooks run from first to last, at toy size, in a real kernel."""
+
+from pathlib import Path
+
+import papermill
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """Run data, both trainings and test as a person would, and return the notebooks by name."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    roots = {"DATA_ROOT": str(folder / "data"), "MODELS_ROOT": str(folder / "models")}
+    training = {**roots, "MAX_STEPS": 3, "BATCH_SIZE": 4}
+    runs = {
+        "create_data": {
+            "SOURCES": ["demo://stories/2000"],
+            "CONVERSATIONS": ["demo://conversations/2000"],
+            "DATA_ROOT": roots["DATA_ROOT"],
+        },
+        "training": {**training, "STAGE": "pretraining"},
+        "finetuning": {**training, "STAGE": "finetuning"},
+        "testing": roots,
+    }
+    books = {}
+    for name, parameters in runs.items():
+        source = ROOT / f"{'training' if name == 'finetuning' else name}.ipynb"
+        books[name] = papermill.execute_notebook(
+            source,
+            folder / f"{name}.ipynb",
+            parameters=parameters,
+            kernel_name="python3",
+            cwd=ROOT,
+            progress_bar=False,
+        )
+    return books, folder
+
+
+def outputs(book, kind):
+    return [
+        output
+        for cell in book.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if kind in output.get("data", {})
+    ]
+
+
+def test_every_cell_ran_and_nothing_warned(executed):
+    books, _ = executed
+    for name, book in books.items():
+        for cell in book.cells:
+            for output in cell.get("outputs", []):
+                text = str(output.get("text", ""))
+                assert output["output_type"] != "error"
+                assert "Warning" not in text, f"{name}: {text}"
+
+
+def test_the_models_of_both_stages_are_there_with_their_curves(executed):
+    _, folder = executed
+    models = folder / "models"
+    for name in ("demo", "demo-chat"):
+        files = {path.name for path in (models / name).iterdir()}
+        assert {"config.json", "model.safetensors", "vocab.txt", "README.md"} <= files
+    for stage in ("pretraining", "finetuning"):
+        assert (models / "demo-runs" / stage / "curves.png").stat().st_size > 5_000
+
+
+def test_settings_tables_coloured_tokens_and_pictures_are_shown(executed):
+    books, _ = executed
+    assert "<table" in str(outputs(books["create_data"], "text/html"))
+    assert outputs(books["training"], "image/png")
+    assert "background:rgba" in str(outputs(books["finetuning"], "text/html"))
+    assert "bits" in str(outputs(books["testing"], "text/html"))

@@ -8,6 +8,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from dimgpt.config import SamplingConfig
 from dimgpt.data.conversation import encode_prompt
@@ -49,7 +50,7 @@ def run_notebooks(output_dir: Path) -> list[Path]:
         stage = "".join(f"-{value}" for value in parameters.values())
         target = output_dir / f"{number}-{name}{stage}.ipynb"
         print(f"\n━━ {number} of {len(_NOTEBOOKS)}: {source} {stage.removeprefix('-')}", flush=True)
-        papermill.execute_notebook(
+        book = papermill.execute_notebook(
             source,
             target,
             parameters={"PRESET": "demo", **parameters},
@@ -58,8 +59,16 @@ def run_notebooks(output_dir: Path) -> list[Path]:
             stdout_file=sys.stdout,
             stderr_file=sys.stderr,
         )
+        _print_reports(book)
         written.append(target)
     return written
+
+
+def _print_reports(book: Any) -> None:
+    """Print the tables of the cells tagged `report`; what cells print was shown as it came."""
+    for cell in book.cells:
+        for output in cell.get("outputs", []) if "report" in cell.metadata.get("tags", []) else []:
+            print(output.get("data", {}).get("text/plain", ""))
 
 
 def score_models(

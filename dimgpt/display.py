@@ -14,7 +14,7 @@ _CELL = "padding:0.25em 0.9em;text-align:left;border-bottom:1px solid #8884"
 _TOKEN = "padding:0.1em 0.05em;border-radius:0.25em;color:#111;white-space:pre-wrap"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class Table:
     """Rows under a header."""
 
@@ -24,7 +24,7 @@ class Table:
 
     @classmethod
     def of(cls, values: Mapping[str, Any] | Iterable[Any], *, title: str = "") -> "Table":
-        """Make a table of names and values, or of dataclass instances, one a row."""
+        """Make a table of names and values, or of one mapping or dataclass instance a row."""
         if isinstance(values, Mapping):
             pairs = ((name, _cell(value)) for name, value in values.items())
             return cls(header=("", ""), rows=tuple(pairs), title=title)
@@ -33,7 +33,7 @@ class Table:
         rows = tuple(tuple(_cell(value) for value in record.values()) for record in records)
         return cls(header=header, rows=rows, title=title)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         lines = [self.header, *self.rows] if any(self.header) else list(self.rows)
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = [
@@ -54,7 +54,7 @@ class Table:
         return f"{caption}<table style='border-collapse:collapse'>{head}{body}</table>"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class ColouredTokens:
     """A text cut into tokens, each on a colour of its own, with its id when one points at it.
 
@@ -67,7 +67,7 @@ class ColouredTokens:
     notes: tuple[str, ...] | None = None
     """Said beside the id of each token."""
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return "|".join(self.tokens)
 
     def _repr_html_(self) -> str:
@@ -88,14 +88,14 @@ class ColouredTokens:
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class Bars:
     """Names with a share each, as horizontal bars."""
 
     names: tuple[str, ...]
     ratios: tuple[float, ...]
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         width = max(map(len, self.names))
         return "\n".join(
             f"{name.ljust(width)} {'█' * round(40 * ratio)} {ratio:.1%}"
@@ -113,7 +113,9 @@ class Bars:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    """Return the columns of a row: a dataclass's fields, in words."""
+    """Return the columns of a row: a mapping's, or a dataclass's fields in words."""
+    if isinstance(value, Mapping):
+        return dict(value)
     names = (field.name for field in dataclasses.fields(value))
     return {name.replace("_", " "): getattr(value, name) for name in names}
 

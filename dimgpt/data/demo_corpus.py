@@ -24,7 +24,7 @@ from dimgpt.data.demo_questions import (
 from dimgpt.data.demo_stories import TEMPLATES, write_stories
 
 QUESTION_KINDS: tuple[str, ...] = (*DRAWS, *TEXT_KINDS)
-TEXT_RATIO = 0.7
+TEXT_RATIO = 0.55
 """Share of the training conversations that are about a text, in 0..1."""
 
 _TRIES_PER_QUESTION = 200
@@ -98,8 +98,8 @@ def is_grammatical(sentence: str) -> bool:
 def _small_turns(rng: Random) -> list[tuple[str, str]]:
     """Draw a few questions of any kind that needs no text."""
     turns = []
-    for _ in range(rng.randint(1, 4)):
-        draw = rng.choice(list(DRAWS.values()))
+    shares, draws = zip(*DRAWS.values(), strict=True)
+    for draw in rng.choices(draws, shares, k=rng.randint(1, 4)):
         item = draw(rng)
         while is_held_out(item.kind, item.key):
             item = draw(rng)
@@ -112,18 +112,21 @@ def _text_turns(rng: Random) -> list[tuple[str, str]]:
     text, items = draw_text(rng, num_facts=rng.randint(2, 3))
     while is_held_out(items[0].kind, text):
         text, items = draw_text(rng, num_facts=3)
-    turns = [(item.question, item.answer) for item in items[: rng.randint(1, 4)]]
+    turns = [(item.question, item.answer) for item in items[: rng.randint(2, 4)]]
     return [(f"{text} {turns[0][0]}", turns[0][1]), *turns[1:]]
 
 
 def _draw(kind: str, rng: Random) -> tuple[str, Item]:
-    """Draw any item of a kind, with the text that it is about, empty without one."""
+    """Draw any item of a kind, with the text that it is about, empty without one.
+
+    A text holds at least two facts that could answer the question.
+    """
     if kind in DRAWS:
-        return "", DRAWS[kind](rng)
+        return "", DRAWS[kind][1](rng)
     while True:
         text, items = draw_text(rng, num_facts=3)
         for item in items:
-            if item.kind == kind:
+            if item.kind == kind and item.chance < 1:
                 return text, item
 
 

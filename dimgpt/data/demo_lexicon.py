@@ -159,7 +159,13 @@ MEALS = _verbs("manger goûter préparer partager couper")
 CARES = _verbs("caresser chercher regarder laver garder trouver")
 ACTS = _verbs("chanter danser jouer parler travailler dessiner rêver marcher sauter dîner pleurer")
 MOVES = _verbs("arriver rester entrer monter tomber rentrer", uses_etre=True)
-VERBS = tuple(dict.fromkeys(USES + MEALS + ACTS + MOVES + _verbs("aimer écouter visiter nager")))
+CONJUGATED = _verbs(
+    "adorer aider ajouter allumer apporter arroser attraper avaler brosser brûler casser chasser "
+    "coller compter copier coiffer cuisiner décorer deviner discuter demander éviter expliquer "
+    "fermer fouiller gagner glisser habiter hésiter imaginer imiter inventer inviter laisser "
+    "mesurer noter observer oublier pêcher plier pousser prêter raconter ramasser ranger réparer "
+    "respirer saluer signer siffler soigner tirer tourner traverser tricoter voyager"
+)
 
 PLACES = tuple(
     Place(preposition, noun)

@@ -5,6 +5,7 @@ whether the item is held out, so that training and scoring can never meet.
 """
 
 import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
@@ -178,7 +179,7 @@ def draw_feminine(rng: Random) -> Item:
 
 def draw_conjugation(rng: Random) -> Item:
     """Draw a regular verb to conjugate."""
-    verb, tense, person = rng.choice(lexicon.VERBS), rng.choice(TENSES), rng.randrange(6)
+    verb, tense, person = rng.choice(lexicon.CONJUGATED), rng.choice(TENSES), rng.randrange(6)
     preposition = "à l'" if tense == "imparfait" else "au "
     return Item(
         kind="conjugation",
@@ -249,23 +250,27 @@ def draw_greeting(rng: Random) -> Item:
     )
 
 
-DRAWS: Mapping[str, Callable[[Random], Item]] = {
-    "sum": draw_sum,
-    "neighbour": draw_neighbour,
-    "plural": draw_plural,
-    "feminine": draw_feminine,
-    "conjugation": draw_conjugation,
-    "opposite": draw_opposite,
-    "colour of a thing": draw_colour_fact,
-    "identity": draw_identity,
-    "greeting": draw_greeting,
+DRAWS: Mapping[str, tuple[int, Callable[[Random], Item]]] = {
+    "sum": (5, draw_sum),
+    "neighbour": (2, draw_neighbour),
+    "plural": (1, draw_plural),
+    "feminine": (1, draw_feminine),
+    "conjugation": (4, draw_conjugation),
+    "opposite": (1, draw_opposite),
+    "colour of a thing": (1, draw_colour_fact),
+    "identity": (1, draw_identity),
+    "greeting": (1, draw_greeting),
 }
+"""Kinds without a text: how often each is practised, and how it is drawn."""
 
 
 def draw_text(rng: Random, *, num_facts: int) -> tuple[str, list[Item]]:
     """Draw a short text, with every question about it in random order."""
     facts = scene_facts(rng, num_facts)
     text = tell(facts, rng)
+    rivals = Counter(
+        kind for family, _ in facts for kind in {kind for kind, _, _ in TEXT_QUESTIONS[family]}
+    )
     items = [
         Item(
             kind=kind,
@@ -273,7 +278,7 @@ def draw_text(rng: Random, *, num_facts: int) -> tuple[str, list[Item]]:
             question=fill(question, dict(binding), rng),
             answer=fill(answer, dict(binding), rng),
             held_out="text",
-            chance=1 / num_facts,
+            chance=1 / rivals[kind],
         )
         for family, binding in facts
         for kind, question, answer in TEXT_QUESTIONS[family]

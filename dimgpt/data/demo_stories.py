@@ -88,6 +88,10 @@ FACTS: dict[str, str] = {
     "count": "{name} a {number} {food plural}.",
     "care": "{name} {care present} {animal a}.",
 }
+FAMILIES = ("place", "place", "use", "use", "eat", "eat", "count", "care")
+"""Each family as often as it takes to learn its questions."""
+OPENING = "Ce matin, "
+"""What a scene begins with, so that every name in it follows a space."""
 RECALLS: dict[str, Step] = {
     "place": ("On trouve {name} {place at}.", "{place at}, il y a {name}."),
     "use": (
@@ -103,10 +107,11 @@ RECALLS: dict[str, Step] = {
     "care": ("{animal the} est avec {name}.", "Voici {name} avec {animal the}."),
 }
 
+_OPENINGS: Step = tuple(OPENING + sentence for sentence in FACTS.values())
 TEMPLATES: tuple[str, ...] = tuple(
     dict.fromkeys(
         sentence
-        for steps in (PETS_NOW, PETS_THEN, RECALLS.values(), [tuple(FACTS.values())])
+        for steps in (PETS_NOW, PETS_THEN, RECALLS.values(), [tuple(FACTS.values()), _OPENINGS])
         for step in steps
         for sentence in step
     )
@@ -114,11 +119,15 @@ TEMPLATES: tuple[str, ...] = tuple(
 
 
 def scene_facts(rng: Random, num_facts: int) -> list[tuple[str, Binding]]:
-    """Draw facts about different people and things, as (family of `FACTS`, its words)."""
+    """Draw facts about different people and things, as (family of `FACTS`, its words).
+
+    They are of two families at most, so that three facts hold two that are easily confused.
+    """
     facts: list[tuple[str, Binding]] = []
     taken: set[object] = set()
+    families = rng.choices(FAMILIES, k=2)
     while len(facts) < num_facts:
-        family, binding = rng.choice(list(FACTS)), Binding()
+        family, binding = rng.choice(families), Binding()
         fill(FACTS[family], binding, rng)
         if taken.isdisjoint(binding.values()):
             taken.update(binding.values())
@@ -128,7 +137,7 @@ def scene_facts(rng: Random, num_facts: int) -> list[tuple[str, Binding]]:
 
 def tell(facts: list[tuple[str, Binding]], rng: Random) -> str:
     """Write a sentence for each fact."""
-    return " ".join(fill(FACTS[family], dict(binding), rng) for family, binding in facts)
+    return OPENING + " ".join(fill(FACTS[family], dict(binding), rng) for family, binding in facts)
 
 
 def _scene(rng: Random) -> str:

@@ -61,15 +61,23 @@ class DemoScore:
         """Share of grammatical sentences, in 0..1; 0 when nothing was finished."""
         return self.num_grammatical / max(1, self.num_sentences)
 
-    def rows(self) -> list[dict[str, str | int | float]]:
+    @property
+    def headline(self) -> str:
+        """The two figures in a sentence."""
+        return (
+            f"Exact match on held-out questions: {self.macro_average:.1%} on average over kinds. "
+            f"Grammatical sentences: {self.grammatical_ratio:.1%} of {self.num_sentences:,}."
+        )
+
+    def rows(self) -> list[dict[str, str | int]]:
         """Return one row a kind for a table, the easiest kind first."""
         return [
             {
                 "kind": kind.kind,
                 "held out": kind.held_out,
                 "questions": kind.num_questions,
-                "accuracy": kind.accuracy,
-                "chance": kind.chance,
+                "right": f"{kind.accuracy:.0%}",
+                "chance": f"{kind.chance:.1%}",
             }
             for kind in sorted(self.kinds, key=lambda kind: -kind.accuracy)
         ]

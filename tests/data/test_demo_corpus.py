@@ -132,7 +132,7 @@ def test_held_out_questions_end_with_the_user_and_have_a_short_answer(questions)
     for question in questions:
         assert question.conversation.messages[-1].role == "user"
         assert 0 < len(question.answer.split()) <= 6
-        assert 0 < question.chance < 0.5
+        assert 0 < question.chance <= 0.5
 
 
 def test_too_many_questions_a_kind_is_an_error():

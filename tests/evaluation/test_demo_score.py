@@ -72,7 +72,7 @@ def test_only_a_last_sentence_that_was_cut_short_is_left_out():
 def test_rows_begin_with_the_easiest_kind():
     rows = score_demo(QUESTIONS, _always_two, generated_stories=[]).rows()
     assert [row["kind"] for row in rows] == ["sum", "colour"]
-    assert rows[0]["accuracy"] == 0.5
+    assert rows[0]["right"] == "50%"
 
 
 def test_no_question_is_an_error():

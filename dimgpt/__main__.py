@@ -3,45 +3,102 @@
 The preset gives all defaults, so `--preset` is looked for before the flags are read.
 """
 
+import contextlib
+import io
 import logging
+import os
 import sys
+import traceback
 from collections.abc import Sequence
+from typing import Protocol
 
 import tyro
 
-from dimgpt.commands import VERBS, Verb
+from dimgpt.commands import VERBS
 from dimgpt.presets import PRESETS, get_preset
+
+_INTERRUPTED = 130  # what shells expect after Ctrl-C
+
+
+class Verb(Protocol):
+    """What the first word of the command line asks for."""
+
+    def run(self) -> None:
+        """Do it."""
+        ...
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a verb; what goes wrong is one line on standard error, and the status 1."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without accents shows ? for them
     if not words or words[0] not in VERBS:
         lines = [f"  {name:10}{verb.__doc__}" for name, verb in VERBS.items()]
         print("usage: python -m dimgpt VERB [--help] [--preset NAME] ...", *lines, sep="\n")
         raise SystemExit(0 if words[:1] in ([], ["-h"], ["--help"]) else 2)
     try:
-        preset = get_preset(_flag(words, "--preset") or next(iter(PRESETS)))
-        verb = VERBS[words[0]]
-        command: Verb = tyro.cli(
-            verb,
-            prog=f"python -m dimgpt {words[0]}",
-            args=words[1:],
-            default=verb.defaults(preset),
-        )
-        command.run()
-    except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
-        raise SystemExit(f"dimgpt {words[0]}: {error}") from error
+        _read_flags(words).run()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads, `head` say, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    except KeyboardInterrupt as interrupt:
+        print(f"\ndimgpt {words[0]}: interrupted", *interrupt.args, sep="; ", file=sys.stderr)
+        raise SystemExit(_INTERRUPTED) from None
+    except (ValueError, OSError, ArithmeticError, RuntimeError, ImportError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise SystemExit(f"dimgpt {words[0]}: {reason}") from error
+
+
+def _read_flags(words: Sequence[str]) -> Verb:
+    """Build the verb from its flags.
+
+    Raises:
+        ValueError: A value breaks the rule of its setting.
+        SystemExit: Help was asked for, or the flags cannot be understood; tyro has said so.
+    """
+    verb = VERBS[words[0]]
+    preset = get_preset(_flag(words, "--preset") or next(iter(PRESETS)))
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(
+                verb,
+                prog=f"python -m dimgpt {words[0]}",
+                args=words[1:],
+                default=verb.defaults(preset),
+            )
+    except SystemExit as stop:
+        if (broken_rule := _broken_rule(stop)) is not None:
+            raise broken_rule from None
+        sys.stderr.write(complaint.getvalue())
+        raise
+
+
+def _broken_rule(stop: BaseException) -> ValueError | None:
+    """Return the error of a setting's own check, of which tyro makes a box of several lines."""
+    error = stop.__context__
+    while error is not None:
+        if isinstance(error, ValueError):
+            frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+            if frames[-1].f_globals["__name__"] == "dimgpt.config":
+                return error
+        error = error.__context__
+    return None
 
 
 def _flag(words: Sequence[str], name: str) -> str | None:
+    """Return the value of a flag; of one given twice the last, which is the one that tyro takes."""
+    value = None
     for word, following in zip(words, [*words[1:], None], strict=True):
         if word.startswith(f"{name}="):
-            return word.removeprefix(f"{name}=")
-        if word == name:
-            return following
-    return None
+            value = word.removeprefix(f"{name}=")
+        elif word == name:
+            value = following
+    return value
 
 
 if __name__ == "__main__":

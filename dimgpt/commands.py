@@ -4,10 +4,11 @@ Thin calls into the package: what a verb does is done in `pipeline.py` and below
 flags is `__main__.py`'s matter.
 """
 
+import contextlib
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tqdm import tqdm
 
@@ -22,6 +23,7 @@ from dimgpt.pipeline import (
     Workspace,
     build_trainer,
     customise_data,
+    evaluate_documents,
     match_vocabulary,
     open_corpus,
     open_model,
@@ -33,14 +35,6 @@ from dimgpt.presets import Preset, get_preset
 from dimgpt.runtime import choose_runtime
 from dimgpt.training.progress import ProgressBar
 from dimgpt.weights.store import load_model
-
-
-class Verb(Protocol):
-    """What the first word of the command line asks for."""
-
-    def run(self) -> None:
-        """Do it."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +74,8 @@ class Prepare(Folders):
 
     def run(self) -> None:
         """Write vocabulary and token files, and show the mixture."""
+        if self.sources and self.data.sources != get_preset(self.preset).data.sources:
+            raise ValueError("give either sources or data.sources.*, which describe them singly")
         preset = customise_data(
             self.workspace(data=self.data).preset,
             sources=self.sources,
@@ -110,9 +106,14 @@ class Train(Folders):
     def run(self) -> None:
         """Pretrain."""
         workspace = self.workspace(model=self.model, pretraining=self.training)
-        if self.model.vocab_size == get_preset(self.preset).model.vocab_size:
-            workspace = match_vocabulary(workspace)  # nobody asked for another size
-        _train(workspace, "pretraining", device=self.device)
+        matching = match_vocabulary(workspace)
+        size, asked = matching.preset.model.vocab_size, self.model.vocab_size
+        if asked not in (size, get_preset(self.preset).model.vocab_size):
+            raise ValueError(
+                f"model.vocab_size is {asked}: {workspace.vocabulary_path} has {size} tokens; "
+                "leave model.vocab_size out, it follows the vocabulary"
+            )
+        _train(matching, "pretraining", device=self.device)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,6 +135,29 @@ class Finetune(Folders):
         model = load_model(workspace.model_dir("pretraining")).config
         workspace = self.workspace(finetuning=self.training, model=model)
         _train(workspace, "finetuning", device=self.device)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluate(Folders):
+    """Measure a model on all held-out documents."""
+
+    device: str = "auto"
+    """auto, cuda, mps or cpu."""
+    model: Path | None = None
+    """Model folder; the pretrained model of the preset if not given."""
+
+    @classmethod
+    def defaults(cls, preset: Preset) -> "Evaluate":
+        """Fill in what the preset says."""
+        return cls(preset=preset.name)
+
+    def run(self) -> None:
+        """Print loss, accuracy, perplexity and bits per byte of each source."""
+        workspace = self.workspace()
+        folder = self.model or workspace.model_dir("pretraining")
+        runtime = choose_runtime(device=self.device)
+        model = load_model(folder, device=runtime.device)
+        print(Table.of(evaluate_documents(workspace, model, runtime=runtime), title=str(folder)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -237,6 +261,7 @@ VERBS: dict[str, Any] = {
     "prepare": Prepare,
     "train": Train,
     "finetune": Finetune,
+    "evaluate": Evaluate,
     "generate": Generate,
     "chat": Chat,
     "info": Info,
@@ -248,10 +273,13 @@ def _train(workspace: Workspace, stage: Stage, *, device: str) -> None:
     runtime = choose_runtime(workspace.config(stage).precision, device)
     bar = ProgressBar(description=stage)
     trainer = build_trainer(workspace, stage, runtime=runtime, observers=[bar])
-    summary = trainer.fit()
+    with contextlib.closing(bar):
+        summary = trainer.fit()
     if summary.is_finished:
         save_trained(workspace, stage, trainer)
     print(Table.of(summary.rows(), title=str(workspace.model_dir(stage))))
+    if not summary.is_finished:
+        raise KeyboardInterrupt("run the same command again to go on")
 
 
 def _move(bar: Any, done: int) -> None:

@@ -184,7 +184,7 @@ class ConversationSourceConfig:
         _require_file_name(self, "name")
         _require_positive(self, "ratio")
         total = sum(self.system_prompt_ratios.values())
-        if total > 1 + 1e-9 or min(self.system_prompt_ratios.values(), default=0) < 0:
+        if not (total <= 1 + 1e-9 and min(self.system_prompt_ratios.values(), default=0) >= 0):
             raise ValueError(
                 f"system_prompt_ratios of {self.name!r} are {self.system_prompt_ratios}: each must "
                 "be at least 0 and their sum at most 1; what is left has no system prompt"
@@ -203,6 +203,8 @@ class DataConfig:
     """Tokens of the vocabulary, special tokens included."""
     vocabulary_characters: int = 300_000_000
     """Characters of the mixture that the vocabulary is trained on."""
+    use_conversations_in_vocabulary: bool = False
+    """Train the vocabulary on the conversations as well; the published one saw documents only."""
     min_document_characters: int = 64
     """Shorter documents (stripped, before cleaning) are dropped."""
     validation_ratio: float = 0.001

@@ -41,12 +41,12 @@ def run_notebooks(output_dir: Path) -> list[Path]:
     """
     import papermill
 
-    output_dir.mkdir(parents=True, exist_ok=True)
     written = []
     for number, (name, parameters) in enumerate(_NOTEBOOKS, start=1):
         source = Path(f"{name}.ipynb")
         if not source.exists():
             raise FileNotFoundError(f"{source} is not here: run from the repository's folder")
+        output_dir.mkdir(parents=True, exist_ok=True)
         stage = "".join(f"-{value}" for value in parameters.values())
         target = output_dir / f"{number}-{name}{stage}.ipynb"
         print(f"\n━━ {number} of {len(_NOTEBOOKS)}: {source} {stage.removeprefix('-')}", flush=True)

@@ -96,7 +96,7 @@ class Bars:
     ratios: tuple[float, ...]
 
     def __repr__(self) -> str:
-        width = max(map(len, self.names))
+        width = max(map(len, self.names), default=0)
         return "\n".join(
             f"{name.ljust(width)} {'█' * round(40 * ratio)} {ratio:.1%}"
             for name, ratio in zip(self.names, self.ratios, strict=True)
@@ -125,4 +125,6 @@ def _cell(value: Any) -> str:
         return f"{value:,.4g}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
+    if isinstance(value, list | tuple) and all(isinstance(item, Mapping) for item in value):
+        return ", ".join(str(item.get("path", item)) for item in value)
     return str(value)

@@ -37,8 +37,8 @@ def replace_file(path: Path, content: bytes) -> None:
 def new_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty folder beside `folder` that takes its name if the block ends well.
 
-    An older folder of that name stays until then. Between its removal and the rename a crash leaves
-    it under `<name>.old`, which the next call puts back.
+    An older folder of that name stays until then. It moves to `<name>.old` before the new one moves
+    in; a crash between the two leaves it there, and the next call puts it back.
     """
     temporary = folder.with_name(f"{folder.name}.tmp")
     old = folder.with_name(f"{folder.name}.old")
@@ -58,6 +58,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
         temporary.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
     finally:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
         shutil.rmtree(temporary, ignore_errors=True)
     sync_folder(folder.parent)
 
@@ -66,7 +68,8 @@ def sync_folder(path: Path) -> None:
     """Flush a file, or the names in a folder, to the disk; Windows cannot do so for folders."""
     if os.name == "nt" and path.is_dir():
         return
-    descriptor = os.open(path, os.O_RDONLY)
+    # Windows flushes only what is open for writing.
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -3,12 +3,10 @@
 import shutil
 from pathlib import Path
 
-import psutil
-
 from dimgpt.config import ModelConfig
 from dimgpt.model.flops import num_parameters, training_flops_per_token
 from dimgpt.presets import PRESETS, Preset
-from dimgpt.runtime import Runtime, describe_machine, peak_flops
+from dimgpt.runtime import Runtime, available_memory, describe_machine, peak_flops
 from dimgpt.weights.store import load_model
 
 # Weights, gradients and two moments in float32.
@@ -57,16 +55,18 @@ def advise(preset: Preset, runtime: Runtime, folder: Path = Path()) -> str:
     """Say in a few words whether a preset fits this machine, and how long it takes."""
     model, run = preset.model, preset.pretraining
     needed = 1.5 * _TRAINING_BYTES_PER_PARAMETER * num_parameters(model)
-    if needed > psutil.virtual_memory().available:
+    if needed > available_memory(runtime):
         return f"needs about {_size(needed)} of memory: choose a smaller one"
     tokens = run.sequences_per_step * model.context_length * run.max_steps
     if shutil.disk_usage(folder).free < 4 * tokens:
         return f"needs about {_size(4 * tokens)} of disk: choose a smaller one"
     # Half of the peak is what training reaches on a good day.
     hours = tokens * training_flops_per_token(model) / (0.5 * peak_flops(runtime)) / 3600
-    time = f"{hours:,.0f} hours" if hours > 2 else f"{60 * hours:.0f} minutes"
+    time = f"{hours:,.0f} hours" if hours > 2 else f"{max(1, 60 * hours):.0f} minutes"
     return f"fits; pretraining takes about {time} here"
 
 
 def _size(num_bytes: float) -> str:
-    return f"{num_bytes / 2**30:.1f} GiB" if num_bytes > 2**30 else f"{num_bytes / 2**20:.0f} MiB"
+    if num_bytes > 2**30:
+        return f"{num_bytes / 2**30:.1f} GiB"
+    return f"{num_bytes / 2**20:.{0 if num_bytes > 2**20 else 2}f} MiB"

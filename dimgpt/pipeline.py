@@ -4,68 +4,45 @@ Each step finds what the ones before it left in `data/` and `models/`, and keeps
 made. Nothing is computed here: the rooms do the work, this file says what goes where.
 """
 
+import itertools
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import logging
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 
-from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig, TrainingConfig
+from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig
 from dimgpt.data.corpus import ConversationCorpus, Corpus
 from dimgpt.data.finetuning import FinetuningData
 from dimgpt.data.preparation import Progress, prepare_conversations, prepare_source, sample_mixture
 from dimgpt.data.pretraining import PretrainingData
+from dimgpt.data.sources import (
+    TABLE_SUFFIXES,
+    TEXT_SUFFIXES,
+    is_local,
+    list_files,
+    read_conversations,
+)
+from dimgpt.evaluation.perplexity import measure_perplexity
 from dimgpt.files import replace_file
+from dimgpt.generation.chat import ChatSession
 from dimgpt.generation.generator import TextGenerator, require_matching
 from dimgpt.model.transformer import Transformer
 from dimgpt.presets import Preset
 from dimgpt.runtime import Runtime
-from dimgpt.settings import from_dict, override, to_dict
+from dimgpt.settings import override, to_dict
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.text.tokenizer_trainer import train_vocabulary
 from dimgpt.training.trainer import Observer, Trainer, TrainingData
 from dimgpt.weights.originals import load_dimensiongpt
 from dimgpt.weights.store import load_model, load_tokenizer, save_model
+from dimgpt.workspace import Stage, Workspace, load_data_config, load_vocabulary
 
-Stage = Literal["pretraining", "finetuning"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Workspace:
-    """Where the files of a preset are."""
-
-    preset: Preset
-    data_root: Path = Path("data")
-    models_root: Path = Path("models")
-
-    @property
-    def vocabulary_path(self) -> Path:
-        """The vocabulary."""
-        return self.data_root / self.preset.name / "vocab.txt"
-
-    @property
-    def data_config_path(self) -> Path:
-        """The `DataConfig` that the token files were made with."""
-        return self.data_root / self.preset.name / "config.json"
-
-    def data_dir(self, stage: Stage) -> Path:
-        """Token files of a stage."""
-        return self.data_root / self.preset.name / stage
-
-    def model_dir(self, stage: Stage) -> Path:
-        """Finished model of a stage; fine-tuning makes the chat model."""
-        suffix = "-chat" if stage == "finetuning" else ""
-        return self.models_root / f"{self.preset.name}{suffix}"
-
-    def run_dir(self, stage: Stage) -> Path:
-        """Checkpoints and history of a stage."""
-        return self.models_root / f"{self.preset.name}-runs" / stage
-
-    def config(self, stage: Stage) -> TrainingConfig:
-        """Settings of a stage's run."""
-        return self.preset.finetuning if stage == "finetuning" else self.preset.pretraining
+log = logging.getLogger(__name__)
 
 
 def customise_data(
@@ -83,9 +60,9 @@ def customise_data(
         conversations: Conversations; likewise.
         changes: Fields of `DataConfig`; `None` keeps the preset's.
     """
-    own = tuple(SourceConfig(name=_stem(path), path=path) for path in sources or ())
+    own = tuple(SourceConfig(name=name, path=path) for name, path in _named(sources or ()))
     groups = tuple(
-        ConversationSourceConfig(name=_stem(path), path=path) for path in conversations or ()
+        ConversationSourceConfig(name=name, path=path) for name, path in _named(conversations or ())
     )
     data = override(preset.data, sources=own or None, conversations=groups or None, **changes)
     return override(preset, data=data)
@@ -102,8 +79,17 @@ def customise_training(preset: Preset, stage: Stage, **changes: Any) -> Preset:
     return override(preset, **{stage: override(getattr(preset, stage), **changes)})
 
 
-def _stem(path: str) -> str:
-    return Path(path).name.split(".")[0]
+def _named(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield a folder name for each path, and the path; equal names get a number."""
+    seen: Counter[str] = Counter()
+    for path in paths:
+        *_, parent, last = ("", *path.rstrip("/").split("/"))
+        if "://" not in path:
+            last = Path(path).resolve().name.lstrip(".").split(".")[0]
+        # Of demo://stories/20000, the number says how many.
+        name = parent if path.startswith("demo://") else last
+        seen[name] += 1
+        yield (name if seen[name] == 1 else f"{name}-{seen[name]}"), path
 
 
 def prepare_vocabulary(
@@ -112,9 +98,12 @@ def prepare_vocabulary(
     """Load the vocabulary, or train it on a sample of the sources and keep it.
 
     Raises:
-        ValueError: The vocabulary that is there has another size.
+        FileNotFoundError: A source, or a group of conversations, is not there.
+        ValueError: The vocabulary that is there has another size, or a path holds nothing to read.
+        OSError: The data folder cannot be written.
     """
     data, path = workspace.preset.data, workspace.vocabulary_path
+    _require_files(data)
     if path.exists():
         tokenizer = Tokenizer.load(path)
         if tokenizer.vocab_size != data.vocab_size:
@@ -122,25 +111,47 @@ def prepare_vocabulary(
                 f"{path} has {tokenizer.vocab_size:,} tokens: vocab_size is {data.vocab_size:,}; "
                 "set vocab_size to its size, or move the file away to train another vocabulary"
             )
+        _warn_of_other_sources(workspace)
         return tokenizer
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass  # where nothing can be written is known now, not after hours of work
     documents = sample_mixture(
         data.sources, num_characters=data.vocabulary_characters, seed=data.seed
     )
+    if data.use_conversations_in_vocabulary:
+        documents = itertools.chain(documents, _spoken_texts(data))
     tokenizer = Tokenizer(train_vocabulary(documents, data.vocab_size, progress=progress))
     tokenizer.save(path)
     return tokenizer
 
 
-def load_data_config(workspace: Workspace) -> DataConfig:
-    """Load what `prepare_files` was asked for, so that nobody has to say it again.
+def _require_files(data: DataConfig) -> None:
+    """Look whether local files are there, before hours of work on those that are."""
+    groups = data.conversations
+    tables = [path for group in groups for path in (group.path, group.system_prompts_path) if path]
+    wanted = [(source.path, TEXT_SUFFIXES) for source in data.sources]
+    for path, suffixes in [*wanted, *((path, TABLE_SUFFIXES) for path in tables)]:
+        if is_local(path):
+            list_files(path, suffixes)
 
-    Raises:
-        FileNotFoundError: The data have not been made.
-    """
-    path = workspace.data_config_path
-    if not path.exists():
-        raise FileNotFoundError(f"no data at {path.parent}: {_how_to_prepare(workspace)}")
-    return from_dict(DataConfig, json.loads(path.read_bytes()))
+
+def _warn_of_other_sources(workspace: Workspace) -> None:
+    if not workspace.data_config_path.exists():
+        return
+    old, new = load_data_config(workspace).sources, workspace.preset.data.sources
+    if {source.path for source in old} != {source.path for source in new}:
+        log.warning(
+            "%s was made for other sources and is kept; with --name the new ones get a vocabulary "
+            "and a model of their own",
+            workspace.vocabulary_path,
+        )
+
+
+def _spoken_texts(data: DataConfig) -> Iterator[str]:
+    for group in data.conversations:
+        for conversation in read_conversations(group, seed=data.seed):
+            yield "\n".join(message.text for message in conversation.messages)
 
 
 def open_corpus(workspace: Workspace) -> Corpus:
@@ -155,24 +166,6 @@ def open_conversations(workspace: Workspace) -> ConversationCorpus:
     groups = load_data_config(workspace).conversations
     fingerprint = load_vocabulary(workspace).fingerprint
     return ConversationCorpus.open(workspace.data_dir("finetuning"), groups, fingerprint)
-
-
-def load_vocabulary(workspace: Workspace) -> Tokenizer:
-    """Load the vocabulary.
-
-    Raises:
-        FileNotFoundError: It has not been made.
-    """
-    if not workspace.vocabulary_path.exists():
-        raise FileNotFoundError(
-            f"no vocabulary at {workspace.vocabulary_path}: {_how_to_prepare(workspace)}"
-        )
-    return Tokenizer.load(workspace.vocabulary_path)
-
-
-def _how_to_prepare(workspace: Workspace) -> str:
-    command = f"python -m dimgpt prepare --preset {workspace.preset.name}"
-    return f"run create_data.ipynb, or {command}, first"
 
 
 def match_vocabulary(workspace: Workspace) -> Workspace:
@@ -230,9 +223,16 @@ def build_model(workspace: Workspace, stage: Stage) -> Transformer:
 
     Raises:
         FileNotFoundError: There is no pretrained model.
+        ValueError: It was trained with another vocabulary than the data's.
     """
     if stage == "finetuning":
-        return load_model(workspace.model_dir("pretraining"))
+        folder = workspace.model_dir("pretraining")
+        if load_tokenizer(folder).fingerprint != load_vocabulary(workspace).fingerprint:
+            raise ValueError(
+                f"{folder} was trained with another vocabulary than {workspace.vocabulary_path}: "
+                "copy its vocab.txt there and prepare again, or train a new model"
+            )
+        return load_model(folder)
     torch.manual_seed(workspace.preset.pretraining.seed)
     return Transformer(workspace.preset.model)
 
@@ -243,8 +243,6 @@ def build_trainer(
     """Put together what a stage needs; the trainer resumes by itself if the run has begun."""
     tokenizer, model = load_vocabulary(workspace), build_model(workspace, stage)
     require_matching(model, tokenizer)
-    writer = TextGenerator(model, tokenizer)
-    sampling = override(workspace.preset.sampling, max_new_tokens=40, seed=0)
     return Trainer(
         model,
         open_data(workspace, stage),
@@ -253,9 +251,42 @@ def build_trainer(
         runtime=runtime,
         vocabulary=tokenizer.fingerprint,
         byte_counts=tokenizer.byte_counts(),
-        sample=lambda: writer.complete(workspace.preset.prompt, sampling),
+        sample=_sampler(workspace, stage, model, tokenizer),
         observers=observers,
     )
+
+
+def _sampler(
+    workspace: Workspace, stage: Stage, model: Transformer, tokenizer: Tokenizer
+) -> Callable[[], str]:
+    """Return what is done now and then to read how the model learns: it writes, or answers."""
+    preset = workspace.preset
+    sampling = override(preset.sampling, max_new_tokens=40, seed=0)
+    if stage == "pretraining":
+        writer = TextGenerator(model, tokenizer)
+        return lambda: preset.prompt + writer.complete(preset.prompt, sampling)
+
+    def answer() -> str:
+        session = ChatSession(model, tokenizer, sampling, preset.system_prompt)
+        return f"{preset.questions[-1]} {''.join(session.ask(preset.questions[-1]))}"
+
+    return answer
+
+
+def evaluate_documents(
+    workspace: Workspace, model: Transformer, *, runtime: Runtime
+) -> list[dict[str, Any]]:
+    """Measure a model on all held-out documents, source by source, as rows of a table."""
+    corpus, tokenizer = open_corpus(workspace), load_vocabulary(workspace)
+    require_matching(model, tokenizer)
+    model = model.to(runtime.device).eval()
+    return [
+        {"source": source.name}
+        | to_dict(
+            measure_perplexity(model, file, byte_counts=tokenizer.byte_counts(), runtime=runtime)
+        )
+        for source, file in zip(corpus.sources, corpus.validation.files, strict=True)
+    ]
 
 
 def save_trained(workspace: Workspace, stage: Stage, trainer: Trainer) -> Path:

@@ -62,18 +62,32 @@ def choose_runtime(precision: Precision = "auto", device: str = "auto") -> Runti
     Raises:
         ValueError: The device is not there, or does not compute in this precision.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        if device == "cpu" and torch.backends.mps.is_available():
-            device = "mps"
-    chosen = torch.device(device)
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device is 'cuda': torch sees no CUDA card here; choose 'auto' or 'cpu'")
+    chosen = _find_device(device)
     if precision == "auto":
         precision = _best_precision(chosen)
     if precision == "fp16" and chosen.type == "cpu":
         raise ValueError("precision is 'fp16': CPUs train in bf16 or fp32; choose one of them")
     return Runtime(device=chosen, precision=precision)
+
+
+def _find_device(name: str) -> torch.device:
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, number = name.partition(":")
+    counts = {
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+        "cpu": 1,
+    }
+    if kind not in counts or not (number or "0").isdecimal():
+        raise ValueError(f"device is {name!r}: choose auto, cuda, mps or cpu")
+    if int(number or 0) >= counts[kind]:
+        raise ValueError(
+            f"device is {name!r}: torch sees {counts[kind]} of that kind here; choose auto or cpu"
+        )
+    return torch.device(name)
 
 
 def _best_precision(device: torch.device) -> Precision:
@@ -109,6 +123,13 @@ def _measured_flops(runtime: Runtime, size: int = 1024, seconds: float = 0.1) ->
         (matrix @ matrix)[0, 0].item()  # .item() waits for the device
         best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best
+
+
+def available_memory(runtime: Runtime) -> int:
+    """Return the free bytes of the memory that the device computes in."""
+    if runtime.device.type == "cuda":
+        return torch.cuda.mem_get_info(runtime.device)[0]
+    return psutil.virtual_memory().available
 
 
 def describe_machine(runtime: Runtime, folder: Path = Path()) -> dict[str, str]:

@@ -29,8 +29,10 @@ def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
     """Build a config of `kind` from `to_dict`'s values, checks included.
 
     Raises:
-        ValueError: A field is unknown, or a value breaks its rule.
+        ValueError: A field is unknown or missing, or a value is of another kind or breaks its rule.
     """
+    if not isinstance(values, dict):
+        raise ValueError(f"{kind.__name__} is {values!r}: it must be an object of fields")
     hints = get_type_hints(kind)
     unknown = sorted(set(values) - set(hints))
     if unknown:
@@ -38,14 +40,22 @@ def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
             f"{kind.__name__} has no field {', '.join(unknown)}: the file is of another version; "
             f"the fields are {', '.join(hints)}"
         )
-    return kind(**{name: _restore(hints[name], value) for name, value in values.items()})
+    try:
+        return kind(**{name: _restore(hints[name], value) for name, value in values.items()})
+    except TypeError as error:
+        raise ValueError(
+            f"{kind.__name__} cannot be made of {values}: a field is missing or of another kind "
+            f"({error}); correct it, or make the file again"
+        ) from error
 
 
 def _restore(hint: Any, value: Any) -> Any:
     """Give a JSON value the type that a field declares: nested configs and tuples."""
-    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+    if dataclasses.is_dataclass(hint):
         return from_dict(hint, value)  # type: ignore[arg-type]
     if get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple):
+            raise TypeError(f"{value!r} is no list")
         inner = get_args(hint)[0]
         return tuple(_restore(inner, item) for item in value)
     if get_origin(hint) is types.UnionType and value is not None:

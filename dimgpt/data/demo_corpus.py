@@ -74,7 +74,7 @@ def _held_out_kind(kind: str, count: int, rng: Random) -> list[Question]:
     num_tries = 0
     while len(drawn) < count:
         text, item = _draw(kind, rng)
-        if is_held_out(item.kind, item.key):
+        if is_held_out(item.key):
             drawn.setdefault(item.key, _question(text, item))
         num_tries += 1
         if num_tries > _TRIES_PER_QUESTION * count:
@@ -101,7 +101,7 @@ def _small_turns(rng: Random) -> list[tuple[str, str]]:
     shares, draws = zip(*DRAWS.values(), strict=True)
     for draw in rng.choices(draws, shares, k=rng.randint(1, 4)):
         item = draw(rng)
-        while is_held_out(item.kind, item.key):
+        while is_held_out(item.key):
             item = draw(rng)
         turns.append((item.question, item.answer))
     return turns
@@ -110,8 +110,8 @@ def _small_turns(rng: Random) -> list[tuple[str, str]]:
 def _text_turns(rng: Random) -> list[tuple[str, str]]:
     """Draw a text, and questions about it; the first one comes with the text."""
     text, items = draw_text(rng, num_facts=rng.randint(2, 3))
-    while is_held_out(items[0].kind, text):
-        text, items = draw_text(rng, num_facts=3)
+    while is_held_out(text):
+        text, items = draw_text(rng, num_facts=rng.randint(2, 3))
     turns = [(item.question, item.answer) for item in items[: rng.randint(2, 4)]]
     return [(f"{text} {turns[0][0]}", turns[0][1]), *turns[1:]]
 

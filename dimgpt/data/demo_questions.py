@@ -81,7 +81,7 @@ TEXT_QUESTIONS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
         ("who", "Qui {use present} {thing a} {colour agree thing} ?", "C'est {name}."),
         ("what", "Que {use present} {name} ?", "{thing a} {colour agree thing}."),
         (
-            "colour",
+            "colour told",
             "De quelle couleur est {thing the} {name of} ?",
             "{thing he} est {colour agree thing}.",
         ),
@@ -91,12 +91,12 @@ TEXT_QUESTIONS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
         ("what", "Que {eat present} {name} ?", "{food a}."),
     ),
     "count": (
-        ("count", "Combien {food of_all} a {name} ?", "{name he} en a {number}."),
+        ("how many", "Combien {food of_all} a {name} ?", "{name he} en a {number}."),
         ("who", "Qui a {number} {food plural} ?", "C'est {name}."),
     ),
     "care": (("who", "Qui {care present} {animal a} ?", "C'est {name}."),),
 }
-TEXT_KINDS = ("who", "where", "what", "colour", "count")
+TEXT_KINDS = ("who", "where", "what", "colour told", "how many")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,9 +114,9 @@ class Item:
     """How often a guess among the possible answers is right, in 0..1."""
 
 
-def is_held_out(kind: str, key: str) -> bool:
-    """Say whether training never sees this item."""
-    return zlib.crc32(f"{kind}|{key}".encode()) % 1000 < 1000 * HELD_OUT_SHARE
+def is_held_out(key: str) -> bool:
+    """Say whether training never sees the item of this key."""
+    return zlib.crc32(key.encode()) % 1000 < 1000 * HELD_OUT_SHARE
 
 
 def draw_sum(rng: Random) -> Item:
@@ -149,7 +149,8 @@ def draw_neighbour(rng: Random) -> Item:
 
 def draw_plural(rng: Random) -> Item:
     """Draw a noun with an adjective to put in the plural."""
-    noun = rng.choice(lexicon.ANIMALS + lexicon.THINGS + lexicon.FOODS)
+    nouns = lexicon.ANIMALS + lexicon.THINGS + lexicon.FOODS
+    noun = rng.choice(nouns)
     adjective = rng.choice(lexicon.COLOURS)
     return Item(
         kind="plural",
@@ -157,23 +158,21 @@ def draw_plural(rng: Random) -> Item:
         question=f"Mets au pluriel : {a(noun)} {agree(adjective, noun)}.",
         answer=f"Des {noun.plural} {agree_all(adjective, noun)}.",
         held_out="combination",
-        chance=1 / 850,
+        chance=1 / (len(nouns) * len(lexicon.COLOURS)),
     )
 
 
 def draw_feminine(rng: Random) -> Item:
     """Draw a person with a feeling to put in the feminine."""
-    (man, woman), adjective = (
-        rng.choice(lexicon.PEOPLE),
-        rng.choice(lexicon.FEELINGS + lexicon.TRAITS),
-    )
+    adjectives = lexicon.FEELINGS + lexicon.TRAITS
+    (man, woman), adjective = rng.choice(lexicon.PEOPLE), rng.choice(adjectives)
     return Item(
         kind="feminine",
         key=f"{man.singular} {adjective.masculine}",
         question=f"Mets au féminin : un {man.singular} {adjective.masculine}.",
         answer=f"Une {woman.singular} {adjective.feminine}.",
         held_out="combination",
-        chance=1 / 360,
+        chance=1 / (len(lexicon.PEOPLE) * len(adjectives)),
     )
 
 
@@ -213,7 +212,7 @@ def draw_colour_fact(rng: Random) -> Item:
     opener = rng.choice(OPENERS)
     form, pronoun = (colour.feminine, "Elle") if gender == "f" else (colour.masculine, "Il")
     return Item(
-        kind="colour of a thing",
+        kind="known colour",
         key=f"{subject}|{opener}",
         question=capitalize(opener.format(f"de quelle couleur est {subject}")),
         answer=f"{pronoun} est {form}.",
@@ -257,7 +256,7 @@ DRAWS: Mapping[str, tuple[int, Callable[[Random], Item]]] = {
     "feminine": (1, draw_feminine),
     "conjugation": (4, draw_conjugation),
     "opposite": (1, draw_opposite),
-    "colour of a thing": (1, draw_colour_fact),
+    "known colour": (1, draw_colour_fact),
     "identity": (1, draw_identity),
     "greeting": (1, draw_greeting),
 }

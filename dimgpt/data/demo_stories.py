@@ -5,10 +5,11 @@ sentences, so that a cat keeps its owner and its colour. A scene tells what seve
 returns to them: whoever reads on must look back. Nothing here knows about questions.
 """
 
+import re
 from collections.abc import Iterator
 from random import Random
 
-from dimgpt.data.demo_grammar import Binding, fill
+from dimgpt.data.demo_grammar import WORDS, Binding, fill
 
 Step = tuple[str, ...]
 
@@ -107,11 +108,40 @@ RECALLS: dict[str, Step] = {
     "care": ("{animal the} est avec {name}.", "Voici {name} avec {animal the}."),
 }
 
+GROUPS: Step = (
+    "{name}, {name2}, {name3} et {name4} {act present_all}.",
+    "{name}, {name2}, {name3} et {name4} {act2 present_all} {place at}.",
+    "Puis {name}, {name2}, {name3} et {name4} {act3 present_all}.",
+    "Hier, {name}, {name2}, {name3} et {name4} {act imperfect_all}.",
+    "{name}, {name2}, {name3} et {name4} {move perfect name name2 name3 name4}.",
+    "{name}, {name2}, {name3} et {name4} sont {feeling agree name name2 name3 name4}.",
+)
+
+
+def enumeration(sentence: str) -> str:
+    """Turn a template about one person into one about three: `..., ... et ...`."""
+    first, *others = (_numbered(sentence.removesuffix("."), number) for number in (1, 2, 3))
+    second, third = (clause[0].lower() + clause[1:] for clause in others)
+    return f"{first}, {second} et {third}."
+
+
+def _numbered(clause: str, number: int) -> str:
+    """Give every variable of a clause a number."""
+    variables = re.compile(rf"\b({'|'.join(WORDS)})\b")
+    return re.sub(r"\{.*?\}", lambda slot: variables.sub(rf"\g<1>{number}", slot[0]), clause)
+
+
+_ROUNDS = {family: enumeration(sentence) for family, sentence in FACTS.items()}
+_ROUND_RECALLS = {family: tuple(map(enumeration, step)) for family, step in RECALLS.items()}
 _OPENINGS: Step = tuple(OPENING + sentence for sentence in FACTS.values())
 TEMPLATES: tuple[str, ...] = tuple(
     dict.fromkeys(
         sentence
-        for steps in (PETS_NOW, PETS_THEN, RECALLS.values(), [tuple(FACTS.values()), _OPENINGS])
+        for steps in (
+            (*PETS_NOW, *PETS_THEN, GROUPS, _OPENINGS),
+            (tuple(FACTS.values()), tuple(_ROUNDS.values())),
+            (*RECALLS.values(), *_ROUND_RECALLS.values()),
+        )
         for step in steps
         for sentence in step
     )
@@ -141,12 +171,30 @@ def tell(facts: list[tuple[str, Binding]], rng: Random) -> str:
 
 
 def _scene(rng: Random) -> str:
-    facts = scene_facts(rng, rng.randint(2, 4))
-    recalls = [
+    """Tell facts, then return to each in other words, in any order."""
+    facts = scene_facts(rng, rng.randint(2, 3))
+    again = [
         fill(rng.choice(RECALLS[family]), dict(binding), rng)
         for family, binding in rng.sample(facts, len(facts))
     ]
-    return " ".join([tell(facts, rng), *recalls])
+    return " ".join([tell(facts, rng), *again])
+
+
+def _round(rng: Random) -> str:
+    """Tell what three people do in one breath, then again in other words and another order."""
+    family, binding = rng.choice(FAMILIES), Binding()
+    sentences = [fill(_ROUNDS[family], binding, rng)]
+    for recall in rng.sample(_ROUND_RECALLS[family], rng.randint(1, 2)):
+        order = dict(zip("123", rng.sample("123", 3), strict=True))
+        moved = {name[:-1] + order[name[-1]]: word for name, word in binding.items()}
+        sentences.append(fill(recall, moved, rng))
+    return " ".join(sentences)
+
+
+def _group(rng: Random) -> str:
+    """Tell what four friends do, one thing after the other."""
+    binding = Binding()
+    return " ".join(fill(sentence, binding, rng) for sentence in rng.sample(GROUPS, 3))
 
 
 def _plot(rng: Random) -> str:
@@ -156,9 +204,10 @@ def _plot(rng: Random) -> str:
     return " ".join(fill(rng.choice(step), binding, rng) for step in kept)
 
 
-def write_story(rng: Random, *, scene_ratio: float = 0.6) -> str:
-    """Write one document: a scene, or a plot with one or two heroes."""
-    return _scene(rng) if rng.random() < scene_ratio else _plot(rng)
+def write_story(rng: Random) -> str:
+    """Write one document of any sort."""
+    (write,) = rng.choices((_plot, _scene, _round, _group), (0.35, 0.25, 0.25, 0.15))
+    return write(rng)
 
 
 def write_stories(num_documents: int, rng: Random) -> Iterator[str]:

@@ -57,33 +57,49 @@ def measure_perplexity(
         byte_counts: UTF-8 bytes that each token stands for, (vocab_size,).
         runtime: Device and precision.
         batch_size: Windows per forward pass.
+
+    Raises:
+        ValueError: No document has a second token, so there is nothing to predict.
     """
     windows = list(_windows(file, model.config.context_length))
+    if not windows:
+        raise ValueError(
+            f"{file.num_documents} documents hold no token to predict: give a file with text"
+        )
     windows.sort(key=lambda window: len(window[0]))  # alike lengths together: little padding
-    loss, correct, num_tokens, num_bytes = 0.0, 0, 0, 0
+    sums = np.zeros(4)
     for first in range(0, len(windows), batch_size):
-        ids, is_counted = _pad(windows[first : first + batch_size])
-        targets, mask = ids[:, 1:].to(runtime.device), is_counted[:, 1:].to(runtime.device)
-        with runtime.autocast():
-            logits = model(ids[:, :-1].to(runtime.device))
-        losses = F.cross_entropy(logits[mask].float(), targets[mask], reduction="none")
-        loss += losses.double().sum().item()
-        correct += int((logits[mask].argmax(dim=-1) == targets[mask]).sum())
-        num_tokens += int(mask.sum())
-        num_bytes += int(byte_counts[ids[:, 1:][is_counted[:, 1:]].numpy()].sum())
+        sums += _score(model, windows[first : first + batch_size], byte_counts, runtime)
+    loss, correct, num_tokens, num_bytes = sums.tolist()
     return Perplexity(
         documents=file.num_documents,
-        tokens=num_tokens,
+        tokens=int(num_tokens),
         loss=loss / num_tokens,
         accuracy=correct / num_tokens,
         perplexity=math.exp(loss / num_tokens),
-        bits_per_byte=loss / math.log(2) / num_bytes,
+        bits_per_byte=loss / math.log(2) / num_bytes if num_bytes else math.nan,
     )
+
+
+def _score(
+    model: Transformer, windows: list[tuple[Array, int]], byte_counts: Array, runtime: Runtime
+) -> Array:
+    """Return the sums over the tokens that count: nats, right guesses, tokens, bytes."""
+    ids, is_counted = _pad(windows)
+    targets, mask = ids[:, 1:].to(runtime.device), is_counted[:, 1:].to(runtime.device)
+    with runtime.autocast():
+        logits = model(ids[:, :-1].to(runtime.device))
+    scores, expected = logits[mask].float(), targets[mask]
+    losses = F.cross_entropy(scores, expected, reduction="none")
+    loss = losses.cpu().double().sum().item()  # Apple's GPU has no float64
+    correct = int((scores.argmax(dim=-1) == expected).sum())
+    num_bytes = int(byte_counts[expected.cpu().numpy()].sum())
+    return np.array([loss, correct, len(expected), num_bytes])
 
 
 def _windows(file: TokenFile, context_length: int) -> Iterator[tuple[Array, int]]:
     """Yield pieces of at most context_length + 1 ids, and the first index that counts in each."""
-    stride = context_length // 2
+    stride = max(1, context_length // 2)
     for number in range(file.num_documents):
         ids = np.asarray(file.document(number)).astype(np.int64)
         first, num_counted = 0, 1  # nothing predicts the first token

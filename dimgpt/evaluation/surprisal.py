@@ -34,8 +34,15 @@ def surprisals(model: Transformer, ids: Sequence[int]) -> list[float]:
 
 @torch.inference_mode()
 def best_guesses(model: Transformer, ids: Sequence[int], *, count: int = 10) -> list[Guess]:
-    """Return the most probable tokens after a text, best first."""
+    """Return the most probable tokens after a text, best first.
+
+    Args:
+        model: In evaluation mode.
+        ids: At least one token, at most a context.
+        count: Of a smaller vocabulary, all tokens.
+    """
     sequence = torch.tensor([list(ids)], device=model.token_embedding.weight.device)
-    best = model(sequence)[0, -1].float().softmax(dim=-1).topk(count)
+    scores = model(sequence)[0, -1].float().softmax(dim=-1)
+    best = scores.topk(min(count, len(scores)))
     pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
     return [Guess(id=id, ratio=ratio) for id, ratio in pairs]

@@ -33,7 +33,8 @@ def _find_varlen_options() -> dict[str, bool] | None:
     return {"enable_gqa": True} if "enable_gqa" in parameters else {}
 
 
-_VARLEN_OPTIONS = _find_varlen_options()
+# Importing it takes more than a second, and builds of torch without CUDA do not have the kernel.
+_VARLEN_OPTIONS = _find_varlen_options() if torch.backends.cuda.is_built() else None
 _HAS_FLASH_ATTN = importlib.util.find_spec("flash_attn") is not None
 
 

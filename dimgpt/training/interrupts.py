@@ -34,7 +34,8 @@ def catch_interrupts() -> Iterator[Interrupt]:
 
     def restore() -> None:
         for number, handler in previous.items():
-            signal.signal(number, handler)
+            # `None` is a handler that was not set from Python, which cannot set it again.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def remember(number: int, frame: FrameType | None) -> None:
         interrupt.signal = number

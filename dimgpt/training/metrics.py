@@ -50,10 +50,10 @@ class History:
 def read_history(path: Path) -> list[dict[str, Any]]:
     """Read the records of a run, running or ended; a last line cut by a crash is passed over."""
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().split(b"\n"):  # as bytes: a crash may cut a character, too
         try:
             records.append(json.loads(line))
-        except json.JSONDecodeError:
+        except ValueError:
             break
     return records
 

@@ -10,26 +10,44 @@ from tqdm import tqdm
 
 
 class ProgressBar:
-    """Observer that moves a bar with every step, and writes samples above it."""
+    """Observer that moves a bar with every step, and writes samples above it.
+
+    The bar appears when the run starts; `close` ends its line if the run stops early.
+    """
 
     def __init__(self, *, description: str) -> None:
-        self._bar = tqdm(desc=description, unit="step", dynamic_ncols=True)
+        self._description = description
+        self._bar: Any = None
 
     def __call__(self, record: dict[str, Any]) -> None:
         """Show a record of the history."""
         if record["kind"] == "start":
-            self._bar.total = record["max_steps"]
-            self._bar.initial = self._bar.n = record["step"]  # time left counts this sitting only
-            changes = "; ".join(f"{name} {change}" for name, change in record["changes"].items())
-            if record["step"] > 0:
-                self._bar.write(f"going on at step {record['step']:,} {changes}".rstrip())
+            self._start(record)
         elif record["kind"] == "sample":
             self._bar.write(f"step {record['step']:,}: {record['text']}")
         elif record["kind"] == "step":
             self._bar.set_postfix_str(_values(record), refresh=False)
             self._bar.update(record["step"] - self._bar.n)
-            if self._bar.n >= (self._bar.total or 0):
-                self._bar.close()
+            if self._bar.n >= self._bar.total:
+                self.close()
+
+    def close(self) -> None:
+        """Leave the bar as it is, and the line below it to others."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _start(self, record: dict[str, Any]) -> None:
+        step, last = record["step"], record["max_steps"]
+        if step >= last:
+            tqdm.write(f"the run is at step {step:,} of {last:,} already: nothing is left to train")
+            return
+        if step > 0:
+            changes = "; ".join(f"{name} {change}" for name, change in record["changes"].items())
+            tqdm.write(f"going on at step {step:,} {changes}".rstrip())
+        # `initial`: the time left counts this sitting only.
+        self._bar = tqdm(
+            desc=self._description, unit="step", dynamic_ncols=True, initial=step, total=last
+        )
 
 
 def _values(record: dict[str, Any]) -> str:

@@ -1,0 +1,104 @@
+"""Where the files of a preset are, and what is found there.
+
+Opens what is small: the vocabulary and the settings of the data. Makes nothing.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from dimgpt.config import DataConfig, TrainingConfig
+from dimgpt.presets import PRESETS, Preset
+from dimgpt.settings import from_dict
+from dimgpt.text.tokenizer import Tokenizer
+
+Stage = Literal["pretraining", "finetuning"]
+
+# What the names of other folders in models/ end in.
+_CHAT, _RUNS = "-chat", "-runs"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workspace:
+    """Where the files of a preset are.
+
+    Raises:
+        ValueError: The preset's name is no folder name, or would be taken for another's folder.
+    """
+
+    preset: Preset
+    data_root: Path = Path("data")
+    models_root: Path = Path("models")
+
+    def __post_init__(self) -> None:
+        name = self.preset.name
+        if not name or name.startswith(".") or any(sign in name for sign in '/\\:*?"<>|'):
+            raise ValueError(f"name is {name!r}: it names folders; use letters, digits, - and _")
+        if name.endswith((_CHAT, _RUNS)):
+            raise ValueError(
+                f"name is {name!r}: names that end in {_CHAT} or {_RUNS} are those of chat models "
+                "and runs; choose another"
+            )
+
+    @property
+    def vocabulary_path(self) -> Path:
+        """The vocabulary."""
+        return self.data_root / self.preset.name / "vocab.txt"
+
+    @property
+    def data_config_path(self) -> Path:
+        """The `DataConfig` that the token files were made with."""
+        return self.data_root / self.preset.name / "config.json"
+
+    def data_dir(self, stage: Stage) -> Path:
+        """Token files of a stage."""
+        return self.data_root / self.preset.name / stage
+
+    def model_dir(self, stage: Stage) -> Path:
+        """Finished model of a stage; fine-tuning makes the chat model."""
+        suffix = _CHAT if stage == "finetuning" else ""
+        return self.models_root / f"{self.preset.name}{suffix}"
+
+    def run_dir(self, stage: Stage) -> Path:
+        """Checkpoints and history of a stage."""
+        return self.models_root / f"{self.preset.name}{_RUNS}" / stage
+
+    def config(self, stage: Stage) -> TrainingConfig:
+        """Settings of a stage's run."""
+        return self.preset.finetuning if stage == "finetuning" else self.preset.pretraining
+
+
+def load_data_config(workspace: Workspace) -> DataConfig:
+    """Load what `prepare_files` was asked for, so that nobody has to say it again.
+
+    Raises:
+        FileNotFoundError: The data have not been made.
+        ValueError: The file is damaged.
+    """
+    path = workspace.data_config_path
+    if not path.exists():
+        raise FileNotFoundError(f"no data at {path.parent}: {_how_to_prepare(workspace)}")
+    try:
+        return from_dict(DataConfig, json.loads(path.read_bytes()))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): {_how_to_prepare(workspace)}") from error
+
+
+def load_vocabulary(workspace: Workspace) -> Tokenizer:
+    """Load the vocabulary.
+
+    Raises:
+        FileNotFoundError: It has not been made.
+    """
+    if not workspace.vocabulary_path.exists():
+        raise FileNotFoundError(
+            f"no vocabulary at {workspace.vocabulary_path}: {_how_to_prepare(workspace)}"
+        )
+    return Tokenizer.load(workspace.vocabulary_path)
+
+
+def _how_to_prepare(workspace: Workspace) -> str:
+    name = workspace.preset.name
+    flag = "--preset" if name in PRESETS else "--name"
+    return f"run create_data.ipynb, or `python -m dimgpt prepare {flag} {name}`, first"

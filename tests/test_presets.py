@@ -1,0 +1,88 @@
+import pytest
+
+from dimgpt.config import ModelConfig, TrainingConfig
+from dimgpt.model.flops import num_parameters
+from dimgpt.presets import PRESETS, get_preset
+
+PUBLISHED = PRESETS["dimensiongpt-0.2b"]
+
+
+def test_the_published_model_has_its_published_shape():
+    model = PUBLISHED.model
+    assert model == ModelConfig()
+    assert (model.vocab_size, model.context_length, model.window_size) == (32_000, 512, 256)
+    assert (model.embedding_dim, model.num_layers, model.ffn_dim) == (1024, 16, 2730)
+    assert (model.num_heads, model.num_kv_heads, model.head_dim) == (16, 4, 64)
+    assert model.dropout == 0.0
+
+
+def test_the_published_model_has_its_published_number_of_parameters():
+    width, vocab, ffn = 1024, 32_000, 2730
+    attention = 2 * width * width + 2 * width * 4 * 64
+    block = attention + 3 * width * ffn + 2 * width
+    assert num_parameters(PUBLISHED.model) == 16 * block + vocab * width + width
+
+
+@pytest.mark.parametrize("stage", ["pretraining", "finetuning"])
+def test_a_published_step_is_524_288_tokens(stage):
+    config = getattr(PUBLISHED, stage)
+    assert config == TrainingConfig()
+    assert config.sequences_per_step * PUBLISHED.model.context_length == 524_288
+
+
+def test_the_published_run_is_52_428_800_000_tokens():
+    run = PUBLISHED.pretraining
+    assert (run.max_steps, run.warmup_steps, run.decay_steps) == (100_000, 2_000, 100_000)
+    assert run.sequences_per_step * 512 * run.max_steps == 52_428_800_000
+    assert (run.learning_rate, run.min_learning_rate) == (6e-4, 6e-5)
+    assert (run.adam_betas, run.adam_eps, run.weight_decay) == ((0.9, 0.95), 1e-5, 0.1)
+    assert run.max_grad_norm == 1.0
+
+
+def test_the_published_mixture_has_its_multipliers():
+    multipliers = {source.name: source.multiplier for source in PUBLISHED.data.sources}
+    assert multipliers == {"common_crawl": 1.0, "wikipedia": 4.0, "books": 0.2}
+    assert PUBLISHED.data.vocab_size == PUBLISHED.model.vocab_size
+    assert PUBLISHED.data.compose_accents is False
+    assert PUBLISHED.data.validation_ratio == 0.001
+    assert PUBLISHED.data.min_document_characters == 64
+
+
+def test_the_published_conversations_have_their_ratios_and_system_prompts():
+    groups = {group.name: group for group in PUBLISHED.data.conversations}
+    assert {name: group.ratio for name, group in groups.items()} == {
+        "human": 0.099,
+        "chatbot": 0.9,
+        "dimension_gpt": 0.001,
+    }
+    assert {name: group.system_prompt_ratios for name, group in groups.items()} == {
+        "human": {"human": 0.3},
+        "chatbot": {"chatbot": 0.5, "dimension_gpt": 0.4},
+        "dimension_gpt": {"dimension_gpt": 1.0},
+    }
+    assert PUBLISHED.data.instruction_weight == 0.1
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_a_preset_can_be_run_from_text_to_chat(preset):
+    assert preset.model.vocab_size == preset.data.vocab_size
+    assert preset.data.sources
+    assert preset.data.conversations
+    assert preset.prompt
+    assert preset.questions
+    groups = {group.name for group in preset.data.conversations if group.system_prompts_path}
+    for group in preset.data.conversations:
+        assert set(group.system_prompt_ratios) <= groups
+    for run in (preset.pretraining, preset.finetuning):
+        assert run.warmup_steps + run.decay_steps <= run.max_steps * 1.02
+        assert run.checkpoint_interval <= run.max_steps
+
+
+def test_a_preset_has_the_name_it_is_found_by():
+    assert [preset.name for preset in PRESETS.values()] == list(PRESETS)
+    assert get_preset("demo") is PRESETS["demo"]
+
+
+def test_an_unknown_preset_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="'nope': choose one of demo, french-5m, dimensiongpt"):
+        get_preset("nope")

@@ -5,6 +5,7 @@ score asks only what training never saw.
 """
 
 import dataclasses
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +41,10 @@ def run_notebooks(output_dir: Path) -> list[Path]:
         papermill.PapermillExecutionError: A cell failed; what ran until then is in the output.
     """
     import papermill
+    from traitlets.config import Config
 
+    # Kernels listen on sockets of the file system instead of on the network, where there are any.
+    transport = "tcp" if os.name == "nt" else "ipc"
     written = []
     for number, (name, parameters) in enumerate(_NOTEBOOKS, start=1):
         source = Path(f"{name}.ipynb")
@@ -58,6 +62,7 @@ def run_notebooks(output_dir: Path) -> list[Path]:
             progress_bar=False,
             stdout_file=sys.stdout,
             stderr_file=sys.stderr,
+            config=Config({"KernelManager": {"transport": transport}}),
         )
         _print_reports(book)
         written.append(target)

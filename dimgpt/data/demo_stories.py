@@ -5,11 +5,10 @@ sentences, so that a cat keeps its owner and its colour. A scene tells what seve
 returns to them: whoever reads on must look back. Nothing here knows about questions.
 """
 
-import re
 from collections.abc import Iterator
 from random import Random
 
-from dimgpt.data.demo_grammar import WORDS, Binding, fill
+from dimgpt.data.demo_grammar import Binding, fill
 
 Step = tuple[str, ...]
 
@@ -33,6 +32,7 @@ PETS_NOW: tuple[Step, ...] = (
         "{name he} {care present} {animal his}.",
         "{animal the} {act present} {place at}.",
         "{animal the} {colour agree animal} {act not_present}.",
+        "{animal the} {act not_present}.",
         "{name} et {animal his} {act present_all}.",
     ),
     (
@@ -83,16 +83,20 @@ PETS_THEN: tuple[Step, ...] = (
 )
 
 FACTS: dict[str, str] = {
-    "place": "{name} est {place at}.",
+    "place": "{name} {act present} {place at}.",
     "use": "{name} {use present} {thing a} {colour agree thing}.",
     "eat": "{name} {eat present} {food a}.",
-    "count": "{name} a {number} {food plural}.",
+    "count": "{name} {eat present} {number} {food plural}.",
     "care": "{name} {care present} {animal a}.",
 }
-FAMILIES = ("place", "place", "use", "use", "eat", "eat", "count", "care")
+FAMILIES = ("place", "place", "use", "use", "eat", "count", "count", "care")
 """Each family as often as it takes to learn its questions."""
+SCENE_RATIO = 0.7
+"""Share of scenes among the stories, in 0..1; the others are plots."""
 OPENING = "Ce matin, "
 """What a scene begins with, so that every name in it follows a space."""
+LATER = ("À midi, ", "Le soir, ")
+"""When it is told again in the same words, which is what teaches to look back."""
 RECALLS: dict[str, Step] = {
     "place": ("On trouve {name} {place at}.", "{place at}, il y a {name}."),
     "use": (
@@ -108,40 +112,13 @@ RECALLS: dict[str, Step] = {
     "care": ("{animal the} est avec {name}.", "Voici {name} avec {animal the}."),
 }
 
-GROUPS: Step = (
-    "{name}, {name2}, {name3} et {name4} {act present_all}.",
-    "{name}, {name2}, {name3} et {name4} {act2 present_all} {place at}.",
-    "Puis {name}, {name2}, {name3} et {name4} {act3 present_all}.",
-    "Hier, {name}, {name2}, {name3} et {name4} {act imperfect_all}.",
-    "{name}, {name2}, {name3} et {name4} {move perfect name name2 name3 name4}.",
-    "{name}, {name2}, {name3} et {name4} sont {feeling agree name name2 name3 name4}.",
+_OPENINGS: Step = tuple(
+    opening + sentence for opening in (OPENING, *LATER) for sentence in FACTS.values()
 )
-
-
-def enumeration(sentence: str) -> str:
-    """Turn a template about one person into one about three: `..., ... et ...`."""
-    first, *others = (_numbered(sentence.removesuffix("."), number) for number in (1, 2, 3))
-    second, third = (clause[0].lower() + clause[1:] for clause in others)
-    return f"{first}, {second} et {third}."
-
-
-def _numbered(clause: str, number: int) -> str:
-    """Give every variable of a clause a number."""
-    variables = re.compile(rf"\b({'|'.join(WORDS)})\b")
-    return re.sub(r"\{.*?\}", lambda slot: variables.sub(rf"\g<1>{number}", slot[0]), clause)
-
-
-_ROUNDS = {family: enumeration(sentence) for family, sentence in FACTS.items()}
-_ROUND_RECALLS = {family: tuple(map(enumeration, step)) for family, step in RECALLS.items()}
-_OPENINGS: Step = tuple(OPENING + sentence for sentence in FACTS.values())
 TEMPLATES: tuple[str, ...] = tuple(
     dict.fromkeys(
         sentence
-        for steps in (
-            (*PETS_NOW, *PETS_THEN, GROUPS, _OPENINGS),
-            (tuple(FACTS.values()), tuple(_ROUNDS.values())),
-            (*RECALLS.values(), *_ROUND_RECALLS.values()),
-        )
+        for steps in (PETS_NOW, PETS_THEN, RECALLS.values(), [tuple(FACTS.values()), _OPENINGS])
         for step in steps
         for sentence in step
     )
@@ -165,36 +142,18 @@ def scene_facts(rng: Random, num_facts: int) -> list[tuple[str, Binding]]:
     return facts
 
 
-def tell(facts: list[tuple[str, Binding]], rng: Random) -> str:
+def tell(facts: list[tuple[str, Binding]], rng: Random, *, opening: str = OPENING) -> str:
     """Write a sentence for each fact."""
-    return OPENING + " ".join(fill(FACTS[family], dict(binding), rng) for family, binding in facts)
+    return opening + " ".join(fill(FACTS[family], dict(binding), rng) for family, binding in facts)
 
 
 def _scene(rng: Random) -> str:
-    """Tell facts, then return to each in other words, in any order."""
+    """Tell facts, tell them again at another time of the day, then some in other words."""
     facts = scene_facts(rng, rng.randint(2, 3))
-    again = [
-        fill(rng.choice(RECALLS[family]), dict(binding), rng)
-        for family, binding in rng.sample(facts, len(facts))
-    ]
-    return " ".join([tell(facts, rng), *again])
-
-
-def _round(rng: Random) -> str:
-    """Tell what three people do in one breath, then again in other words and another order."""
-    family, binding = rng.choice(FAMILIES), Binding()
-    sentences = [fill(_ROUNDS[family], binding, rng)]
-    for recall in rng.sample(_ROUND_RECALLS[family], rng.randint(1, 2)):
-        order = dict(zip("123", rng.sample("123", 3), strict=True))
-        moved = {name[:-1] + order[name[-1]]: word for name, word in binding.items()}
-        sentences.append(fill(recall, moved, rng))
-    return " ".join(sentences)
-
-
-def _group(rng: Random) -> str:
-    """Tell what four friends do, one thing after the other."""
-    binding = Binding()
-    return " ".join(fill(sentence, binding, rng) for sentence in rng.sample(GROUPS, 3))
+    later = [tell(rng.sample(facts, len(facts)), rng, opening=opening) for opening in LATER]
+    family, binding = rng.choice(facts)
+    ending = fill(rng.choice(RECALLS[family]), dict(binding), rng)
+    return " ".join([tell(facts, rng), *later, ending])
 
 
 def _plot(rng: Random) -> str:
@@ -205,9 +164,8 @@ def _plot(rng: Random) -> str:
 
 
 def write_story(rng: Random) -> str:
-    """Write one document of any sort."""
-    (write,) = rng.choices((_plot, _scene, _round, _group), (0.35, 0.25, 0.25, 0.15))
-    return write(rng)
+    """Write one document: a scene, or a plot with one or two heroes."""
+    return _scene(rng) if rng.random() < SCENE_RATIO else _plot(rng)
 
 
 def write_stories(num_documents: int, rng: Random) -> Iterator[str]:

@@ -63,6 +63,7 @@ def run_notebooks(output_dir: Path) -> list[Path]:
             stdout_file=sys.stdout,
             stderr_file=sys.stderr,
             config=Config({"KernelManager": {"transport": transport}}),
+            coalesce_streams=True,  # of a progress bar, keep the last line only
         )
         _print_reports(book)
         written.append(target)

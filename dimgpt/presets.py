@@ -120,26 +120,24 @@ _FRENCH_5M = Preset(
             SourceConfig(
                 name="books",
                 group="French books",
-                path="../shared/data/french/books.jsonl.gz",
+                path="data/french/books.jsonl.gz",
                 multiplier=0.2,
             ),
             SourceConfig(
                 name="wiki_news",
                 group="Wikipedia and news",
-                path="../shared/data/french/wiki_news.jsonl.gz",
+                path="data/french/wiki_news.jsonl.gz",
                 multiplier=4.0,
             ),
             SourceConfig(
                 name="institutions",
                 group="French institutions",
-                path="../shared/data/french/institutions.jsonl.gz",
+                path="data/french/institutions.jsonl.gz",
                 multiplier=2.0,
             ),
         ),
         conversations=(
-            ConversationSourceConfig(
-                name="instruct", path="../shared/data/french/instruct.jsonl.gz"
-            ),
+            ConversationSourceConfig(name="instruct", path="data/french/instruct.jsonl.gz"),
         ),
         vocab_size=8_000,
         vocabulary_characters=30_000_000,

@@ -3,6 +3,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from dimgpt.config import ConversationSourceConfig, DataConfig, ModelConfig, SourceConfig
 from dimgpt.files import sha256_of
@@ -13,16 +14,19 @@ from dimgpt.pipeline import (
     customise_training,
     match_vocabulary,
     open_corpus,
+    open_model,
     prepare_files,
     prepare_vocabulary,
 )
 from dimgpt.presets import PRESETS
+from dimgpt.runtime import choose_runtime
 from dimgpt.settings import override
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.weights.store import save_model
 from dimgpt.workspace import Workspace, load_data_config
 
 DEMO = PRESETS["demo"]
+FIXTURES = Path(__file__).parent / "fixtures"
 
 
 def toy(tmp_path, *, name="toy", stories=60):
@@ -164,3 +168,28 @@ def test_the_settings_of_the_data_are_json_for_people(tmp_path):
     prepare_files(workspace, prepare_vocabulary(workspace))
     values = json.loads(Path(workspace.data_config_path).read_text())
     assert values["sources"][0]["path"] == "demo://stories/60"
+
+
+def test_a_dimensiongpt_file_opens_with_the_vocabulary_beside_it(tmp_path):
+    config = ModelConfig(vocab_size=512, embedding_dim=64, num_layers=1, ffn_dim=32)
+    model = Transformer(config)
+    names = {
+        "attention_norm": "norm_1",
+        "ffn_norm": "norm_2",
+        "attention.output": "attention.projection",
+    }
+    names |= {"gate": "linear_1", "up": "linear_2", "down": "linear_3"}
+    original = {}
+    for name, tensor in model.state_dict().items():
+        for ours, theirs in names.items():
+            name = name.replace(f"{ours}.weight", f"{theirs}.weight")
+        original[name] = tensor
+    original["final_linear.weight"] = original["token_embedding.weight"]
+    torch.save(original, tmp_path / "DimensionGPT.pt")
+    vocabulary = FIXTURES / "dimensiongpt_sampling" / "vocab_512.txt"
+    runtime = choose_runtime("fp32", "cpu")
+    opened, tokenizer = open_model(
+        tmp_path / "DimensionGPT.pt", runtime=runtime, vocabulary_path=vocabulary
+    )
+    ids = torch.tensor([tokenizer.encode("Bonjour, qui es-tu ?")])
+    torch.testing.assert_close(opened(ids), model.eval()(ids))

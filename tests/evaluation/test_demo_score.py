@@ -54,7 +54,7 @@ def test_the_corpus_itself_is_wholly_grammatical():
 
 
 def test_wrong_sentences_lower_the_grammatical_ratio():
-    texts = ["Paul est au parc. Paul sont au parc.", "Le pomme est à Anna."]
+    texts = ["Paul chante au parc. Paul chantent au parc.", "Le pomme est à Anna."]
     score = score_demo(QUESTIONS, _always_two, generated_stories=texts)
     assert score.num_sentences == 3
     assert score.num_grammatical == 1

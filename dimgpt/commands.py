@@ -13,6 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from dimgpt.config import DataConfig, ModelConfig, SamplingConfig, TrainingConfig
+from dimgpt.customise import customise_data
 from dimgpt.demo import run_notebooks
 from dimgpt.display import Table
 from dimgpt.generation.chat import ChatSession
@@ -22,7 +23,6 @@ from dimgpt.pipeline import (
     Stage,
     Workspace,
     build_trainer,
-    customise_data,
     evaluate_documents,
     match_vocabulary,
     open_corpus,
@@ -85,7 +85,7 @@ class Prepare(Folders):
         with tqdm(desc="vocabulary", unit="char", unit_scale=True) as bar:
             tokenizer = prepare_vocabulary(workspace, progress=lambda done: _move(bar, done))
         with tqdm(desc="token files", unit="char", unit_scale=True) as bar:
-            prepare_files(workspace, tokenizer, progress=lambda _, done: _move(bar, done))
+            prepare_files(workspace, tokenizer, progress=lambda done: _move(bar, done))
         print(Table.of(open_corpus(workspace).table()))
 
 

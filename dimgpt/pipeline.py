@@ -8,17 +8,16 @@ import itertools
 import json
 import logging
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
-from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig
+from dimgpt.config import DataConfig
 from dimgpt.data.corpus import ConversationCorpus, Corpus
 from dimgpt.data.finetuning import FinetuningData
-from dimgpt.data.preparation import Progress, prepare_conversations, prepare_source, sample_mixture
+from dimgpt.data.preparation import prepare_conversations, prepare_source, sample_mixture
 from dimgpt.data.pretraining import PretrainingData
 from dimgpt.data.sources import (
     TABLE_SUFFIXES,
@@ -32,7 +31,6 @@ from dimgpt.files import replace_file
 from dimgpt.generation.chat import ChatSession
 from dimgpt.generation.generator import TextGenerator, require_matching
 from dimgpt.model.transformer import Transformer
-from dimgpt.presets import Preset
 from dimgpt.runtime import Runtime
 from dimgpt.settings import override, to_dict
 from dimgpt.text.tokenizer import Tokenizer
@@ -43,53 +41,6 @@ from dimgpt.weights.store import load_model, load_tokenizer, save_model
 from dimgpt.workspace import Stage, Workspace, load_data_config, load_vocabulary
 
 log = logging.getLogger(__name__)
-
-
-def customise_data(
-    preset: Preset,
-    *,
-    sources: Sequence[str] | None = None,
-    conversations: Sequence[str] | None = None,
-    **changes: Any,
-) -> Preset:
-    """Put a person's own files or folders in the place of a preset's, and change other settings.
-
-    Args:
-        preset: What is kept where nothing is given.
-        sources: Texts; `None` or nothing keeps the preset's.
-        conversations: Conversations; likewise.
-        changes: Fields of `DataConfig`; `None` keeps the preset's.
-    """
-    own = tuple(SourceConfig(name=name, path=path) for name, path in _named(sources or ()))
-    groups = tuple(
-        ConversationSourceConfig(name=name, path=path) for name, path in _named(conversations or ())
-    )
-    data = override(preset.data, sources=own or None, conversations=groups or None, **changes)
-    return override(preset, data=data)
-
-
-def customise_training(preset: Preset, stage: Stage, **changes: Any) -> Preset:
-    """Change fields of a stage's `TrainingConfig`; `None` keeps the preset's.
-
-    Raises:
-        ValueError: The stage is unknown, or a value breaks its field's rule.
-    """
-    if stage not in get_args(Stage):
-        raise ValueError(f"STAGE is {stage!r}: choose one of {', '.join(get_args(Stage))}")
-    return override(preset, **{stage: override(getattr(preset, stage), **changes)})
-
-
-def _named(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield a folder name for each path, and the path; equal names get a number."""
-    seen: Counter[str] = Counter()
-    for path in paths:
-        *_, parent, last = ("", *path.rstrip("/").split("/"))
-        if "://" not in path:
-            last = Path(path).resolve().name.lstrip(".").split(".")[0]
-        # Of demo://stories/20000, the number says how many.
-        name = parent if path.startswith("demo://") else last
-        seen[name] += 1
-        yield (name if seen[name] == 1 else f"{name}-{seen[name]}"), path
 
 
 def prepare_vocabulary(
@@ -175,16 +126,31 @@ def match_vocabulary(workspace: Workspace) -> Workspace:
 
 
 def prepare_files(
-    workspace: Workspace, tokenizer: Tokenizer, *, progress: Progress | None = None
+    workspace: Workspace, tokenizer: Tokenizer, *, progress: Callable[[int], None] | None = None
 ) -> None:
-    """Write the token files of every source and every group of conversations."""
-    data = workspace.preset.data
+    """Write the token files of every source and every group of conversations.
+
+    Args:
+        workspace: What to prepare, and where.
+        tokenizer: Its vocabulary.
+        progress: Called with the characters done so far, over all sources.
+    """
+    data, before, done = workspace.preset.data, 0, 0
+
+    def report(_: int, characters: int) -> None:
+        nonlocal done
+        done = before + characters
+        if progress is not None:
+            progress(done)
+
     for source in data.sources:
         folder = workspace.data_dir("pretraining")
-        prepare_source(source, tokenizer, folder, config=data, progress=progress)
+        prepare_source(source, tokenizer, folder, config=data, progress=report)
+        before = done
     for group in data.conversations:
         folder = workspace.data_dir("finetuning")
-        prepare_conversations(group, tokenizer, folder, config=data, progress=progress)
+        prepare_conversations(group, tokenizer, folder, config=data, progress=report)
+        before = done
     replace_file(workspace.data_config_path, json.dumps(to_dict(data), indent=1).encode())
 
 

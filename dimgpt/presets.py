@@ -97,7 +97,7 @@ _DEMO = Preset(
         "Qui es-tu ?",
         "Combien font 34 + 5 ?",
         "Quel est le contraire de grand ?",
-        "Conjugue chanter à l'imparfait avec nous.",
+        "Conjugue raconter à l'imparfait avec nous.",
         "Ce matin, Tom chante dans le jardin. Clara mange une pomme. Où chante Tom ?",
     ),
 )

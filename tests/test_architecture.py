@@ -17,7 +17,7 @@ FLOORS = (
     {"data", "weights"},
     {"training", "generation", "evaluation"},
     {"presets", "display"},
-    {"info", "workspace", "pipeline", "demo", "commands", "__main__"},
+    {"info", "customise", "workspace", "pipeline", "demo", "commands", "__main__"},
 )
 OPTIONAL = {"papermill", "IPython", "datasets", "flash_attn"}
 FILES = sorted(PACKAGE.rglob("*.py"))

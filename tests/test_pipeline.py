@@ -6,12 +6,11 @@ import pytest
 import torch
 
 from dimgpt.config import ConversationSourceConfig, DataConfig, ModelConfig, SourceConfig
+from dimgpt.customise import customise_data, customise_training
 from dimgpt.files import sha256_of
 from dimgpt.model.transformer import Transformer
 from dimgpt.pipeline import (
     build_model,
-    customise_data,
-    customise_training,
     match_vocabulary,
     open_corpus,
     open_model,

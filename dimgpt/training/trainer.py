@@ -229,6 +229,7 @@ class Trainer:
         """Go on from the newest checkpoint of the folder, if any; return the settings changed."""
         checkpoint = self.checkpoints.load_latest()
         if checkpoint is None:
+            self.stopwatch = Stopwatch()
             self.history.rewind(0)
             return {}
         state = checkpoint.state

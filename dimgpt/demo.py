@@ -40,11 +40,6 @@ def run_notebooks(output_dir: Path) -> list[Path]:
         FileNotFoundError: The working directory is not the repository's.
         papermill.PapermillExecutionError: A cell failed; what ran until then is in the output.
     """
-    import papermill
-    from traitlets.config import Config
-
-    # Kernels listen on sockets of the file system instead of on the network, where there are any.
-    transport = "tcp" if os.name == "nt" else "ipc"
     written = []
     for number, (name, parameters) in enumerate(_NOTEBOOKS, start=1):
         source = Path(f"{name}.ipynb")
@@ -54,20 +49,29 @@ def run_notebooks(output_dir: Path) -> list[Path]:
         stage = "".join(f"-{value}" for value in parameters.values())
         target = output_dir / f"{number}-{name}{stage}.ipynb"
         print(f"\n━━ {number} of {len(_NOTEBOOKS)}: {source} {stage.removeprefix('-')}", flush=True)
-        book = papermill.execute_notebook(
-            source,
-            target,
-            parameters={"PRESET": "demo", **parameters},
-            kernel_name="python3",
-            progress_bar=False,
-            stdout_file=sys.stdout,
-            stderr_file=sys.stderr,
-            config=Config({"KernelManager": {"transport": transport}}),
-            coalesce_streams=True,  # of a progress bar, keep the last line only
-        )
-        _print_reports(book)
+        _print_reports(_execute(source, target, parameters))
         written.append(target)
     return written
+
+
+def _execute(source: Path, target: Path, parameters: dict[str, str]) -> Any:
+    """Run a notebook, with what its cells print on the terminal as it comes."""
+    import papermill
+    from traitlets.config import Config
+
+    # Kernels listen on sockets of the file system instead of on the network, where there are any.
+    transport = "tcp" if os.name == "nt" else "ipc"
+    return papermill.execute_notebook(
+        source,
+        target,
+        parameters={"PRESET": "demo", **parameters},
+        kernel_name="python3",
+        progress_bar=False,
+        stdout_file=sys.stdout,
+        stderr_file=sys.stderr,
+        config=Config({"KernelManager": {"transport": transport}}),
+        coalesce_streams=True,  # of a progress bar, keep the last line only
+    )
 
 
 def _print_reports(book: Any) -> None:

@@ -8,7 +8,9 @@ The same settings give the same bytes, whatever the number of processes.
 
 import contextlib
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -36,6 +38,7 @@ Progress = Callable[[int, int], None]
 """Called now and then with the documents and the characters of cleaned text done so far."""
 
 _NUM_KEYS = 1 << 64
+_NUM_FIRST_ITEMS = 200
 # Fields that decide how often something is drawn, or how it is shown: not what is written.
 _DRAWING_FIELDS = ("multiplier", "group", "ratio", "system_prompt_ratios")
 
@@ -66,14 +69,14 @@ def prepare_source(
         OSError: The disk is full.
     """
     target = folder / source.name
-    description = _describe(source, config, [source.path])
+
+    def read() -> Iterable[Item]:
+        return read_documents(source, seed=config.seed)
+
+    description = _describe(source, config, [source.path], read)
     if _is_complete(target, tokenizer, description):
         return target
     with new_folder(target) as new:
-
-        def read() -> Iterable[Item]:
-            return read_documents(source, seed=config.seed)
-
         written = _write_splits(read, tokenizer, new, config, progress)
         _write_manifest(new, tokenizer, description, written)
     return target
@@ -94,14 +97,14 @@ def prepare_conversations(
     """
     target = folder / source.name
     prompts_paths = [source.system_prompts_path] if source.system_prompts_path else []
-    description = _describe(source, config, [source.path, *prompts_paths])
+
+    def read() -> Iterable[Item]:
+        return read_conversations(source, seed=config.seed)
+
+    description = _describe(source, config, [source.path, *prompts_paths], read)
     if _is_complete(target, tokenizer, description):
         return target
     with new_folder(target) as new:
-
-        def read() -> Iterable[Item]:
-            return read_conversations(source, seed=config.seed)
-
         written = _write_splits(read, tokenizer, new, config, progress)
         if prompts_paths:
             written.files[SYSTEM_PROMPTS] = _write_system_prompts(source, tokenizer, new, config)
@@ -244,9 +247,16 @@ def _rules(config: DataConfig) -> EncodingRules:
 
 
 def _describe(
-    source: SourceConfig | ConversationSourceConfig, config: DataConfig, paths: Sequence[str]
+    source: SourceConfig | ConversationSourceConfig,
+    config: DataConfig,
+    paths: Sequence[str],
+    read: Callable[[], Iterable[Item]],
 ) -> dict[str, Any]:
-    """Return the settings that decide what is written, and the size of the local files."""
+    """Return what decides about the files: settings, and the size of the local files.
+
+    The demo has no files; its first items tell whether the code that makes them has changed.
+    """
+    first = list(islice(read(), _NUM_FIRST_ITEMS)) if source.path.startswith("demo://") else []
     values = dataclasses.asdict(source)
     settings = {name: value for name, value in values.items() if name not in _DRAWING_FIELDS}
     files = [file for path in paths if is_local(path) for file in list_files(path, TEXT_SUFFIXES)]
@@ -254,6 +264,7 @@ def _describe(
         **settings,
         **dataclasses.asdict(_rules(config)),
         "validation_ratio": config.validation_ratio,
+        "first_items_sha256": hashlib.sha256(repr(first).encode()).hexdigest() if first else None,
         "num_files": len(files),
         "num_file_bytes": sum(file.stat().st_size for file in files),
     }

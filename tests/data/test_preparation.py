@@ -98,6 +98,19 @@ def test_another_vocabulary_or_a_grown_file_prepares_again(source, tokenizer, tm
     assert sum(counts) == 9
 
 
+def test_another_generator_of_the_demo_prepares_again(tokenizer, tmp_path, monkeypatch):
+    source = SourceConfig(name="stories", path="demo://stories/20")
+    first = contents(prepare_source(source, tokenizer, tmp_path, config=CONFIG))
+    same = contents(prepare_source(source, tokenizer, tmp_path, config=CONFIG))
+    monkeypatch.setattr(
+        "dimgpt.data.demo_corpus.stories",
+        lambda num_documents, *, seed: (f"chat {number} ici" for number in range(num_documents)),
+    )
+    other = contents(prepare_source(source, tokenizer, tmp_path, config=CONFIG))
+    assert first == same
+    assert other["train.bin"] != first["train.bin"]
+
+
 @pytest.mark.parametrize("damage", [b"", b"zero", None])
 def test_a_damaged_folder_is_prepared_again(source, tokenizer, tmp_path, damage):
     folder = prepare_source(source, tokenizer, tmp_path, config=CONFIG)

@@ -245,12 +245,10 @@ def evaluate_documents(
     """Measure a model on all held-out documents, source by source, as rows of a table."""
     corpus, tokenizer = open_corpus(workspace), load_vocabulary(workspace)
     require_matching(model, tokenizer)
-    model = model.to(runtime.device).eval()
+    model, byte_counts = model.to(runtime.device).eval(), tokenizer.byte_counts()
     return [
         {"source": source.name}
-        | to_dict(
-            measure_perplexity(model, file, byte_counts=tokenizer.byte_counts(), runtime=runtime)
-        )
+        | to_dict(measure_perplexity(model, file, byte_counts=byte_counts, runtime=runtime))
         for source, file in zip(corpus.sources, corpus.validation.files, strict=True)
     ]
 

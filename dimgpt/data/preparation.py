@@ -24,6 +24,7 @@ from dimgpt.data.encoding import EncodedChunk, EncodingRules, Item, encode_chunk
 from dimgpt.data.manifest import Manifest, TokenFileSummary, read_manifest, write_manifest
 from dimgpt.data.sources import (
     TEXT_SUFFIXES,
+    is_demo,
     is_local,
     list_files,
     read_conversations,
@@ -256,7 +257,7 @@ def _describe(
 
     The demo has no files; its first items tell whether the code that makes them has changed.
     """
-    first = list(islice(read(), _NUM_FIRST_ITEMS)) if source.path.startswith("demo://") else []
+    first = list(islice(read(), _NUM_FIRST_ITEMS)) if is_demo(source.path) else []
     values = dataclasses.asdict(source)
     settings = {name: value for name, value in values.items() if name not in _DRAWING_FIELDS}
     files = [file for path in paths if is_local(path) for file in list_files(path, TEXT_SUFFIXES)]

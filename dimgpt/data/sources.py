@@ -39,7 +39,7 @@ def read_documents(source: SourceConfig, *, seed: int = 0) -> Iterator[str]:
         FileNotFoundError: The path does not exist.
         ValueError: The source is empty, damaged, or lacks the column.
     """
-    if source.path.startswith(_DEMO_PREFIX):
+    if is_demo(source.path):
         yield from demo_corpus.stories(_demo_count(source.path, "stories"), seed=seed)
         return
     is_empty = True
@@ -66,7 +66,7 @@ def read_conversations(
         FileNotFoundError: The path does not exist.
         ValueError: The source is empty or damaged, or a record is no conversation.
     """
-    if source.path.startswith(_DEMO_PREFIX):
+    if is_demo(source.path):
         count = _demo_count(source.path, "conversations")
         yield from demo_corpus.conversations(count, seed=seed)
         return
@@ -111,6 +111,11 @@ def list_files(path: str, suffixes: tuple[str, ...]) -> list[Path]:
     if not files:
         raise ValueError(f"{path} has nothing to read: it takes {', '.join(suffixes)} files")
     return files
+
+
+def is_demo(path: str) -> bool:
+    """Tell whether a path stands for documents that the demo makes up."""
+    return path.startswith(_DEMO_PREFIX)
 
 
 def is_local(path: str) -> bool:

@@ -9,9 +9,9 @@ The folders are the pipeline, and imports only go from the right of it to the le
     training/    batches + model -> a better model, resumable at any time
     generation/  model + prompt -> text and chat
     evaluation/  model + held-out data -> numbers
-    config.py    every setting; presets.py, the published tables of them
+    config/      every setting; presets/, the published tables of them
     runtime.py   device, precision, memory: the only file that asks for a GPU
-    pipeline.py  the steps that the notebooks and the command line share
+    pipeline/    the steps that the notebooks and the command line share
 """
 
 __version__ = "0.1.0"

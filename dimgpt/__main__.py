@@ -84,7 +84,7 @@ def _broken_rule(stop: BaseException) -> ValueError | None:
     while error is not None:
         if isinstance(error, ValueError):
             frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-            if frames[-1].f_globals["__name__"] == "dimgpt.config":
+            if frames[-1].f_globals["__name__"].startswith("dimgpt.config."):
                 return error
         error = error.__context__
     return None

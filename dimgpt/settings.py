@@ -1,6 +1,6 @@
 """Settings as JSON and back, and settings with some fields changed.
 
-Works on any dataclass of `config.py`, and knows none of them.
+Works on any dataclass of `config/`, and knows none of them.
 """
 
 import dataclasses

@@ -13,6 +13,7 @@ import pytest
 
 from dimgpt import commands
 from dimgpt.__main__ import main
+from dimgpt.commands import data as data_commands
 from dimgpt.files import sha256_of
 
 ROOT = Path(__file__).parents[1]
@@ -260,7 +261,7 @@ def test_ctrl_c_while_preparing_is_one_line_and_loses_nothing(here, monkeypatch,
     def press_ctrl_c(*arguments, **keywords):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "prepare_files", press_ctrl_c)
+    monkeypatch.setattr(data_commands, "prepare_files", press_ctrl_c)
     with pytest.raises(SystemExit) as stop:
         main(["prepare", *FOLDERS, *TOY_DATA])
     assert stop.value.code == 130

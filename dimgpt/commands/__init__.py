@@ -1,0 +1,24 @@
+"""The verbs of the command line, each a dataclass whose fields are its flags.
+
+Thin calls into the package: what a verb does is done in `pipeline/` and below. How words become
+flags is `__main__.py`'s matter.
+"""
+
+from typing import Any
+
+from dimgpt.commands.data import Prepare
+from dimgpt.commands.demo import Demo
+from dimgpt.commands.generation import Chat, Generate
+from dimgpt.commands.models import Info
+from dimgpt.commands.training import Evaluate, Finetune, Train
+
+VERBS: dict[str, Any] = {
+    "prepare": Prepare,
+    "train": Train,
+    "finetune": Finetune,
+    "evaluate": Evaluate,
+    "generate": Generate,
+    "chat": Chat,
+    "info": Info,
+    "demo": Demo,
+}

@@ -1,0 +1,99 @@
+"""The verbs that train, and the one that measures what came out."""
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from dimgpt.commands.folders import Folders
+from dimgpt.config import ModelConfig, TrainingConfig
+from dimgpt.display import Table
+from dimgpt.pipeline import build_trainer, evaluate_documents, match_vocabulary, save_trained
+from dimgpt.presets import Preset, get_preset
+from dimgpt.runtime import choose_runtime
+from dimgpt.training.progress import ProgressBar
+from dimgpt.weights.store import load_model
+from dimgpt.workspace import Stage, Workspace
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Train(Folders):
+    """Train a new model on the documents; run again to go on."""
+
+    device: str = "auto"
+    """auto, cuda, mps or cpu."""
+    model: ModelConfig
+    training: TrainingConfig
+
+    @classmethod
+    def defaults(cls, preset: Preset) -> "Train":
+        """Fill in what the preset says."""
+        return cls(preset=preset.name, model=preset.model, training=preset.pretraining)
+
+    def run(self) -> None:
+        """Pretrain."""
+        workspace = self.workspace(model=self.model, pretraining=self.training)
+        matching = match_vocabulary(workspace)
+        size, asked = matching.preset.model.vocab_size, self.model.vocab_size
+        if asked not in (size, get_preset(self.preset).model.vocab_size):
+            raise ValueError(
+                f"model.vocab_size is {asked}: {workspace.vocabulary_path} has {size} tokens; "
+                "leave model.vocab_size out, it follows the vocabulary"
+            )
+        _train(matching, "pretraining", device=self.device)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finetune(Folders):
+    """Train the pretrained model on the conversations; run again to go on."""
+
+    device: str = "auto"
+    """auto, cuda, mps or cpu."""
+    training: TrainingConfig
+
+    @classmethod
+    def defaults(cls, preset: Preset) -> "Finetune":
+        """Fill in what the preset says."""
+        return cls(preset=preset.name, training=preset.finetuning)
+
+    def run(self) -> None:
+        """Fine-tune."""
+        workspace = self.workspace(finetuning=self.training)
+        model = load_model(workspace.model_dir("pretraining")).config
+        workspace = self.workspace(finetuning=self.training, model=model)
+        _train(workspace, "finetuning", device=self.device)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluate(Folders):
+    """Measure a model on all held-out documents."""
+
+    device: str = "auto"
+    """auto, cuda, mps or cpu."""
+    model: Path | None = None
+    """Model folder; the pretrained model of the preset if not given."""
+
+    @classmethod
+    def defaults(cls, preset: Preset) -> "Evaluate":
+        """Fill in what the preset says."""
+        return cls(preset=preset.name)
+
+    def run(self) -> None:
+        """Print loss, accuracy, perplexity and bits per byte of each source."""
+        workspace = self.workspace()
+        folder = self.model or workspace.model_dir("pretraining")
+        runtime = choose_runtime(device=self.device)
+        model = load_model(folder, device=runtime.device)
+        print(Table.of(evaluate_documents(workspace, model, runtime=runtime), title=str(folder)))
+
+
+def _train(workspace: Workspace, stage: Stage, *, device: str) -> None:
+    runtime = choose_runtime(workspace.config(stage).precision, device)
+    bar = ProgressBar(description=stage)
+    trainer = build_trainer(workspace, stage, runtime=runtime, observers=[bar])
+    with contextlib.closing(bar):
+        summary = trainer.fit()
+    if summary.is_finished:
+        save_trained(workspace, stage, trainer)
+    print(Table.of(summary.rows(), title=str(workspace.model_dir(stage))))
+    if not summary.is_finished:
+        raise KeyboardInterrupt("run the same command again to go on")

@@ -1,0 +1,60 @@
+"""The shape of the transformer: everything that its weights depend on."""
+
+from dataclasses import dataclass
+
+from dimgpt.config.rules import require_positive, require_ratio
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """Shape of the transformer: everything that its weights depend on."""
+
+    vocab_size: int = 32_000
+    """Number of tokens, special tokens included."""
+    context_length: int = 512
+    """Longest sequence, in tokens."""
+    window_size: int | None = 256
+    """Tokens that a position looks back on besides itself; `None` is full causal attention."""
+    embedding_dim: int = 1024
+    """Width of the residual stream."""
+    num_layers: int = 16
+    """Number of blocks."""
+    num_heads: int = 16
+    """Query heads."""
+    num_kv_heads: int = 4
+    """Key and value heads; each serves `num_heads / num_kv_heads` query heads."""
+    ffn_dim: int = 2730
+    """Width inside the feed-forward, int(2/3 * 4 * embedding_dim) in the published model."""
+    norm_eps: float = 1e-5
+    """Added to the mean square before its root."""
+    rope_theta: float = 10_000.0
+    """Base of the rotary frequencies."""
+    dropout: float = 0.0
+    """Probability, in 0..1."""
+    init_std: float = 0.02
+    """Standard deviation of the initial weights."""
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "context_length", "embedding_dim", "num_layers", "num_heads"):
+            require_positive(self, name)
+        for name in ("num_kv_heads", "ffn_dim", "norm_eps", "rope_theta", "init_std"):
+            require_positive(self, name)
+        if self.window_size is not None:
+            require_positive(self, "window_size")
+        require_ratio(self, "dropout")
+        if self.embedding_dim % (2 * self.num_heads):
+            raise ValueError(
+                f"embedding_dim is {self.embedding_dim}: it must be a multiple of 2 * num_heads "
+                f"({2 * self.num_heads}), since rotary embeddings turn pairs of channels; "
+                "change embedding_dim or num_heads"
+            )
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(
+                f"num_kv_heads is {self.num_kv_heads}: it must divide num_heads "
+                f"({self.num_heads}); take 1, num_heads, or a divisor"
+            )
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.embedding_dim // self.num_heads

@@ -1,0 +1,81 @@
+"""One training run: batch, optimizer, schedule, and how often things happen."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from dimgpt.config.rules import (
+    require_choice,
+    require_not_negative,
+    require_positive,
+    require_ratio,
+)
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingConfig:
+    """One training run: batch, optimizer, schedule, and how often things happen."""
+
+    batch_size: int = 16
+    """Sequences per forward pass."""
+    accumulation_steps: int = 64
+    """Forward passes per optimizer step."""
+    learning_rate: float = 6e-4
+    """Peak, reached at the end of the warm-up."""
+    min_learning_rate: float = 6e-5
+    """Where the cosine ends and stays."""
+    warmup_steps: int = 2_000
+    """Steps of linear rise from 0."""
+    decay_steps: int = 100_000
+    """Steps of cosine after the warm-up."""
+    max_steps: int = 100_000
+    """Step at which the run ends."""
+    adam_betas: tuple[float, float] = (0.9, 0.95)
+    """Decay of AdamW's two moments, in 0..1."""
+    adam_eps: float = 1e-5
+    """Added to AdamW's denominator."""
+    weight_decay: float = 0.1
+    """Decoupled decay, on matrices only."""
+    max_grad_norm: float = 1.0
+    """The gradient is scaled down to this norm."""
+    validation_interval: int = 50
+    """Steps between validations."""
+    validation_batches: int = 64
+    """Batches of a validation, the same ones each time."""
+    checkpoint_interval: int = 500
+    """Steps between checkpoints."""
+    sample_interval: int = 1_000
+    """Steps between samples of the fixed prompt."""
+    metrics_decay: float = 0.9
+    """Decay of the moving averages that are shown, in 0..1."""
+    precision: Precision = "auto"
+    """`auto`: bf16 where the device computes in it, fp16 with loss scaling on older cards."""
+    use_compile: bool | None = None
+    """`torch.compile` the model; `None` does so on CUDA only."""
+    seed: int = 0
+    """Every batch is a pure function of (seed, step)."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "accumulation_steps", "learning_rate", "max_steps", "adam_eps"):
+            require_positive(self, name)
+        for name in ("max_grad_norm", "validation_interval", "validation_batches"):
+            require_positive(self, name)
+        for name in ("checkpoint_interval", "sample_interval", "decay_steps"):
+            require_positive(self, name)
+        for name in ("warmup_steps", "weight_decay", "min_learning_rate", "seed"):
+            require_not_negative(self, name)
+        require_ratio(self, "metrics_decay")
+        require_choice(self, "precision", get_args(Precision))
+        if self.min_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"min_learning_rate is {self.min_learning_rate}: it must not exceed learning_rate "
+                f"({self.learning_rate}); lower it"
+            )
+        if not all(0 <= beta < 1 for beta in self.adam_betas):
+            raise ValueError(f"adam_betas is {self.adam_betas}: both must lie in [0, 1)")
+
+    @property
+    def sequences_per_step(self) -> int:
+        """Sequences per optimizer step."""
+        return self.batch_size * self.accumulation_steps

@@ -1,0 +1,34 @@
+"""The steps from a preset to a model, shared by the notebooks and the command line.
+
+Each step finds what the ones before it left in `data/` and `models/`, and keeps what is already
+made. Nothing is computed here: the rooms do the work, this room says what goes where.
+"""
+
+from dimgpt.pipeline.data import (
+    match_vocabulary,
+    open_conversations,
+    open_corpus,
+    open_data,
+    prepare_files,
+    prepare_vocabulary,
+)
+from dimgpt.pipeline.models import build_model, open_model, save_trained
+from dimgpt.pipeline.training import build_trainer, evaluate_documents
+from dimgpt.workspace import Stage, Workspace, load_vocabulary
+
+__all__ = [
+    "Stage",
+    "Workspace",
+    "build_model",
+    "build_trainer",
+    "evaluate_documents",
+    "load_vocabulary",
+    "match_vocabulary",
+    "open_conversations",
+    "open_corpus",
+    "open_data",
+    "open_model",
+    "prepare_files",
+    "prepare_vocabulary",
+    "save_trained",
+]

@@ -1,0 +1,54 @@
+"""Model folders of a preset, and the files of other systems."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dimgpt.generation.generator import require_matching
+from dimgpt.model.transformer import Transformer
+from dimgpt.runtime import Runtime
+from dimgpt.text.tokenizer import Tokenizer
+from dimgpt.training.trainer import Trainer
+from dimgpt.weights.originals import load_dimensiongpt
+from dimgpt.weights.store import load_model, load_tokenizer, save_model
+from dimgpt.workspace import Stage, Workspace, load_vocabulary
+
+
+def open_model(
+    path: Path, *, runtime: Runtime, vocabulary_path: Path = Path("data/vocab.txt")
+) -> tuple[Transformer, Tokenizer]:
+    """Open a model folder, or a DimensionGPT `.pt` with the `vocab.txt` that belongs to it."""
+    if path.suffix == ".pt":
+        model, tokenizer = load_dimensiongpt(path), Tokenizer.load(vocabulary_path)
+        require_matching(model, tokenizer)
+        return model.to(runtime.device), tokenizer
+    return load_model(path, device=runtime.device), load_tokenizer(path)
+
+
+def build_model(workspace: Workspace, stage: Stage) -> Transformer:
+    """Return a new model, or the pretrained one that fine-tuning starts from.
+
+    Raises:
+        FileNotFoundError: There is no pretrained model.
+        ValueError: It was trained with another vocabulary than the data's.
+    """
+    if stage == "finetuning":
+        folder = workspace.model_dir("pretraining")
+        if load_tokenizer(folder).fingerprint != load_vocabulary(workspace).fingerprint:
+            raise ValueError(
+                f"{folder} was trained with another vocabulary than {workspace.vocabulary_path}: "
+                "copy its vocab.txt there and prepare again, or train a new model"
+            )
+        return load_model(folder)
+    torch.manual_seed(workspace.preset.pretraining.seed)
+    return Transformer(workspace.preset.model)
+
+
+def save_trained(workspace: Workspace, stage: Stage, trainer: Trainer) -> Path:
+    """Write the model of a finished stage to its folder, with tokenizer and card."""
+    folder = workspace.model_dir(stage)
+    facts: dict[str, Any] = {"preset": workspace.preset.name, "stage": stage}
+    facts |= trainer.summary().rows()
+    save_model(trainer.model, folder, load_vocabulary(workspace), card=facts)
+    return folder

@@ -1,0 +1,66 @@
+"""A stage of training put together, and the held-out documents measured."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dimgpt.evaluation.perplexity import measure_perplexity
+from dimgpt.generation.chat import ChatSession
+from dimgpt.generation.generator import TextGenerator, require_matching
+from dimgpt.model.transformer import Transformer
+from dimgpt.pipeline.data import open_corpus, open_data
+from dimgpt.pipeline.models import build_model
+from dimgpt.runtime import Runtime
+from dimgpt.settings import override, to_dict
+from dimgpt.text.tokenizer import Tokenizer
+from dimgpt.training.trainer import Observer, Trainer
+from dimgpt.workspace import Stage, Workspace, load_vocabulary
+
+
+def build_trainer(
+    workspace: Workspace, stage: Stage, *, runtime: Runtime, observers: Sequence[Observer] = ()
+) -> Trainer:
+    """Put together what a stage needs; the trainer resumes by itself if the run has begun."""
+    tokenizer, model = load_vocabulary(workspace), build_model(workspace, stage)
+    require_matching(model, tokenizer)
+    return Trainer(
+        model,
+        open_data(workspace, stage),
+        workspace.config(stage),
+        run_dir=workspace.run_dir(stage),
+        runtime=runtime,
+        vocabulary=tokenizer.fingerprint,
+        byte_counts=tokenizer.byte_counts(),
+        sample=_sampler(workspace, stage, model, tokenizer),
+        observers=observers,
+    )
+
+
+def evaluate_documents(
+    workspace: Workspace, model: Transformer, *, runtime: Runtime
+) -> list[dict[str, Any]]:
+    """Measure a model on all held-out documents, source by source, as rows of a table."""
+    corpus, tokenizer = open_corpus(workspace), load_vocabulary(workspace)
+    require_matching(model, tokenizer)
+    model, byte_counts = model.to(runtime.device).eval(), tokenizer.byte_counts()
+    return [
+        {"source": source.name}
+        | to_dict(measure_perplexity(model, file, byte_counts=byte_counts, runtime=runtime))
+        for source, file in zip(corpus.sources, corpus.validation.files, strict=True)
+    ]
+
+
+def _sampler(
+    workspace: Workspace, stage: Stage, model: Transformer, tokenizer: Tokenizer
+) -> Callable[[], str]:
+    """Return what is done now and then to read how the model learns: it writes, or answers."""
+    preset = workspace.preset
+    sampling = override(preset.sampling, max_new_tokens=40, seed=0)
+    if stage == "pretraining":
+        writer = TextGenerator(model, tokenizer)
+        return lambda: preset.prompt + writer.complete(preset.prompt, sampling)
+
+    def answer() -> str:
+        session = ChatSession(model, tokenizer, sampling, preset.system_prompt)
+        return f"{preset.questions[-1]} {''.join(session.ask(preset.questions[-1]))}"
+
+    return answer

@@ -1,0 +1,25 @@
+"""The systems that can be run by name, as plain tables of settings.
+
+`demo` trains in minutes on any machine, from a corpus that comes with the code. `french-5m` is the
+real run of the README, for a computer without a GPU. `dimensiongpt-0.2b` is the published model.
+"""
+
+from dimgpt.presets.demo import DEMO
+from dimgpt.presets.dimensiongpt import DIMENSIONGPT
+from dimgpt.presets.french import FRENCH_5M
+from dimgpt.presets.preset import Preset
+
+__all__ = ["PRESETS", "Preset", "get_preset"]
+
+PRESETS = {preset.name: preset for preset in (DEMO, FRENCH_5M, DIMENSIONGPT)}
+
+
+def get_preset(name: str) -> Preset:
+    """Return a preset by name.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset is {name!r}: choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,85 @@
+"""The real run of the README, for a computer without a GPU."""
+
+from dimgpt.config import (
+    ConversationSourceConfig,
+    DataConfig,
+    ModelConfig,
+    SamplingConfig,
+    SourceConfig,
+    TrainingConfig,
+)
+from dimgpt.presets.preset import Preset
+
+FRENCH_5M = Preset(
+    name="french-5m",
+    description="5 million parameters on 50 million characters of real French; an hour on a CPU",
+    model=ModelConfig(
+        vocab_size=8_000,
+        context_length=256,
+        window_size=128,
+        embedding_dim=256,
+        num_layers=4,
+        num_heads=8,
+        num_kv_heads=2,
+        ffn_dim=682,
+    ),
+    data=DataConfig(
+        sources=(
+            SourceConfig(
+                name="books",
+                group="French books",
+                path="data/french/books.jsonl.gz",
+                multiplier=0.2,
+            ),
+            SourceConfig(
+                name="wiki_news",
+                group="Wikipedia and news",
+                path="data/french/wiki_news.jsonl.gz",
+                multiplier=4.0,
+            ),
+            SourceConfig(
+                name="institutions",
+                group="French institutions",
+                path="data/french/institutions.jsonl.gz",
+                multiplier=2.0,
+            ),
+        ),
+        conversations=(
+            ConversationSourceConfig(name="instruct", path="data/french/instruct.jsonl.gz"),
+        ),
+        vocab_size=8_000,
+        vocabulary_characters=30_000_000,
+        validation_ratio=0.02,
+    ),
+    pretraining=TrainingConfig(
+        batch_size=32,
+        accumulation_steps=1,
+        learning_rate=3e-3,
+        min_learning_rate=3e-4,
+        warmup_steps=100,
+        decay_steps=1_500,
+        max_steps=1_600,
+        adam_eps=1e-8,
+        validation_interval=100,
+        validation_batches=8,
+        checkpoint_interval=100,
+        sample_interval=200,
+    ),
+    finetuning=TrainingConfig(
+        batch_size=32,
+        accumulation_steps=1,
+        learning_rate=1e-3,
+        min_learning_rate=1e-4,
+        warmup_steps=20,
+        decay_steps=280,
+        max_steps=300,
+        adam_eps=1e-8,
+        validation_interval=25,
+        validation_batches=8,
+        checkpoint_interval=50,
+        sample_interval=100,
+    ),
+    sampling=SamplingConfig(temperature=0.7, top_p=0.9, no_repeat_strength=0.3, max_new_tokens=150),
+    prompt="La ville de Paris",
+    questions=("Bonjour !", "Quelle est la capitale de l'Italie ?", "Qui a écrit Les Misérables ?"),
+)

@@ -22,7 +22,7 @@ from dimgpt.files import replace_file
 from dimgpt.settings import override, to_dict
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.text.tokenizer_trainer import train_vocabulary
-from dimgpt.training.trainer import TrainingData
+from dimgpt.training.data import TrainingData
 from dimgpt.workspace import Stage, Workspace, load_data_config, load_vocabulary
 
 log = logging.getLogger(__name__)

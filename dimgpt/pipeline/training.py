@@ -12,7 +12,8 @@ from dimgpt.pipeline.models import build_model
 from dimgpt.runtime import Runtime
 from dimgpt.settings import override, to_dict
 from dimgpt.text.tokenizer import Tokenizer
-from dimgpt.training.trainer import Observer, Trainer
+from dimgpt.training.journal import Observer
+from dimgpt.training.trainer import Trainer
 from dimgpt.workspace import Stage, Workspace, load_vocabulary
 
 

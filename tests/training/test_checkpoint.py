@@ -67,7 +67,7 @@ def test_an_interrupted_save_keeps_the_old_checkpoint(store, monkeypatch):
     def fail(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("dimgpt.training.checkpoint.save_file", fail)
+    monkeypatch.setattr("dimgpt.training.checkpoint.write_tensors", fail)
     with pytest.raises(OSError, match="No space left"):
         store.save(checkpoint(2))
     assert names(store) == ["step-00000001"]

@@ -9,7 +9,6 @@ pass: exact, and slow. Shapes: B rows, T tokens so far, V vocabulary.
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dimgpt.config import SamplingConfig
@@ -195,7 +194,7 @@ def _last_logits(model: Transformer, ids: Tensor, cache: KVCache | None) -> Tens
     try:
         # Of the last position only: the logits of a whole batch of prompts may take gigabytes.
         hidden = model.hidden_states(new_ids.to(weight.device), cache)[:, -1]
-        return F.linear(hidden, weight).float()
+        return model.logits(hidden).float()
     finally:
         if was_training:
             model.train()

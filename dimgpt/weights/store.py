@@ -25,7 +25,6 @@ from torch import Tensor
 
 from dimgpt.config import ModelConfig
 from dimgpt.files import sha256_of, sync_folder
-from dimgpt.model.rope import rope_table
 from dimgpt.model.transformer import Transformer
 from dimgpt.settings import from_dict, to_dict
 from dimgpt.text.tokenizer import Tokenizer
@@ -141,10 +140,7 @@ def build_model(config: ModelConfig, tensors: Mapping[str, Tensor], *, source: s
     _require_finite(tensors, source=source)
     weights = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
     model.load_state_dict(weights, assign=True)
-    # Computed, not stored: the meta device has left them empty.
-    model.rope_cos, model.rope_sin = rope_table(
-        config.context_length, config.head_dim, config.rope_theta
-    )
+    model.positions.fill()  # computed, not stored: the meta device has left them empty
     return model.eval()
 
 

@@ -32,7 +32,7 @@ _MAX_PERMUTATIONS = 128
 _RECALL = 0.9
 # A longer document is compared by its beginning: the memory of a worker stays small.
 _MAX_CHARACTERS = 1_000_000
-_BLOCK_RUNS = 1 << 14
+_BLOCK_RUNS = 1 << 12
 _WORD = re.compile(r"\w+")
 
 

@@ -12,6 +12,7 @@ from dimgpt.config import DataConfig, TrainingConfig
 from dimgpt.presets import PRESETS, Preset
 from dimgpt.settings import from_dict
 from dimgpt.text.tokenizer import Tokenizer
+from dimgpt.text.tokenizer_file import load_tokenizer_file
 
 Stage = Literal["pretraining", "finetuning"]
 
@@ -95,7 +96,7 @@ def load_vocabulary(workspace: Workspace) -> Tokenizer:
         raise FileNotFoundError(
             f"no vocabulary at {workspace.vocabulary_path}: {_how_to_prepare(workspace)}"
         )
-    return Tokenizer.load(workspace.vocabulary_path)
+    return load_tokenizer_file(workspace.vocabulary_path)
 
 
 def _how_to_prepare(workspace: Workspace) -> str:

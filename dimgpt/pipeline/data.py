@@ -20,7 +20,9 @@ from dimgpt.data.sources import (
 )
 from dimgpt.files import replace_file
 from dimgpt.settings import override, to_dict
+from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 from dimgpt.text.tokenizer import Tokenizer
+from dimgpt.text.tokenizer_file import load_tokenizer_file
 from dimgpt.text.tokenizer_trainer import train_vocabulary
 from dimgpt.training.data import TrainingData
 from dimgpt.workspace import Stage, Workspace, load_data_config, load_vocabulary
@@ -41,7 +43,7 @@ def prepare_vocabulary(
     data, path = workspace.preset.data, workspace.vocabulary_path
     _require_files(data)
     if path.exists():
-        tokenizer = Tokenizer.load(path)
+        tokenizer = load_tokenizer_file(path)
         if tokenizer.vocab_size != data.vocab_size:
             raise ValueError(
                 f"{path} has {tokenizer.vocab_size:,} tokens: vocab_size is {data.vocab_size:,}; "
@@ -57,7 +59,7 @@ def prepare_vocabulary(
     )
     if data.use_conversations_in_vocabulary:
         documents = itertools.chain(documents, _spoken_texts(data))
-    tokenizer = Tokenizer(train_vocabulary(documents, data.vocab_size, progress=progress))
+    tokenizer = GreedyTokenizer(train_vocabulary(documents, data.vocab_size, progress=progress))
     tokenizer.save(path)
     return tokenizer
 

@@ -10,12 +10,13 @@ from dimgpt.commands.data import Prepare
 from dimgpt.commands.demo import Demo
 from dimgpt.commands.generation import Chat, Generate
 from dimgpt.commands.models import Info
-from dimgpt.commands.training import Evaluate, Finetune, Train
+from dimgpt.commands.training import Evaluate, Finetune, Resume, Train
 
 VERBS: dict[str, Any] = {
     "prepare": Prepare,
     "train": Train,
     "finetune": Finetune,
+    "resume": Resume,
     "evaluate": Evaluate,
     "generate": Generate,
     "chat": Chat,

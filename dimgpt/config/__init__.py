@@ -9,7 +9,7 @@ classes into JSON and back.
 from dimgpt.config.data import ConversationSourceConfig, DataConfig, QualityConfig, SourceConfig
 from dimgpt.config.model import ModelConfig
 from dimgpt.config.sampling import SamplingConfig
-from dimgpt.config.training import Precision, TrainingConfig
+from dimgpt.config.training import Precision, Tracker, TrainingConfig
 
 __all__ = [
     "ConversationSourceConfig",
@@ -19,5 +19,6 @@ __all__ = [
     "QualityConfig",
     "SamplingConfig",
     "SourceConfig",
+    "Tracker",
     "TrainingConfig",
 ]

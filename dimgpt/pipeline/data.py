@@ -1,5 +1,6 @@
 """Sources -> vocabulary -> token files -> batches: what goes where."""
 
+import hashlib
 import itertools
 import json
 import logging
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dimgpt.config import DataConfig
 from dimgpt.data.corpus import ConversationCorpus, Corpus
 from dimgpt.data.finetuning import FinetuningData
+from dimgpt.data.manifest import read_manifest
 from dimgpt.data.preparation import prepare_conversations, prepare_source, sample_mixture
 from dimgpt.data.pretraining import PretrainingData
 from dimgpt.data.sources import (
@@ -130,6 +132,16 @@ def open_data(workspace: Workspace, stage: Stage) -> TrainingData:
         instruction_weight=load_data_config(workspace).instruction_weight,
         **shape,
     )
+
+
+def fingerprint_data(workspace: Workspace, stage: Stage) -> str:
+    """Return the SHA-256 of what the token files of a stage hold, as their manifests say."""
+    config, folder = load_data_config(workspace), workspace.data_dir(stage)
+    sources = config.sources if stage == "pretraining" else config.conversations
+    files = {
+        source.name: to_dict(read_manifest(folder / source.name))["files"] for source in sources
+    }
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 def _require_files(data: DataConfig) -> None:

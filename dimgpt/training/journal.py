@@ -44,6 +44,7 @@ class Journal:
         decay: float,
     ) -> None:
         self.history, self.observers = history, list(observers)
+        self.trackers: list[Observer] = []
         self.flops_per_token, self.runtime = flops_per_token, runtime
         self.averages = MovingAverages(decay=decay)
         self.follow(RunState())
@@ -76,7 +77,7 @@ class Journal:
             **values,
         }
         self.history.append(record)
-        for observer in self.observers:
+        for observer in [*self.observers, *self.trackers]:
             observer(record)
 
     def notice(self, text: str) -> None:

@@ -2,18 +2,23 @@
 
     history.jsonl    what happened, a record a line
     checkpoints/     what the run goes on from
+    run.json         what it takes to build its trainer again
     lock             held while a trainer is at work
 
 When that happens is `trainer.py`'s matter.
 """
 
+import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from dimgpt.config import TrainingConfig
+from dimgpt.files import replace_file
 from dimgpt.model.transformer import Transformer
 from dimgpt.settings import to_dict
 from dimgpt.training.checkpoint import Checkpoint, CheckpointStore, load_checkpoint
@@ -23,6 +28,7 @@ from dimgpt.training.optimizer import optimizer_tensors, restore_optimizer
 from dimgpt.training.resume import changed_settings, require_same_run
 from dimgpt.training.run_state import RunState
 from dimgpt.training.step import Stepper
+from dimgpt.training.trackers import open_trackers
 
 
 class RunFolder:
@@ -35,6 +41,7 @@ class RunFolder:
         config: The run.
         vocabulary: Fingerprint of the vocabulary.
         fingerprints: Others, by name.
+        recipe: What `run.json` is to hold.
     """
 
     def __init__(
@@ -46,9 +53,10 @@ class RunFolder:
         config: TrainingConfig,
         vocabulary: str,
         fingerprints: Mapping[str, str],
+        recipe: Mapping[str, Any],
     ) -> None:
         self.path, self.model, self.stepper, self.config = path, model, stepper, config
-        self.vocabulary, self.fingerprints = vocabulary, fingerprints
+        self.vocabulary, self.fingerprints, self.recipe = vocabulary, fingerprints, recipe
         self.history = History(path / "history.jsonl")
         self.checkpoints = CheckpointStore(path / "checkpoints", keep=config.keep_checkpoints)
         self.writer = CheckpointWriter(self.checkpoints, stepper.runtime.device)
@@ -70,6 +78,7 @@ class RunFolder:
             checkpoint = _load_to_branch(branch_from, self.history)  # type: ignore[arg-type]
         if checkpoint is None:
             self.history.rewind(0)
+            self._write_recipe()
             return RunState(), {}
         require_same_run(
             checkpoint.state,
@@ -81,7 +90,13 @@ class RunFolder:
         if is_branch:
             self.save(state, "step")
         self._saved = (state.step, state.looked_around_at)
+        self._write_recipe()
         return state, changed_settings(checkpoint.state, self.config)
+
+    def open_trackers(self, step: int) -> AbstractContextManager[list[Callable[[Any], None]]]:
+        """Open what the run shows itself in, from a step on; see `trackers.py`."""
+        settings = to_dict(self.model.config) | to_dict(self.config)
+        return open_trackers(self.config.trackers, self.path, step=step, settings=settings)
 
     def go_back(self) -> RunState | None:
         """Put everything back to the newest checkpoint; `None` where there is none."""
@@ -121,6 +136,10 @@ class RunFolder:
                 f"the last checkpoint, of step {state.step}, could not be written "
                 f"({self.writer.error}): the one before it is whole; free some space and run again"
             )
+
+    def _write_recipe(self) -> None:
+        if self.recipe:
+            replace_file(self.path / "run.json", json.dumps(self.recipe, indent=1).encode())
 
     def _restore(self, checkpoint: Checkpoint) -> RunState:
         self.model.load_state_dict(checkpoint.tensors["model"])

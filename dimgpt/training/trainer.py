@@ -24,7 +24,7 @@ from dimgpt.training.checkpoint import CheckpointStore
 from dimgpt.training.data import TrainingData
 from dimgpt.training.guard import Verdict
 from dimgpt.training.interrupts import catch_interrupts
-from dimgpt.training.journal import Journal, Observer
+from dimgpt.training.journal import Journal, Observer, Record
 from dimgpt.training.loss import compiled_loss
 from dimgpt.training.metrics import History
 from dimgpt.training.optimizer import build_optimizer
@@ -57,6 +57,7 @@ class Trainer:
         branch_from: A checkpoint, or the folder of a run, from which a new run begins with all its
             state; its data may be others. Once this run has a checkpoint of its own, it goes on
             from that.
+        recipe: What it takes to build this trainer again; kept in `run.json`.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Trainer:
         sample: Callable[[], str] | None = None,
         observers: Sequence[Observer] = (),
         branch_from: Path | None = None,
+        recipe: Record | None = None,
     ) -> None:
         self.model, self.data, self.config = model.to(runtime.device), data, config
         self.runtime, self.sample, self.branch_from = runtime, sample, branch_from
@@ -89,6 +91,7 @@ class Trainer:
             config=config,
             vocabulary=vocabulary,
             fingerprints={"data": data_fingerprint, "base model": base_fingerprint},
+            recipe=recipe or {},
         )
         self.journal = Journal(
             self.folder.history,
@@ -126,6 +129,7 @@ class Trainer:
             stack.callback(self.folder.writer.wait)
             state, changes = self.folder.resume(self.branch_from)
             self._follow(state)
+            self.journal.trackers = stack.enter_context(self.folder.open_trackers(state.step))
             self.journal.start(max_steps=self.config.max_steps, changes=changes)
             stack.enter_context(self.runtime.matmul_precision())
             interrupt = stack.enter_context(catch_interrupts())

@@ -17,6 +17,7 @@ def describe_run(workspace: Workspace, stage: Stage) -> dict[str, Any]:
     return {
         "stage": stage,
         "data_root": str(workspace.data_root),
+        "data_name": workspace.data_name,
         "preset": to_dict(workspace.preset),
     }
 
@@ -34,14 +35,15 @@ def open_run(folder: Path) -> tuple[Workspace, Stage]:
     try:
         recipe = json.loads(path.read_bytes())
         stage, preset = recipe["stage"], from_dict(Preset, recipe["preset"])
-        data_root = Path(recipe["data_root"])
+        data_root, data_name = Path(recipe["data_root"]), recipe["data_name"]
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
             f"{path} is damaged ({error}): start the run again with `python -m dimgpt train`; it "
             "goes on from its checkpoints"
         ) from error
+    models_root = folder.absolute().parents[1]
     workspace = Workspace(
-        preset=preset, data_root=data_root, models_root=folder.absolute().parents[1]
+        preset=preset, data_root=data_root, models_root=models_root, data_name=data_name
     )
     if stage not in get_args(Stage) or workspace.run_dir(stage) != folder.absolute():
         raise ValueError(

@@ -19,7 +19,7 @@ from dimgpt.pipeline import (
     save_trained,
 )
 from dimgpt.presets import Preset, get_preset
-from dimgpt.runtime import choose_runtime
+from dimgpt.runtime import choose_runtime, join_processes
 from dimgpt.training.progress import ProgressBar
 from dimgpt.weights.store import load_model
 from dimgpt.workspace import Stage, Workspace
@@ -128,15 +128,16 @@ class Evaluate(Folders):
 def _train(
     workspace: Workspace, stage: Stage, *, device: str, branch_from: Path | None = None
 ) -> None:
-    runtime = choose_runtime(workspace.config(stage).precision, device)
-    bar = ProgressBar(description=stage)
-    trainer = build_trainer(
-        workspace, stage, runtime=runtime, observers=[bar], branch_from=branch_from
-    )
-    with contextlib.closing(bar):
-        summary = trainer.fit()
-    if summary.is_finished:
-        save_trained(workspace, stage, trainer)
-    print(Table.of(summary.rows(), title=str(workspace.model_dir(stage))))
-    if not summary.is_finished:
+    with join_processes(workspace.config(stage).precision, device) as runtime:
+        bar = ProgressBar(description=stage)
+        trainer = build_trainer(
+            workspace, stage, runtime=runtime, observers=[bar], branch_from=branch_from
+        )
+        with contextlib.closing(bar):
+            summary = trainer.fit()
+        if runtime.is_first and summary.is_finished:
+            save_trained(workspace, stage, trainer)
+        if runtime.is_first:
+            print(Table.of(summary.rows(), title=str(workspace.model_dir(stage))))
+    if runtime.is_first and not summary.is_finished:
         raise KeyboardInterrupt("run the same command again to go on")

@@ -1,7 +1,8 @@
 """Interrupts as a flag, so that a step is never cut in two.
 
 Ctrl-C, the stop button of a notebook and a scheduler's SIGTERM all end in the same way: the trainer
-finishes its step, saves, and returns. A second one does at once what it did before.
+finishes its step, saves, and returns. A second one does at once what it did before, unless a
+launcher may have passed on what the terminal has sent already.
 """
 
 import contextlib
@@ -21,10 +22,13 @@ class Interrupt:
 
 
 @contextlib.contextmanager
-def catch_interrupts() -> Iterator[Interrupt]:
+def catch_interrupts(*, again: bool = True) -> Iterator[Interrupt]:
     """Yield a flag that SIGINT and SIGTERM set; afterwards the old handlers are back.
 
     Outside the main thread Python cannot catch signals: the flag stays unset.
+
+    Args:
+        again: Let a second signal do what it did before.
     """
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
@@ -39,7 +43,8 @@ def catch_interrupts() -> Iterator[Interrupt]:
 
     def remember(number: int, frame: FrameType | None) -> None:
         interrupt.signal = number
-        restore()
+        if again:
+            restore()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         previous[number] = signal.signal(number, remember)

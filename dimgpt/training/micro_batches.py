@@ -39,7 +39,7 @@ class MicroBatches:
             try:
                 return work(self.cut(batches))
             except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
             # Only here is the error gone, and with it the tensors that its traceback held.
             torch.cuda.empty_cache()
@@ -74,7 +74,8 @@ class MicroBatches:
         )
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that memory has run out."""
     # The CPU's allocator raises a plain RuntimeError.
     is_cpu = "DefaultCPUAllocator" in str(error)
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or is_cpu

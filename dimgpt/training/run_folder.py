@@ -57,6 +57,7 @@ class RunFolder:
     ) -> None:
         self.path, self.model, self.stepper, self.config = path, model, stepper, config
         self.vocabulary, self.fingerprints, self.recipe = vocabulary, fingerprints, recipe
+        self.runtime, self.processes = stepper.runtime, stepper.processes
         self.history = History(path / "history.jsonl")
         self.checkpoints = CheckpointStore(path / "checkpoints", keep=config.keep_checkpoints)
         self.writer = CheckpointWriter(self.checkpoints, stepper.runtime.device)
@@ -71,13 +72,13 @@ class RunFolder:
         Raises:
             ValueError: The checkpoint belongs to a run of another model, vocabulary or data.
         """
-        self.checkpoints.clean()
-        checkpoint = self.checkpoints.load_latest()
+        self.processes.lead(self.checkpoints.clean)
+        checkpoint = self._load_latest()
         is_branch = checkpoint is None and branch_from is not None
         if is_branch:
-            checkpoint = _load_to_branch(branch_from, self.history)  # type: ignore[arg-type]
+            checkpoint = self._load_to_branch(branch_from)  # type: ignore[arg-type]
         if checkpoint is None:
-            self.history.rewind(0)
+            self._rewind(0)
             self._write_recipe()
             return RunState(), {}
         require_same_run(
@@ -96,22 +97,26 @@ class RunFolder:
     def open_trackers(self, step: int) -> AbstractContextManager[list[Callable[[Any], None]]]:
         """Open what the run shows itself in, from a step on; see `trackers.py`."""
         settings = to_dict(self.model.config) | to_dict(self.config)
-        return open_trackers(self.config.trackers, self.path, step=step, settings=settings)
+        trackers = self.config.trackers if self.runtime.is_first else ()
+        return open_trackers(trackers, self.path, step=step, settings=settings)
 
     def go_back(self) -> RunState | None:
         """Put everything back to the newest checkpoint; `None` where there is none."""
-        self.writer.wait()
-        checkpoint = self.checkpoints.load_latest()
+        self.processes.lead(self.writer.wait)
+        checkpoint = self._load_latest()
         return None if checkpoint is None else self._restore(checkpoint)
 
     def save(self, state: RunState, *kinds: str) -> None:
         """Begin to write the run as it is; see `CheckpointWriter.submit` for the kinds."""
+        if "step" in kinds:
+            self._saved = (state.step, state.looked_around_at)
+        if not self.runtime.is_first:
+            return
         tensors: dict[str, dict[str, Tensor]] = {"model": self.model.state_dict()}
         if "step" in kinds:
             tensors["optimizer"] = optimizer_tensors(self.stepper.optimizer, self.model)
             if kept := self.stepper.tensors():
                 tensors["step"] = kept
-            self._saved = (state.step, state.looked_around_at)
         values = state.to_json() | {
             "model": to_dict(self.model.config),
             "training": to_dict(self.config),
@@ -137,8 +142,26 @@ class RunFolder:
                 f"({self.writer.error}): the one before it is whole; free some space and run again"
             )
 
+    def _load_latest(self) -> Checkpoint | None:
+        """Load the newest checkpoint that is whole, the same one in all processes."""
+        checkpoint = self.checkpoints.load_latest()
+        self.processes.require_same_checkpoint(-1 if checkpoint is None else checkpoint.step)
+        return checkpoint
+
+    def _load_to_branch(self, path: Path) -> Checkpoint:
+        """Load a checkpoint of another run, and take over the history that led to it."""
+        checkpoint, history = _load_checkpoint_of(path)
+        if history.is_file() and self.runtime.is_first:
+            self.path.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(history, self.history.path)
+        return checkpoint
+
+    def _rewind(self, step: int) -> None:
+        if self.runtime.is_first:
+            self.history.rewind(step)
+
     def _write_recipe(self) -> None:
-        if self.recipe:
+        if self.recipe and self.runtime.is_first:
             replace_file(self.path / "run.json", json.dumps(self.recipe, indent=1).encode())
 
     def _restore(self, checkpoint: Checkpoint) -> RunState:
@@ -148,12 +171,12 @@ class RunFolder:
         self.stepper.restore(checkpoint.tensors.get("step", {}))
         state = RunState.from_json(checkpoint.state)
         self.stepper.micro_batches.num_rows = state.micro_batch_rows
-        self.history.rewind(state.step)
+        self._rewind(state.step)
         return state
 
 
-def _load_to_branch(path: Path, history: History) -> Checkpoint:
-    """Load a checkpoint of another run, or the newest one of a run, and take over its history."""
+def _load_checkpoint_of(path: Path) -> tuple[Checkpoint, Path]:
+    """Load a checkpoint of a run, or the newest one of it; return it and the run's history."""
     if (path / "checkpoints").is_dir():
         checkpoint, run_dir = CheckpointStore(path / "checkpoints").load_latest(), path
     else:
@@ -163,7 +186,4 @@ def _load_to_branch(path: Path, history: History) -> Checkpoint:
             f"branch_from is {path}: it has no checkpoint with an optimizer; take a folder "
             "checkpoints/step-... of a run"
         )
-    if (run_dir / "history.jsonl").is_file():
-        history.path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(run_dir / "history.jsonl", history.path)
-    return checkpoint
+    return checkpoint, run_dir / "history.jsonl"

@@ -7,6 +7,7 @@ is in `step.py`, how it is written down in `journal.py`.
 """
 
 import contextlib
+import dataclasses
 import math
 import signal
 from collections.abc import Callable, Sequence
@@ -28,9 +29,11 @@ from dimgpt.training.journal import Journal, Observer, Record
 from dimgpt.training.loss import compiled_loss
 from dimgpt.training.metrics import History
 from dimgpt.training.optimizer import build_optimizer
+from dimgpt.training.processes import AgreedStop
 from dimgpt.training.run_folder import RunFolder
 from dimgpt.training.run_lock import lock_run
 from dimgpt.training.run_state import RunState
+from dimgpt.training.share import StepRows, share_of, take_share
 from dimgpt.training.step import PendingStep, Stepper
 from dimgpt.training.summary import TrainingSummary
 from dimgpt.training.validation import validate
@@ -84,6 +87,7 @@ class Trainer:
         self.stepper = Stepper(
             model, self.optimizer, compiled_loss(model, config, runtime), config, runtime=runtime
         )
+        self.processes = self.stepper.processes
         self.folder = RunFolder(
             run_dir,
             model=model,
@@ -125,17 +129,18 @@ class Trainer:
             ValueError: The folder holds a run of another model, vocabulary or data.
         """
         with contextlib.ExitStack() as stack:
-            stack.enter_context(lock_run(self.folder.path))
+            self.processes.lead(lambda: stack.enter_context(lock_run(self.folder.path)))
             stack.callback(self.folder.writer.wait)
             state, changes = self.folder.resume(self.branch_from)
             self._follow(state)
             self.journal.trackers = stack.enter_context(self.folder.open_trackers(state.step))
             self.journal.start(max_steps=self.config.max_steps, changes=changes)
             stack.enter_context(self.runtime.matmul_precision())
-            interrupt = stack.enter_context(catch_interrupts())
-            self._train(lambda: interrupt.signal is not None)
+            interrupt = stack.enter_context(catch_interrupts(again=not self.processes.are_several))
+            stop = self.processes.agree_on_stop(interrupt)
+            self._train(stop)
             self.folder.finish(self.state)
-        if interrupt.signal == signal.SIGTERM:
+        if stop.signal == signal.SIGTERM:
             raise SystemExit(128 + signal.SIGTERM)
         return self.summary()
 
@@ -156,7 +161,7 @@ class Trainer:
             is_finished=self._is_over(),
         )
 
-    def _train(self, should_stop: Callable[[], bool]) -> None:
+    def _train(self, should_stop: AgreedStop) -> None:
         if self.state.looked_around_at < self.state.step:
             self._look_around(should_stop)  # a stop had come in between
         while not (should_stop() or self._is_over()):
@@ -168,15 +173,16 @@ class Trainer:
         self.state = state
         self.journal.follow(state)
 
-    def _take_steps(self, should_stop: Callable[[], bool]) -> None:
+    def _take_steps(self, should_stop: AgreedStop) -> None:
         """Take steps until the run is over, is to stop, or must go back."""
         first, queued = self.state.step + 1, None
         with contextlib.closing(
-            prefetch(self._read_batches, first, self.config.max_steps + 1)
+            prefetch(self._read_rows, first, self.config.max_steps + 1)
         ) as steps:
-            for step, batches in enumerate(steps, first):
+            for step, rows in enumerate(steps, first):
                 previous = queued
-                queued = self.stepper.take(step, batches, should_stop=should_stop)
+                should_stop.agree()
+                queued = self.stepper.take(step, rows, should_stop=should_stop)
                 if previous is not None:  # read while the device works on the next one
                     self._finish_step(previous)
                 is_stopping = should_stop()
@@ -188,12 +194,13 @@ class Trainer:
                 if is_stopping or self._must_go_back() or self._is_over():
                     return
 
-    def _read_batches(self, step: int) -> list[Batch]:
-        """Make the batches of a step, in the prefetching thread."""
-        batches = self.data.batches(step)
+    def _read_rows(self, step: int) -> StepRows:
+        """Make the rows of a step, in the prefetching thread."""
+        rows = take_share(self.data.batches(step), self.runtime)
         if self.runtime.device.type == "cuda":
-            return [batch.pin_memory() for batch in batches]
-        return batches
+            pinned = [batch.pin_memory() for batch in rows.batches]
+            return dataclasses.replace(rows, batches=pinned)
+        return rows
 
     def _waits_after(self, step: int) -> bool:
         """Say whether the values of a step are needed before the next one can begin."""
@@ -232,7 +239,7 @@ class Trainer:
             if is_best is None:
                 return
             kinds += ["best"] if is_best else []
-        if self.sample and due["sample"]:
+        if self.sample and due["sample"] and self.runtime.is_first:
             self.model.eval()
             self.journal.emit("sample", text=self.sample())
         self.state.looked_around_at = self.state.step
@@ -252,13 +259,13 @@ class Trainer:
             return validate(
                 self.stepper.loss_sums,
                 batches,
-                runtime=self.runtime,
+                processes=self.processes,
                 byte_counts=self.byte_counts,
                 should_stop=should_stop,
             )
 
         batches = list(self.data.validation_batches(self.config.validation_batches))
-        measured = self.stepper.micro_batches.run(measure, batches)
+        measured = self.stepper.micro_batches.run(measure, share_of(batches, self.runtime))
         if not measured:
             return None
         is_best = state.take_note_of(measured)

@@ -129,10 +129,10 @@ class Trainer:
             stack.callback(self.folder.writer.wait)
             state, changes = self.folder.resume(self.branch_from)
             self._follow(state)
+            interrupt = stack.enter_context(catch_interrupts())
             self.journal.trackers = stack.enter_context(self.folder.open_trackers(state.step))
             self.journal.start(max_steps=self.config.max_steps, changes=changes)
             stack.enter_context(self.runtime.matmul_precision())
-            interrupt = stack.enter_context(catch_interrupts())
             self._train(lambda: interrupt.signal is not None)
             self.folder.finish(self.state)
         if interrupt.signal == signal.SIGTERM:
@@ -221,7 +221,7 @@ class Trainer:
         rows = self.stepper.micro_batches.num_rows
         if state.micro_batch_rows != rows:
             state.micro_batch_rows = rows
-            self.journal.notice(f"memory ran out: {rows} rows at a time from now on")
+            self.journal.notice(f"memory ran out: {rows} rows at a time now, as many a step")
         self.journal.record_step(result)
 
     def _look_around(self, should_stop: Callable[[], bool]) -> None:

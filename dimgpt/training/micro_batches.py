@@ -3,7 +3,6 @@
 The rows of a step, and so its gradient, are the same however they are cut.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -11,7 +10,6 @@ import torch
 
 from dimgpt.data.batch import Batch
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -67,11 +65,6 @@ class MicroBatches:
                 "model or context_length"
             )
         self.num_rows = (largest + 1) // 2
-        log.warning(
-            "memory ran out with %d rows at a time: going on with %d, the batch of a step stays",
-            largest,
-            self.num_rows,
-        )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

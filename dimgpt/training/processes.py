@@ -4,7 +4,8 @@ Torchrun starts them and `runtime.py` joins them. Alone, a process does nothing 
 nothing. Which rows each one takes is in `share.py`, how gradients meet in `distributed.py`.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import torch
@@ -12,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from dimgpt.runtime import Runtime
-from dimgpt.training.interrupts import Interrupt
+from dimgpt.training.interrupts import Interrupt, catch_interrupts
 
 T = TypeVar("T")
 
@@ -74,9 +75,12 @@ class Processes:
                 "must be on a disk that all machines share"
             )
 
-    def agree_on_stop(self, interrupt: Interrupt) -> "AgreedStop":
-        """Return what to ask whether the run is to stop."""
-        return AgreedStop(interrupt, self)
+    @contextlib.contextmanager
+    def catch_interrupts(self) -> Iterator["AgreedStop"]:
+        """Yield what to ask whether the run is to stop; see `interrupts.py`."""
+        # A launcher passes on signals that may have come from the terminal already.
+        with catch_interrupts(again=not self.are_several) as interrupt:
+            yield AgreedStop(interrupt, self)
 
 
 class AgreedStop:

@@ -27,9 +27,12 @@ class StepRows:
 
 
 def take_share(batches: Sequence[Batch], runtime: Runtime) -> StepRows:
-    """Return the part of a step's micro-batches that falls to this process."""
+    """Return what falls to this process of a step's micro-batches, ready for the device."""
+    share = share_of(batches, runtime)
+    if runtime.device.type == "cuda":
+        share = [batch.pin_memory() for batch in share]
     return StepRows(
-        batches=share_of(batches, runtime),
+        batches=share,
         weight=max(sum(float(batch.weights.sum()) for batch in batches), 1e-8),
         num_tokens=sum(batch.inputs.numel() for batch in batches),
     )

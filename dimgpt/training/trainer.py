@@ -7,7 +7,6 @@ is in `step.py`, how it is written down in `journal.py`.
 """
 
 import contextlib
-import dataclasses
 import math
 import signal
 from collections.abc import Callable, Sequence
@@ -24,7 +23,6 @@ from dimgpt.runtime import Runtime
 from dimgpt.training.checkpoint import CheckpointStore
 from dimgpt.training.data import TrainingData
 from dimgpt.training.guard import Verdict
-from dimgpt.training.interrupts import catch_interrupts
 from dimgpt.training.journal import Journal, Observer, Record
 from dimgpt.training.loss import compiled_loss
 from dimgpt.training.metrics import History
@@ -133,11 +131,10 @@ class Trainer:
             stack.callback(self.folder.writer.wait)
             state, changes = self.folder.resume(self.branch_from)
             self._follow(state)
+            stop = stack.enter_context(self.processes.catch_interrupts())
             self.journal.trackers = stack.enter_context(self.folder.open_trackers(state.step))
             self.journal.start(max_steps=self.config.max_steps, changes=changes)
             stack.enter_context(self.runtime.matmul_precision())
-            interrupt = stack.enter_context(catch_interrupts(again=not self.processes.are_several))
-            stop = self.processes.agree_on_stop(interrupt)
             self._train(stop)
             self.folder.finish(self.state)
         if stop.signal == signal.SIGTERM:
@@ -196,11 +193,7 @@ class Trainer:
 
     def _read_rows(self, step: int) -> StepRows:
         """Make the rows of a step, in the prefetching thread."""
-        rows = take_share(self.data.batches(step), self.runtime)
-        if self.runtime.device.type == "cuda":
-            pinned = [batch.pin_memory() for batch in rows.batches]
-            return dataclasses.replace(rows, batches=pinned)
-        return rows
+        return take_share(self.data.batches(step), self.runtime)
 
     def _waits_after(self, step: int) -> bool:
         """Say whether the values of a step are needed before the next one can begin."""
@@ -228,7 +221,7 @@ class Trainer:
         rows = self.stepper.micro_batches.num_rows
         if state.micro_batch_rows != rows:
             state.micro_batch_rows = rows
-            self.journal.notice(f"memory ran out: {rows} rows at a time from now on")
+            self.journal.notice(f"memory ran out: {rows} rows at a time now, as many a step")
         self.journal.record_step(result)
 
     def _look_around(self, should_stop: Callable[[], bool]) -> None:

@@ -172,7 +172,8 @@ def test_all_go_back_to_the_checkpoint_together_and_one_says_so(runs):
 def wait_for_step(folder, step, process):
     history, deadline = folder / "history.jsonl", time.monotonic() + 60
     while not (history.exists() and any(r["step"] >= step for r in read_history(history))):
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
         time.sleep(0.05)
 
 

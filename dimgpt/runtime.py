@@ -63,11 +63,17 @@ class Runtime:
         """Say whether this process is the one that writes and speaks for all."""
         return self.rank == 0
 
+    @property
+    def half_dtype(self) -> torch.dtype | None:
+        """What matrix products run in if that is not float32."""
+        dtype = _DTYPES[self.precision]
+        return None if dtype == torch.float32 else dtype
+
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which matrix products run in `precision`."""
-        if self.precision in ("fp32", "tf32"):
+        if self.half_dtype is None:
             return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=_DTYPES[self.precision])
+        return torch.autocast(self.device.type, dtype=self.half_dtype)
 
     @contextlib.contextmanager
     def matmul_precision(self) -> Iterator[None]:

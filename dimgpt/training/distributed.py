@@ -1,8 +1,7 @@
-"""How the gradient of a step comes together: in one process, or in several that meet once a step.
+"""Several processes with the whole model each, whose gradients meet once a step.
 
-Several have the whole model each, and DistributedDataParallel takes the mean of their gradients,
-bucket by bucket, while the last micro-batch of a step still goes backward.
-https://arxiv.org/abs/2006.15704
+DistributedDataParallel takes their mean, bucket by bucket, while the last micro-batch of a step
+still goes backward. https://arxiv.org/abs/2006.15704
 """
 
 import contextlib
@@ -12,32 +11,15 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from dimgpt.config import TrainingConfig
 from dimgpt.data.batch import Batch
+from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
-from dimgpt.training.loss import LossSums
+from dimgpt.training.gradient import Gradient
+from dimgpt.training.loss import LossSums, uses_compile
 from dimgpt.training.micro_batches import is_out_of_memory
-
-
-class Gradient:
-    """The gradient of a process on its own.
-
-    Args:
-        loss_sums: From a batch on the device to its sums.
-    """
-
-    num_means = 1
-    """Gradients of which the mean is taken."""
-
-    def __init__(self, loss_sums: Callable[[Batch], LossSums]) -> None:
-        self.loss_sums = loss_sums
-
-    @contextlib.contextmanager
-    def piece(self, *, is_last: bool) -> Iterator[None]:
-        """Go forward and backward in the block; the last piece completes the gradient of a step."""
-        yield
-
-    def complete(self) -> None:
-        """Complete what the last piece has not."""
+from dimgpt.training.processes import is_sharded
+from dimgpt.training.sharding import ShardedGradient, shard_model
 
 
 class SharedGradient(Gradient):
@@ -54,7 +36,7 @@ class SharedGradient(Gradient):
     ) -> None:
         self.model, self.num_means = model, num_processes
         self._engine = DistributedDataParallel(
-            _LossModule(model, loss_sums), broadcast_buffers=False, gradient_as_bucket_view=True
+            _LossModule(model, loss_sums), gradient_as_bucket_view=True
         )
         super().__init__(self._engine)
         self._is_first_step = True
@@ -94,21 +76,36 @@ class SharedGradient(Gradient):
 
 
 class _LossModule(nn.Module):
-    """The loss as a module, which is what torch's engine takes."""
+    """The loss as a module, which is what torch's engine takes.
+
+    It has the parameters of the model and not its buffers, which need no exchange.
+    """
 
     def __init__(self, model: nn.Module, loss_sums: Callable[[Batch], LossSums]) -> None:
         super().__init__()
-        self.model, self.loss_sums = model, loss_sums
+        self.trained, self.loss_sums = nn.ParameterList(model.parameters()), loss_sums
 
     def forward(self, batch: Batch) -> LossSums:
         """Return the sums over a batch on the device."""
         return self.loss_sums(batch)
 
 
+def place_model(model: Transformer, config: TrainingConfig, runtime: Runtime) -> Transformer:
+    """Move a model to the device, in parts if the config says so."""
+    if is_sharded(config, runtime):
+        shard_model(model, runtime, use_compile=uses_compile(config, runtime))
+    return model.to(runtime.device)
+
+
 def build_gradient(
-    model: nn.Module, loss_sums: Callable[[Batch], LossSums], runtime: Runtime
+    model: Transformer,
+    loss_sums: Callable[[Batch], LossSums],
+    config: TrainingConfig,
+    runtime: Runtime,
 ) -> Gradient:
-    """Return what takes gradients here."""
+    """Return what takes the gradients of a model that `place_model` has placed."""
     if runtime.num_processes == 1:
         return Gradient(loss_sums)
+    if is_sharded(config, runtime):
+        return ShardedGradient(loss_sums, num_processes=runtime.num_processes)
     return SharedGradient(model, loss_sums, num_processes=runtime.num_processes)

@@ -11,6 +11,7 @@ from dimgpt.config import TrainingConfig
 from dimgpt.data.batch import Batch
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
+from dimgpt.training.processes import is_sharded
 
 
 class LossSums(NamedTuple):
@@ -30,6 +31,11 @@ def weighted_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> 
     return LossSums((losses * weights.flatten()).sum(), correct)
 
 
+def uses_compile(config: TrainingConfig, runtime: Runtime) -> bool:
+    """Say whether the model is to be compiled."""
+    return runtime.device.type == "cuda" if config.use_compile is None else config.use_compile
+
+
 def compiled_loss(
     model: Transformer, config: TrainingConfig, runtime: Runtime
 ) -> Callable[[Batch], LossSums]:
@@ -41,8 +47,7 @@ def compiled_loss(
     def sums(inputs: Tensor, targets: Tensor, weights: Tensor) -> LossSums:
         return weighted_cross_entropy(model(inputs), targets, weights)
 
-    use_compile = config.use_compile
-    if use_compile is None:
-        use_compile = runtime.device.type == "cuda"
-    compute = torch.compile(sums, dynamic=False) if use_compile else sums
+    # Of a model that is cut among processes, the blocks are compiled; see `sharding.py`.
+    is_whole = uses_compile(config, runtime) and not is_sharded(config, runtime)
+    compute = torch.compile(sums, dynamic=False) if is_whole else sums
     return lambda batch: compute(batch.inputs, batch.targets, batch.weights)

@@ -18,10 +18,11 @@ class MicroBatches:
 
     Args:
         num_rows: Most rows at once; `None` takes the batches as they come.
+        may_halve: Whether a process may begin its rows again: not if others wait for each piece.
     """
 
-    def __init__(self, num_rows: int | None = None) -> None:
-        self.num_rows = num_rows
+    def __init__(self, num_rows: int | None = None, *, may_halve: bool = True) -> None:
+        self.num_rows, self.may_halve = num_rows, may_halve
 
     def run(self, work: Callable[[list[Batch]], T], batches: Sequence[Batch]) -> T:
         """Do `work` on the batches, again in pieces of half the size when memory runs out.
@@ -39,6 +40,11 @@ class MicroBatches:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
+                if not self.may_halve:
+                    raise RuntimeError(
+                        "memory ran out, and a model in parts cannot halve its micro-batches on "
+                        "the way: lower batch_size, raise accumulation_steps, and run again"
+                    ) from None
             # Only here is the error gone, and with it the tensors that its traceback held.
             torch.cuda.empty_cache()
             self._halve(batches)

@@ -12,10 +12,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from dimgpt.config import TrainingConfig
 from dimgpt.runtime import Runtime
 from dimgpt.training.interrupts import Interrupt, catch_interrupts
 
 T = TypeVar("T")
+
+
+def is_sharded(config: TrainingConfig, runtime: Runtime) -> bool:
+    """Say whether the weights are cut among the processes."""
+    return config.sharding == "full" and runtime.num_processes > 1
 
 
 class Processes:

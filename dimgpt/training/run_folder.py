@@ -21,12 +21,14 @@ from dimgpt.config import TrainingConfig
 from dimgpt.files import replace_file
 from dimgpt.model.transformer import Transformer
 from dimgpt.settings import to_dict
-from dimgpt.training.checkpoint import Checkpoint, CheckpointStore, load_checkpoint
+from dimgpt.training.checkpoint import Checkpoint, CheckpointStore
 from dimgpt.training.checkpoint_writer import CheckpointWriter
 from dimgpt.training.metrics import History
 from dimgpt.training.optimizer import optimizer_tensors, restore_optimizer
 from dimgpt.training.resume import changed_settings, require_same_run
 from dimgpt.training.run_state import RunState
+from dimgpt.training.sharded_checkpoint import ShardedCheckpointStore
+from dimgpt.training.sharding import offsets_of, parts_of, restore_parts
 from dimgpt.training.step import Stepper
 from dimgpt.training.trackers import open_trackers
 
@@ -59,7 +61,8 @@ class RunFolder:
         self.vocabulary, self.fingerprints, self.recipe = vocabulary, fingerprints, recipe
         self.runtime, self.processes = stepper.runtime, stepper.processes
         self.history = History(path / "history.jsonl")
-        self.checkpoints = CheckpointStore(path / "checkpoints", keep=config.keep_checkpoints)
+        self.is_sharded = stepper.gradient.is_sharded
+        self.checkpoints = self._open_store(path / "checkpoints")
         self.writer = CheckpointWriter(self.checkpoints, stepper.runtime.device)
         self._saved: tuple[int, int] | None = None
 
@@ -110,20 +113,25 @@ class RunFolder:
         """Begin to write the run as it is; see `CheckpointWriter.submit` for the kinds."""
         if "step" in kinds:
             self._saved = (state.step, state.looked_around_at)
-        if not self.runtime.is_first:
+        if not (self.runtime.is_first or self.is_sharded):
             return
         tensors: dict[str, dict[str, Tensor]] = {"model": self.model.state_dict()}
         if "step" in kinds:
             tensors["optimizer"] = optimizer_tensors(self.stepper.optimizer, self.model)
             if kept := self.stepper.tensors():
                 tensors["step"] = kept
+        offsets: dict[str, tuple[int, ...]] = {}
+        if self.is_sharded:
+            for file, named in tensors.items():
+                offsets |= offsets_of(named)
+                tensors[file] = parts_of(named, is_first=self.runtime.is_first)
         values = state.to_json() | {
             "model": to_dict(self.model.config),
             "training": to_dict(self.config),
             "vocabulary": self.vocabulary,
             "fingerprints": dict(self.fingerprints),
         }
-        self.writer.submit(state.step, tensors, values, kinds=kinds)
+        self.writer.submit(state.step, tensors, values, kinds=kinds, offsets=offsets)
 
     def finish(self, state: RunState) -> None:
         """Save what has not been saved yet, and wait until it is on the disk.
@@ -150,11 +158,17 @@ class RunFolder:
 
     def _load_to_branch(self, path: Path) -> Checkpoint:
         """Load a checkpoint of another run, and take over the history that led to it."""
-        checkpoint, history = _load_checkpoint_of(path)
+        checkpoint, history = _load_checkpoint_of(path, self._open_store)
         if history.is_file() and self.runtime.is_first:
             self.path.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(history, self.history.path)
         return checkpoint
+
+    def _open_store(self, folder: Path) -> CheckpointStore:
+        keep = self.config.keep_checkpoints
+        if self.is_sharded:
+            return ShardedCheckpointStore(folder, self.runtime, keep=keep)
+        return CheckpointStore(folder, keep=keep)
 
     def _rewind(self, step: int) -> None:
         if self.runtime.is_first:
@@ -165,23 +179,30 @@ class RunFolder:
             replace_file(self.path / "run.json", json.dumps(self.recipe, indent=1).encode())
 
     def _restore(self, checkpoint: Checkpoint) -> RunState:
-        self.model.load_state_dict(checkpoint.tensors["model"])
         self.stepper.optimizer.state.clear()
-        restore_optimizer(self.stepper.optimizer, self.model, checkpoint.tensors["optimizer"])
-        self.stepper.restore(checkpoint.tensors.get("step", {}))
+        if self.is_sharded:
+            assert checkpoint.path is not None
+            rest = restore_parts(self.model, self.stepper.optimizer, checkpoint.path)
+            self.stepper.restore(rest)
+        else:
+            self.model.load_state_dict(checkpoint.tensors["model"])
+            restore_optimizer(self.stepper.optimizer, self.model, checkpoint.tensors["optimizer"])
+            self.stepper.restore(checkpoint.tensors.get("step", {}))
         state = RunState.from_json(checkpoint.state)
         self.stepper.micro_batches.num_rows = state.micro_batch_rows
         self._rewind(state.step)
         return state
 
 
-def _load_checkpoint_of(path: Path) -> tuple[Checkpoint, Path]:
+def _load_checkpoint_of(
+    path: Path, open_store: Callable[[Path], CheckpointStore]
+) -> tuple[Checkpoint, Path]:
     """Load a checkpoint of a run, or the newest one of it; return it and the run's history."""
     if (path / "checkpoints").is_dir():
-        checkpoint, run_dir = CheckpointStore(path / "checkpoints").load_latest(), path
+        checkpoint, run_dir = open_store(path / "checkpoints").load_latest(), path
     else:
-        checkpoint, run_dir = load_checkpoint(path), path.parent.parent
-    if checkpoint is None or "optimizer" not in checkpoint.tensors:
+        checkpoint, run_dir = open_store(path.parent).load(path), path.parent.parent
+    if checkpoint is None or not checkpoint.has_optimizer:
         raise ValueError(
             f"branch_from is {path}: it has no checkpoint with an optimizer; take a folder "
             "checkpoints/step-... of a run"

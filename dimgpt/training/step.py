@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dimgpt.config import TrainingConfig
 from dimgpt.data.batch import Batch
+from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
 from dimgpt.training.distributed import build_gradient
 from dimgpt.training.guard import UpdateGuard, Verdict
@@ -80,7 +81,7 @@ class Stepper:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Transformer,
         optimizer: torch.optim.Optimizer,
         loss_sums: Callable[[Batch], LossSums],
         config: TrainingConfig,
@@ -90,8 +91,8 @@ class Stepper:
         self.model, self.optimizer, self.loss_sums = model, optimizer, loss_sums
         self.config, self.runtime = config, runtime
         self.processes = Processes(runtime)
-        self.gradient = build_gradient(model, loss_sums, runtime)
-        self.micro_batches = MicroBatches()
+        self.gradient = build_gradient(model, loss_sums, config, runtime)
+        self.micro_batches = MicroBatches(may_halve=not self.gradient.is_sharded)
         self.guard = UpdateGuard(runtime.device, skip_spikes=config.skip_spikes)
         self.scaler = LossScaler(runtime.device, is_enabled=runtime.needs_loss_scaling)
 
@@ -164,7 +165,7 @@ class Stepper:
         if self.scaler.is_enabled:
             for parameter in parameters:
                 parameter.grad.div_(self.scaler.scale)  # type: ignore[union-attr]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
+        norm = self.gradient.clip(parameters, self.config.max_grad_norm)
         verdict = self.guard.judge(loss, norm)
         if self.scaler.is_enabled:
             is_overflow = loss.isfinite() & ~norm.isfinite() & (self.scaler.scale > 1)

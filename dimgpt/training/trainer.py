@@ -22,6 +22,7 @@ from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
 from dimgpt.training.checkpoint import CheckpointStore
 from dimgpt.training.data import TrainingData
+from dimgpt.training.distributed import place_model
 from dimgpt.training.guard import Verdict
 from dimgpt.training.journal import Journal, Observer, Record
 from dimgpt.training.loss import compiled_loss
@@ -78,7 +79,7 @@ class Trainer:
         branch_from: Path | None = None,
         recipe: Record | None = None,
     ) -> None:
-        self.model, self.data, self.config = model.to(runtime.device), data, config
+        self.model, self.data, self.config = place_model(model, config, runtime), data, config
         self.runtime, self.sample, self.branch_from = runtime, sample, branch_from
         self.byte_counts = None if byte_counts is None else torch.from_numpy(byte_counts)
         self.optimizer = build_optimizer(model, config)
@@ -232,7 +233,8 @@ class Trainer:
             if is_best is None:
                 return
             kinds += ["best"] if is_best else []
-        if self.sample and due["sample"] and self.runtime.is_first:
+        is_writing = self.runtime.is_first or self.stepper.gradient.is_sharded
+        if self.sample and due["sample"] and is_writing:
             self.model.eval()
             self.journal.emit("sample", text=self.sample())
         self.state.looked_around_at = self.state.step

@@ -47,6 +47,7 @@ TOY = TrainingConfig(
     precision="fp32",
 )
 UNEVEN = replace(TOY, batch_size=3, accumulation_steps=5)
+PARTS = replace(TOY, sharding="full")
 HALF = replace(TOY, max_steps=6)
 
 
@@ -88,8 +89,14 @@ def assert_same(folder, other, *, after=0):
 def runs(tmp_path_factory):
     """Folders of runs: by one process, by two, and by first one and then the other."""
     root = tmp_path_factory.mktemp("runs")
-    for name, config in (("alone", TOY), ("alone-uneven", UNEVEN), ("one-then-two", HALF)):
+    for name, config in (
+        ("alone", TOY),
+        ("alone-uneven", UNEVEN),
+        ("one-then-two", HALF),
+        ("one-then-parts", HALF),
+    ):
         job(root / name, config).train(ALONE)
+    gone_back = replace(PARTS, checkpoint_interval=3)
     endless = replace(TOY, max_steps=50_000, checkpoint_interval=50_000)
     with lock_run(root / "locked"):
         process = start(
@@ -104,6 +111,15 @@ def runs(tmp_path_factory):
                 fault="nan once",
                 steps=(4, 5, 6, 7, 8),
             ),
+            job(root / "parts", PARTS),
+            job(root / "parts-uneven", replace(UNEVEN, sharding="full")),
+            job(root / "parts-then-whole", replace(HALF, sharding="full")),
+            job(root / "parts-then-whole", TOY),
+            job(root / "whole-then-parts", HALF),
+            job(root / "whole-then-parts", PARTS),
+            job(root / "parts-then-one", replace(HALF, sharding="full")),
+            job(root / "one-then-parts", PARTS),
+            job(root / "parts-gone-back", gone_back, fault="nan once", steps=(4, 5, 6, 7, 8)),
             job(root / "locked", TOY),
             job(root / "signalled", endless, fault="sigterm", steps=(7,)),
             job(root / "terminated", endless, fault="slow"),
@@ -113,7 +129,8 @@ def runs(tmp_path_factory):
         said = process.communicate(timeout=120)[0]
     assert process.returncode != 0
     (root / "said.txt").write_text(said)
-    job(root / "two-then-one", TOY).train(ALONE)
+    for name in ("two-then-one", "parts-then-one"):
+        job(root / name, TOY).train(ALONE)
     return root
 
 
@@ -125,7 +142,22 @@ def test_rows_that_cannot_be_halved_train_as_they_do_in_one_process(runs):
     assert_same(runs / "two-uneven", runs / "alone-uneven")
 
 
-@pytest.mark.parametrize("name", ["one-then-two", "two-then-one"])
+@pytest.mark.parametrize(("name", "other"), [("parts", "alone"), ("parts-uneven", "alone-uneven")])
+def test_a_model_in_parts_trains_as_a_whole_one_does(runs, name, other):
+    assert_same(runs / name, runs / other)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "one-then-two",
+        "two-then-one",
+        "parts-then-whole",
+        "whole-then-parts",
+        "parts-then-one",
+        "one-then-parts",
+    ],
+)
 def test_a_run_goes_on_with_another_number_of_processes(runs, name):
     assert_same(runs / name, runs / "alone")
 
@@ -165,8 +197,9 @@ def test_a_launch_in_the_folder_of_a_running_one_is_refused_and_one_process_says
 
 
 def test_all_go_back_to_the_checkpoint_together_and_one_says_so(runs):
-    assert_same(runs / "gone-back", runs / "alone")
-    assert (runs / "said.txt").read_text().count("back to the checkpoint of step 3") == 1
+    for name in ("gone-back", "parts-gone-back"):
+        assert_same(runs / name, runs / "alone")
+    assert (runs / "said.txt").read_text().count("back to the checkpoint of step 3") == 2
 
 
 def wait_for_step(folder, step, process):

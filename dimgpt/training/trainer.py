@@ -7,6 +7,7 @@ is in `step.py`, how it is written down in `journal.py`.
 """
 
 import contextlib
+import functools
 import math
 import signal
 from collections.abc import Callable, Sequence
@@ -244,31 +245,31 @@ class Trainer:
         self.journal.start_timing()
 
     def _validate(self, should_stop: Callable[[], bool]) -> bool | None:
-        """Measure held-out batches; return whether they never were better, `None` if stopped."""
-        self.model.eval()
-        state = self.state
-
-        def measure(batches: list[Batch]) -> dict[str, float]:
-            return validate(
-                self.stepper.loss_sums,
-                batches,
-                runtime=self.runtime,
-                byte_counts=self.byte_counts,
-                should_stop=should_stop,
-            )
-
-        batches = list(self.data.validation_batches(self.config.validation_batches))
-        measured = self.stepper.micro_batches.run(measure, batches)
+        """Return whether no validation was better before; `None` if it was cut short."""
+        measured = self._measure(should_stop)
         if not measured:
             return None
-        is_best = state.take_note_of(measured)
+        is_best = self.state.take_note_of(measured)
         self.journal.emit("validation", **measured)
-        if state.has_lost(self.config.patience):
+        if self.state.has_lost(self.config.patience):
             self.journal.notice(
-                f"no validation loss under {state.best_loss:.4f} in the last "
-                f"{state.num_validations_since_best} validations: the run ends here"
+                f"no validation loss under {self.state.best_loss:.4f} in the last "
+                f"{self.state.num_validations_since_best} validations: the run ends here"
             )
         return is_best
+
+    def _measure(self, should_stop: Callable[[], bool]) -> dict[str, float]:
+        """Measure held-out batches; nothing if it is to stop before the last one."""
+        self.model.eval()
+        measure = functools.partial(
+            validate,
+            self.stepper.loss_sums,
+            runtime=self.runtime,
+            byte_counts=self.byte_counts,
+            should_stop=should_stop,
+        )
+        batches = self.data.validation_batches(self.config.validation_batches)
+        return self.stepper.micro_batches.run(measure, list(batches))
 
     def _is_over(self) -> bool:
         is_last = self.state.step >= self.config.max_steps

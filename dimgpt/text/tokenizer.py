@@ -6,7 +6,7 @@ out of text, tabulations and line ends apart; code that wants one inserts its id
 """
 
 import hashlib
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from dimgpt.files import replace_file
 from dimgpt.text.cleaning import normalize_text, restore_text
-from dimgpt.text.pretokenizer import split_plain_words
+from dimgpt.text.pretokenizer import cut_between_words, split_at_spaces, split_plain_words
 from dimgpt.text.special_tokens import (
     NEW_LINE,
     SPECIAL_TOKEN_TEXTS,
@@ -24,8 +24,8 @@ from dimgpt.text.special_tokens import (
 )
 
 MAX_TOKEN_CHARACTERS = 16
-_MAX_CACHED_WORDS = 500_000  # about 120 MB
-_MAX_CACHED_CHARACTERS = 64
+_MAX_REMEMBERED = 500_000  # about 120 MB
+_MAX_REMEMBERED_CHARACTERS = 64
 
 
 class Tokenizer:
@@ -50,9 +50,14 @@ class Tokenizer:
         self.tokens = tuple(tokens)
         self.special_tokens = SpecialTokens()
         self.dtype = np.dtype(np.uint16 if len(tokens) <= 2**16 else np.uint32)
-        ids = {token: id for id, token in enumerate(tokens) if id >= len(SPECIAL_TOKENS)}
-        ids |= {"\t": self.special_tokens.tab, "\n": self.special_tokens.new_line}
-        self._encoded_words = _EncodedWords(ids, unknown=0, dtype=self.dtype)
+        # Ids are kept as the bytes of an array: joining them is the fastest way to encode.
+        ids = np.arange(len(tokens), dtype=self.dtype)
+        encoded = dict(zip(tokens, (id.tobytes() for id in ids), strict=True))
+        self._encoded_tokens = {token: encoded[token] for token in tokens[len(SPECIAL_TOKENS) :]}
+        self._encoded_tokens |= {"\t": encoded[TAB], "\n": encoded[NEW_LINE]}
+        self._encoded_unknown = encoded[tokens[0]]
+        self._encoded_words = _Memory(self._encode_word)
+        self._encoded_stretches = _Memory(lambda stretch: self._encode_words(" " + stretch))
         self._texts = (*SPECIAL_TOKEN_TEXTS, *map(restore_text, tokens[len(SPECIAL_TOKENS) :]))
 
     @classmethod
@@ -109,8 +114,12 @@ class Tokenizer:
             text = normalize_text(text)
         else:
             text = text.replace(TAB, "\t").replace(NEW_LINE, "\n")
-        words = map(self._encoded_words.__getitem__, split_plain_words(text))
-        return np.frombuffer(bytearray().join(words), dtype=self.dtype)
+        encoded = bytearray()
+        for segment in cut_between_words(text):
+            first, *others = split_at_spaces(segment)
+            encoded += self._encode_words(first)
+            encoded += b"".join(map(self._encoded_stretches.__getitem__, others))
+        return np.frombuffer(encoded, dtype=self.dtype)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Turn ids into a text to read; ids outside the vocabulary are skipped.
@@ -137,6 +146,15 @@ class Tokenizer:
         counts[[special.unknown, special.tab, special.new_line]] = 1
         return counts
 
+    def _encode_words(self, text: str) -> bytes:
+        return b"".join(map(self._encoded_words.__getitem__, split_plain_words(text)))
+
+    def _encode_word(self, word: str) -> bytes:
+        encoded = bytearray()
+        for piece in longest_matches(word, self._encoded_tokens):
+            encoded += self._encoded_tokens.get(piece, self._encoded_unknown)
+        return bytes(encoded)
+
     def _file_bytes(self) -> bytes:
         return "\n".join(self.tokens).encode()
 
@@ -152,28 +170,24 @@ def longest_matches(word: str, vocabulary: Container[str]) -> Iterator[str]:
     """
     start = 0
     while start < len(word):
-        end = min(len(word), start + MAX_TOKEN_CHARACTERS)
-        while end > start + 1 and word[start:end] not in vocabulary:
-            end -= 1
-        yield word[start:end]
-        start = end
+        piece = word[start : start + MAX_TOKEN_CHARACTERS]
+        while len(piece) > 1 and piece not in vocabulary:
+            piece = piece[:-1]
+        yield piece
+        start += len(piece)
 
 
-class _EncodedWords(dict[str, bytes]):
-    """The ids of words, as the bytes of an array: joining them is the fastest way to encode."""
+class _Memory(dict[str, bytes]):
+    """What a function makes of texts; of short ones it is remembered, up to a bound."""
 
-    def __init__(self, ids: Mapping[str, int], *, unknown: int, dtype: np.dtype) -> None:
+    def __init__(self, encode: Callable[[str], bytes]) -> None:
         super().__init__()
-        self._ids = ids
-        self._unknown = unknown
-        self._dtype = dtype
+        self._encode = encode
 
-    def __missing__(self, word: str) -> bytes:
-        pieces = longest_matches(word, self._ids)
-        ids = [self._ids.get(piece, self._unknown) for piece in pieces]
-        encoded = np.array(ids, dtype=self._dtype).tobytes()
-        if len(self) < _MAX_CACHED_WORDS and len(word) <= _MAX_CACHED_CHARACTERS:
-            self[word] = encoded
+    def __missing__(self, text: str) -> bytes:
+        encoded = self._encode(text)
+        if len(self) < _MAX_REMEMBERED and len(text) <= _MAX_REMEMBERED_CHARACTERS:
+            self[text] = encoded
         return encoded
 
 

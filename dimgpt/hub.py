@@ -73,6 +73,7 @@ def list_files(
         kind: Models and data sets have repositories of their own.
         revision: Branch, tag or commit; `None` is the newest of `main`. The files name its commit.
         endpoint: Address of the hub; `None` is the usual one.
+        patience: How long to try.
 
     Raises:
         FileNotFoundError: There is no such repository or revision, or it is private.
@@ -126,6 +127,7 @@ def download_file(
         file: What `list_files` found.
         target: Where to put it; folders are made.
         progress: Called with the bytes that are here; fewer than before where they were wrong.
+        patience: How long to try.
 
     Raises:
         FileNotFoundError, PermissionError, ConnectionError: As `list_files`.
@@ -224,12 +226,11 @@ def _check_answer(answer: Any, file: HubFile, partial: PartialFile) -> None:
     if headers.get("Content-Type", "").startswith("text/html") and ".htm" not in file.path:
         raise DamagedError("a page of HTML instead of data")
     start = partial.num_bytes if answer.status_code == 206 else 0
-    content_range = headers.get("Content-Range", f"bytes {start}-")
-    length = file.size - start
-    if "Content-Encoding" not in headers:
-        length = int(headers.get("Content-Length", length))
-    if not content_range.startswith(f"bytes {start}-") or length != file.size - start:
-        raise DamagedError(f"{length:,} bytes ({content_range}) of {file.size:,} from {start:,}")
+    place = headers.get("Content-Range", f"bytes {start}-")
+    length = headers.get("Content-Length", f"{file.size - start}")
+    is_other = int(length) != file.size - start and "Content-Encoding" not in headers
+    if is_other or not place.startswith(f"bytes {start}-"):
+        raise DamagedError(f"{length} bytes ({place}) of {file.size:,} from {start:,}")
     if start < partial.num_bytes:  # the server does not do ranges
         partial.clear()
 
@@ -245,9 +246,8 @@ def _persist(action: Callable[[], T], place: _Repository, patience: Patience) ->
         try:
             return action()
         except errors.OfflineModeIsEnabled:
-            raise ConnectionError(
-                f"{place.page} is not asked in offline mode; unset HF_HUB_OFFLINE"
-            ) from None
+            reason = f"{place.page} is not asked in offline mode; unset HF_HUB_OFFLINE"
+            raise ConnectionError(reason) from None
         except errors.HfHubHTTPError as error:
             status = error.response.status_code
             if status not in (408, 429) and status < 500:

@@ -149,6 +149,7 @@ def _tree(files: Mapping[str, bytes], folder: str, *, is_recursive: bool) -> lis
 def _handler_of(hub: HubServer, stopped: threading.Event) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do_GET(self) -> None:  # noqa: N802
             self._serve()

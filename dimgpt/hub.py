@@ -9,6 +9,7 @@ import contextlib
 import functools
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -57,6 +58,14 @@ class HubFile:
     endpoint: str | None = None
     """Address of the hub; `None` is the usual one."""
 
+    def __post_init__(self) -> None:
+        parts, characters = set(self.path.split("/")), set(self.path)
+        leads_out = {"", ".", ".."} & parts or {"\\", "\0"} & characters
+        if leads_out or PureWindowsPath(self.path).drive:
+            raise ValueError(f"{self.repo_id}: a file {self.path!r} leads out of its folder")
+        if not re.fullmatch(r"[0-9a-f]{40}([0-9a-f]{24})?", self.digest):
+            raise ValueError(f"{self.repo_id}: {self.path} has an unknown hash, {self.digest!r}")
+
 
 def list_files(
     repo_id: str,
@@ -89,25 +98,12 @@ def list_files(
         place,
         patience,
     )
-    commit = str(info.sha)
-    address: str | None = f"{api.endpoint}/api/{kind}s/{repo_id}/tree/{commit}?recursive=true"
     files: list[HubFile] = []
+    address: str | None = f"{api.endpoint}/api/{kind}s/{repo_id}/tree/{info.sha}?recursive=true"
     while address:
         get_page = functools.partial(_get_page, address, patience)
         entries, address = _persist(get_page, place, patience)
-        files += [
-            HubFile(
-                repo_id=repo_id,
-                kind=kind,
-                revision=commit,
-                path=_require_inside(entry["path"], place),
-                size=entry["size"],
-                digest=(entry.get("lfs") or entry)["oid"],
-                endpoint=endpoint,
-            )
-            for entry in entries
-            if entry["type"] == "file"
-        ]
+        files += [_to_file(e, place, str(info.sha)) for e in entries if e["type"] == "file"]
     return sorted(files, key=lambda file: file.path)
 
 
@@ -191,6 +187,18 @@ def _get_page(address: str, patience: Patience) -> tuple[list[dict[str, Any]], s
     answer = get_session().get(address, headers=build_hf_headers(), timeout=patience.timeout)
     hf_raise_for_status(answer)
     return answer.json(), answer.links.get("next", {}).get("url")
+
+
+def _to_file(entry: dict[str, Any], place: _Repository, commit: str) -> HubFile:
+    return HubFile(
+        repo_id=place.repo_id,
+        kind=place.kind,
+        revision=commit,
+        path=entry["path"],
+        size=entry["size"],
+        digest=(entry.get("lfs") or entry)["oid"],
+        endpoint=place.endpoint,
+    )
 
 
 def _fetch_rest(
@@ -290,11 +298,3 @@ def _refusal(error: Any, place: _Repository) -> OSError:
     if status in (401, 403):
         return PermissionError(f"{page} refuses the token (HTTP {status}): run `hf auth login`")
     return OSError(f"{page}: HTTP {status} for {error.response.url}; try again later")
-
-
-def _require_inside(path: str, place: _Repository) -> str:
-    """Refuse a path that would lead out of the folder it is put below, on any system."""
-    parts = path.split("/")
-    if {"", ".", ".."} & set(parts) or {"\\", "\0"} & set(path) or PureWindowsPath(path).drive:
-        raise ValueError(f"{place.page} names a file {path!r}, which leads out of its folder")
-    return path

@@ -305,3 +305,8 @@ def test_a_path_that_leads_out_of_its_folder_is_refused(hub, path):
     hub.add("owner/weights", {path: b"x", "model.pt": WEIGHTS})
     with pytest.raises(ValueError, match="leads out of its folder"):
         files_of(hub)
+
+
+def test_a_hash_that_is_none_is_refused(hub):
+    with pytest.raises(ValueError, match="unknown hash"):
+        replace(weights_of(hub), digest=f"/{'0' * 63}")

@@ -11,6 +11,7 @@ from dimgpt.config.rules import (
     require_positive,
     require_ratio,
 )
+from dimgpt.config.tokenizer import TokenizerConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,6 +136,8 @@ class DataConfig:
     """Documents to pretrain on."""
     conversations: tuple[ConversationSourceConfig, ...] = ()
     """Conversations to fine-tune on."""
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    """Kind of the vocabulary, or a ready one."""
     vocab_size: int = 32_000
     """Tokens of the vocabulary, special tokens included."""
     vocabulary_characters: int = 300_000_000

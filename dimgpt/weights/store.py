@@ -28,7 +28,7 @@ from dimgpt.files import sha256_of, sync_folder
 from dimgpt.model.transformer import Transformer
 from dimgpt.settings import from_dict, to_dict
 from dimgpt.text.tokenizer import Tokenizer
-from dimgpt.text.tokenizer_file import TOKENIZER_NAMES, load_tokenizer_file
+from dimgpt.text.tokenizer_file import TOKENIZER_FILES, load_tokenizer_file
 
 FORMAT_VERSION = 1
 CONFIG_NAME, WEIGHTS_NAME = "config.json", "model.safetensors"
@@ -114,8 +114,8 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         ValueError: The vocabulary is damaged, or was never saved with the model.
     """
     manifest = _read_manifest(folder)
-    names = [name for name in TOKENIZER_NAMES if name in manifest.hashes]
-    return load_tokenizer_file(_verified(folder, (names or TOKENIZER_NAMES)[0], manifest))
+    names = [name for name in TOKENIZER_FILES.values() if name in manifest.hashes]
+    return load_tokenizer_file(_verified(folder, [*names, "vocab.txt"][0], manifest))
 
 
 def build_model(config: ModelConfig, tensors: Mapping[str, Tensor], *, source: str) -> Transformer:

@@ -176,6 +176,12 @@ class DataConfig:
                 "their sum must be at most 1; lower one"
             )
         require_choice(self, "bad_records", ("refuse", "skip"))
+        if self.tokenizer.kind == "byte_level" and self.conversations:
+            raise ValueError(
+                "tokenizer.kind is 'byte_level' and conversations are "
+                f"{[group.name for group in self.conversations]}: such a vocabulary has no tokens "
+                "for roles yet; start from a preset without conversations, such as lillm-39m"
+            )
         max_characters = self.quality.max_characters
         if max_characters is not None and max_characters < self.min_document_characters:
             raise ValueError(

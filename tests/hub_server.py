@@ -121,6 +121,10 @@ def blob_sha1(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
+def _inverted(content: bytes) -> bytes:
+    return bytes(byte ^ 0xFF for byte in content)
+
+
 def _entry(path: str, content: bytes) -> dict:
     entry = {"type": "file", "path": path, "size": len(content), "oid": blob_sha1(content)}
     if path.endswith(LFS_SUFFIXES):
@@ -257,7 +261,7 @@ def _handler_of(hub: HubServer, stopped: threading.Event) -> type[BaseHTTPReques
         def _send_file(self, content: bytes, headers: list[tuple[str, str]]) -> None:
             kind = self._fault.kind
             if kind == "wrong":
-                content = bytes(byte ^ 0xFF for byte in content)
+                content = _inverted(content)
             if kind == "longer":
                 content += b"more"
             start, end = 0, len(content)
@@ -310,7 +314,9 @@ def _handler_of(hub: HubServer, stopped: threading.Event) -> type[BaseHTTPReques
 
         def _json(self, value: object, *, headers: object = ()) -> None:
             headers = (*headers, ("Content-Type", "application/json"))
-            self._send(json.dumps(value).encode(), headers=headers)
+            content = json.dumps(value).encode()
+            is_wrong = self._fault.kind == "wrong"
+            self._send(_inverted(content) if is_wrong else content, headers=headers)
 
         def _refuse(self, status: int, code: str, message: str) -> None:
             headers = (("X-Error-Code", code), ("X-Error-Message", message))

@@ -8,6 +8,7 @@ of a repository, and no xet.
 
 import hashlib
 import json
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -25,7 +26,8 @@ class Fault:
     """What goes wrong with one request.
 
     `kind`: "cut" after `num_bytes` of the body, "stall" after them, "status" `status`, "html",
-    "wrong" bytes, "no-range" (the whole file whatever was asked), "longer" (bytes too many).
+    "wrong" bytes, "longer" (bytes too many), "no-range" (the whole file whatever was asked),
+    "shifted" (another part than the one that was asked for).
     """
 
     kind: str
@@ -97,8 +99,7 @@ class HubServer:
 
     def __enter__(self) -> "HubServer":
         self._stopped = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self, self._stopped))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _handler_of(self, self._stopped))
         self.port = self._server.server_address[1]
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
@@ -111,6 +112,15 @@ class HubServer:
         self._thread.join()
         # Not server_close(): it would wait for the threads of connections that clients keep open.
         self._server.socket.close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *address: object) -> None:
+        """Say nothing of clients that were killed, which are part of the tests."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(*address)
 
 
 def sha256(content: bytes) -> str:
@@ -269,6 +279,7 @@ def _handler_of(hub: HubServer, stopped: threading.Event) -> type[BaseHTTPReques
             if asked.startswith("bytes=") and kind != "no-range":
                 first, last = asked.removeprefix("bytes=").split("-")
                 start, end = int(first), min(int(last or end - 1) + 1, end)
+                start -= kind == "shifted"
                 if start >= len(content):
                     self._send(b"", status=416)
                     return

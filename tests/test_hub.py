@@ -12,7 +12,7 @@ from hub_server import Fault, blob_sha1, sha256
 from dimgpt.hub import Patience, download_file, list_files
 
 ROOT = Path(__file__).parents[1]
-QUICK = Patience(first_delay=0.01, timeout=0.3)
+QUICK = Patience(first_delay=0.01, timeout=1)
 WEIGHTS = bytes(range(256)) * 400
 FILES = {
     "README.md": b"# Weights\n",
@@ -37,8 +37,8 @@ def weights_of(hub):
     return next(file for file in files_of(hub) if file.path == "model.pt")
 
 
-def fetch(file, folder, **options):
-    return download_file(file, folder / "model.pt", patience=QUICK, **options)
+def fetch(file, folder, *, patience=QUICK, **options):
+    return download_file(file, folder / "model.pt", patience=patience, **options)
 
 
 def leftovers(folder):
@@ -100,6 +100,14 @@ def test_a_fault_is_overcome(hub, tmp_path, faults):
     assert len(hub.asked("model.pt")) == len(faults) + 1
 
 
+@pytest.mark.parametrize("kind", ["html", "shifted", "status", "longer"])
+def test_an_answer_that_is_seen_to_be_wrong_costs_nothing_that_has_arrived(hub, tmp_path, kind):
+    hub.fail("model.pt", Fault("cut", num_bytes=40_000), Fault(kind))
+    assert fetch(weights_of(hub), tmp_path).read_bytes() == WEIGHTS
+    ranges = [request.headers.get("range") for request in hub.asked("model.pt")]
+    assert ranges == [None, "bytes=40000-", "bytes=40000-"]
+
+
 def test_a_server_without_ranges_sends_all_again(hub, tmp_path):
     hub.fail("model.pt", Fault("cut", num_bytes=40_000), Fault("no-range"))
     assert fetch(weights_of(hub), tmp_path).read_bytes() == WEIGHTS
@@ -118,8 +126,9 @@ FOR_EVER = {
 @pytest.mark.parametrize("fault", FOR_EVER.values(), ids=FOR_EVER)
 def test_a_fault_that_stays_ends_after_five_tries_without_the_final_name(hub, tmp_path, fault):
     hub.fail("model.pt", *[fault] * 9)
+    hasty = Patience(first_delay=0.01, timeout=0.2 if fault.kind == "stall" else 5)
     with pytest.raises(ConnectionError, match=r"5 tries failed.*run again") as caught:
-        fetch(weights_of(hub), tmp_path)
+        fetch(weights_of(hub), tmp_path, patience=hasty)
     assert "\n" not in str(caught.value)
     assert len(hub.asked("model.pt")) == 5
     assert not (tmp_path / "model.pt").exists()

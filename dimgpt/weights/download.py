@@ -151,12 +151,17 @@ def _write_record(folder: Path, files: list[HubFile]) -> None:
         "repo_id": files[0].repo_id,
         "revision": files[0].revision,
         "files": {
-            file.path: {"size": file.size, "sha256": sha256_of(folder / file.path)}
-            for file in files
+            file.path: {"size": file.size, "sha256": _sha256_of(file, folder)} for file in files
         },
     }
     content = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
     replace_file(folder / _RECORD_NAME, content.encode())
+
+
+def _sha256_of(file: HubFile, folder: Path) -> str:
+    """Return the hash that the hub has of large files; small ones it keeps by another."""
+    is_known = len(file.digest) == 64
+    return file.digest if is_known else sha256_of(folder / file.path)
 
 
 def _read_record(folder: Path, *, repo_id: str, revision: str | None) -> list[HubFile]:

@@ -16,7 +16,7 @@ from dimgpt.hub import Patience
 from dimgpt.weights.download import REPOSITORIES, download_model
 
 ROOT = Path(__file__).parents[2]
-QUICK = Patience(first_delay=0.01, timeout=0.3)
+QUICK = Patience(first_delay=0.01, timeout=5)
 WEIGHTS = bytes(range(256)) * 400
 MODEL = {
     "README.md": b"# lilLM\n",

@@ -25,7 +25,8 @@ from texts import load_documents
 from dimgpt.config import DataConfig, SourceConfig
 from dimgpt.data.preparation import prepare_source
 from dimgpt.text.cleaning import normalize_text
-from dimgpt.text.tokenizer import Tokenizer
+from dimgpt.text.greedy_tokenizer import GreedyTokenizer
+from dimgpt.text.special_tokens import NEW_LINE, TAB
 from dimgpt.text.tokenizer_trainer import train_vocabulary
 
 REPEATS = 5
@@ -79,14 +80,13 @@ def compare(sides: dict[str, Encode], slices: Sequence[list[str]]) -> dict[str, 
     }
 
 
-def wordpiece(tokenizer: Tokenizer) -> Encode:
+def wordpiece(tokenizer: GreedyTokenizer) -> Encode:
     """Return Hugging Face's encoding of cleaned text with a vocabulary."""
-    special = tokenizer.special_tokens
     ids = {token: id for id, token in enumerate(tokenizer.tokens)}
-    ids |= {"\t": special.tab, "\n": special.new_line}
+    ids |= {"\t": ids[TAB], "\n": ids[NEW_LINE]}
     model = tokenizers.models.WordPiece(
         ids,
-        unk_token=tokenizer.tokens[special.unknown],
+        unk_token=tokenizer.tokens[0],
         max_input_chars_per_word=10**9,
         continuing_subword_prefix="",
     )
@@ -95,7 +95,7 @@ def wordpiece(tokenizer: Tokenizer) -> Encode:
     return lambda text: np.array(peer.encode(text).ids, dtype=tokenizer.dtype)
 
 
-def processes(documents: Sequence[str], tokenizer: Tokenizer) -> dict[str, Any]:
+def processes(documents: Sequence[str], tokenizer: GreedyTokenizer) -> dict[str, Any]:
     """Return the seconds of a whole preparation in one process and in two, and their ratio."""
     seconds: dict[int, list[float]] = {1: [], 2: []}
     with tempfile.TemporaryDirectory() as folder:
@@ -123,7 +123,7 @@ def main() -> None:
     name, documents = load_documents()
     everything = list(documents)
     slices = list(cut_slices(documents))
-    tokenizer = Tokenizer(train_vocabulary(documents, 32_000 if "books" in name else 1_000))
+    tokenizer = GreedyTokenizer(train_vocabulary(documents, 32_000 if "books" in name else 1_000))
     ids = {token: id for id, token in enumerate(tokenizer.tokens)}
     first_speed, _ = speed_of(tokenizer.encode_array, documents)
     cleaned = [[normalize_text(document) for document in documents] for documents in slices]

@@ -34,7 +34,7 @@ class SourceConfig:
     hub_split: str = "train"
     """Split of a hub data set."""
     revision: str | None = None
-    """Commit of a hub data set to keep to; `None` takes today's, which the manifest records."""
+    """Commit, tag or branch of a hub data set; `None` takes today's, which the manifest records."""
     licence: str = ""
     """What its publisher allows, in the publisher's words; nothing acts on it."""
     expected_bytes: int | None = None
@@ -82,7 +82,7 @@ class ConversationSourceConfig:
     hub_split: str = "train"
     """Split of a hub data set."""
     revision: str | None = None
-    """Commit of a hub data set to keep to; `None` takes today's, which the manifest records."""
+    """Commit, tag or branch of a hub data set; `None` takes today's, which the manifest records."""
     licence: str = ""
     """What its publisher allows, in the publisher's words; nothing acts on it."""
 

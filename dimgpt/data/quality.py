@@ -205,10 +205,9 @@ def _bands(similarity: float) -> tuple[int, int]:
 
 def _word_runs(text: str) -> np.ndarray[Any, Any]:
     """Return a 32-bit number for each run of words; a text of fewer words is one run."""
-    words = _WORD.findall(text.lower()) or [text]
-    hashes = np.array(
-        [zlib.crc32(word.encode(errors="surrogatepass")) for word in words], dtype=np.uint64
-    )
+    words = _WORD.findall(text.lower().encode(errors="replace").decode()) or [repr(text)]
+    encoded = map(str.encode, words)
+    hashes = np.fromiter(map(zlib.crc32, encoded), dtype=np.uint64, count=len(words))
     length = min(_RUN_WORDS, len(hashes))
     num_runs = len(hashes) - length + 1
     runs = np.zeros(num_runs, dtype=np.uint64)

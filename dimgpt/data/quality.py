@@ -165,11 +165,15 @@ class Deduplicator:
         return EXACT_DUPLICATE if is_exact else NEAR_DUPLICATE
 
     def _is_known(self, keys: Keys) -> np.ndarray[Any, Any]:
-        known = np.zeros(keys.shape, dtype=bool)
+        order = np.argsort(keys, axis=None)  # in their order, they are found in half the time
+        ordered = keys.ravel()[order]
+        found = np.zeros(keys.size, dtype=bool)
         for run in self._runs:
-            places = np.minimum(np.searchsorted(run, keys), len(run) - 1)
-            known |= run[places] == keys
-        return known
+            places = np.minimum(np.searchsorted(run, ordered), len(run) - 1)
+            found |= run[places] == ordered
+        known = np.empty(keys.size, dtype=bool)
+        known[order] = found
+        return known.reshape(keys.shape)
 
     def _drop_copies_within(
         self, keys: Keys, is_candidate: np.ndarray[Any, Any]

@@ -7,18 +7,22 @@ it. The rows are for a table; pictures are in `report_pictures.py`. Nothing is d
 
 import functools
 import hashlib
+import json
 import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dimgpt.files import replace_file
 from dimgpt.text.alphabet import ALPHABET, CIRCLED_DIGITS
 from dimgpt.text.cleaning import normalize_text
 
+REPORT_NAME = "report.json"
 NUM_SAMPLES = 10
 _SAMPLE_CHARACTERS = 500
 _BLOCK_CHARACTERS = 1 << 20
@@ -54,7 +58,8 @@ class CharacterRow:
 class SourceReport:
     """What is known about a source so far."""
 
-    source: str
+    source: str = ""
+    """Processes need not know it: what they have seen may be named when it is all merged."""
     group: str = ""
     seed: int = 0
     """Decides which documents are shown."""
@@ -150,7 +155,14 @@ class SourceReport:
                 "samples": [(int(number), str(text)) for number, text in values["samples"]],
             }
             return cls(**{**values, **changes})
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        except (
+            IndexError,
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            OverflowError,
+        ) as error:
             raise ValueError(f"these values are no report of a source ({error})") from error
 
     def row(self) -> ReportRow:
@@ -195,6 +207,28 @@ class SourceReport:
     def _add_samples(self, samples: list[tuple[int, str]]) -> None:
         """Keep the smallest numbers: a random choice that does not depend on the order."""
         self.samples = sorted({*self.samples, *samples})[:NUM_SAMPLES]
+
+
+def write_report(folder: Path, report: SourceReport) -> None:
+    """Write `report.json`; equal reports give equal bytes."""
+    content = json.dumps(report.to_dict(), sort_keys=True, indent=1)
+    replace_file(folder / REPORT_NAME, content.encode())
+
+
+def read_report(folder: Path) -> SourceReport:
+    """Read `report.json` of a prepared source.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: It is damaged.
+    """
+    path = folder / REPORT_NAME
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: the source was prepared without a report")
+    try:
+        return SourceReport.from_dict(json.loads(path.read_bytes()))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}); prepare the source again") from error
 
 
 @functools.cache

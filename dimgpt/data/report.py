@@ -7,22 +7,18 @@ it. The rows are for a table; pictures are in `report_pictures.py`. Nothing is d
 
 import functools
 import hashlib
-import json
 import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dimgpt.files import replace_file
 from dimgpt.text.alphabet import ALPHABET, CIRCLED_DIGITS
 from dimgpt.text.cleaning import normalize_text
 
-REPORT_NAME = "report.json"
 NUM_SAMPLES = 10
 _SAMPLE_CHARACTERS = 500
 _BLOCK_CHARACTERS = 1 << 20
@@ -58,8 +54,7 @@ class CharacterRow:
 class SourceReport:
     """What is known about a source so far."""
 
-    source: str = ""
-    """Processes need not know it: what they have seen may be named when it is all merged."""
+    source: str
     group: str = ""
     seed: int = 0
     """Decides which documents are shown."""
@@ -128,15 +123,15 @@ class SourceReport:
         self._add_samples(other.samples)
 
     def to_dict(self) -> dict[str, Any]:
-        """Turn the report into plain values that JSON can hold."""
+        """Turn the report into plain values that JSON can hold; equal reports, equal order."""
         values = asdict(self)
         return values | {
-            "dropped": dict(self.dropped),
+            "dropped": dict(sorted(self.dropped.items())),
             "changed_characters": {
                 f"{ord(character):04X}": count
-                for character, count in self.changed_characters.items()
+                for character, count in sorted(self.changed_characters.items())
             },
-            "lengths": {str(start): count for start, count in self.lengths.items()},
+            "lengths": {str(start): count for start, count in sorted(self.lengths.items())},
         }
 
     @classmethod
@@ -155,14 +150,7 @@ class SourceReport:
                 "samples": [(int(number), str(text)) for number, text in values["samples"]],
             }
             return cls(**{**values, **changes})
-        except (
-            IndexError,
-            KeyError,
-            TypeError,
-            ValueError,
-            AttributeError,
-            OverflowError,
-        ) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ValueError(f"these values are no report of a source ({error})") from error
 
     def row(self) -> ReportRow:
@@ -207,28 +195,6 @@ class SourceReport:
     def _add_samples(self, samples: list[tuple[int, str]]) -> None:
         """Keep the smallest numbers: a random choice that does not depend on the order."""
         self.samples = sorted({*self.samples, *samples})[:NUM_SAMPLES]
-
-
-def write_report(folder: Path, report: SourceReport) -> None:
-    """Write `report.json`; equal reports give equal bytes."""
-    content = json.dumps(report.to_dict(), sort_keys=True, indent=1)
-    replace_file(folder / REPORT_NAME, content.encode())
-
-
-def read_report(folder: Path) -> SourceReport:
-    """Read `report.json` of a prepared source.
-
-    Raises:
-        FileNotFoundError: There is none.
-        ValueError: It is damaged.
-    """
-    path = folder / REPORT_NAME
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: the source was prepared without a report")
-    try:
-        return SourceReport.from_dict(json.loads(path.read_bytes()))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({error}); prepare the source again") from error
 
 
 @functools.cache

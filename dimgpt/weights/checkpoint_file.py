@@ -35,9 +35,9 @@ class StoredConfig:
     values: Mapping[str, Plain] = MappingProxyType({})
 
     def __setstate__(self, state: object) -> None:
-        if not isinstance(state, dict) or not all(map(_is_plain, state.items())):
+        if type(state) is not dict or not all(map(_is_plain, state.items())):
             raise ValueError("a config holds something else than numbers and words")
-        self.values = dict(state)
+        self.values = dict(state)  # the file could go on to change its own
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,6 +99,7 @@ def _split(content: object, *, source: str) -> tuple[dict[Any, Any], dict[str, A
         raise ValueError(
             f"{source} holds a {type(content).__name__} that is no state dict: {_AGAIN}"
         )
+    content = _entries(content)
     if isinstance(state := content.get("state_dict"), dict):
         settings = content.get("hyper_parameters") or {}
     elif isinstance(state := content.get("model"), dict):
@@ -111,7 +112,12 @@ def _split(content: object, *, source: str) -> tuple[dict[Any, Any], dict[str, A
             f"{source} holds a config that is a {type(settings).__name__}: {_AGAIN}, or save its "
             "state dict alone"
         )
-    return state, settings
+    return _entries(state), _entries(settings)
+
+
+def _entries(content: dict[Any, Any]) -> dict[Any, Any]:
+    """Return a plain dict; a file can give an OrderedDict other methods."""
+    return dict(dict.items(content))
 
 
 def _is_plain(entry: tuple[object, object]) -> bool:
@@ -145,6 +151,7 @@ def _is_usable(name: object, value: Any) -> bool:
         isinstance(name, str)
         and name.isprintable()
         and type(value) in (Tensor, Parameter)
+        and not vars(value)  # a file can give a tensor other methods
         and value.layout == torch.strided
         and not value.is_meta
         and value.dtype in _FLOATS

@@ -197,6 +197,34 @@ def test_what_is_no_plain_tensor_is_refused(tmp_path: Path, value: object) -> No
     )
 
 
+@pytest.mark.parametrize("method", ["numel", "detach", "to", "isfinite", "x"])
+def test_a_tensor_with_methods_of_its_own_is_refused(tmp_path: Path, method: str) -> None:
+    tensor = torch.ones(2, 2)
+    setattr(tensor, method, torch.Size)
+    path = saved(tmp_path / "bad.pt", {"tok_emb.weight": torch.ones(2, 2), "norm.gain": tensor})
+    refused(path, "no state dict of plain tensors: 'norm.gain'")
+
+
+class OddDict:
+    """Pickles to an OrderedDict whose methods are something else."""
+
+    def __init__(self, content: dict) -> None:
+        self.content = content
+
+    def __reduce__(self) -> tuple:
+        methods = dict.fromkeys(("items", "get", "keys", "values", "pop"), torch.Size)
+        return collections.OrderedDict, (), methods, None, iter(self.content.items())
+
+
+def test_a_dict_with_methods_of_its_own_is_read_as_a_dict(tmp_path: Path) -> None:
+    state = torch.load(FIXTURES / "toygpt" / "state_dict.pt", weights_only=True)
+    settings = OddDict({"n_head": 4, "block_size": 64})
+    content = OddDict({"state_dict": OddDict(state), "hyper_parameters": settings})
+    path = saved(tmp_path / "odd.ckpt", content)
+    assert torch.load(path, weights_only=True).items is torch.Size
+    assert load_original(path).system == "toygpt"
+
+
 @pytest.mark.parametrize("name", [3, None, "two\nlines", "\x1b[31mred"])
 def test_what_is_no_plain_name_is_refused(tmp_path: Path, name: object) -> None:
     path = saved(tmp_path / "bad.pt", {"tok_emb.weight": torch.ones(2), name: torch.ones(2)})

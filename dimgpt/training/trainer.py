@@ -254,7 +254,7 @@ class Trainer:
         if self.state.has_lost(self.config.patience):
             self.journal.notice(
                 f"no validation loss under {self.state.best_loss:.4f} in the last "
-                f"{self.state.num_validations_since_best} validations: the run ends here"
+                f"{self.state.num_validations_since_best} validations: the run ends; the best weights are in checkpoints/best-*"
             )
         return is_best
 

@@ -69,6 +69,9 @@ def _read_flags(words: Sequence[str]) -> Verb:
     has_file = "config" in {field.name for field in dataclasses.fields(verb)}
     settings = _read_settings(_flag(words, "--config")) if has_file else {}
     preset = get_preset(_flag(words, "--preset") or settings.get("preset") or next(iter(PRESETS)))
+    defaults = verb.defaults(preset)
+    if settings:
+        defaults = merge(defaults, settings)
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -76,7 +79,7 @@ def _read_flags(words: Sequence[str]) -> Verb:
                 verb,
                 prog=f"python -m dimgpt {words[0]}",
                 args=words[1:],
-                default=merge(verb.defaults(preset), settings),
+                default=defaults,
             )
     except SystemExit as stop:
         if (broken_rule := _broken_rule(stop)) is not None:

@@ -12,7 +12,7 @@ from dimgpt.config import DataConfig, TrainingConfig
 from dimgpt.presets import PRESETS, Preset
 from dimgpt.settings import from_dict
 from dimgpt.text.tokenizer import Tokenizer
-from dimgpt.text.tokenizer_file import load_tokenizer_file
+from dimgpt.text.tokenizer_file import TOKENIZER_FILES, load_tokenizer_file
 
 Stage = Literal["pretraining", "finetuning"]
 
@@ -52,8 +52,11 @@ class Workspace:
 
     @property
     def vocabulary_path(self) -> Path:
-        """The vocabulary."""
-        return self._data_folder / "vocab.txt"
+        """The vocabulary: the one that is there, else where one of the preset's kind will be."""
+        folder = self._data_folder
+        wanted = TOKENIZER_FILES[self.preset.data.tokenizer.kind]
+        found = [name for name in TOKENIZER_FILES.values() if (folder / name).exists()]
+        return folder / (wanted if wanted in found else [*found, wanted][0])
 
     @property
     def data_config_path(self) -> Path:

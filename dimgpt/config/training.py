@@ -72,6 +72,10 @@ class TrainingConfig:
     """`torch.compile` the model; `None` does so on CUDA only."""
     sharding: Sharding = "none"
     """Of several processes, `none` gives each the whole model, `full` a part of all its tensors."""
+    loss_chunks: int | None = None
+    """Parts in which the logits are computed, to save memory; `None` decides by the free memory."""
+    use_micro_batch_search: bool | None = None
+    """Measure which division of a step's sequences is fastest; `None`: long runs on CUDA do."""
     trackers: tuple[Tracker, ...] = ()
     """Where the curves go besides `history.jsonl`; each needs its package."""
     seed: int = 0
@@ -109,8 +113,9 @@ class TrainingConfig:
             require_positive(self, name)
         for name in ("checkpoint_interval", "keep_checkpoints", "sample_interval", "decay_steps"):
             require_positive(self, name)
-        if self.patience is not None:
-            require_positive(self, "patience")
+        for name in ("patience", "loss_chunks"):
+            if getattr(self, name) is not None:
+                require_positive(self, name)
         for name in ("warmup_steps", "weight_decay", "min_learning_rate", "seed"):
             require_not_negative(self, name)
         require_ratio(self, "metrics_decay")

@@ -16,6 +16,7 @@ from dimgpt.config import ConversationSourceConfig, SourceConfig
 from dimgpt.data import demo_corpus
 from dimgpt.data.conversation import Conversation
 from dimgpt.data.conversation_formats import to_conversations
+from dimgpt.data.hub_shards import stream_rows
 from dimgpt.data.records import Row, document_of, text_of
 
 TABLE_SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
@@ -210,12 +211,8 @@ def _read_hub(path: str, hub_config: str | None, hub_split: str) -> Iterator[Row
             f"path is {path!r}: it must be a local path, {_HUB_PREFIX}owner/name, "
             f"{_DEMO_PREFIX}stories/N or {_DEMO_PREFIX}conversations/N"
         )
-    from datasets import load_dataset
-
     name = path.removeprefix(_HUB_PREFIX)
-    for number, values in enumerate(
-        load_dataset(name, hub_config, split=hub_split, streaming=True)
-    ):
+    for number, values in enumerate(stream_rows(name, config=hub_config, split=hub_split)):
         yield f"{path}, row {number + 1}", values
 
 

@@ -12,6 +12,7 @@ from dimgpt.pipeline.data import (
     prepare_files,
     prepare_vocabulary,
 )
+from dimgpt.pipeline.imports import import_model, open_original
 from dimgpt.pipeline.models import build_model, open_model, save_trained
 from dimgpt.pipeline.runs import find_run, open_run
 from dimgpt.pipeline.training import build_trainer, evaluate_documents
@@ -24,6 +25,7 @@ __all__ = [
     "build_trainer",
     "evaluate_documents",
     "find_run",
+    "import_model",
     "load_vocabulary",
     "match_vocabulary",
     "open_conversations",
@@ -31,6 +33,7 @@ __all__ = [
     "open_data",
     "open_model",
     "open_run",
+    "open_original",
     "prepare_files",
     "prepare_vocabulary",
     "save_trained",

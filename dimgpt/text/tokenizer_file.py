@@ -6,7 +6,11 @@ from dimgpt.text.byte_level import ByteLevelTokenizer
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 from dimgpt.text.tokenizer import Tokenizer
 
-TOKENIZER_NAMES = (GreedyTokenizer.file_name, ByteLevelTokenizer.file_name)
+TOKENIZER_FILES = {
+    "greedy": GreedyTokenizer.file_name,
+    "byte_level": ByteLevelTokenizer.file_name,
+}
+"""Kind of a tokenizer -> name of its file in a folder."""
 
 
 def load_tokenizer_file(path: Path) -> Tokenizer:

@@ -118,7 +118,7 @@ class CheckpointStore:
         """Remove what `newest` replaces; what claims to be newer was damaged and passed over."""
         others = [path for path in self._paths(kind) if path != newest]
         older = [path for path in others if path < newest]
-        kept = older[len(older) - self.keep + 1 :] if kind == "step" else []
+        kept = older[max(len(older) - self.keep + 1, 0) :] if kind == "step" else []
         for path in others:
             if path not in kept:
                 shutil.rmtree(path, ignore_errors=True)

@@ -7,6 +7,7 @@ is in `step.py`, how it is written down in `journal.py`.
 """
 
 import contextlib
+import functools
 import math
 import signal
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 
 from dimgpt.config import TrainingConfig
-from dimgpt.data.batch import Batch, prefetch
+from dimgpt.data.batch import prefetch
 from dimgpt.model.flops import training_flops_per_token
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
@@ -174,9 +175,11 @@ class Trainer:
     def _take_steps(self, should_stop: AgreedStop) -> None:
         """Take steps until the run is over, is to stop, or must go back."""
         first, queued = self.state.step + 1, None
-        with contextlib.closing(
-            prefetch(self._read_rows, first, self.config.max_steps + 1)
-        ) as steps:
+
+        def read(step: int) -> StepRows:
+            return take_share(self.data.batches(step), self.runtime)
+
+        with contextlib.closing(prefetch(read, first, self.config.max_steps + 1)) as steps:
             for step, rows in enumerate(steps, first):
                 previous = queued
                 should_stop.agree()
@@ -191,10 +194,6 @@ class Trainer:
                         self._look_around(should_stop)
                 if is_stopping or self._must_go_back() or self._is_over():
                     return
-
-    def _read_rows(self, step: int) -> StepRows:
-        """Make the rows of a step, in the prefetching thread."""
-        return take_share(self.data.batches(step), self.runtime)
 
     def _waits_after(self, step: int) -> bool:
         """Say whether the values of a step are needed before the next one can begin."""
@@ -246,31 +245,32 @@ class Trainer:
         self.journal.start_timing()
 
     def _validate(self, should_stop: Callable[[], bool]) -> bool | None:
-        """Measure held-out batches; return whether they never were better, `None` if stopped."""
-        self.model.eval()
-        state = self.state
-
-        def measure(batches: list[Batch]) -> dict[str, float]:
-            return validate(
-                self.stepper.loss_sums,
-                batches,
-                processes=self.processes,
-                byte_counts=self.byte_counts,
-                should_stop=should_stop,
-            )
-
-        batches = list(self.data.validation_batches(self.config.validation_batches))
-        measured = self.stepper.micro_batches.run(measure, share_of(batches, self.runtime))
+        """Return whether no validation was better before; `None` if it was cut short."""
+        measured = self._measure(should_stop)
         if not measured:
             return None
-        is_best = state.take_note_of(measured)
+        is_best = self.state.take_note_of(measured)
         self.journal.emit("validation", **measured)
-        if state.has_lost(self.config.patience):
+        if self.state.has_lost(self.config.patience):
             self.journal.notice(
-                f"no validation loss under {state.best_loss:.4f} in the last "
-                f"{state.num_validations_since_best} validations: the run ends here"
+                f"no validation loss under {self.state.best_loss:.4f} in the last "
+                f"{self.state.num_validations_since_best} validations: the run ends; the best "
+                "weights are in checkpoints/best-*"
             )
         return is_best
+
+    def _measure(self, should_stop: Callable[[], bool]) -> dict[str, float]:
+        """Measure held-out batches; nothing if it is to stop before the last one."""
+        self.model.eval()
+        measure = functools.partial(
+            validate,
+            self.stepper.loss_sums,
+            processes=self.processes,
+            byte_counts=self.byte_counts,
+            should_stop=should_stop,
+        )
+        batches = list(self.data.validation_batches(self.config.validation_batches))
+        return self.stepper.micro_batches.run(measure, share_of(batches, self.runtime))
 
     def _is_over(self) -> bool:
         is_last = self.state.step >= self.config.max_steps

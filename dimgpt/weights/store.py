@@ -28,10 +28,11 @@ from dimgpt.files import sha256_of, sync_folder
 from dimgpt.model.transformer import Transformer
 from dimgpt.settings import from_dict, to_dict
 from dimgpt.text.tokenizer import Tokenizer
-from dimgpt.text.tokenizer_file import TOKENIZER_NAMES, load_tokenizer_file
+from dimgpt.text.tokenizer_file import TOKENIZER_FILES, load_tokenizer_file
 
 FORMAT_VERSION = 1
 CONFIG_NAME, WEIGHTS_NAME = "config.json", "model.safetensors"
+_MAX_CONTEXT = 2**20
 _SAVING, _SAVED = ".saving", ".saved"
 _HOW_TO_MAKE = "run training.ipynb or `python -m dimgpt train`, which make it"
 
@@ -114,8 +115,8 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         ValueError: The vocabulary is damaged, or was never saved with the model.
     """
     manifest = _read_manifest(folder)
-    names = [name for name in TOKENIZER_NAMES if name in manifest.hashes]
-    return load_tokenizer_file(_verified(folder, (names or TOKENIZER_NAMES)[0], manifest))
+    names = [name for name in TOKENIZER_FILES.values() if name in manifest.hashes]
+    return load_tokenizer_file(_verified(folder, [*names, "vocab.txt"][0], manifest))
 
 
 def build_model(config: ModelConfig, tensors: Mapping[str, Tensor], *, source: str) -> Transformer:
@@ -130,6 +131,10 @@ def build_model(config: ModelConfig, tensors: Mapping[str, Tensor], *, source: s
         raise ValueError(
             f"{source} has {len(tensors)} tensors, too few for num_layers {config.num_layers}: "
             "take the config that belongs to these weights"
+        )
+    if config.context_length > _MAX_CONTEXT:  # the positions are tables
+        raise ValueError(
+            f"{source}: context_length is {config.context_length}: give at most {_MAX_CONTEXT}"
         )
     try:
         with torch.device("meta"):

@@ -35,13 +35,26 @@ class Job:
     def train(self, runtime):
         config = TrainingConfig(**self.config)
         torch.manual_seed(0)
+        model = Transformer(override(MODEL, **self.model))
         Trainer(
-            Transformer(override(MODEL, **self.model)),
+            model,
             FaultyData(config, self, runtime.rank),
             config,
             run_dir=Path(self.folder),
             runtime=runtime,
+            sample=lambda: write(model),
         ).fit()
+
+
+@torch.inference_mode()
+def write(model):
+    """Return the 5 tokens that the model finds most probable after a beginning, one by one."""
+    ids, cache = torch.tensor([[3, 4]]), model.new_cache(1)
+    written = []
+    for _ in range(5):
+        ids = model(ids, cache)[:, -1:].argmax(dim=-1)
+        written.append(str(int(ids)))
+    return " ".join(written)
 
 
 class FaultyData(ToyData):

@@ -44,6 +44,7 @@ TOY = TrainingConfig(
     validation_interval=3,
     validation_batches=3,
     checkpoint_interval=4,
+    sample_interval=4,
     precision="fp32",
 )
 UNEVEN = replace(TOY, batch_size=3, accumulation_steps=5)
@@ -145,6 +146,20 @@ def test_rows_that_cannot_be_halved_train_as_they_do_in_one_process(runs):
 @pytest.mark.parametrize(("name", "other"), [("parts", "alone"), ("parts-uneven", "alone-uneven")])
 def test_a_model_in_parts_trains_as_a_whole_one_does(runs, name, other):
     assert_same(runs / name, runs / other)
+
+
+@pytest.mark.parametrize("name", ["two", "parts"])
+def test_samples_are_those_of_one_process_and_stand_once(runs, name):
+    ours, theirs = (
+        [
+            record["text"]
+            for record in read_history(runs / folder / "history.jsonl")
+            if "text" in record
+        ]
+        for folder in (name, "alone")
+    )
+    assert ours == theirs
+    assert len(ours) == 2
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Everything else takes the `Runtime` that is made here.
 
 import contextlib
 import dataclasses
+import gc
 import logging
 import os
 import platform
@@ -163,6 +164,8 @@ def _process_group(device: torch.device, *, is_silent: bool) -> Iterator[None]:
         with config.patch(optimize_ddp=False):
             yield
     finally:
+        # What still refers to the group would keep its threads alive until the interpreter ends.
+        gc.collect()
         dist.destroy_process_group()
         log.setLevel(level)
 

@@ -19,8 +19,9 @@ from dimgpt.pipeline import (
     save_trained,
 )
 from dimgpt.presets import Preset, get_preset
-from dimgpt.runtime import choose_runtime, join_processes
+from dimgpt.runtime import Runtime, choose_runtime, join_processes
 from dimgpt.training.progress import ProgressBar
+from dimgpt.training.summary import TrainingSummary
 from dimgpt.weights.store import load_model
 from dimgpt.workspace import Stage, Workspace
 
@@ -129,15 +130,24 @@ def _train(
     workspace: Workspace, stage: Stage, *, device: str, branch_from: Path | None = None
 ) -> None:
     with join_processes(workspace.config(stage).precision, device) as runtime:
-        bar = ProgressBar(description=stage)
-        trainer = build_trainer(
-            workspace, stage, runtime=runtime, observers=[bar], branch_from=branch_from
-        )
-        with contextlib.closing(bar):
-            summary = trainer.fit()
-        if runtime.is_first and summary.is_finished:
-            save_trained(workspace, stage, trainer)
-        if runtime.is_first:
-            print(Table.of(summary.rows(), title=str(workspace.model_dir(stage))))
-    if runtime.is_first and not summary.is_finished:
+        summary = _fit(workspace, stage, runtime=runtime, branch_from=branch_from)
+    if not runtime.is_first:
+        return
+    print(Table.of(summary.rows(), title=str(workspace.model_dir(stage))))
+    if not summary.is_finished:
         raise KeyboardInterrupt("run the same command again to go on")
+
+
+def _fit(
+    workspace: Workspace, stage: Stage, *, runtime: Runtime, branch_from: Path | None
+) -> TrainingSummary:
+    """Train, and save what is finished."""
+    bar = ProgressBar(description=stage)
+    trainer = build_trainer(
+        workspace, stage, runtime=runtime, observers=[bar], branch_from=branch_from
+    )
+    with contextlib.closing(bar):
+        summary = trainer.fit()
+    if runtime.is_first and summary.is_finished:
+        save_trained(workspace, stage, trainer)
+    return summary

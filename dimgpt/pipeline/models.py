@@ -59,5 +59,5 @@ def save_trained(workspace: Workspace, stage: Stage, trainer: Trainer) -> Path:
     folder = workspace.model_dir(stage)
     facts: dict[str, Any] = {"preset": workspace.preset.name, "stage": stage}
     facts |= trainer.summary().rows()
-    save_model(trainer.model, folder, load_vocabulary(workspace), card=facts)
+    save_model(trainer.folder.whole_model(), folder, load_vocabulary(workspace), card=facts)
     return folder

@@ -30,6 +30,7 @@ from dimgpt.training.run_state import RunState
 from dimgpt.training.sharded_checkpoint import ShardedCheckpointStore
 from dimgpt.training.sharding import offsets_of, parts_of, restore_parts
 from dimgpt.training.step import Stepper
+from dimgpt.training.tensor_parts import read_into
 from dimgpt.training.trackers import open_trackers
 
 
@@ -149,6 +150,15 @@ class RunFolder:
                 f"the last checkpoint, of step {state.step}, could not be written "
                 f"({self.writer.error}): the one before it is whole; free some space and run again"
             )
+
+    def whole_model(self) -> Transformer:
+        """Return the model; of one in parts, what was saved last, put together on the CPU."""
+        if not self.is_sharded:
+            return self.model
+        assert self._saved is not None
+        model = Transformer(self.model.config)
+        read_into(model.state_dict(), self.checkpoints.path_of("step", self._saved[0]))
+        return model
 
     def _load_latest(self) -> Checkpoint | None:
         """Load the newest checkpoint that is whole, the same one in all processes."""

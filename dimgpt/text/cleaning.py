@@ -81,9 +81,9 @@ def _replace_foreign(text: str, foreign: set[str]) -> str:
         text = text.replace("\r", "")
     text = _replace_sequences(text, REPLACEMENTS, foreign)
     for digit in foreign.intersection(CIRCLED_DIGITS):
-        text = text.replace(digit, _transliterate(digit))
+        text = text.replace(digit, transliterate(digit))
     text = _replace_sequences(text, STAND_INS, foreign)
-    return _NOT_ALLOWED.sub(lambda match: _transliterate(match[0]), text)
+    return _NOT_ALLOWED.sub(lambda match: transliterate(match[0]), text)
 
 
 def _replace_sequences(text: str, table: dict[str, str], foreign: set[str]) -> str:
@@ -95,7 +95,7 @@ def _replace_sequences(text: str, table: dict[str, str], foreign: set[str]) -> s
 
 
 @lru_cache(maxsize=65_536)
-def _transliterate(character: str) -> str:
+def transliterate(character: str) -> str:
     """Write one character with ASCII, tabulations and line ends; often with nothing."""
     if "\ud800" <= character <= "\udfff":  # lone surrogates make unidecode warn
         return ""

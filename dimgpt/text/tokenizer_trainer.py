@@ -12,9 +12,9 @@ import tokenizers
 
 from dimgpt.text.alphabet import ALPHABET, ASCII, FRENCH_LETTERS
 from dimgpt.text.cleaning import normalize_text
+from dimgpt.text.greedy_tokenizer import MAX_TOKEN_CHARACTERS, longest_matches
 from dimgpt.text.pretokenizer import split_plain_words
 from dimgpt.text.special_tokens import NEW_LINE, SPECIAL_TOKENS, TAB
-from dimgpt.text.tokenizer import MAX_TOKEN_CHARACTERS, longest_matches
 
 _CHARACTERS_IN_ALL = frozenset(ASCII + FRENCH_LETTERS)
 _WORDS_IN_ALL = ("Dimension", "GPT", "IA", "Generative", "Pre", "trained", "Transformer")

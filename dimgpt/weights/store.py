@@ -2,7 +2,7 @@
 
     config.json         format version, model config, SHA-256 of the files below
     model.safetensors   weights, float32 unless another precision was asked for
-    vocab.txt           the tokenizer, where one was given
+    vocab.txt           the tokenizer, where one was given; tokenizer.json if it is byte-level
     card.json           what is known about the model, and its curves.png, where they were given
     README.md           the same for people; not read back
 
@@ -28,11 +28,11 @@ from dimgpt.files import sha256_of, sync_folder
 from dimgpt.model.transformer import Transformer
 from dimgpt.settings import from_dict, to_dict
 from dimgpt.text.tokenizer import Tokenizer
+from dimgpt.text.tokenizer_file import TOKENIZER_FILES, load_tokenizer_file
 from dimgpt.weights.card import CURVES_NAME, Card, card_text
 
 FORMAT_VERSION = 1
-CONFIG_NAME, WEIGHTS_NAME, VOCABULARY_NAME = "config.json", "model.safetensors", "vocab.txt"
-CARD_NAME = "card.json"
+CONFIG_NAME, WEIGHTS_NAME, CARD_NAME = "config.json", "model.safetensors", "card.json"
 _SAVING, _SAVED = ".saving", ".saved"
 _HOW_TO_MAKE = "run training.ipynb or `python -m dimgpt train`, which make it"
 
@@ -78,7 +78,7 @@ def save_model(
     try:
         save_file(tensors, staging / WEIGHTS_NAME)
         if tokenizer is not None:
-            tokenizer.save(staging / VOCABULARY_NAME)
+            tokenizer.save(staging / tokenizer.file_name)
         if card is not None:
             (staging / CARD_NAME).write_bytes(card.to_json())
         if curves is not None:
@@ -120,7 +120,9 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         FileNotFoundError: The folder, or its vocabulary, is missing.
         ValueError: The vocabulary is damaged, or was never saved with the model.
     """
-    return Tokenizer.load(_verified(folder, VOCABULARY_NAME, _read_manifest(folder)))
+    manifest = _read_manifest(folder)
+    names = [name for name in TOKENIZER_FILES.values() if name in manifest.hashes]
+    return load_tokenizer_file(_verified(folder, [*names, "vocab.txt"][0], manifest))
 
 
 def load_card(folder: Path) -> tuple[Card, bytes | None]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from dimgpt.text.alphabet import ALPHABET, ASCII, FRENCH_LETTERS
+from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 from dimgpt.text.special_tokens import SPECIAL_TOKENS
-from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.text.tokenizer_trainer import count_words, train_vocabulary
 
 ROOT = Path(__file__).parents[2]
@@ -33,8 +33,8 @@ def test_a_vocabulary_has_exactly_its_size_and_loads(tmp_path, vocab_size):
     tokens = train_vocabulary(made_up_documents(), vocab_size)
     assert len(tokens) == vocab_size
     assert tuple(tokens[:10]) == SPECIAL_TOKENS
-    Tokenizer(tokens).save(tmp_path / "vocab.txt")
-    assert Tokenizer.load(tmp_path / "vocab.txt").tokens == tuple(tokens)
+    GreedyTokenizer(tokens).save(tmp_path / "vocab.txt")
+    assert GreedyTokenizer.load(tmp_path / "vocab.txt").tokens == tuple(tokens)
 
 
 def test_tokens_obey_the_rules():
@@ -69,7 +69,7 @@ def test_many_different_characters_leave_room_for_words():
 
 def test_no_unknown_token_is_needed_for_the_text_it_was_trained_on():
     documents = made_up_documents()
-    tokenizer = Tokenizer(train_vocabulary(documents, 600))
+    tokenizer = GreedyTokenizer(train_vocabulary(documents, 600))
     assert not any(0 in tokenizer.encode(document) for document in documents)
 
 

@@ -27,7 +27,7 @@ _SPELLED = {TAB: "\t", NEW_LINE: "\n"}
 # The library looks a character and the signs on it up together, and finds the first alone; this
 # sign joins the character behind it.
 _JOINS_NEXT = "\N{ARABIC END OF AYAH}"
-_OTHER_SIGNS = "\N{HALFWIDTH KATAKANA VOICED SOUND MARK}\N{HALFWIDTH KATAKANA SEMI-VOICED SOUND MARK}"
+_OTHER_SIGNS = "\uff9e\uff9f"  # the half-width voiced sound marks
 _END_OF_TABLES = 0x20000  # unidecode writes nothing for characters beyond
 
 Part = dict[str, Any]

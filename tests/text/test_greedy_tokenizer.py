@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dimgpt.text.cleaning import clean_text, normalize_text, restore_text
+from dimgpt.text.greedy_tokenizer import GreedyTokenizer, longest_matches
 from dimgpt.text.special_tokens import SPECIAL_TOKENS, SpecialTokens
-from dimgpt.text.tokenizer import Tokenizer, longest_matches
 
 HOSTILE_PIECES = [*SPECIAL_TOKENS, *" \t\n\r\0⮜⮞«»①❤aé1-\ufe0f\u0301\ud800", "⮜⮜tab⮞⮞", "⮜ tab⮞"]
 ANY_TEXT = st.lists(
@@ -86,7 +86,7 @@ def test_an_array_holds_the_same_ids(tokenizer):
 
 def test_a_vocabulary_too_large_for_16_bits_encodes():
     tokens = [*SPECIAL_TOKENS, *(chr(0x10000 + i) for i in range(2**16)), "a"]
-    tokenizer = Tokenizer(tokens)
+    tokenizer = GreedyTokenizer(tokens)
     assert tokenizer.encode("aa") == [len(tokens) - 1] * 2
 
 
@@ -114,7 +114,7 @@ def test_a_saved_vocabulary_has_the_originals_bytes(tokenizer, fixtures_dir, tmp
     tokenizer.save(str(path))
     assert path.read_bytes() == (fixtures_dir / "vocab.txt").read_bytes()
     assert tokenizer.fingerprint == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert Tokenizer.load(path).tokens == tokenizer.tokens
+    assert GreedyTokenizer.load(path).tokens == tokenizer.tokens
     assert [entry.name for entry in path.parent.iterdir()] == ["vocab.txt"]
 
 
@@ -142,17 +142,17 @@ def test_a_file_that_is_no_vocabulary_is_refused_with_its_line(tmp_path, tokens,
     path = tmp_path / "vocab.txt"
     path.write_bytes("\n".join(tokens).encode())
     with pytest.raises(ValueError, match=message) as error:
-        Tokenizer.load(path)
+        GreedyTokenizer.load(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_a_missing_vocabulary_names_what_makes_it(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"create_data\.ipynb"):
-        Tokenizer.load(tmp_path / "vocab.txt")
+        GreedyTokenizer.load(tmp_path / "vocab.txt")
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "vocab.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="is not UTF-8 at byte 0"):
-        Tokenizer.load(tmp_path / "vocab.txt")
+        GreedyTokenizer.load(tmp_path / "vocab.txt")

@@ -8,6 +8,7 @@ from typing import Any
 
 from dimgpt.commands.data import Prepare
 from dimgpt.commands.demo import Demo
+from dimgpt.commands.export import Export
 from dimgpt.commands.generation import Chat, Generate
 from dimgpt.commands.models import Info
 from dimgpt.commands.training import Evaluate, Finetune, Train
@@ -19,6 +20,7 @@ VERBS: dict[str, Any] = {
     "evaluate": Evaluate,
     "generate": Generate,
     "chat": Chat,
+    "export": Export,
     "info": Info,
     "demo": Demo,
 }

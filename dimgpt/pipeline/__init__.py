@@ -12,6 +12,7 @@ from dimgpt.pipeline.data import (
     prepare_files,
     prepare_vocabulary,
 )
+from dimgpt.pipeline.exports import export
 from dimgpt.pipeline.models import build_model, open_model, save_trained
 from dimgpt.pipeline.training import build_trainer, evaluate_documents
 from dimgpt.workspace import Stage, Workspace, load_vocabulary
@@ -22,6 +23,7 @@ __all__ = [
     "build_model",
     "build_trainer",
     "evaluate_documents",
+    "export",
     "load_vocabulary",
     "match_vocabulary",
     "open_conversations",

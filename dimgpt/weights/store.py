@@ -51,7 +51,7 @@ def save_model(
     folder: Path,
     tokenizer: Tokenizer | None = None,
     *,
-    card: Card | None = None,
+    card: Card | Mapping[str, str] | None = None,
     curves: bytes | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
@@ -61,7 +61,7 @@ def save_model(
         model: On any device, in any precision.
         folder: Made if it is missing; what else it holds stays.
         tokenizer: The model's own; `None` leaves the folder without one.
-        card: What is known about the model, for its README.
+        card: What is known about the model, for its README; a mapping names facts alone.
         curves: The picture of its training, PNG.
         dtype: Precision in which the weights are stored.
 
@@ -69,6 +69,7 @@ def save_model(
         ValueError: A weight is NaN or infinite, or the tokenizer has another number of tokens.
     """
     _require_matching(model, tokenizer)
+    card = Card(facts=dict(card)) if isinstance(card, Mapping) else card
     tensors = _weights_of(model, dtype)
     _require_finite(tensors, source=f"the model to save in {folder}")
     _finish_save(folder)  # of a run that was interrupted

@@ -19,7 +19,7 @@ class Export:
     to: ExportTarget
     """Program that is to open it; safetensors is a plain copy for dimgpt."""
     output: Path | None = None
-    """Folder to make; MODEL-TARGET beside the model if not given."""
+    """Folder to make; MODEL-TARGET, with the precision, beside the model if not given."""
     dtype: ExportDtype = "f32"
     """Precision of the weights; q8_0 is for gguf alone."""
 

@@ -28,6 +28,7 @@ def export(path: Path, config: ExportConfig, *, output: Path | None = None) -> P
     path = path.resolve()
     card, curves = load_card(path) if (path / CONFIG_NAME).is_file() else (Card(), None)
     name = card.name or (path.name if path.is_dir() else path.stem)
-    folder = output or path.with_name(f"{name}-{config.target}")
+    suffix = "" if config.dtype == "f32" else f"-{config.dtype}"
+    folder = output or path.with_name(f"{name}-{config.target}{suffix}")
     card = dataclasses.replace(card, name=name)
     return export_model(model, tokenizer, folder, config, card=card, curves=curves)

@@ -66,7 +66,7 @@ def write_gguf(
     _require_written(gguf, path, model, dtype)
     context = exact_context_length(config)
     usage = f'```shell\nllama-cli -m {path.name} -c {context} -p "…"\n```'
-    return Usage(text=usage, notes=(*_notes(config), *notes), library="gguf", tags=("gguf",))
+    return Usage(text=usage, notes=(*_notes(config), *notes), tags=("gguf",))
 
 
 def exact_context_length(config: ModelConfig) -> int:

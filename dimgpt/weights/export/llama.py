@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dimgpt.config import ModelConfig
 
 _WANTED = {
-    "norm": ("rms", "norms"),
-    "positions": ("rotary", "positions"),
-    "feed_forward": ("swiglu", "feed-forwards"),
-    "use_biases": (False, "biases"),
-    "use_final_norm": (True, "final norm"),
+    "norm": "rms",
+    "positions": "rotary",
+    "feed_forward": "swiglu",
+    "use_biases": False,
+    "use_final_norm": True,
 }
 
 TRANSFORMERS_NAMES = {
@@ -56,14 +56,14 @@ def require_llama(config: ModelConfig, *, target: str) -> None:
         ValueError: It has other parts; the message names them.
     """
     reasons = [
-        f"{part} ({name} is {getattr(config, name)!r}, not {wanted!r})"
-        for name, (wanted, part) in _WANTED.items()
+        f"{name} is {getattr(config, name)!r}, not {wanted!r}"
+        for name, wanted in _WANTED.items()
         if getattr(config, name) != wanted
     ]
     if reasons:
         raise ValueError(
-            f"{target} has no architecture for these parts of the model: {', '.join(reasons)}"
-            f"{_why_not_gpt2(config)}; export it with --to safetensors"
+            f"{target} has no architecture for this model: {', '.join(reasons)}{_why_not_gpt2(config)}"
+            "; export it with --to safetensors"
         )
 
 

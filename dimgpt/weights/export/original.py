@@ -32,9 +32,11 @@ _FIXED = (
     "norm_eps",
     "rope_theta",
 )
+_SIZES = ("context_length", "window_size", "num_heads", "num_kv_heads")
 _USAGE = f"""Copy `{_WEIGHTS_NAME}` to `models/` and `{_VOCABULARY_NAME}` to `data/` of the original
-DimensionGPT, set the sizes above in its settings, and run its `testing.ipynb`. dimgpt opens the two
-as well: `python -m dimgpt generate --model models/{_WEIGHTS_NAME}`."""
+DimensionGPT, set the sizes above in its settings, and run its `testing.ipynb`."""
+_OWN_USAGE = f""" dimgpt opens the two as well:
+`python -m dimgpt generate --model models/{_WEIGHTS_NAME}`."""
 
 
 def write_original(model: Transformer, tokenizer: Tokenizer, folder: Path) -> Usage:
@@ -56,7 +58,9 @@ def write_original(model: Transformer, tokenizer: Tokenizer, folder: Path) -> Us
     tensors["final_linear.weight"] = tensors["token_embedding.weight"]  # one storage
     torch.save(tensors, folder / _WEIGHTS_NAME)
     tokenizer.save(folder / _VOCABULARY_NAME)
-    return Usage(text=_USAGE)
+    published = ModelConfig()  # what dimgpt takes for the sizes that the file does not show
+    is_known = all(getattr(model.config, name) == getattr(published, name) for name in _SIZES)
+    return Usage(text=_USAGE + (_OWN_USAGE if is_known else ""))
 
 
 def _require_original(config: ModelConfig) -> None:

@@ -62,8 +62,8 @@ def require_llama(config: ModelConfig, *, target: str) -> None:
     ]
     if reasons:
         raise ValueError(
-            f"{target} has no architecture for this model: {', '.join(reasons)}{_why_not_gpt2(config)}"
-            "; export it with --to safetensors"
+            f"{target} has no architecture for this model: {', '.join(reasons)}"
+            f"{_why_not_gpt2(config)}; export it with --to safetensors"
         )
 
 

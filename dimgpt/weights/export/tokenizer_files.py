@@ -14,7 +14,6 @@ from dimgpt.weights.export.wordpiece import greedy_tokenizer_json
 
 # What closes a message, the next role, is part of what the model says: it ends its own turn.
 _DIMENSIONGPT_TEMPLATE = """\
-{%- if not messages %}{{ raise_exception('there is no message: give one') }}{% endif %}
 {%- set roles = {'system': '⮜system⮞', 'user': '⮜user⮞', 'assistant': '⮜assistant⮞'} %}
 {%- set state = namespace(is_spoken=false) %}
 {{- '⮜start-of-text⮞' + roles.get(messages[0].role, '⮜human⮞') }}

@@ -123,8 +123,6 @@ def test_offsets_point_into_the_text(theirs: tokenizers.Tokenizer) -> None:
     assert clean_text(text).startswith("L'été")
 
 
-def test_it_has_as_many_tokens_as_ours(
-    ours: GreedyTokenizer, theirs: tokenizers.Tokenizer
-) -> None:
+def test_it_has_as_many_tokens_as_ours(ours: GreedyTokenizer, theirs: tokenizers.Tokenizer) -> None:
     assert theirs.get_vocab_size() == ours.vocab_size
     assert len(theirs.to_str()) < 2_000_000

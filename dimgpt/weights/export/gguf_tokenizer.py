@@ -30,7 +30,13 @@ _SPACE = "▁"  # how unigram tokens write it
 _LENGTH_BONUS = 0.01 / 16  # of the square; fewest tokens first, then the most uneven split
 # Alphabets, signs and emoji. Readers take each byte of the table for an object: the writing systems
 # of East Asia, four fifths of it, become unknown tokens there.
-_CLEANED_CODES = (range(1, 0x2E80), range(0xFE00, 0xFE10), range(0x1F000, 0x20000))
+_CLEANED_CODES = (
+    range(1, 0x2E80),
+    range(0xFB00, 0xFB50),
+    range(0xFE00, 0xFE10),
+    range(0xFF00, 0xFFF0),
+    range(0x1F000, 0x20000),
+)
 _GREEDY_NOTE = (
     "llama.cpp has no greedy longest-match tokenizer: it splits some words otherwise than in "
     "training, which costs quality. For exact results pass token ids that dimgpt's tokenizer made."

@@ -8,8 +8,10 @@ from typing import Any
 
 from dimgpt.commands.data import Prepare
 from dimgpt.commands.demo import Demo
+from dimgpt.commands.download import Download
 from dimgpt.commands.export import Export
 from dimgpt.commands.generation import Chat, Generate
+from dimgpt.commands.imports import Import
 from dimgpt.commands.models import Info
 from dimgpt.commands.training import Evaluate, Finetune, Train
 
@@ -22,5 +24,7 @@ VERBS: dict[str, Any] = {
     "chat": Chat,
     "export": Export,
     "info": Info,
+    "download": Download,
+    "import": Import,
     "demo": Demo,
 }

@@ -35,7 +35,7 @@ class SourceConfig:
     hub_split: str = "train"
     """Split of a hub data set."""
     revision: str | None = None
-    """Commit of a hub data set to keep to; `None` takes today's, which the manifest records."""
+    """Commit, tag or branch of a hub data set; `None` takes today's, which the manifest records."""
     licence: str = ""
     """What its publisher allows, in the publisher's words; nothing acts on it."""
     expected_bytes: int | None = None
@@ -83,7 +83,7 @@ class ConversationSourceConfig:
     hub_split: str = "train"
     """Split of a hub data set."""
     revision: str | None = None
-    """Commit of a hub data set to keep to; `None` takes today's, which the manifest records."""
+    """Commit, tag or branch of a hub data set; `None` takes today's, which the manifest records."""
     licence: str = ""
     """What its publisher allows, in the publisher's words; nothing acts on it."""
 
@@ -109,7 +109,7 @@ class QualityConfig:
     drop_exact_duplicates: bool = False
     """Drop a document whose cleaned text an earlier one has, to the letter."""
     drop_near_duplicates: bool = False
-    """Drop a document that is nearly an earlier one."""
+    """Drop a document that is nearly an earlier one; takes about 100 bytes of memory for each."""
     near_duplicate_similarity: float = 0.8
     """Share of common five-word runs, in 0..1, from which two documents are likely near copies."""
 
@@ -176,6 +176,12 @@ class DataConfig:
                 "their sum must be at most 1; lower one"
             )
         require_choice(self, "bad_records", ("refuse", "skip"))
+        if self.tokenizer.kind == "byte_level" and self.conversations:
+            raise ValueError(
+                "tokenizer.kind is 'byte_level' and conversations are "
+                f"{[group.name for group in self.conversations]}: such a vocabulary has no tokens "
+                "for roles yet; start from a preset without conversations, such as lillm-39m"
+            )
         max_characters = self.quality.max_characters
         if max_characters is not None and max_characters < self.min_document_characters:
             raise ValueError(

@@ -13,6 +13,7 @@ from dimgpt.pipeline.data import (
     prepare_vocabulary,
 )
 from dimgpt.pipeline.exports import export
+from dimgpt.pipeline.imports import import_model, open_original
 from dimgpt.pipeline.models import build_model, open_model, save_trained
 from dimgpt.pipeline.training import build_trainer, evaluate_documents
 from dimgpt.workspace import Stage, Workspace, load_vocabulary
@@ -24,12 +25,14 @@ __all__ = [
     "build_trainer",
     "evaluate_documents",
     "export",
+    "import_model",
     "load_vocabulary",
     "match_vocabulary",
     "open_conversations",
     "open_corpus",
     "open_data",
     "open_model",
+    "open_original",
     "prepare_files",
     "prepare_vocabulary",
     "save_trained",

@@ -8,7 +8,7 @@ groups with the same multipliers. Licences are in the publishers' words as of ea
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig
 
-# Written beside a data set that the hub itself has turned into Parquet, with no script to run.
+# The branch where the hub itself has turned a data set into Parquet: there is no script to run.
 _PARQUET = "refs/convert/parquet"
 _LUCIE = "hf://datasets/OpenLLM-France/Lucie-Training-Dataset"
 _LUCIE_LICENCE = "cc-by-nc-sa-4.0 for the collection; see its page for each part"
@@ -64,12 +64,11 @@ _NEWS = (
         name="orange_sum",
         group="French news",
         path="hf://datasets/EdinburghNLP/orange_sum",
-        hub_config="title",
+        # Most articles come twice: under their title, and under their summary.
         revision=_PARQUET,
         text_template="{summary}\n\n{text}",
         multiplier=0.3,
         licence="unknown, says its page",
-        expected_bytes=65_000_000,
     ),
 )
 _BOOKS = (
@@ -140,6 +139,7 @@ TOYGPT_SOURCES = (
     SourceConfig(
         name="redpajama",
         path="hf://datasets/togethercomputer/RedPajama-Data-1T-Sample",
+        revision=_PARQUET,
         licence="that of each of its parts",
     ),
     SourceConfig(

@@ -5,14 +5,14 @@ encoding: no merges are stored, any list of tokens will do. It deliberately make
 out of text, tabulations and line ends apart; code that wants one inserts its id.
 """
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
 from dimgpt.text.cleaning import normalize_text, restore_text
-from dimgpt.text.pretokenizer import split_plain_words
+from dimgpt.text.pretokenizer import cut_between_words, split_at_spaces, split_plain_words
 from dimgpt.text.special_tokens import (
     NEW_LINE,
     SPECIAL_TOKEN_TEXTS,
@@ -23,8 +23,8 @@ from dimgpt.text.special_tokens import (
 from dimgpt.text.tokenizer import Tokenizer
 
 MAX_TOKEN_CHARACTERS = 16
-_MAX_CACHED_WORDS = 500_000  # about 120 MB
-_MAX_CACHED_CHARACTERS = 64
+_MAX_REMEMBERED = 500_000  # about 120 MB
+_MAX_REMEMBERED_CHARACTERS = 64
 
 
 class GreedyTokenizer(Tokenizer):
@@ -50,9 +50,14 @@ class GreedyTokenizer(Tokenizer):
         _check_tokens(tokens, source)
         self.tokens = tuple(tokens)
         self.special_tokens = SpecialTokens()
-        ids = {token: id for id, token in enumerate(tokens) if id >= len(SPECIAL_TOKENS)}
-        ids |= {"\t": SPECIAL_TOKENS.index(TAB), "\n": SPECIAL_TOKENS.index(NEW_LINE)}
-        self._encoded_words = _EncodedWords(ids, unknown=0, dtype=self.dtype)
+        # Ids are kept as the bytes of an array: joining them is the fastest way to encode.
+        encoded_ids = (id.tobytes() for id in np.arange(len(tokens), dtype=self.dtype))
+        encoded = dict(zip(tokens, encoded_ids, strict=True))
+        self._encoded_tokens = {token: encoded[token] for token in tokens[len(SPECIAL_TOKENS) :]}
+        self._encoded_tokens |= {"\t": encoded[TAB], "\n": encoded[NEW_LINE]}
+        self._encoded_unknown = encoded[tokens[0]]
+        self._encoded_words = _Memory(self._encode_word)
+        self._encoded_stretches = _Memory(lambda stretch: self._encode_words(" " + stretch))
         texts = (*SPECIAL_TOKEN_TEXTS, *map(restore_text, tokens[len(SPECIAL_TOKENS) :]))
         self._bytes = tuple(text.encode() for text in texts)
 
@@ -96,8 +101,12 @@ class GreedyTokenizer(Tokenizer):
             text = normalize_text(text)
         else:
             text = text.replace(TAB, "\t").replace(NEW_LINE, "\n")
-        words = map(self._encoded_words.__getitem__, split_plain_words(text))
-        return np.frombuffer(bytearray().join(words), dtype=self.dtype)
+        encoded = bytearray()
+        for segment in cut_between_words(text):
+            first, *others = split_at_spaces(segment)
+            encoded += self._encode_words(first)
+            encoded += b"".join(map(self._encoded_stretches.__getitem__, others))
+        return np.frombuffer(encoded, dtype=self.dtype)
 
     def token_bytes(self, id: int) -> bytes:
         """Return what one id adds to a decoded text: whole characters, in UTF-8.
@@ -119,6 +128,15 @@ class GreedyTokenizer(Tokenizer):
         counts[[SPECIAL_TOKENS.index(name) for name in ("⮜unknown⮞", TAB, NEW_LINE)]] = 1
         return counts
 
+    def _encode_words(self, text: str) -> bytes:
+        return b"".join(map(self._encoded_words.__getitem__, split_plain_words(text)))
+
+    def _encode_word(self, word: str) -> bytes:
+        encoded = bytearray()
+        for piece in longest_matches(word, self._encoded_tokens):
+            encoded += self._encoded_tokens.get(piece, self._encoded_unknown)
+        return bytes(encoded)
+
     def __reduce__(self) -> tuple[Callable[..., Self], tuple[tuple[str, ...]]]:
         return type(self), (self.tokens,)
 
@@ -131,28 +149,24 @@ def longest_matches(word: str, vocabulary: Container[str]) -> Iterator[str]:
     """
     start = 0
     while start < len(word):
-        end = min(len(word), start + MAX_TOKEN_CHARACTERS)
-        while end > start + 1 and word[start:end] not in vocabulary:
-            end -= 1
-        yield word[start:end]
-        start = end
+        piece = word[start : start + MAX_TOKEN_CHARACTERS]
+        while len(piece) > 1 and piece not in vocabulary:
+            piece = piece[:-1]
+        yield piece
+        start += len(piece)
 
 
-class _EncodedWords(dict[str, bytes]):
-    """The ids of words, as the bytes of an array: joining them is the fastest way to encode."""
+class _Memory(dict[str, bytes]):
+    """What a function makes of texts; of short ones it is remembered, up to a bound."""
 
-    def __init__(self, ids: Mapping[str, int], *, unknown: int, dtype: np.dtype) -> None:
+    def __init__(self, encode: Callable[[str], bytes]) -> None:
         super().__init__()
-        self._ids = ids
-        self._unknown = unknown
-        self._dtype = dtype
+        self._encode = encode
 
-    def __missing__(self, word: str) -> bytes:
-        pieces = longest_matches(word, self._ids)
-        ids = [self._ids.get(piece, self._unknown) for piece in pieces]
-        encoded = np.array(ids, dtype=self._dtype).tobytes()
-        if len(self) < _MAX_CACHED_WORDS and len(word) <= _MAX_CACHED_CHARACTERS:
-            self[word] = encoded
+    def __missing__(self, text: str) -> bytes:
+        encoded = self._encode(text)
+        if len(self) < _MAX_REMEMBERED and len(text) <= _MAX_REMEMBERED_CHARACTERS:
+            self[text] = encoded
         return encoded
 
 

@@ -33,6 +33,7 @@ from dimgpt.weights.card import CURVES_NAME, Card, card_text
 
 FORMAT_VERSION = 1
 CONFIG_NAME, WEIGHTS_NAME, CARD_NAME = "config.json", "model.safetensors", "card.json"
+_MAX_CONTEXT = 2**20
 _SAVING, _SAVED = ".saving", ".saved"
 _HOW_TO_MAKE = "run training.ipynb or `python -m dimgpt train`, which make it"
 
@@ -69,7 +70,7 @@ def save_model(
         ValueError: A weight is NaN or infinite, or the tokenizer has another number of tokens.
     """
     _require_matching(model, tokenizer)
-    card = Card(facts=dict(card)) if isinstance(card, Mapping) else card
+    card = card if card is None or isinstance(card, Card) else Card(facts=dict(card))
     tensors = _weights_of(model, dtype)
     _require_finite(tensors, source=f"the model to save in {folder}")
     _finish_save(folder)  # of a run that was interrupted
@@ -133,8 +134,7 @@ def load_card(folder: Path) -> tuple[Card, bytes | None]:
         FileNotFoundError: The folder, or a file that config.json names, is missing.
         ValueError: A file is damaged.
     """
-    manifest = _read_manifest(folder)
-    card, curves = Card(), None
+    manifest, card, curves = _read_manifest(folder), Card(), None
     if CARD_NAME in manifest.hashes:
         card = Card.from_json(_verified(folder, CARD_NAME, manifest))
     if CURVES_NAME in manifest.hashes:
@@ -154,6 +154,10 @@ def build_model(config: ModelConfig, tensors: Mapping[str, Tensor], *, source: s
         raise ValueError(
             f"{source} has {len(tensors)} tensors, too few for num_layers {config.num_layers}: "
             "take the config that belongs to these weights"
+        )
+    if config.context_length > _MAX_CONTEXT:  # the positions are tables
+        raise ValueError(
+            f"{source}: context_length is {config.context_length}: give at most {_MAX_CONTEXT}"
         )
     try:
         with torch.device("meta"):

@@ -2,14 +2,19 @@ import hashlib
 import json
 import pickle
 import time
+import tracemalloc
+from functools import partial
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dimgpt.text import greedy_tokenizer
 from dimgpt.text.cleaning import clean_text, normalize_text, restore_text
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer, longest_matches
+from dimgpt.text.pretokenizer import cut_between_words, split_plain_words
 from dimgpt.text.special_tokens import SPECIAL_TOKENS, SpecialTokens
 
 HOSTILE_PIECES = [*SPECIAL_TOKENS, *" \t\n\r\0⮜⮞«»①❤aé1-\ufe0f\u0301\ud800", "⮜⮜tab⮞⮞", "⮜ tab⮞"]
@@ -66,6 +71,35 @@ def test_no_text_yields_control_ids(tokenizer, text, clean):
     special = SpecialTokens()
     allowed = {special.tab, special.new_line, special.unknown}
     assert not {id for id in tokenizer.encode(text, clean=clean) if id < 10} - allowed
+
+
+@given(text=ANY_TEXT, length=st.integers(0, 6))
+@settings(max_examples=150, deadline=None)
+def test_segments_and_memories_change_no_id(small_tokenizer, text, length):
+    text = normalize_text(text)
+    ids = {token: id for id, token in enumerate(small_tokenizer.tokens) if id >= 10}
+    ids |= {"\t": 3, "\n": 4}
+    expected = [
+        ids.get(piece, 0)
+        for word in split_plain_words(text)
+        for piece in longest_matches(word, ids)
+    ]
+    assert small_tokenizer.encode(text, clean=False) == expected
+    in_segments = partial(cut_between_words, length=length)
+    with mock.patch.object(greedy_tokenizer, "cut_between_words", in_segments):
+        assert small_tokenizer.encode(text, clean=False) == expected
+
+
+@pytest.mark.parametrize("part", ["l'an deux mille\n", "deux,mille;"])
+def test_a_large_document_takes_little_memory_besides_itself(tokenizer, part):
+    text = part * (6_000_000 // len(part))
+    tracemalloc.start()
+    try:
+        tokenizer.encode_array(text)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 50_000_000  # all words at once take 80 MB and more
 
 
 @pytest.mark.parametrize("token", SPECIAL_TOKENS)

@@ -52,7 +52,7 @@ def save_model(
     folder: Path,
     tokenizer: Tokenizer | None = None,
     *,
-    card: Card | Mapping[str, str] | None = None,
+    card: Card | None = None,
     curves: bytes | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
@@ -62,7 +62,7 @@ def save_model(
         model: On any device, in any precision.
         folder: Made if it is missing; what else it holds stays.
         tokenizer: The model's own; `None` leaves the folder without one.
-        card: What is known about the model, for its README; a mapping names facts alone.
+        card: What is known about the model, for its README.
         curves: The picture of its training, PNG.
         dtype: Precision in which the weights are stored.
 
@@ -70,7 +70,6 @@ def save_model(
         ValueError: A weight is NaN or infinite, or the tokenizer has another number of tokens.
     """
     _require_matching(model, tokenizer)
-    card = card if card is None or isinstance(card, Card) else Card(facts=dict(card))
     tensors = _weights_of(model, dtype)
     _require_finite(tensors, source=f"the model to save in {folder}")
     _finish_save(folder)  # of a run that was interrupted
@@ -81,10 +80,9 @@ def save_model(
         save_file(tensors, staging / WEIGHTS_NAME)
         if tokenizer is not None:
             tokenizer.save(staging / tokenizer.file_name)
-        if card is not None:
-            (staging / CARD_NAME).write_bytes(card.to_json())
-        if curves is not None:
-            (staging / CURVES_NAME).write_bytes(curves)
+        for name, content in ((CARD_NAME, card and card.to_json()), (CURVES_NAME, curves)):
+            if content is not None:
+                (staging / name).write_bytes(content)
         _write_manifest(staging, model.config)
         _write_readme(staging, model, card or Card(), name=folder.absolute().name)
         for path in [*sorted(staging.iterdir()), staging]:

@@ -11,7 +11,7 @@ from dimgpt.training.trainer import Trainer
 from dimgpt.weights.card import CURVES_NAME, Card
 from dimgpt.workspace import Stage, Workspace
 
-_PUBLIC = ("hf://", "demo://")
+_PUBLIC = "hf://"
 
 
 def trained_card(workspace: Workspace, stage: Stage, trainer: Trainer) -> Card:

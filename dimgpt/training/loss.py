@@ -92,5 +92,5 @@ def compiled_loss(
     use_compile = config.use_compile
     if use_compile is None:
         use_compile = runtime.device.type == "cuda"
-    compute = torch.compile(sums, dynamic=False, fullgraph=True) if use_compile else sums
+    compute = torch.compile(sums, dynamic=False) if use_compile else sums
     return lambda batch: compute(batch.inputs, batch.targets, batch.weights)

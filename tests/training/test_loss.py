@@ -123,11 +123,12 @@ def test_the_setting_overrides_the_memory(monkeypatch):
 
 @pytest.fixture
 def compiler(monkeypatch):
-    """Compile without generating code, and count the graphs."""
+    """Compile without generating code, count the graphs, and refuse a break in one."""
     torch._dynamo.reset()
     counter = CompileCounterWithBackend("aot_eager")
     compile_ = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda f, **o: compile_(f, backend=counter, **o))
+    options = {"backend": counter, "fullgraph": True}
+    monkeypatch.setattr(torch, "compile", lambda f, **o: compile_(f, **o, **options))
     return counter
 
 

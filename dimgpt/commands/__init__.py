@@ -8,7 +8,9 @@ from typing import Any
 
 from dimgpt.commands.data import Prepare
 from dimgpt.commands.demo import Demo
+from dimgpt.commands.download import Download
 from dimgpt.commands.generation import Chat, Generate
+from dimgpt.commands.imports import Import
 from dimgpt.commands.models import Info
 from dimgpt.commands.training import Evaluate, Finetune, Train
 
@@ -20,5 +22,7 @@ VERBS: dict[str, Any] = {
     "generate": Generate,
     "chat": Chat,
     "info": Info,
+    "download": Download,
+    "import": Import,
     "demo": Demo,
 }

@@ -6,9 +6,10 @@ published DimensionGPT-0.2B. Nothing here computes or opens anything; `settings.
 classes into JSON and back.
 """
 
-from dimgpt.config.data import ConversationSourceConfig, DataConfig, SourceConfig
+from dimgpt.config.data import ConversationSourceConfig, DataConfig, QualityConfig, SourceConfig
 from dimgpt.config.model import ModelConfig
 from dimgpt.config.sampling import SamplingConfig
+from dimgpt.config.tokenizer import TokenizerConfig
 from dimgpt.config.training import Precision, TrainingConfig
 
 __all__ = [
@@ -16,7 +17,9 @@ __all__ = [
     "DataConfig",
     "ModelConfig",
     "Precision",
+    "QualityConfig",
     "SamplingConfig",
     "SourceConfig",
+    "TokenizerConfig",
     "TrainingConfig",
 ]

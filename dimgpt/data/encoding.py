@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dimgpt.data.conversation import Conversation, Message, encode_conversation
-from dimgpt.text.cleaning import normalize_text
 from dimgpt.text.tokenizer import Tokenizer
+from dimgpt.text.tokenizer_file import load_tokenizer_file
 
 Item = str | Conversation
 """A document, or a conversation."""
@@ -93,7 +93,7 @@ def encode_in_order(
         return
     try:
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "vocab.txt"
+            path = Path(folder) / tokenizer.file_name
             tokenizer.save(path)
             work = functools.partial(_encode_in_worker, vocabulary_path=path, rules=rules)
             yield from _map_in_order(work, chunks, num_workers)
@@ -136,13 +136,10 @@ def _encode_document(
 ) -> _EncodedItem | None:
     if len(document.strip()) < rules.min_characters:
         return None
-    text = normalize_text(document, compose_accents=rules.compose_accents)
+    text = tokenizer.clean(document, compose_accents=rules.compose_accents)
     if not text:
         return None
-    special_tokens = tokenizer.special_tokens
-    encoded = tokenizer.encode_array(text, clean=False)
-    ids = np.empty(len(encoded) + 2, dtype=encoded.dtype)
-    ids[0], ids[1:-1], ids[-1] = special_tokens.start_of_text, encoded, special_tokens.end_of_text
+    ids = tokenizer.enclose(tokenizer.encode_array(text, clean=False))
     return _EncodedItem(ids, split_key(text, seed=rules.seed), text)
 
 
@@ -156,7 +153,7 @@ def _encode_conversation(
                 for message in conversation.messages
             )
         )
-    text = "".join(normalize_text(message.text) for message in conversation.messages)
+    text = "".join(tokenizer.clean(message.text) for message in conversation.messages)
     if not text:
         return None
     ids = np.array(encode_conversation(conversation, tokenizer), dtype=tokenizer.dtype)
@@ -217,4 +214,4 @@ def _encode_in_worker(
 @functools.cache
 def _load_tokenizer(path: Path) -> Tokenizer:
     """Load the vocabulary once per process: its memory of words is what makes it fast."""
-    return Tokenizer.load(path)
+    return load_tokenizer_file(path)

@@ -102,7 +102,8 @@ class FinetuningData:
         # One token before each row that sets the state in which the row begins: then the rows can
         # be weighed as one long sequence.
         special_tokens = self.special_tokens
-        states = np.where(is_open, special_tokens.assistant, special_tokens.end_of_text)
+        assistant = special_tokens.roles().assistant
+        states = np.where(is_open, assistant, special_tokens.end_of_text)
         sequence = np.concatenate([states[:, None], rows], axis=1)
         weights = loss_weights(sequence.ravel(), special_tokens, instruction_weight=weight)
         weights = weights.reshape(sequence.shape)[:, 1:]
@@ -217,13 +218,14 @@ def _find_switches(ids: Array, special_tokens: SpecialTokens) -> tuple[Array, Ar
 
     A closed one at place -1 comes first, so that every place has one before it.
     """
-    roles = [special_tokens.human, special_tokens.user, special_tokens.assistant]
+    human, _, user, assistant = special_tokens.roles()
     places = [
-        first + np.flatnonzero(np.isin(ids[first : first + _BLOCK_TOKENS], roles))
+        first
+        + np.flatnonzero(np.isin(ids[first : first + _BLOCK_TOKENS], (human, user, assistant)))
         for first in range(0, len(ids), _BLOCK_TOKENS)
     ]
     found = np.concatenate(places)
-    opens = ids[found] != special_tokens.user
+    opens = ids[found] != user
     return np.concatenate([[-1], found]), np.concatenate([[False], opens])
 
 

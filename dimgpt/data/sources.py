@@ -14,14 +14,14 @@ from typing import Any
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig
 from dimgpt.data import demo_corpus
-from dimgpt.data.conversation import Conversation, Message
+from dimgpt.data.conversation import Conversation
+from dimgpt.data.conversation_formats import to_conversations
+from dimgpt.data.hub_shards import stream_rows
+from dimgpt.data.records import Row, document_of, text_of
 
 TABLE_SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 TEXT_SUFFIXES = (".txt", *TABLE_SUFFIXES)
 _HUB_PREFIX, _DEMO_PREFIX = "hf://datasets/", "demo://"
-
-Row = tuple[str, dict[str, Any]]
-"""Where a record stands, for error messages, and its values."""
 
 
 def read_documents(source: SourceConfig, *, seed: int = 0) -> Iterator[str]:
@@ -55,8 +55,8 @@ def read_conversations(
 ) -> Iterator[Conversation]:
     """Yield the conversations of a source.
 
-    Records hold `{"conversation": [{"role", "text"}, ...]}` or `{"messages": [{"role", "content"},
-    ...]}`, in the places that `read_documents` reads, without `.txt`; or `demo://conversations/30000`.
+    Records of the forms that `conversation_formats.py` knows, in the places that `read_documents`
+    reads, without `.txt`; or `demo://conversations/30000`.
 
     Args:
         source: Relative paths start at the working directory.
@@ -71,9 +71,11 @@ def read_conversations(
         yield from demo_corpus.conversations(count, seed=seed)
         return
     is_empty = True
-    for place, values in _read_rows(source.path, source.hub_config, source.hub_split):
+    for conversation in to_conversations(
+        _read_rows(source.path, source.hub_config, source.hub_split)
+    ):
         is_empty = False
-        yield _to_conversation(place, values)
+        yield conversation
     if is_empty:
         raise ValueError(f"{source.path} holds no conversation; check the path of {source.name!r}")
 
@@ -90,7 +92,7 @@ def read_system_prompts(source: ConversationSourceConfig) -> Iterator[str]:
     path = source.system_prompts_path
     hub_config = source.system_prompts_hub_config
     for place, values in _read_rows(path, hub_config, source.hub_split):
-        yield _text_of(place, values, "preprompt")
+        yield text_of(place, values, "preprompt")
 
 
 def list_files(path: str, suffixes: tuple[str, ...]) -> list[Path]:
@@ -129,11 +131,11 @@ def _read_texts(source: SourceConfig) -> Iterator[str]:
             if path.suffix == ".txt":
                 yield _read_text_file(path)
             else:
-                for place, values in _read_table(path, column=source.text_column):
-                    yield _text_of(place, values, source.text_column)
+                for place, values in _read_table(path, columns=source.text_columns):
+                    yield document_of(place, values, source)
         return
     for place, values in _read_hub(source.path, source.hub_config, source.hub_split):
-        yield _text_of(place, values, source.text_column)
+        yield document_of(place, values, source)
 
 
 def _read_rows(path: str, hub_config: str | None, hub_split: str) -> Iterator[Row]:
@@ -144,10 +146,10 @@ def _read_rows(path: str, hub_config: str | None, hub_split: str) -> Iterator[Ro
         yield from _read_table(file_path)
 
 
-def _read_table(path: Path, *, column: str | None = None) -> Iterator[Row]:
-    """Yield the records of a file; where one column is enough, others may be left out."""
+def _read_table(path: Path, *, columns: tuple[str, ...] = ()) -> Iterator[Row]:
+    """Yield the records of a file; where some columns are enough, others may be left out."""
     if path.suffix == ".parquet":
-        return _read_parquet(path, column)
+        return _read_parquet(path, columns)
     return _read_json_lines(path)
 
 
@@ -183,15 +185,16 @@ def _parse_line(place: str, line: bytes) -> dict[str, Any]:
     return values
 
 
-def _read_parquet(path: Path, column: str | None) -> Iterator[Row]:
+def _read_parquet(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
     import pyarrow
     import pyarrow.parquet
 
     number = 0
     try:
         with pyarrow.parquet.ParquetFile(path) as table:
-            columns = [column] if column in table.schema_arrow.names else None
-            for batch in table.iter_batches(batch_size=1024, columns=columns):
+            is_enough = columns and set(columns) <= set(table.schema_arrow.names)
+            chosen = list(columns) if is_enough else None
+            for batch in table.iter_batches(batch_size=1024, columns=chosen):
                 for values in batch.to_pylist():
                     number += 1
                     yield f"{path}, row {number}", values
@@ -208,12 +211,8 @@ def _read_hub(path: str, hub_config: str | None, hub_split: str) -> Iterator[Row
             f"path is {path!r}: it must be a local path, {_HUB_PREFIX}owner/name, "
             f"{_DEMO_PREFIX}stories/N or {_DEMO_PREFIX}conversations/N"
         )
-    from datasets import load_dataset
-
     name = path.removeprefix(_HUB_PREFIX)
-    for number, values in enumerate(
-        load_dataset(name, hub_config, split=hub_split, streaming=True)
-    ):
+    for number, values in enumerate(stream_rows(name, config=hub_config, split=hub_split)):
         yield f"{path}, row {number + 1}", values
 
 
@@ -225,31 +224,3 @@ def _demo_count(path: str, kind: str) -> int:
             f"{_DEMO_PREFIX}{kind}/20000"
         )
     return int(count)
-
-
-def _text_of(place: str, values: dict[str, Any], column: str) -> str:
-    text = values.get(column)
-    if isinstance(text, str):
-        return text
-    if column in values:
-        raise ValueError(f"{place}: {column!r} is {type(text).__name__}: it must be text")
-    raise ValueError(f"{place} has no {column!r}: it has {_names(values)}; set the column's name")
-
-
-def _to_conversation(place: str, values: dict[str, Any]) -> Conversation:
-    key = "text" if "conversation" in values else "content"
-    turns = values.get("conversation", values.get("messages"))
-    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-        raise ValueError(
-            f"{place} has no list 'conversation' or 'messages': it has {_names(values)}"
-        )
-    return Conversation(
-        messages=tuple(
-            Message(role=_text_of(place, turn, "role"), text=_text_of(place, turn, key))
-            for turn in turns
-        )
-    )
-
-
-def _names(values: dict[str, Any]) -> str:
-    return ", ".join(map(repr, values)) or "nothing"

@@ -12,6 +12,7 @@ from dimgpt.pipeline.data import (
     prepare_files,
     prepare_vocabulary,
 )
+from dimgpt.pipeline.imports import import_model, open_original
 from dimgpt.pipeline.models import build_model, open_model, save_trained
 from dimgpt.pipeline.training import build_trainer, evaluate_documents
 from dimgpt.workspace import Stage, Workspace, load_vocabulary
@@ -22,12 +23,14 @@ __all__ = [
     "build_model",
     "build_trainer",
     "evaluate_documents",
+    "import_model",
     "load_vocabulary",
     "match_vocabulary",
     "open_conversations",
     "open_corpus",
     "open_data",
     "open_model",
+    "open_original",
     "prepare_files",
     "prepare_vocabulary",
     "save_trained",

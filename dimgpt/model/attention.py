@@ -54,7 +54,7 @@ def fastest_kernel(device: torch.device, dtype: torch.dtype) -> str:
     if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16):
         if fused_attention.HAS_FLASH_ATTN:
             return "flash_attn"
-        if fused_attention.supports_varlen(device.index):
+        if fused_attention.supports_varlen(device):
             return "varlen"
     if device.type == "cpu" and dtype == torch.bfloat16:
         return "matmul"  # torch's fused kernel is four times slower backward in bf16 there

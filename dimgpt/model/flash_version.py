@@ -26,7 +26,7 @@ def activate_newest_flash_attention(device: torch.device) -> str | None:
     """
     attention: Any = torch.nn.attention
     is_there = hasattr(attention, "activate_flash_attention_impl")
-    if not (is_there and device.type == "cuda" and fused_attention.supports_varlen(device.index)):
+    if not (is_there and device.type == "cuda" and fused_attention.supports_varlen(device)):
         return None
     expected: list[Tensor] | None = None
     for name, module in _VERSIONS:

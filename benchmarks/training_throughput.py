@@ -96,7 +96,7 @@ def main() -> None:
         print(f"{name:40} {value}")
     print(json.dumps(result))
     if arguments.write:
-        write_result(result, result_path(result, "training-throughput"))
+        write_result(result, result_path(result, f"training-throughput-{result['model']}"))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import json
 import platform
-import statistics
 import time
 from collections.abc import Callable
 from datetime import date
@@ -51,15 +50,6 @@ def seconds_of(run: Callable[[], Any], device: torch.device) -> float:
     run()
     wait(device)
     return clock() - started
-
-
-def summarise(seconds: list[float]) -> dict[str, float]:
-    """Return median and spread of several times, in milliseconds."""
-    return {
-        "median_ms": round(1e3 * statistics.median(seconds), 3),
-        "lowest_ms": round(1e3 * min(seconds), 3),
-        "highest_ms": round(1e3 * max(seconds), 3),
-    }
 
 
 def matmul_flops(runtime: Runtime, *, size: int, repeats: int = 10) -> float:

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
+from benchmarks.reporting import spread
 from benchmarks.speed.loops import Loop, our_loop, peer_loop, random_batches, random_data
-from benchmarks.speed.measuring import matmul_flops, peak_memory, seconds_of, summarise
+from benchmarks.speed.measuring import matmul_flops, peak_memory, seconds_of
 from dimgpt.config import ModelConfig, TrainingConfig
 from dimgpt.data.batch import Batch
 from dimgpt.model.flops import training_flops_per_token
@@ -33,7 +34,7 @@ def rate(batches: list[Batch], seconds: list[float]) -> dict[str, Any]:
     return {
         "tokens_per_step": num_tokens,
         "tokens_per_second": round(num_tokens / statistics.median(seconds), 1),
-        **summarise(seconds),
+        "step_ms": spread([1e3 * value for value in seconds], digits=3),
     }
 
 
@@ -121,11 +122,7 @@ def compare_with_peer(
     result: dict[str, Any] = {name: rate(batches, seconds) for name, seconds in times.items()}
     for name in list(loops)[1:]:
         ratios = [peer / ours for ours, peer in zip(times["ours"], times[name], strict=True)]
-        result[f"ratio_to_{name}"] = {
-            "median": round(statistics.median(ratios), 3),
-            "lowest": round(min(ratios), 3),
-            "highest": round(max(ratios), 3),
-        }
+        result[f"ratio_to_{name}"] = spread(ratios, digits=3)
     return result
 
 

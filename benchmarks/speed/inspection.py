@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.speed.loops import Loop
@@ -59,9 +60,11 @@ def _profile(loop: Loop, batches: list[Batch]) -> dict[str, Any]:
             torch.cuda.synchronize(loop.runtime.device)
     wall = time.perf_counter() - started
     events = profiler.key_averages()
+    kind = DeviceType.CUDA if is_cuda else DeviceType.CPU  # kernels, not who called them
+    worked = [event for event in events if event.device_type == kind]
     key = "self_device_time_total" if is_cuda else "self_cpu_time_total"
-    longest = sorted(events, key=lambda event: -getattr(event, key))[:12]
-    total = sum(getattr(event, key) for event in events)
+    longest = sorted(worked, key=lambda event: -getattr(event, key))[:12]
+    total = sum(getattr(event, key) for event in worked)
     return {
         "waits": {event.key: event.count for event in events if event.key in _WAITS},
         "busy_ms": round(total / 1e3, 2),

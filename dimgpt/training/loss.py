@@ -69,6 +69,16 @@ def choose_loss_chunks(*, num_tokens: int, vocab_size: int, free_bytes: int) -> 
     return min(math.ceil(16 * num_bytes / max(free_bytes, 1)), _MAX_CHUNKS)
 
 
+def _fitting_loss_chunks(model: Transformer, config: TrainingConfig, runtime: Runtime) -> int:
+    if runtime.device.type == "cpu":  # what is free there changes, and a run repeats bit for bit
+        return 1
+    return choose_loss_chunks(
+        num_tokens=config.batch_size * model.config.context_length,
+        vocab_size=model.config.vocab_size,
+        free_bytes=available_memory(runtime),
+    )
+
+
 def compiled_loss(
     model: Transformer, config: TrainingConfig, runtime: Runtime
 ) -> Callable[[Batch], LossSums]:
@@ -76,11 +86,7 @@ def compiled_loss(
 
     The loss is compiled together with the model: its passes over (B, T, V) then become one.
     """
-    num_chunks = config.loss_chunks or choose_loss_chunks(
-        num_tokens=config.batch_size * model.config.context_length,
-        vocab_size=model.config.vocab_size,
-        free_bytes=available_memory(runtime),
-    )
+    num_chunks = config.loss_chunks or _fitting_loss_chunks(model, config, runtime)
 
     def sums(inputs: Tensor, targets: Tensor, weights: Tensor) -> LossSums:
         hidden = model.hidden_states(inputs)

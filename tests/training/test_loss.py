@@ -10,7 +10,7 @@ from dimgpt.config import ModelConfig, TrainingConfig
 from dimgpt.data.batch import make_batches
 from dimgpt.model import feed_forward
 from dimgpt.model.transformer import Transformer
-from dimgpt.runtime import choose_runtime
+from dimgpt.runtime import Runtime, choose_runtime
 from dimgpt.training import loss as loss_module
 from dimgpt.training.loss import choose_loss_chunks, compiled_loss, weighted_cross_entropy
 
@@ -20,7 +20,7 @@ MODEL = ModelConfig(
     context_length=20,
     window_size=6,
     embedding_dim=16,
-    num_layers=2,
+    num_layers=1,
     num_heads=2,
     num_kv_heads=1,
     ffn_dim=24,
@@ -68,7 +68,7 @@ def test_a_token_of_weight_0_has_no_gradient():
     assert logits.grad[0, 1].abs().sum() == 0
 
 
-@pytest.mark.parametrize("num_chunks", [2, 7, 60])
+@pytest.mark.parametrize("num_chunks", [2, 7, 70])
 def test_chunks_change_neither_the_sums_nor_the_gradients(num_chunks):
     model = make_model()
     expected = values_and_gradients(model)
@@ -107,7 +107,7 @@ def test_a_large_memory_takes_all_logits_at_once_and_a_small_one_chunks():
     assert choose_loss_chunks(**size, free_bytes=0) == 32
 
 
-def test_the_setting_overrides_the_memory(monkeypatch):
+def test_the_setting_overrides_the_memory_of_a_gpu_and_a_cpu_takes_all(monkeypatch):
     seen = []
     plain = loss_module.chunked_cross_entropy
 
@@ -117,9 +117,15 @@ def test_the_setting_overrides_the_memory(monkeypatch):
 
     monkeypatch.setattr(loss_module, "chunked_cross_entropy", watch)
     monkeypatch.setattr(loss_module, "available_memory", lambda runtime: 16 * 3 * 20 * 300)
+    model, batch = make_model(), make_batch()
     for chunks in (None, 5, 1):
-        loss_function(make_model(), loss_chunks=chunks)(make_batch())
-    assert seen == [8, 5]
+        loss_function(model, loss_chunks=chunks)(batch)
+    assert seen == [5]
+    card = Runtime(device=torch.device("cuda"), precision="fp32")
+    monkeypatch.setattr(loss_module, "activate_newest_flash_attention", lambda device: None)
+    settings = TrainingConfig(batch_size=3, use_compile=False)
+    compiled_loss(model, settings, card)(batch)
+    assert seen == [5, 8]
 
 
 @pytest.fixture

@@ -204,6 +204,9 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     runtime = choose_runtime(device=arguments.device)
+    if runtime.device.type != "cuda" and not arguments.toy:
+        print("there is no CUDA device here, nothing is measured: --toy shows that it runs")
+        return
     path = arguments.out or result_path(describe(runtime), "gpu-suite")
     suite = Suite(runtime, is_toy=arguments.toy, seconds=60 * arguments.minutes, path=path)
     print(json.dumps(suite.run()))

@@ -62,6 +62,12 @@ def finished(tmp_path_factory):
     return run.stdout, json.loads(path.read_text())
 
 
+def test_without_a_gpu_the_full_size_is_not_begun(tmp_path):
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu_suite.py"), "--device", "cpu"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "no CUDA device" in run.stdout
+
+
 def test_every_section_runs_without_an_error(finished):
     _, result = finished
     errors = {name: result[name].get("error") for name in SECTIONS}

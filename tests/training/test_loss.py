@@ -1,5 +1,7 @@
 """The loss of a batch."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -46,6 +48,7 @@ def loss_function(model, **settings):
 
 def values_and_gradients(model, **settings):
     sums = loss_function(model, **settings)(make_batch())
+    assert not sums.correct.requires_grad
     return [*sums, *torch.autograd.grad(sums.loss, list(model.parameters()))]
 
 
@@ -75,6 +78,44 @@ def test_chunks_change_neither_the_sums_nor_the_gradients(num_chunks):
     actual = values_and_gradients(model, loss_chunks=num_chunks)
     for first, second in zip(expected, actual, strict=True):
         torch.testing.assert_close(second, first, atol=1e-6, rtol=1e-6)
+
+
+def test_chunks_of_an_output_layer_of_its_own_with_a_bias_are_the_same_too():
+    torch.manual_seed(0)
+    model = Transformer(dataclasses.replace(MODEL, tie_embeddings=False, use_biases=True))
+    torch.nn.init.normal_(model.output_bias)
+    expected = values_and_gradients(model)
+    actual = values_and_gradients(model, loss_chunks=4)
+    for first, second in zip(expected, actual, strict=True):
+        torch.testing.assert_close(second, first, atol=5e-6, rtol=1e-5)
+
+
+def test_chunks_follow_the_weight_that_the_loss_is_given():
+    model, batch = make_model(), make_batch()
+    gradients = []
+    for chunks in (1, 4):
+        loss = loss_function(model, loss_chunks=chunks)(batch).loss
+        gradients.append(torch.autograd.grad(loss / 7 * 3, list(model.parameters())))
+    for first, second in zip(*gradients, strict=True):
+        torch.testing.assert_close(second, first, atol=1e-6, rtol=1e-6)
+
+
+def test_chunks_without_gradients_give_the_sums():
+    model, batch = make_model(), make_batch()
+    with torch.no_grad():
+        sums = [loss_function(model, loss_chunks=chunks)(batch) for chunks in (1, 4)]
+    torch.testing.assert_close(sums[0], sums[1])
+
+
+def test_chunks_in_bf16_stay_near_the_plain_loss_in_bf16():
+    model, runtime = make_model(), Runtime(device=torch.device("cpu"), precision="bf16")
+    results = []
+    for chunks in (1, 4):
+        with runtime.autocast():
+            sums = loss_function(model, loss_chunks=chunks)(make_batch())
+        results.append([sums.loss, *torch.autograd.grad(sums.loss, list(model.parameters()))])
+    for first, second in zip(*results, strict=True):
+        assert (first - second).norm() < 2e-2 * first.norm()
 
 
 def saved_bytes(model, **settings):
@@ -107,7 +148,7 @@ def test_a_large_memory_takes_all_logits_at_once_and_a_small_one_chunks():
     assert choose_loss_chunks(**size, free_bytes=0) == 32
 
 
-def test_the_setting_overrides_the_memory_of_a_gpu_and_a_cpu_takes_all(monkeypatch):
+def test_the_setting_overrides_the_choice_by_a_gpus_memory(monkeypatch):
     seen = []
     plain = loss_module.chunked_cross_entropy
 

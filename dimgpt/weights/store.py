@@ -148,7 +148,6 @@ def build_model(config: ModelConfig, tensors: Mapping[str, Tensor], *, source: s
     _require_finite(tensors, source=source)
     weights = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
     model.load_state_dict(weights, assign=True)
-    model.positions.fill()  # computed, not stored: the meta device has left them empty
     return model.eval()
 
 

@@ -1,0 +1,35 @@
+"""A block: about a megabyte of whole records of a source, as they stand in their file."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+BLOCK_BYTES = 1 << 20
+MAX_RECORD_BYTES = 1 << 28
+"""A longer record is refused: memory stays bounded whatever a file holds."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Block:
+    """Whole records of a file; of many files where each is one text."""
+
+    kind: Literal["json", "csv", "table", "texts", "items"]
+    name: str
+    """The file, for people."""
+    first: int
+    """Records (lines, rows) of the file before these."""
+    content: Any
+    """Bytes of lines, or of an Arrow stream; (name, bytes) of texts; documents or conversations."""
+    num_bytes: int
+    """Size of the content."""
+    file_bytes: int
+    """Bytes of files, as they lie on the disk, that were read for this block."""
+    header: tuple[str, ...] = ()
+    """Column names of a CSV file."""
+    delimiter: str = ","
+    """Of a CSV file."""
+
+
+def damaged(name: str, place: str, error: Exception) -> ValueError:
+    """Return the error of a file that cannot be read to its end."""
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return ValueError(f"{name} is cut short or damaged after {place} ({reason}); fetch it again")

@@ -1,0 +1,183 @@
+"""Sources as blocks: about a megabyte of whole records each, as they stand in their file.
+
+Cutting costs little, so that one process feeds many: parsing a block, and all that follows, is the
+workers' (`records.py`, `encoding.py`). Blocks are the same each time, whoever reads them.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from dimgpt.data.block import BLOCK_BYTES, MAX_RECORD_BYTES, Block, damaged
+from dimgpt.data.compression import DAMAGE, read_chunks
+from dimgpt.data.csv_records import read_header
+from dimgpt.data.demo_blocks import make_blocks
+from dimgpt.data.listing import SourceFile, at_hand, is_demo
+from dimgpt.data.parquet import read_parquet
+
+_BOM = b"\xef\xbb\xbf"
+
+
+def read_blocks(
+    files: Iterable[SourceFile],
+    *,
+    columns: tuple[str, ...],
+    folder: Path,
+    seed: int,
+    block_bytes: int = BLOCK_BYTES,
+) -> Iterator[Block]:
+    """Cut files into blocks, in their order.
+
+    Args:
+        files: Of one source.
+        columns: Of tables, those to read; the others are skipped where the format allows it.
+        folder: Holds files that are fetched, one at a time.
+        seed: Seed of the demo's documents.
+        block_bytes: About how much a block holds.
+
+    Raises:
+        ValueError: A file is damaged, or a record too long; names file and place.
+    """
+    texts = _TextGatherer(block_bytes)
+    for file in files:
+        if is_demo(file.name):
+            yield from make_blocks(file.name, seed=seed, block_bytes=block_bytes)
+            continue
+        with at_hand(file, folder) as path:
+            if _kind(file.name) == ".txt":
+                yield from texts.add(file, path)
+                continue
+            yield from texts.rest()
+            read = {".jsonl": _read_lines, ".csv": _read_csv}.get(_kind(file.name))
+            if read is None:
+                yield from read_parquet(file, path, columns=columns, block_bytes=block_bytes)
+            else:
+                yield from read(file, path, block_bytes)
+    yield from texts.rest()
+
+
+def _kind(name: str) -> str:
+    return Path(re.sub(r"\.(gz|zst)$", "", name)).suffix
+
+
+class _TextGatherer:
+    """Gathers files that are one text each, so that a block is worth sending."""
+
+    def __init__(self, block_bytes: int) -> None:
+        self._block_bytes = block_bytes
+        self._texts: list[tuple[str, bytes]] = []
+        self._num_bytes = self._file_bytes = 0
+
+    def add(self, file: SourceFile, path: Path) -> Iterator[Block]:
+        """Take a file; yield a block if it is full."""
+        content = bytearray()
+        try:
+            for chunk, _ in read_chunks(path, chunk_bytes=BLOCK_BYTES):
+                content += chunk
+                if len(content) > MAX_RECORD_BYTES:
+                    raise _too_long(file.name)
+        except DAMAGE as error:
+            raise damaged(file.name, "its beginning", error) from error
+        self._texts.append((file.name, bytes(content)))
+        self._num_bytes += len(content)
+        self._file_bytes += file.num_bytes
+        if self._num_bytes >= self._block_bytes:
+            yield from self.rest()
+
+    def rest(self) -> Iterator[Block]:
+        """Yield what is left."""
+        if self._texts:
+            yield Block(
+                kind="texts",
+                name=self._texts[0][0],
+                first=0,
+                content=tuple(self._texts),
+                num_bytes=self._num_bytes,
+                file_bytes=self._file_bytes,
+            )
+        self._texts = []
+        self._num_bytes = self._file_bytes = 0
+
+
+def _read_lines(file: SourceFile, path: Path, block_bytes: int) -> Iterator[Block]:
+    for content, first, file_bytes in _cut(file, path, block_bytes, _end_of_lines):
+        yield Block(
+            kind="json",
+            name=file.name,
+            first=first,
+            content=content,
+            num_bytes=len(content),
+            file_bytes=file_bytes,
+        )
+
+
+def _read_csv(file: SourceFile, path: Path, block_bytes: int) -> Iterator[Block]:
+    header: tuple[str, ...] = ()
+    delimiter = ","
+    for content, first, file_bytes in _cut(file, path, block_bytes, _end_of_quoted_lines):
+        if not header:
+            header, delimiter, length = read_header(content, file.name)
+            first = content.count(b"\n", 0, length)
+            content = content[length:]
+        yield Block(
+            kind="csv",
+            name=file.name,
+            first=first,
+            content=content,
+            num_bytes=len(content),
+            file_bytes=file_bytes,
+            header=header,
+            delimiter=delimiter,
+        )
+
+
+def _cut(
+    file: SourceFile, path: Path, block_bytes: int, end_of_records: Callable[[bytes], int]
+) -> Iterator[tuple[bytes, int, int]]:
+    """Yield blocks of whole lines, with the lines before each and the bytes read for it."""
+    waiting: list[bytes] = []
+    num_waiting = first = last_place = place = 0
+    try:
+        for chunk, place in read_chunks(path, chunk_bytes=block_bytes):
+            waiting.append(chunk)
+            num_waiting += len(chunk)
+            if num_waiting > MAX_RECORD_BYTES + block_bytes:
+                raise _too_long(f"{file.name}, what follows line {first:,},")
+            if b"\n" not in chunk:
+                continue
+            content = b"".join(waiting)
+            end = end_of_records(content)
+            waiting, num_waiting = [content[end:]], len(content) - end
+            if end:
+                block = content[:end] if first else content[:end].removeprefix(_BOM)
+                yield block, first, place - last_place
+                first += content.count(b"\n", 0, end)
+                last_place = place
+    except DAMAGE as error:
+        raise damaged(file.name, f"line {first:,}", error) from error
+    if num_waiting:
+        rest = b"".join(waiting)
+        yield rest if first else rest.removeprefix(_BOM), first, place - last_place
+
+
+def _end_of_lines(content: bytes) -> int:
+    return content.rfind(b"\n") + 1
+
+
+def _end_of_quoted_lines(content: bytes) -> int:
+    """Return where the last line ends outside of quotes: inside, line ends are text."""
+    num_quotes = content.count(b'"')
+    end = len(content)
+    while (line_end := content.rfind(b"\n", 0, end)) >= 0:
+        num_quotes -= content.count(b'"', line_end, end)
+        if num_quotes % 2 == 0:
+            return line_end + 1
+        end = line_end
+    return 0
+
+
+def _too_long(place: str) -> ValueError:
+    return ValueError(
+        f"{place} is longer than {MAX_RECORD_BYTES >> 20} MB without an end (a quote that is not "
+        "closed, or no text); cut it into documents"
+    )

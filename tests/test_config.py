@@ -7,10 +7,12 @@ from dimgpt.config import (
     ConversationSourceConfig,
     DataConfig,
     ModelConfig,
+    QualityConfig,
     SamplingConfig,
     SourceConfig,
     TrainingConfig,
 )
+from dimgpt.config.data import columns_of_template
 
 NAN = math.nan
 
@@ -32,6 +34,12 @@ NAN = math.nan
         (TrainingConfig, {"min_learning_rate": 1.0}),
         (DataConfig, {"validation_ratio": -0.1}),
         (DataConfig, {"num_workers": 0}),
+        (DataConfig, {"test_ratio": 1.1}),
+        (DataConfig, {"bad_records": "ignore"}),
+        (QualityConfig, {"max_characters": 0}),
+        (QualityConfig, {"near_duplicate_similarity": 1.0}),
+        (QualityConfig, {"near_duplicate_similarity": NAN}),
+        (QualityConfig, {"languages": ("fr", "French")}),
         (SamplingConfig, {"temperature": -1}),
         (SamplingConfig, {"top_p": 1.1}),
         (SamplingConfig, {"top_k": 0}),
@@ -59,6 +67,48 @@ def test_a_source_name_that_is_no_folder_name_is_refused(name):
 def test_shares_of_system_prompts_are_at_least_0_and_at_most_1_together(ratios):
     with pytest.raises(ValueError, match="system_prompt_ratios"):
         ConversationSourceConfig(name="a", path="x", system_prompt_ratios=ratios)
+
+
+def test_a_template_names_its_columns():
+    source = SourceConfig(name="a", path="x", text_template="{title} {{}}\n\n{text}{title}")
+    assert source.text_columns == ("title", "text")
+    assert SourceConfig(name="a", path="x", text_column="body").text_columns == ("body",)
+
+
+@pytest.mark.parametrize(
+    "template", ["", "text", "{}", "{0.a}", "{a[0]}", "{a!r}", "{a:>9}", "{a", "a}", "{a:{b}}"]
+)
+def test_a_template_that_is_more_than_text_and_names_is_refused(template):
+    with pytest.raises(ValueError, match="^text_template is ") as caught:
+        SourceConfig(name="a", path="x", text_template=template)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_column_and_a_template_together_are_refused():
+    with pytest.raises(ValueError, match="keep one of them"):
+        SourceConfig(name="a", path="x", text_column="body", text_template="{title}")
+    assert columns_of_template("{x}") == ("x",)
+
+
+@pytest.mark.parametrize("size", [0, -5])
+def test_an_expected_size_is_positive(size):
+    with pytest.raises(ValueError, match=f"expected_bytes is {size}"):
+        SourceConfig(name="a", path="x", expected_bytes=size)
+
+
+def test_limits_that_leave_nothing_are_refused():
+    with pytest.raises(ValueError, match="no document would be left"):
+        DataConfig(quality=QualityConfig(max_characters=63))
+    with pytest.raises(ValueError, match="their sum must be at most 1"):
+        DataConfig(validation_ratio=0.6, test_ratio=0.5)
+
+
+def test_what_the_published_recipe_did_not_do_is_off():
+    quality = QualityConfig()
+    assert DataConfig().quality == quality
+    assert (quality.languages, quality.max_characters) == ((), None)
+    assert (quality.drop_exact_duplicates, quality.drop_near_duplicates) == (False, False)
+    assert (DataConfig().test_ratio, DataConfig().bad_records) == (0.0, "refuse")
 
 
 def test_shares_of_system_prompts_may_sum_to_1_with_a_rounding_error():
@@ -92,7 +142,7 @@ def test_a_config_cannot_be_changed_in_place():
 
 @pytest.mark.parametrize(
     "kind",
-    [ModelConfig, TrainingConfig, DataConfig, SamplingConfig],
+    [ModelConfig, TrainingConfig, DataConfig, QualityConfig, SamplingConfig],
     ids=lambda kind: kind.__name__,
 )
 def test_all_defaults_are_valid(kind):

@@ -3,7 +3,14 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from dimgpt.config import DataConfig, ModelConfig, SamplingConfig, SourceConfig, TrainingConfig
+from dimgpt.config import (
+    DataConfig,
+    ModelConfig,
+    QualityConfig,
+    SamplingConfig,
+    SourceConfig,
+    TrainingConfig,
+)
 from dimgpt.presets import PRESETS, Preset
 from dimgpt.settings import from_dict, override, to_dict
 
@@ -42,6 +49,8 @@ def test_every_preset_survives_json(name):
         ModelConfig(window_size=None),
         TrainingConfig(use_compile=False, adam_betas=(0.5, 0.6)),
         DataConfig(sources=(SourceConfig(name="é", path="a b/ç"),), num_workers=3),
+        DataConfig(quality=QualityConfig(languages=("fr", "en"), max_characters=1000)),
+        SourceConfig(name="a", path="b", text_template="{t}", revision="c0ffee", expected_bytes=9),
     ],
     ids=str,
 )
@@ -64,6 +73,8 @@ def test_an_unknown_field_is_refused_by_name_with_the_known_ones():
         (DataConfig, {"sources": "abc"}),
         (DataConfig, {"sources": [3]}),
         (DataConfig, {"sources": None}),
+        (DataConfig, {"quality": {"languages": "fr"}}),
+        (DataConfig, {"quality": None}),
     ],
     ids=str,
 )

@@ -6,7 +6,7 @@ published DimensionGPT-0.2B. Nothing here computes or opens anything; `settings.
 classes into JSON and back.
 """
 
-from dimgpt.config.data import ConversationSourceConfig, DataConfig, SourceConfig
+from dimgpt.config.data import ConversationSourceConfig, DataConfig, QualityConfig, SourceConfig
 from dimgpt.config.model import ModelConfig
 from dimgpt.config.sampling import SamplingConfig
 from dimgpt.config.training import Precision, TrainingConfig
@@ -16,6 +16,7 @@ __all__ = [
     "DataConfig",
     "ModelConfig",
     "Precision",
+    "QualityConfig",
     "SamplingConfig",
     "SourceConfig",
     "TrainingConfig",

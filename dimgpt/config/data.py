@@ -1,8 +1,11 @@
 """From text to token files: sources, conversations, and what is done with them."""
 
+import string
 from dataclasses import dataclass, field
+from typing import Literal
 
 from dimgpt.config.rules import (
+    require_choice,
     require_file_name,
     require_not_negative,
     require_positive,
@@ -24,14 +27,38 @@ class SourceConfig:
     """A document of this source is drawn `multiplier` times as often as its size says."""
     text_column: str = "text"
     """Column that holds the text."""
+    text_template: str | None = None
+    """Text made of several columns, such as `{title}\\n\\n{text}`, instead of `text_column`."""
     hub_config: str | None = None
     """Configuration of a hub data set."""
     hub_split: str = "train"
     """Split of a hub data set."""
+    revision: str | None = None
+    """Commit of a hub data set to keep to; `None` takes today's, which the manifest records."""
+    licence: str = ""
+    """What its publisher allows, in the publisher's words; nothing acts on it."""
+    expected_bytes: int | None = None
+    """UTF-8 bytes of its text, about: for weights and disk before anything is read."""
 
     def __post_init__(self) -> None:
         require_file_name(self, "name")
         require_positive(self, "multiplier")
+        if self.expected_bytes is not None:
+            require_positive(self, "expected_bytes")
+        if self.text_template is not None and self.text_column != "text":
+            raise ValueError(
+                f"text_template is {self.text_template!r} and text_column {self.text_column!r}: "
+                "keep one of them; the template names its columns in braces"
+            )
+        if not all(self.text_columns):
+            raise ValueError("text_column is '': it must be the name of a column")
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """Columns that its text is made of, each once, in their order."""
+        if self.text_template is None:
+            return (self.text_column,)
+        return columns_of_template(self.text_template)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +81,10 @@ class ConversationSourceConfig:
     """Configuration that holds the system prompts."""
     hub_split: str = "train"
     """Split of a hub data set."""
+    revision: str | None = None
+    """Commit of a hub data set to keep to; `None` takes today's, which the manifest records."""
+    licence: str = ""
+    """What its publisher allows, in the publisher's words; nothing acts on it."""
 
     def __post_init__(self) -> None:
         require_file_name(self, "name")
@@ -63,6 +94,36 @@ class ConversationSourceConfig:
             raise ValueError(
                 f"system_prompt_ratios of {self.name!r} are {self.system_prompt_ratios}: each must "
                 "be at least 0 and their sum at most 1; what is left has no system prompt"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QualityConfig:
+    """Which documents to leave out; by default none, as the published recipe."""
+
+    languages: tuple[str, ...] = ()
+    """ISO 639 codes of the languages to keep, such as `fr`; empty keeps all."""
+    max_characters: int | None = None
+    """Longer documents (stripped, before cleaning) are dropped."""
+    drop_exact_duplicates: bool = False
+    """Drop a document whose cleaned text an earlier one has, to the letter."""
+    drop_near_duplicates: bool = False
+    """Drop a document that is nearly an earlier one."""
+    near_duplicate_similarity: float = 0.8
+    """Share of common five-word runs, in 0..1, from which two documents are likely near copies."""
+
+    def __post_init__(self) -> None:
+        for code in self.languages:
+            if not (len(code) in (2, 3) and code.isascii() and code.isalpha() and code.islower()):
+                raise ValueError(
+                    f"languages is {self.languages}: {code!r} is no ISO 639 code, such as 'fr'"
+                )
+        if self.max_characters is not None:
+            require_positive(self, "max_characters")
+        if not 0.5 <= self.near_duplicate_similarity <= 0.95:
+            raise ValueError(
+                f"near_duplicate_similarity is {self.near_duplicate_similarity}: it must lie in "
+                "0.5..0.95; for copies to the letter use drop_exact_duplicates"
             )
 
 
@@ -82,8 +143,14 @@ class DataConfig:
     """Train the vocabulary on the conversations as well; the published one saw documents only."""
     min_document_characters: int = 64
     """Shorter documents (stripped, before cleaning) are dropped."""
+    quality: QualityConfig = field(default_factory=QualityConfig)
+    """Which documents to leave out besides the short ones."""
+    bad_records: Literal["refuse", "skip"] = "refuse"
+    """Stop at a record that cannot be read, or skip and count it."""
     validation_ratio: float = 0.001
     """Share of the documents kept for validation, in 0..1."""
+    test_ratio: float = 0.0
+    """Share of the documents kept for a last test, in 0..1; 0 makes no such split."""
     instruction_weight: float = 0.1
     """Loss weight, in 0..1, of what the model does not say itself; 0 in validation."""
     compose_accents: bool = False
@@ -98,11 +165,47 @@ class DataConfig:
             require_positive(self, name)
         for name in ("min_document_characters", "seed"):
             require_not_negative(self, name)
-        for name in ("validation_ratio", "instruction_weight"):
+        for name in ("validation_ratio", "test_ratio", "instruction_weight"):
             require_ratio(self, name)
+        if self.validation_ratio + self.test_ratio > 1:
+            raise ValueError(
+                f"test_ratio is {self.test_ratio} and validation_ratio {self.validation_ratio}: "
+                "their sum must be at most 1; lower one"
+            )
+        require_choice(self, "bad_records", ("refuse", "skip"))
+        max_characters = self.quality.max_characters
+        if max_characters is not None and max_characters < self.min_document_characters:
+            raise ValueError(
+                f"max_characters is {max_characters} and min_document_characters "
+                f"{self.min_document_characters}: no document would be left; raise the first"
+            )
         if self.num_workers is not None:
             require_positive(self, "num_workers")
         for group in (self.sources, self.conversations):
             names = [source.name for source in group]
             if len(set(names)) < len(names):
                 raise ValueError(f"source names are {names}: each must be unique; rename one")
+
+
+def columns_of_template(template: str) -> tuple[str, ...]:
+    """Return the columns that a template names in braces, each once, in their order.
+
+    >>> columns_of_template("{title}: {text}")
+    ('title', 'text')
+
+    Raises:
+        ValueError: It names none, or holds anything but plain names in its braces.
+    """
+    remedy = "write column names in braces, such as '{title}: {text}', and {{ or }} for a brace"
+    try:
+        fields = [field for field in string.Formatter().parse(template) if field[1] is not None]
+    except ValueError as error:
+        raise ValueError(f"text_template is {template!r}: {error}; {remedy}") from None
+    names = [f"{name}" for _, name, _, _ in fields]
+    is_plain = all(
+        name and not set(name) & set(".[]") and not format_spec and not conversion
+        for _, name, format_spec, conversion in fields
+    )
+    if not names or not is_plain:
+        raise ValueError(f"text_template is {template!r}: {remedy}")
+    return tuple(dict.fromkeys(names))

@@ -8,11 +8,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from dimgpt.data.block import BLOCK_BYTES, MAX_RECORD_BYTES, Block, damaged
+from dimgpt.data import demo_corpus
+from dimgpt.data.block import BLOCK_BYTES, MAX_RECORD_BYTES, Block, damaged, made_blocks
 from dimgpt.data.compression import DAMAGE, read_chunks
 from dimgpt.data.csv_records import read_header
-from dimgpt.data.demo_blocks import make_blocks
-from dimgpt.data.listing import SourceFile, at_hand, is_demo
+from dimgpt.data.listing import DEMO_PREFIX, SourceFile, at_hand, is_demo
 from dimgpt.data.parquet import read_parquet
 
 _BOM = b"\xef\xbb\xbf"
@@ -41,7 +41,7 @@ def read_blocks(
     texts = _TextGatherer(block_bytes)
     for file in files:
         if is_demo(file.name):
-            yield from make_blocks(file.name, seed=seed, block_bytes=block_bytes)
+            yield from _make_blocks(file.name, seed, block_bytes)
             continue
         with at_hand(file, folder) as path:
             if _kind(file.name) == ".txt":
@@ -174,6 +174,22 @@ def _end_of_quoted_lines(content: bytes) -> int:
             return line_end + 1
         end = line_end
     return 0
+
+
+def _make_blocks(name: str, seed: int, block_bytes: int) -> Iterator[Block]:
+    """Yield what `demo://stories/N` or `demo://conversations/N` stands for."""
+    kind, _, count = name.removeprefix(DEMO_PREFIX).partition("/")
+    if kind not in ("stories", "conversations") or not _is_count(count):
+        raise ValueError(
+            f"path is {name!r}: it must be {DEMO_PREFIX}stories/N or {DEMO_PREFIX}conversations/N "
+            f"with how many to make, such as {DEMO_PREFIX}stories/20000"
+        )
+    make = demo_corpus.conversations if kind == "conversations" else demo_corpus.stories
+    yield from made_blocks(make(int(count), seed=seed), name=name, block_bytes=block_bytes)
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) > 0
 
 
 def _too_long(place: str) -> ValueError:

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dimgpt.config import DataConfig, QualityConfig
+from dimgpt.data.block import Item
 from dimgpt.data.conversation import Conversation, Message, encode_conversation
 from dimgpt.data.quality import duplicate_keys, num_duplicate_keys, reason_to_drop
-from dimgpt.data.records import Item
 from dimgpt.text.cleaning import normalize_text
 from dimgpt.text.tokenizer import Tokenizer
 

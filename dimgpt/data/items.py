@@ -4,90 +4,144 @@ A record that cannot be used is an error that names its place, or is skipped and
 lone surrogates are no fault: cleaning removes them, as any sign outside the alphabet.
 """
 
+import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from dimgpt.config import SourceConfig
 from dimgpt.data import csv_records, parquet
-from dimgpt.data.block import Block
-from dimgpt.data.conversation import Conversation, Message
+from dimgpt.data.block import Block, Item, made_blocks
+from dimgpt.data.conversation_formats import to_conversations
+from dimgpt.data.records import Row, document_of, text_of
 
-Item = str | Conversation
-"""A document, or a conversation."""
-
-_TURNS = ("conversation", "messages")
-_PAIR = ("system", "user", "assistant")
 _SKIP = "correct or remove it, or set bad_records to 'skip'"
+# So many records of one block, all of them bad: the setting is wrong, not the records.
+_TOO_MANY_BAD = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RecordRules:
+class ItemRules:
     """What to make of records."""
 
-    kind: Literal["document", "conversation", "system_prompt"]
-    columns: tuple[str, ...]
-    """Columns that are needed; of conversations, those that may hold one."""
-    template: str | None = None
-    """Text of a document made of its columns, in braces."""
+    source: SourceConfig | None = None
+    """Says which columns a document is made of; `None`: records are no documents."""
     skip_bad: bool = False
-    """Skip a record that cannot be read."""
+    """Skip a record that cannot be used."""
 
-    @classmethod
-    def of_documents(cls, source: SourceConfig, *, skip_bad: bool) -> "RecordRules":
-        """Return the rules of a source of documents."""
-        return cls(
-            kind="document",
-            columns=source.text_columns,
-            template=source.text_template,
-            skip_bad=skip_bad,
-        )
-
-    @classmethod
-    def of_conversations(cls, *, skip_bad: bool) -> "RecordRules":
-        """Return the rules of conversations, whatever their source."""
-        return cls(kind="conversation", columns=(*_TURNS, *_PAIR), skip_bad=skip_bad)
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that are enough; none, if it depends on the record."""
+        return self.source.text_columns if self.source else ()
 
 
-SYSTEM_PROMPT_RULES = RecordRules(kind="system_prompt", columns=("preprompt",))
+def read_documents_of(block: Block, rules: ItemRules) -> Iterator[Item | None]:
+    """Yield the documents of a block; `None` for a record that is skipped.
 
-
-class BadRecordError(ValueError):
-    """A record that cannot be used."""
-
-
-class MissingColumnError(BadRecordError):
-    """A record without the column asked for."""
-
-
-def read_items(block: Block, rules: RecordRules) -> Iterator[Item | None]:
-    """Yield the items of a block; `None` for a record that is skipped.
+    A block of ready items gives those.
 
     Raises:
-        ValueError: A record cannot be used and is not to be skipped, or none of the block has the
-            column asked for.
+        ValueError: A record cannot be used and is not to be skipped, or 100 records and more, and
+            none of them can be used.
     """
     if block.kind == "items":
         yield from block.content
         return
-    is_any_good = False
-    missing: MissingColumnError | None = None
+    assert rules.source is not None
+    num_good = num_bad = 0
     for place, record in _read_records(block):
-        item: Item | None = None
         try:
-            item = _to_item(place, record, rules)
-        except BadRecordError as error:
-            if not rules.skip_bad:
-                raise ValueError(f"{error}; {_SKIP}") from error
-            missing = error if isinstance(error, MissingColumnError) else missing
-        is_any_good = is_any_good or item is not None
-        yield item
-    if missing is not None and not is_any_good:
-        raise ValueError(str(missing))
+            if isinstance(record, Exception):
+                raise record
+            is_text = isinstance(record, str)
+            text = record if is_text else document_of(place, record, rules.source)
+        except ValueError as error:
+            num_bad += 1
+            _refuse(error, rules, is_hopeless=not num_good and num_bad >= _TOO_MANY_BAD)
+            yield None
+        else:
+            num_good += 1
+            yield text
 
 
-_Record = dict[str, Any] | str | BadRecordError
+def read_conversations_of(blocks: Iterable[Block], rules: ItemRules) -> Iterator[Item | None]:
+    """Yield the conversations of blocks; `None` for one that is skipped.
+
+    Not block by block: where a record is one message, a conversation may begin in one and end in
+    the next.
+
+    Raises:
+        ValueError: As `read_documents_of`.
+    """
+    bad: list[ValueError] = []
+    conversations = to_conversations(_rows(blocks, rules, bad), on_bad=bad.append)
+    num_good = num_bad = 0
+    while True:
+        conversation = next(conversations, None)
+        for error in bad:
+            num_bad += 1
+            _refuse(error, rules, is_hopeless=not num_good and num_bad >= _TOO_MANY_BAD)
+            yield None
+        bad.clear()
+        if conversation is None:
+            return
+        num_good += 1
+        yield conversation
+
+
+def gather_conversations(
+    blocks: Iterable[Block], rules: ItemRules, *, block_bytes: int
+) -> Iterator[Block]:
+    """Turn blocks of records into blocks of conversations."""
+    file_bytes = counted = 0
+
+    def watched() -> Iterator[Block]:
+        nonlocal file_bytes
+        for block in blocks:
+            file_bytes += block.file_bytes
+            yield block
+
+    conversations = read_conversations_of(watched(), rules)
+    for block in made_blocks(conversations, name="conversations", block_bytes=block_bytes):
+        yield dataclasses.replace(block, file_bytes=file_bytes - counted)
+        counted = file_bytes
+
+
+def read_system_prompts_of(blocks: Iterable[Block], rules: ItemRules) -> Iterator[str]:
+    """Yield the system prompts of blocks, records `{"preprompt": ...}`.
+
+    Raises:
+        ValueError: A record has none.
+    """
+    for place, values in _rows(blocks, rules, []):
+        yield text_of(place, values, "preprompt")
+
+
+def _refuse(error: ValueError, rules: ItemRules, *, is_hopeless: bool) -> None:
+    if not rules.skip_bad:
+        raise ValueError(f"{error}; {_SKIP}") from error
+    if is_hopeless:
+        raise ValueError(
+            f"{error}; and {_TOO_MANY_BAD - 1} records before it were as bad, without a good one"
+        ) from error
+
+
+def _rows(blocks: Iterable[Block], rules: ItemRules, bad: list[ValueError]) -> Iterator[Row]:
+    """Yield the records of blocks with their places; put what is wrong with others into `bad`."""
+    for block in blocks:
+        for place, record in _read_records(block):
+            if isinstance(record, dict):
+                yield place, record
+            elif isinstance(record, Exception):
+                if not rules.skip_bad:
+                    raise record
+                bad.append(record)
+            else:
+                raise ValueError(f"{place} is a text; it takes a table of records")
+
+
+_Record = dict[str, Any] | str | ValueError
 """The values of a record, a whole text, or why it cannot be read."""
 
 
@@ -106,88 +160,29 @@ def _read_records(block: Block) -> Iterator[tuple[str, _Record]]:
             block.content, header=block.header, delimiter=block.delimiter
         ):
             place = f"{block.name}, line {block.first + number}"
-            yield place, BadRecordError(f"{place} {row}") if isinstance(row, str) else row
+            yield place, ValueError(f"{place} {row}") if isinstance(row, str) else row
     else:
         for number, row in enumerate(parquet.read_rows(block.content), start=block.first + 1):
             place = f"{block.name}, row {number}"
             is_bad = isinstance(row, UnicodeDecodeError)
-            yield place, BadRecordError(f"{place} is not UTF-8") if is_bad else row
+            yield place, ValueError(f"{place} is not UTF-8") if is_bad else row
 
 
-def _decode(name: str, content: bytes) -> str | BadRecordError:
+def _decode(name: str, content: bytes) -> str | ValueError:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        return BadRecordError(
+        return ValueError(
             f"{name} is not UTF-8 at byte {error.start:,}; convert it, for example with iconv"
         )
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _parse_line(place: str, line: bytes) -> dict[str, Any] | BadRecordError:
+def _parse_line(place: str, line: bytes) -> dict[str, Any] | ValueError:
     try:
         values = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return BadRecordError(f"{place} is no JSON ({error})")
+        return ValueError(f"{place} is no JSON ({error})")
     if not isinstance(values, dict):
-        return BadRecordError(f"{place} is a JSON {type(values).__name__}: it must be an object")
+        return ValueError(f"{place} is a JSON {type(values).__name__}: it must be an object")
     return values
-
-
-def _to_item(place: str, record: _Record, rules: RecordRules) -> Item:
-    if isinstance(record, BadRecordError):
-        raise record
-    if isinstance(record, str):
-        return record
-    if rules.kind == "conversation":
-        return _to_conversation(place, record)
-    if rules.kind == "system_prompt":
-        message = Message(role="system", text=_text_of(place, record, rules.columns[0]))
-        return Conversation(messages=(message,))
-    if rules.template is None:
-        return _text_of(place, record, rules.columns[0])
-    return rules.template.format_map(
-        {column: _text_of(place, record, column) for column in rules.columns}
-    )
-
-
-def _text_of(place: str, values: dict[str, Any], column: str) -> str:
-    text = values.get(column)
-    if isinstance(text, str):
-        return text
-    if column in values:
-        raise BadRecordError(f"{place}: {column!r} is {type(text).__name__}: it must be text")
-    raise MissingColumnError(
-        f"{place} has no {column!r}: it has {_names(values)}; set the column's name"
-    )
-
-
-def _to_conversation(place: str, values: dict[str, Any]) -> Conversation:
-    key = "text" if "conversation" in values else "content"
-    turns = values.get("conversation", values.get("messages"))
-    if turns is None and {"user", "assistant"} <= values.keys():
-        turns = [{"role": role, key: values[role]} for role in _PAIR if values.get(role)]
-    if isinstance(turns, str):  # a column of a CSV file
-        turns = _parse_list(turns)
-    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-        raise MissingColumnError(
-            f"{place} has no list 'conversation' or 'messages': it has {_names(values)}; or name "
-            "its columns 'user' and 'assistant'"
-        )
-    return Conversation(
-        messages=tuple(
-            Message(role=_text_of(place, turn, "role"), text=_text_of(place, turn, key))
-            for turn in turns
-        )
-    )
-
-
-def _parse_list(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _names(values: dict[str, Any]) -> str:
-    return ", ".join(map(repr, values)) or "nothing"

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig
+from dimgpt.data.hub_shards import fetched, list_shards
+from dimgpt.hub import HubFile
 
 _COMPRESSIONS = ("", ".gz", ".zst")
 TABLE_SUFFIXES = (
@@ -61,6 +63,8 @@ class SourceFile:
     """Path or address, for people."""
     num_bytes: int
     """Size of the file, compressed as it is; 0 for the demo's."""
+    remote: HubFile | None = None
+    """The file of the hub that it is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,6 +100,8 @@ def list_source(location: Location, *, suffixes: tuple[str, ...]) -> Listing:
         return Listing(
             files=tuple(SourceFile(name=str(file), num_bytes=file.stat().st_size) for file in files)
         )
+    if path.startswith(HUB_PREFIX):
+        return _list_hub(location)
     raise ValueError(
         f"path is {path!r}: it must be a local path, {HUB_PREFIX}owner/name, "
         f"{DEMO_PREFIX}stories/N or {DEMO_PREFIX}conversations/N"
@@ -120,7 +126,7 @@ def list_files(path: str, suffixes: tuple[str, ...]) -> list[Path]:
     if not files:
         kinds = ", ".join(suffix for suffix in suffixes if suffix.count(".") == 1)
         raise ValueError(
-            f"{path} has nothing to read: it takes {kinds} files, and all but the last as .gz or .zst"
+            f"{path} has nothing to read: it takes {kinds} files, also as .gz or .zst"
         )
     return files
 
@@ -141,9 +147,31 @@ def at_hand(file: SourceFile, folder: Path) -> Iterator[Path]:
 
     Args:
         file: Any but the demo's.
-        folder: Holds what is fetched, meanwhile.
+        folder: Holds the file that is fetched, and no other.
     """
-    yield Path(file.name)
+    if file.remote is None:
+        yield Path(file.name)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if not path.name.startswith(file.remote.digest[:16]):
+            path.unlink()
+    with fetched(file.remote, folder) as path:
+        yield path
+
+
+def _list_hub(location: Location) -> Listing:
+    listing = list_shards(
+        location.path.removeprefix(HUB_PREFIX),
+        config=location.hub_config,
+        split=location.hub_split,
+        revision=location.revision,
+    )
+    files = tuple(
+        SourceFile(name=f"{location.path}/{shard.path}", num_bytes=shard.size, remote=shard)
+        for shard in listing.shards
+    )
+    return Listing(files=files, revision=listing.revision)
 
 
 def group_files(files: Sequence[SourceFile], *, num_bytes: int) -> list[tuple[SourceFile, ...]]:

@@ -5,15 +5,29 @@ processes. Everything is read in a fixed order. Whatever cannot be read stops th
 line that names the place.
 """
 
+import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig
+from dimgpt.data.block import Block
 from dimgpt.data.blocks import read_blocks
 from dimgpt.data.conversation import Conversation
-from dimgpt.data.listing import TABLE_SUFFIXES, TEXT_SUFFIXES, Location, list_source
-from dimgpt.data.records import SYSTEM_PROMPT_RULES, Item, RecordRules, read_items
+from dimgpt.data.items import (
+    ItemRules,
+    read_conversations_of,
+    read_documents_of,
+    read_system_prompts_of,
+)
+from dimgpt.data.listing import (
+    DEMO_PREFIX,
+    TABLE_SUFFIXES,
+    TEXT_SUFFIXES,
+    Location,
+    is_demo,
+    list_source,
+)
 
 
 def read_documents(source: SourceConfig, *, seed: int = 0, skip_bad: bool = False) -> Iterator[str]:
@@ -33,12 +47,16 @@ def read_documents(source: SourceConfig, *, seed: int = 0, skip_bad: bool = Fals
         FileNotFoundError: The path does not exist.
         ValueError: The source is empty, damaged, or lacks the column.
     """
-    rules = RecordRules.of_documents(source, skip_bad=skip_bad)
+    if is_demo(source.path) and not source.path.startswith(f"{DEMO_PREFIX}stories/"):
+        raise ValueError(f"path is {source.path!r}: it must be {DEMO_PREFIX}stories/N")
+    rules = ItemRules(source=source, skip_bad=skip_bad)
     is_empty = True
-    for item in _read(Location.of(source), rules, seed=seed, suffixes=TEXT_SUFFIXES):
-        if isinstance(item, str):
-            is_empty = False
-            yield item
+    with _blocks(Location.of(source), rules, seed=seed, suffixes=TEXT_SUFFIXES) as blocks:
+        for block in blocks:
+            for item in read_documents_of(block, rules):
+                if isinstance(item, str):
+                    is_empty = False
+                    yield item
     if is_empty:
         raise ValueError(f"{source.path} holds no document; check the path of {source.name!r}")
 
@@ -48,8 +66,7 @@ def read_conversations(
 ) -> Iterator[Conversation]:
     """Yield the conversations of a source.
 
-    Records hold `{"conversation": [{"role", "text"}, ...]}`, `{"messages": [{"role", "content"},
-    ...]}`, or `{"user", "assistant"}` and perhaps `"system"`, in the places that `read_documents`
+    Records of the forms that `conversation_formats.py` knows, in the places that `read_documents`
     reads, without `.txt`; or `demo://conversations/30000`.
 
     Args:
@@ -61,12 +78,14 @@ def read_conversations(
         FileNotFoundError: The path does not exist.
         ValueError: The source is empty or damaged, or a record is no conversation.
     """
-    rules = RecordRules.of_conversations(skip_bad=skip_bad)
+    rules = ItemRules(skip_bad=skip_bad)
     is_empty = True
-    for item in _read(Location.of(source), rules, seed=seed, suffixes=TABLE_SUFFIXES):
-        if isinstance(item, Conversation):
-            is_empty = False
-            yield item
+    with _blocks(Location.of(source), rules, seed=seed, suffixes=TABLE_SUFFIXES) as blocks:
+        made = (item for block in blocks for item in block.content)
+        for item in made if is_demo(source.path) else read_conversations_of(blocks, rules):
+            if isinstance(item, Conversation):
+                is_empty = False
+                yield item
     if is_empty:
         raise ValueError(f"{source.path} holds no conversation; check the path of {source.name!r}")
 
@@ -81,15 +100,15 @@ def read_system_prompts(source: ConversationSourceConfig) -> Iterator[str]:
     location = Location.of_system_prompts(source)
     if location is None:
         return
-    for item in _read(location, SYSTEM_PROMPT_RULES, seed=0, suffixes=TABLE_SUFFIXES):
-        if isinstance(item, Conversation):
-            yield item.messages[0].text
+    rules = ItemRules()
+    with _blocks(location, rules, seed=0, suffixes=TABLE_SUFFIXES) as blocks:
+        yield from read_system_prompts_of(blocks, rules)
 
 
-def _read(
-    location: Location, rules: RecordRules, *, seed: int, suffixes: tuple[str, ...]
-) -> Iterator[Item | None]:
+@contextlib.contextmanager
+def _blocks(
+    location: Location, rules: ItemRules, *, seed: int, suffixes: tuple[str, ...]
+) -> Iterator[Iterator[Block]]:
     files = list_source(location, suffixes=suffixes).files
     with tempfile.TemporaryDirectory() as folder:
-        for block in read_blocks(files, columns=rules.columns, folder=Path(folder), seed=seed):
-            yield from read_items(block, rules)
+        yield read_blocks(files, columns=rules.columns, folder=Path(folder), seed=seed)

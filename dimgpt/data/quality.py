@@ -1,0 +1,260 @@
+"""Which documents to leave out: too long, in another language, or copies of earlier ones.
+
+Workers ask `reason_to_drop` and `duplicate_keys`, which are pure functions of one document; the
+parent process decides about copies in the order of the documents (`Deduplicator`), so the outcome
+depends neither on the number of processes nor on how documents are grouped. Two copies share a key:
+a hash of the whole text, or of a band of its MinHash. Broder 1997, "On the resemblance and
+containment of documents", https://doi.org/10.1109/SEQUEN.1997.666900. Nothing is read or written.
+"""
+
+import functools
+import hashlib
+import re
+import zlib
+from typing import Any
+
+import numpy as np
+
+from dimgpt.config import QualityConfig
+
+TOO_LONG = "too_long"
+LANGUAGE = "language"
+EXACT_DUPLICATE = "exact_duplicate"
+NEAR_DUPLICATE = "near_duplicate"
+
+Keys = np.ndarray[Any, Any]
+"""Keys of documents, uint64 (N, K)."""
+
+_LANGUAGE_CHARACTERS = 2_000
+_RUN_WORDS = 5
+_MAX_PERMUTATIONS = 128
+# Two documents of the asked similarity share a key at least this often.
+_RECALL = 0.9
+# A longer document is compared by its beginning: the memory of a worker stays small.
+_MAX_CHARACTERS = 1_000_000
+_BLOCK_RUNS = 1 << 12
+_WORD = re.compile(r"\w+")
+
+
+def reason_to_drop(text: str, config: QualityConfig) -> str | None:
+    """Return why a document is to be left out by itself, or `None`.
+
+    The language is told from the first 2,000 characters, among all the 140 that `py3langid` knows:
+    with fewer to choose from, Occitan or Haitian Creole would pass for French.
+
+    Args:
+        text: Before cleaning, which would hide the language.
+        config: What to drop.
+
+    Raises:
+        ImportError: `py3langid` is needed and not installed.
+        ValueError: A language is not among those it knows.
+    """
+    if config.max_characters is not None and len(text.strip()) > config.max_characters:
+        return TOO_LONG
+    if config.languages:
+        identifier = _language_identifier(config.languages)
+        language, _ = identifier.classify(text.lstrip()[:_LANGUAGE_CHARACTERS])
+        if language not in config.languages:
+            return LANGUAGE
+    return None
+
+
+def num_duplicate_keys(config: QualityConfig) -> int:
+    """Return how many keys a document has, K; 0 when no copies are looked for."""
+    num_bands, _ = _bands(config.near_duplicate_similarity)
+    return config.drop_exact_duplicates + config.drop_near_duplicates * num_bands
+
+
+def duplicate_keys(text: str, config: QualityConfig) -> Keys:
+    """Return numbers that a document shares with its copies.
+
+    An exact copy has the same cleaned text to the letter. For near copies, what counts is the set
+    of runs of five words, without case and punctuation, of the first million characters. Documents
+    whose sets overlap (intersection over union) by `near_duplicate_similarity` share a key nine
+    times in ten; by far less, hardly ever. The same on every machine.
+
+    Args:
+        text: Cleaned.
+        config: Which copies are looked for.
+
+    Returns:
+        uint64 (K,).
+
+    Raises:
+        ImportError: `datasketch` is needed and not installed.
+    """
+    keys = []
+    if config.drop_exact_duplicates:
+        keys.append(_hash(b"text", text.encode(errors="surrogatepass")))
+    if config.drop_near_duplicates:
+        num_bands, num_rows = _bands(config.near_duplicate_similarity)
+        sketch = _empty_sketch(num_bands * num_rows).copy()
+        runs = _word_runs(text[:_MAX_CHARACTERS])
+        for start in range(0, len(runs), _BLOCK_RUNS):
+            sketch.update_batch(runs[start : start + _BLOCK_RUNS].tolist())
+        bands = sketch.hashvalues.astype("<u4").reshape(num_bands, num_rows)
+        keys += [_hash(f"{band}".encode(), row.tobytes()) for band, row in enumerate(bands)]
+    return np.array(keys, dtype=np.uint64)
+
+
+class Deduplicator:
+    """Keeps the first of each group of copies, in the order in which documents come.
+
+    A document is dropped when it shares a key with one that was kept. The state is the keys of the
+    kept documents in sorted arrays: 8 bytes a key, 16 for a moment while two arrays are merged.
+    """
+
+    def __init__(self, config: QualityConfig) -> None:
+        self.config = config
+        self._num_keys = num_duplicate_keys(config)
+        self._runs: list[Keys] = []
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the state."""
+        return sum(run.nbytes for run in self._runs)
+
+    def keep(self, keys: Keys) -> np.ndarray[Any, Any]:
+        """Tell which of the next documents to keep, bool (N,); see `reasons`."""
+        return np.array([reason is None for reason in self.reasons(keys)], dtype=bool)
+
+    def reasons(self, keys: Keys) -> list[str | None]:
+        """Return why each of the next documents is to be left out, and remember those that are not.
+
+        Args:
+            keys: `duplicate_keys` of each, uint64 (N, K), in the order of the documents. How many
+                come at once changes nothing.
+        """
+        self._check(keys)
+        if not keys.size:
+            return [None] * len(keys)
+        known = self._is_known(keys)
+        is_kept = np.asarray(~known.any(axis=1))
+        reasons = [
+            None if kept else self._name(row) for kept, row in zip(is_kept, known, strict=True)
+        ]
+        for index, row in self._drop_copies_within(keys, is_kept).items():
+            reasons[index] = self._name(row)
+            is_kept[index] = False
+        self.add(keys[is_kept])
+        return reasons
+
+    def add(self, keys: Keys) -> None:
+        """Remember documents that were kept before, (N, K), to go on where another run stopped."""
+        self._check(keys)
+        if not keys.size:
+            return
+        run = np.unique(keys)
+        # Arrays shrink by half from first to last: few to search, and each key is merged seldom.
+        while self._runs and len(self._runs[-1]) < 2 * len(run):
+            run = np.concatenate([self._runs.pop(), run])
+            run.sort(kind="stable")
+        self._runs.append(run)
+
+    def _check(self, keys: Keys) -> None:
+        if keys.shape[1:] != (self._num_keys,) or keys.dtype != np.uint64:
+            raise ValueError(
+                f"keys are {keys.dtype} {keys.shape}: they must be uint64 (N, {self._num_keys}), "
+                "made by duplicate_keys with the same settings"
+            )
+
+    def _name(self, shared: np.ndarray[Any, Any]) -> str:
+        """Name the kind of copy by the keys, bool (K,), that a document shares."""
+        is_exact = self.config.drop_exact_duplicates and bool(shared[0])
+        return EXACT_DUPLICATE if is_exact else NEAR_DUPLICATE
+
+    def _is_known(self, keys: Keys) -> np.ndarray[Any, Any]:
+        known = np.zeros(keys.shape, dtype=bool)
+        for run in self._runs:
+            places = np.minimum(np.searchsorted(run, keys), len(run) - 1)
+            known |= run[places] == keys
+        return known
+
+    def _drop_copies_within(
+        self, keys: Keys, is_candidate: np.ndarray[Any, Any]
+    ) -> dict[int, np.ndarray[Any, Any]]:
+        """Return the candidates that copy an earlier candidate, with the keys (K,) they share."""
+        candidates = np.flatnonzero(is_candidate)
+        values, counts = np.unique(keys[candidates], return_counts=True)
+        repeated = np.isin(keys[candidates], values[counts > 1]).any(axis=1)
+        taken: set[int] = set()
+        copies = {}
+        for index in candidates[repeated].tolist():
+            row = keys[index].tolist()
+            shared = np.array([key in taken for key in row])
+            if shared.any():
+                copies[index] = shared
+            else:
+                taken.update(row)
+        return copies
+
+
+@functools.cache
+def _bands(similarity: float) -> tuple[int, int]:
+    """Return bands and rows of the sharpest MinHash that finds `similarity` by `_RECALL`.
+
+    Two texts of similarity s share a given band of r rows with probability s^r.
+    """
+    for num_rows in range(_MAX_PERMUTATIONS, 0, -1):
+        num_bands = int(np.ceil(np.log(1 - _RECALL) / np.log1p(-(similarity**num_rows))))
+        if num_bands * num_rows <= _MAX_PERMUTATIONS:
+            return num_bands, num_rows
+    raise AssertionError(similarity)
+
+
+def _word_runs(text: str) -> np.ndarray[Any, Any]:
+    """Return a 32-bit number for each run of words; a text of fewer words is one run."""
+    words = _WORD.findall(text.lower()) or [text]
+    hashes = np.array(
+        [zlib.crc32(word.encode(errors="surrogatepass")) for word in words], dtype=np.uint64
+    )
+    length = min(_RUN_WORDS, len(hashes))
+    num_runs = len(hashes) - length + 1
+    runs = np.zeros(num_runs, dtype=np.uint64)
+    for place in range(length):  # wraps around at 2^64
+        runs = runs * np.uint64(0x9E3779B97F4A7C15) + hashes[place : place + num_runs]
+    return (runs ^ (runs >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9) >> np.uint64(32)
+
+
+def _hash(kind: bytes, content: bytes) -> int:
+    """Return 64 bits; equal contents of two kinds get different ones."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8, person=kind).digest(), "little")
+
+
+@functools.cache
+def _empty_sketch(num_permutations: int) -> Any:
+    try:
+        from datasketch import MinHash
+    except ImportError as error:
+        raise ImportError(
+            "drop_near_duplicates takes datasketch: run `pip install datasketch==2.0.0`, or turn "
+            "the setting off"
+        ) from error
+    return MinHash(num_permutations, seed=1, hashfunc=int, scheme="affine32")
+
+
+@functools.cache
+def _language_identifier(languages: tuple[str, ...]) -> Any:
+    """Return what tells languages, once it is sure to know these."""
+    identifier = _load_language_identifier()
+    unknown = sorted(set(languages) - set(identifier.labels))
+    if unknown:
+        raise ValueError(
+            f"languages is {languages}: {', '.join(unknown)} is not among those that can be told: "
+            f"{' '.join(sorted(identifier.labels))}"
+        )
+    return identifier
+
+
+@functools.cache
+def _load_language_identifier() -> Any:
+    """Load the model once per process: half a second."""
+    try:
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+    except ImportError as error:
+        raise ImportError(
+            "languages takes py3langid: run `pip install py3langid==0.4.0`, or leave languages "
+            "empty"
+        ) from error
+    return LanguageIdentifier.from_model_file(MODEL_FILE)

@@ -12,14 +12,14 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dimgpt"
 # A room may import those of the floors below its own, never its neighbours.
 FLOORS = (
-    {"config", "settings", "files", "runtime"},
+    {"config", "settings", "files", "partial_file", "runtime", "hub"},
     {"text", "model"},
     {"data", "weights"},
     {"training", "generation", "evaluation"},
     {"presets", "display"},
     {"info", "customise", "workspace", "pipeline", "demo", "commands", "__main__"},
 )
-OPTIONAL = {"papermill", "IPython", "datasets", "flash_attn"}
+OPTIONAL = {"papermill", "IPython", "datasets", "huggingface_hub", "flash_attn"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

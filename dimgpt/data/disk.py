@@ -14,9 +14,7 @@ _EXPANSION = {".gz": 2.8, ".zst": 3.0, ".parquet": 1.8}
 _SMALL_VOCABULARY = 4_000
 
 
-def estimate_text_bytes(
-    source: SourceConfig | ConversationSourceConfig, listing: Listing
-) -> int:
+def estimate_text_bytes(source: SourceConfig | ConversationSourceConfig, listing: Listing) -> int:
     """Return about how many bytes of text a source holds; what it says of itself comes first."""
     if isinstance(source, SourceConfig) and source.expected_bytes is not None:
         return source.expected_bytes

@@ -88,9 +88,7 @@ def _piece(placed: PlacedPart, name: str, folder: Path) -> tuple[Path, Any]:
     """Return the index of a part's token file, and its summary as seen from `folder`."""
     summary = placed.part.files[name]
     parts = tuple(
-        dataclasses.replace(
-            part, name=(placed.folder / part.name).relative_to(folder).as_posix()
-        )
+        dataclasses.replace(part, name=(placed.folder / part.name).relative_to(folder).as_posix())
         for part in summary.parts
     )
     index_path = placed.folder / f"{part_name(placed.part.number, name)}.index.npy"

@@ -48,14 +48,10 @@ def read_documents_of(block: Block, rules: ItemRules) -> Iterator[Item | None]:
     if block.kind == "items":
         yield from block.content
         return
-    assert rules.source is not None
     num_good = num_bad = 0
     for place, record in _read_records(block):
         try:
-            if isinstance(record, Exception):
-                raise record
-            is_text = isinstance(record, str)
-            text = record if is_text else document_of(place, record, rules.source)
+            text = _text(place, record, rules.source)
         except ValueError as error:
             num_bad += 1
             _refuse(error, rules, is_hopeless=not num_good and num_bad >= _TOO_MANY_BAD)
@@ -118,6 +114,15 @@ def read_system_prompts_of(blocks: Iterable[Block], rules: ItemRules) -> Iterato
         yield text_of(place, values, "preprompt")
 
 
+def _text(place: str, record: "_Record", source: SourceConfig | None) -> str:
+    if isinstance(record, ValueError):
+        raise record
+    if isinstance(record, str):
+        return record
+    assert source is not None
+    return document_of(place, record, source)
+
+
 def _refuse(error: ValueError, rules: ItemRules, *, is_hopeless: bool) -> None:
     if not rules.skip_bad:
         raise ValueError(f"{error}; {_SKIP}") from error
@@ -162,10 +167,10 @@ def _read_records(block: Block) -> Iterator[tuple[str, _Record]]:
             place = f"{block.name}, line {block.first + number}"
             yield place, ValueError(f"{place} {row}") if isinstance(row, str) else row
     else:
-        for number, row in enumerate(parquet.read_rows(block.content), start=block.first + 1):
+        for number, values in enumerate(parquet.read_rows(block.content), start=block.first + 1):
             place = f"{block.name}, row {number}"
-            is_bad = isinstance(row, UnicodeDecodeError)
-            yield place, ValueError(f"{place} is not UTF-8") if is_bad else row
+            is_bad = isinstance(values, UnicodeDecodeError)
+            yield place, ValueError(f"{place} is not UTF-8") if is_bad else values
 
 
 def _decode(name: str, content: bytes) -> str | ValueError:

@@ -30,6 +30,7 @@ from dimgpt.data.listing import (
 )
 from dimgpt.data.parts import Position
 from dimgpt.data.quality import num_duplicate_keys
+from dimgpt.data.shares import Share
 from dimgpt.data.splits import Borders
 from dimgpt.text.tokenizer import Tokenizer
 
@@ -54,10 +55,6 @@ class Sizes:
 
     block_bytes: int = BLOCK_BYTES
     part_bytes: int = PART_BYTES
-
-    def to_dict(self) -> dict[str, int]:
-        """Return plain values."""
-        return dataclasses.asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,6 +121,20 @@ class Job:
             "files_sha256": hashlib.sha256(json.dumps(files).encode()).hexdigest(),
         }
 
+    def plan(self, share: Share | None) -> dict[str, Any]:
+        """Return the plain values that decide what the parts hold."""
+        return {
+            "vocabulary_sha256": self.tokenizer.fingerprint,
+            "source": self.describe(),
+            "share": dataclasses.asdict(share) if share else None,
+            **dataclasses.asdict(self.sizes),
+        }
+
+    @property
+    def is_divided(self) -> bool:
+        """Tell whether several runs share the work, or one does it all."""
+        return self.listing.num_bytes > self.sizes.part_bytes
+
     def read(self, shard: int, folder: Path) -> Iterator[Block]:
         """Yield the blocks of a shard; `folder` holds what is fetched meanwhile."""
         blocks = self._read(self.shards[shard], folder)
@@ -173,9 +184,9 @@ def plan_job(
     location = Location.of(source)
     if location.revision is None:
         location = dataclasses.replace(location, revision=revision)
-    is_documents = isinstance(source, SourceConfig)
-    suffixes = TEXT_SUFFIXES if is_documents else TABLE_SUFFIXES
-    prompts = None if is_documents else Location.of_system_prompts(source)
+    suffixes, prompts = TEXT_SUFFIXES, None
+    if isinstance(source, ConversationSourceConfig):
+        suffixes, prompts = TABLE_SUFFIXES, Location.of_system_prompts(source)
     return Job(
         source=source,
         config=config,

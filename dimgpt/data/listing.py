@@ -125,9 +125,7 @@ def list_files(path: str, suffixes: tuple[str, ...]) -> list[Path]:
     )
     if not files:
         kinds = ", ".join(suffix for suffix in suffixes if suffix.count(".") == 1)
-        raise ValueError(
-            f"{path} has nothing to read: it takes {kinds} files, also as .gz or .zst"
-        )
+        raise ValueError(f"{path} has nothing to read: it takes {kinds} files, also as .gz or .zst")
     return files
 
 

@@ -6,6 +6,7 @@ an uninterrupted one makes.
 """
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ from dimgpt.data.quality import Deduplicator
 from dimgpt.data.shares import Share
 from dimgpt.data.workers import map_in_order
 from dimgpt.text.tokenizer import Tokenizer
+
+_COUNTS = ("num_documents", "num_characters", "text_bytes", "file_bytes")
 
 
 def write_missing_parts(
@@ -48,12 +51,12 @@ def write_missing_parts(
     start = Position(0, 0) if share is not None and share.index > 1 else job.start
     while True:
         parts = list(folder.parts_from(start))
-        writing = _Writing(job=job, folder=folder, before=parts, share=share, progress=progress)
+        writing = _Writing(job, folder, parts, progress=progress, share=share)
         end = parts[-1].end if parts else start
         if end.shard < 0:
             writing.write_prompts(end)
         elif not writing.write_from(end):
-            return parts
+            return list(folder.parts_from(start))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,16 +72,27 @@ class BlockEncoder:
         return encode_chunk(read_documents_of(block, self.items), self.tokenizer, self.rules)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class _Writing:
     """Writes parts from a place on, until the source ends or a finished part follows."""
 
-    job: Job
-    folder: PartsFolder
-    before: list[Part]
-    """The finished parts before that place."""
-    share: Share | None
-    progress: Callable[[Progress], None] | None
+    def __init__(
+        self,
+        job: Job,
+        folder: PartsFolder,
+        before: list[Part],
+        *,
+        progress: Callable[[Progress], None] | None,
+        share: Share | None,
+    ) -> None:
+        """Go on after the finished parts `before`."""
+        self.job = job
+        self.folder = folder
+        self.before = before
+        self.share = share
+        self.progress = progress
+        self._done: Counter[str] = Counter()
+        for part in before:
+            self._add(part)
 
     def write_prompts(self, start: Position) -> None:
         """Write the system prompts, as a part before the first shard."""
@@ -111,7 +125,7 @@ class _Writing:
                     while not mark.ends_shard and writer.text_bytes < job.sizes.part_bytes:
                         mark, chunk = next(chunks)
                         self._write(writer, chunk, mark)
-                self.before.append(next(self.folder.parts_from(start)))
+                self._add(next(self.folder.parts_from(start)))
                 number, start = number + 1, mark.end
                 if self.folder.holds(start):
                     return True
@@ -122,16 +136,18 @@ class _Writing:
         if self.progress is not None:
             self.progress(self._describe(writer))
 
+    def _add(self, done: Part | PartWriter) -> None:
+        """Count what is finished."""
+        for name in _COUNTS:
+            self._done[name] += getattr(done, name)
+
     def _describe(self, writer: PartWriter) -> Progress:
-        before = self.before
+        counts = {name: self._done[name] + getattr(writer, name) for name in _COUNTS}
         return Progress(
             source=self.job.source.name,
-            num_documents=writer.num_documents + sum(part.num_documents for part in before),
-            num_characters=writer.num_characters + sum(part.num_characters for part in before),
-            text_bytes=writer.text_bytes + sum(part.text_bytes for part in before),
-            file_bytes=writer.file_bytes + sum(part.file_bytes for part in before),
             total_file_bytes=self.job.listing.num_bytes,
             disk_free=free_bytes(self.folder.path),
+            **counts,
         )
 
     def _deduplicator(self) -> Deduplicator | None:

@@ -135,7 +135,5 @@ class PartWriter:
             file_bytes=self.file_bytes,
             dropped=dict(sorted(self._dropped.items())),
             copy_keys_sha256=self._folder.write_copy_keys(self._number, copy_keys),
-            files={
-                name: writer.summary for name, writer in sorted(self._writers.items())
-            },
+            files={name: writer.summary for name, writer in sorted(self._writers.items())},
         )

@@ -26,6 +26,8 @@ from dimgpt.files import replace_file, sha256_of
 
 log = logging.getLogger(__name__)
 PLAN_NAME = "plan.json"
+COMPLETE_NAME = "complete"
+"""A file that is in the folder of a share when all its parts are."""
 _DOWNLOADS = "downloads"
 
 
@@ -84,7 +86,13 @@ class PartsFolder:
     """The finished parts of a source."""
 
     def __init__(
-        self, path: Path, *, plan: dict[str, Any], borders: Borders, vocab_size: int
+        self,
+        path: Path,
+        *,
+        plan: dict[str, Any],
+        borders: Borders,
+        vocab_size: int,
+        verify: bool = True,
     ) -> None:
         """Open a folder of parts, or begin one.
 
@@ -93,6 +101,7 @@ class PartsFolder:
             plan: Plain values that decide what the parts hold.
             borders: Between the splits, for a new folder.
             vocab_size: Tokens of the vocabulary.
+            verify: Read the parts once to check their sha256, not only their sizes.
 
         Raises:
             OSError: It cannot be written.
@@ -100,6 +109,7 @@ class PartsFolder:
         self.path = path
         self.vocab_size = vocab_size
         self.borders = borders
+        self._verify = verify
         self._plan = plan
         self._parts: dict[Position, Part] = {}
         found = read_plan(path)
@@ -114,11 +124,6 @@ class PartsFolder:
         self._write_plan()
 
     @property
-    def num_bytes(self) -> int:
-        """Size of the finished parts."""
-        return sum(path.stat().st_size for path in self.path.glob("*.bin"))
-
-    @property
     def downloads(self) -> Path:
         """Where files wait that are fetched, whole or not."""
         return self.path / _DOWNLOADS
@@ -128,6 +133,10 @@ class PartsFolder:
         while part := self._parts.get(start):
             yield part
             start = part.end
+
+    def parts(self) -> list[Part]:
+        """Return all parts, in their order."""
+        return [self._parts[start] for start in sorted(self._parts)]
 
     def holds(self, start: Position) -> bool:
         """Tell whether there is a part that starts at a position."""
@@ -183,7 +192,7 @@ class PartsFolder:
 
     def _check(self, part: Part) -> None:
         for name, summary in part.files.items():
-            check_parts(self.path, summary.parts, vocab_size=self.vocab_size)
+            check_parts(self.path, summary.parts, vocab_size=self.vocab_size, verify=self._verify)
             index_path = self.path / f"{part_name(part.number, name)}.index.npy"
             if sha256_of(index_path) != summary.index_sha256:
                 raise ValueError(f"{index_path} has another sha256")
@@ -198,7 +207,7 @@ class PartsFolder:
         """Remove what belongs to no finished part: its description first, then its files."""
         if not self.path.exists():
             return
-        kept = {PLAN_NAME, _DOWNLOADS}
+        kept = {PLAN_NAME, COMPLETE_NAME, _DOWNLOADS}
         for part in self._parts.values():
             name = part_name(part.number)
             kept |= {f"{name}.json", self._copy_keys_path(part.number).name}

@@ -10,16 +10,18 @@ when files are opened.
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig
 from dimgpt.data.disk import estimate_text_bytes, estimate_token_bytes, require_room
 from dimgpt.data.finishing import PlacedPart, finish, is_complete, resume_finish
 from dimgpt.data.jobs import Job, Sizes, describe_settings, is_settled, plan_job
 from dimgpt.data.manifest import read_manifest
-from dimgpt.data.parts import Part, PartsFolder, read_plan, total
 from dimgpt.data.part_stream import write_missing_parts
+from dimgpt.data.parts import COMPLETE_NAME, Part, PartsFolder, read_plan, total
 from dimgpt.data.progress import Progress
-from dimgpt.files import restore_folder
+from dimgpt.data.shares import Share
+from dimgpt.files import replace_file, restore_folder
 from dimgpt.text.tokenizer import Tokenizer
 
 Watch = Callable[[Progress], None]
@@ -78,24 +80,33 @@ def plan_preparation(
     """
     target = folder / source.name
     restore_folder(target)
-    resume_finish(unfinished_folder(target), target)
+    for folder_of_parts in (unfinished_folder(target), merged_folder(target)):
+        resume_finish(folder_of_parts, target)
     settings = describe_settings(source, config)
     finished = read_manifest(target).source if is_complete(target, tokenizer) else {}
-    plan = read_plan(unfinished_folder(target)) or {"plan": {}}
-    begun = plan["plan"].get("source", {})
     if is_settled(source) and finished.get("settings") == settings:
         return None
-    revision = begun.get("revision") if begun.get("settings") == settings else None
     job = plan_job(
         source,
         tokenizer,
         folder,
         config=config,
         settings=settings,
-        revision=revision,
+        revision=_begun_revision(target, settings),
         sizes=sizes,
     )
     return None if finished == job.describe() else job
+
+
+def _begun_revision(target: Path, settings: dict[str, Any]) -> str | None:
+    """Return the revision that a run or a share of the same settings was begun with."""
+    shares = [*target.parent.glob("*.share-*"), *merged_folder(target).glob("*.share-*")]
+    of_target = [path for path in shares if path.name.startswith(f"{target.name}.share-")]
+    for path in [unfinished_folder(target), *sorted(of_target)]:
+        source = (read_plan(path) or {"plan": {}})["plan"].get("source", {})
+        if source.get("settings") == settings:
+            return source.get("revision")
+    return None
 
 
 def run_job(job: Job, *, progress: Watch | None = None) -> None:
@@ -104,18 +115,45 @@ def run_job(job: Job, *, progress: Watch | None = None) -> None:
     Raises:
         ValueError, OSError, RuntimeError: As `prepare_source`.
     """
-    description = job.describe()
-    folder = PartsFolder(
-        unfinished_folder(job.target),
-        plan={
-            "vocabulary_sha256": job.tokenizer.fingerprint,
-            "source": description,
-            **job.sizes.to_dict(),
-        },
-        borders=job.borders,
-        vocab_size=job.tokenizer.vocab_size,
+    require_room(job.target, missing_bytes(job))
+    folder = _open_parts(job, unfinished_folder(job.target))
+    parts = _write_parts(job, folder, progress=progress)
+    placed = [PlacedPart(part=part, folder=folder.path) for part in parts]
+    finish(folder.path, job.target, placed, tokenizer=job.tokenizer, description=job.describe())
+
+
+def run_share(job: Job, share: Share, *, progress: Watch | None = None) -> Path:
+    """Write what is missing of one share of a source's parts, and return their folder.
+
+    Raises:
+        ValueError: Copies are to be dropped; or as `prepare_source`.
+        OSError, RuntimeError: As `prepare_source`.
+    """
+    if job.is_deduplicated:
+        raise ValueError(
+            f"{job.source.name}: copies are found in one run only; prepare without --shard, or "
+            "without drop_exact_duplicates and drop_near_duplicates"
+        )
+    path = share_folder(job.target, share)
+    (path / COMPLETE_NAME).unlink(missing_ok=True)
+    folder = _open_parts(job, path, share=share)
+    if job.is_divided:
+        write_missing_parts(job, folder, progress=progress, share=share)
+    elif share.takes_source(job.source.name):
+        _write_parts(job, folder, progress=progress)
+    replace_file(folder.path / COMPLETE_NAME, b"")
+    return folder.path
+
+
+def _open_parts(job: Job, path: Path, *, share: Share | None = None) -> PartsFolder:
+    """Open the folder of a job's parts, or of a share of them; or begin one."""
+    return PartsFolder(
+        path, plan=job.plan(share), borders=job.borders, vocab_size=job.tokenizer.vocab_size
     )
-    require_room(folder.path, needed_bytes(job) - folder.num_bytes)
+
+
+def _write_parts(job: Job, folder: PartsFolder, *, progress: Watch | None) -> list[Part]:
+    """Write the parts; of a small source whose one split stays empty, some are written again."""
     parts = write_missing_parts(job, folder, progress=progress)
     names, keys = total(parts)
     while keys.smallest < keys.largest:
@@ -127,11 +165,13 @@ def run_job(job: Job, *, progress: Watch | None = None) -> None:
         names, keys = total(parts)
     if set(folder.borders.names) - names:
         shutil.rmtree(folder.path)
-        raise _too_little(job, parts)
-    placed = [PlacedPart(part=part, folder=folder.path) for part in parts]
-    finish(
-        folder.path, job.target, placed, tokenizer=job.tokenizer, description=description
-    )
+        raise too_little(job, parts)
+    return parts
+
+
+def share_folder(target: Path, share: Share) -> Path:
+    """Return where one share of a source's parts waits for the others."""
+    return target.with_name(f"{target.name}.share-{share.index}-of-{share.count}")
 
 
 def unfinished_folder(target: Path) -> Path:
@@ -139,14 +179,22 @@ def unfinished_folder(target: Path) -> Path:
     return target.with_name(f"{target.name}.unfinished")
 
 
-def needed_bytes(job: Job) -> int:
-    """Return about how much room a source takes on the disk: token files, and one file fetched."""
+def merged_folder(target: Path) -> Path:
+    """Return where the shares of a source are gathered."""
+    return target.with_name(f"{target.name}.merged")
+
+
+def missing_bytes(job: Job) -> int:
+    """Return about how much room a source still takes: token files, and one file fetched."""
     text_bytes = estimate_text_bytes(job.source, job.listing)
     fetched = max((file.num_bytes for file in job.listing.files if file.remote), default=0)
-    return fetched + estimate_token_bytes(text_bytes, vocab_size=job.tokenizer.vocab_size)
+    whole = estimate_token_bytes(text_bytes, vocab_size=job.tokenizer.vocab_size)
+    written = unfinished_folder(job.target).glob("*.bin")
+    return fetched + max(0, whole - sum(path.stat().st_size for path in written))
 
 
-def _too_little(job: Job, parts: list[Part]) -> ValueError:
+def too_little(job: Job, parts: list[Part]) -> ValueError:
+    """Return the error of a source with an empty split."""
     splits = job.borders.names
     dropped = {reason: count for part in parts for reason, count in part.dropped.items()}
     if not dropped and not any(part.num_documents for part in parts):

@@ -7,21 +7,21 @@ and mapped only when finished: a map over a full disk or a file cut short kills 
 is `token_writer.py`'s. Nothing here knows what the ids mean.
 """
 
+import functools
 import hashlib
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from dimgpt.data.manifest import PREPARE_AGAIN, TokenPart, read_manifest, token_dtype
 from dimgpt.files import sha256_of
 
-T = TypeVar("T")
 _BLOCK_BYTES = 1 << 24
 _BLOCK_DOCUMENTS = 1 << 20
 _MAX_THREADS = 8
@@ -61,10 +61,7 @@ class TokenFile:
                 folder / f"{name}.bin",
                 f"holds id {self.summary.largest_id} of {manifest.vocab_size} tokens",
             )
-        for part in self.summary.parts:
-            _check_size(folder, part, self.dtype)
-        if verify:
-            check_parts(folder, self.summary.parts, vocab_size=manifest.vocab_size)
+        check_parts(folder, self.summary.parts, vocab_size=manifest.vocab_size, verify=verify)
         self.offsets = self._open_index(verify=verify)
         self.parts: tuple[np.ndarray[Any, Any], ...] = tuple(
             # Plain arrays: slices of a memmap are slow to make.
@@ -103,14 +100,27 @@ class TokenFile:
         return np.asarray(offsets)
 
 
-def check_parts(folder: Path, parts: Iterable[TokenPart], *, vocab_size: int) -> None:
-    """Read parts, several at once, and check their size, their sha256 and every id.
+def check_parts(
+    folder: Path, parts: Sequence[TokenPart], *, vocab_size: int, verify: bool = True
+) -> None:
+    """Check the sizes of parts and, several at once, their sha256 and every id.
+
+    Args:
+        folder: The names of the parts are seen from there.
+        parts: As their manifest describes them.
+        vocab_size: Tokens of the vocabulary.
+        verify: Read them, not only their sizes.
 
     Raises:
         FileNotFoundError: A part is missing.
         ValueError: A part is not what its manifest says.
     """
-    _in_threads(lambda part: _check_part(folder, part, vocab_size=vocab_size), parts)
+    for part in parts:
+        _check_size(folder, part, token_dtype(vocab_size))
+    if verify:
+        with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as executor:
+            check = functools.partial(_check_part, folder, vocab_size=vocab_size)
+            list(executor.map(check, parts))
 
 
 def check_ids(ids: np.ndarray[Any, Any], *, vocab_size: int, first_offset: int, path: Path) -> None:
@@ -135,8 +145,8 @@ def damaged(path: Path, what: str) -> ValueError:
 
 
 def _check_part(folder: Path, part: TokenPart, *, vocab_size: int) -> None:
+    """Read one part: hashing leaves other threads free."""
     path, dtype = folder / part.name, token_dtype(vocab_size)
-    _check_size(folder, part, dtype)
     running_hash = hashlib.sha256()
     first_offset = 0
     with path.open("rb") as file:
@@ -153,13 +163,6 @@ def _check_size(folder: Path, part: TokenPart, dtype: np.dtype[Any]) -> None:
     path, num_bytes = folder / part.name, part.num_tokens * dtype.itemsize
     if _size(path) != num_bytes or not num_bytes:
         raise damaged(path, f"has {_size(path):,} bytes instead of {num_bytes:,}")
-
-
-def _in_threads(check: Callable[[T], None], values: Iterable[T]) -> None:
-    """Call a function that waits for the disk or hashes, on several values at once."""
-    with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as executor:
-        for result in [executor.submit(check, value) for value in values]:
-            result.result()
 
 
 def _size(path: Path) -> int:

@@ -5,7 +5,6 @@ are spawned, since a process forked beside torch's threads may hang, and they en
 that started them, even if that one is killed.
 """
 
-import contextlib
 import multiprocessing
 import os
 import threading
@@ -14,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import chain, islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -65,16 +64,16 @@ def _map_in_processes(
     work: Callable[[T], R], values: Iterable[tuple[K, T]], num_workers: int
 ) -> Generator[tuple[K, R], None, None]:
     context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_end_with_parent)
+    executor = ProcessPoolExecutor(
+        num_workers, mp_context=context, initializer=_begin, initargs=(work,)
+    )
     waiting: deque[tuple[K, Future[R]]] = deque()
     try:
         for key, value in values:
-            waiting.append((key, executor.submit(work, value)))
-            del value  # a block may be large, and the next one is read before this name is reused
+            waiting.append((key, executor.submit(_work, value)))
             if len(waiting) >= _WAITING_PER_WORKER * num_workers:
                 first_key, future = waiting.popleft()
                 yield first_key, future.result()
-                del future
         while waiting:
             first_key, future = waiting.popleft()
             yield first_key, future.result()
@@ -82,14 +81,22 @@ def _map_in_processes(
         executor.shutdown(cancel_futures=True)
 
 
+_works: list[Callable[[Any], Any]] = []
+"""In a worker: what it is there for. Sent once, since it may hold a whole vocabulary."""
+
+
+def _begin(work: Callable[[Any], Any]) -> None:
+    _works.append(work)
+    threading.Thread(target=_end_with_parent, name="end with parent", daemon=True).start()
+
+
+def _work(value: Any) -> Any:
+    return _works[-1](value)
+
+
 def _end_with_parent() -> None:
-    """Watch the parent from a thread: workers of a killed one would wait for ever."""
+    """Wait for the parent's end: workers of a killed one would wait for ever."""
     parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        with contextlib.suppress(Exception):
-            if parent is not None:
-                parent.join()
+    if parent is not None:
+        parent.join()
         os._exit(1)
-
-    threading.Thread(target=watch, name="end with parent", daemon=True).start()

@@ -6,10 +6,12 @@ made. Nothing is computed here: the rooms do the work, this room says what goes 
 
 from dimgpt.pipeline.data import (
     match_vocabulary,
+    merge_shares,
     open_conversations,
     open_corpus,
     open_data,
     prepare_files,
+    prepare_share,
     prepare_vocabulary,
 )
 from dimgpt.pipeline.models import build_model, open_model, save_trained
@@ -24,11 +26,13 @@ __all__ = [
     "evaluate_documents",
     "load_vocabulary",
     "match_vocabulary",
+    "merge_shares",
     "open_conversations",
     "open_corpus",
     "open_data",
     "open_model",
     "prepare_files",
+    "prepare_share",
     "prepare_vocabulary",
     "save_trained",
 ]

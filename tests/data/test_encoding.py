@@ -1,13 +1,7 @@
-import multiprocessing
-import os
-import signal
-
 import numpy as np
-import pytest
 
-from dimgpt.data import encoding
 from dimgpt.data.conversation import Conversation, Message
-from dimgpt.data.encoding import EncodingRules, encode_chunk, encode_in_order, split_key
+from dimgpt.data.encoding import EncodingRules, encode_chunk, split_key
 
 RULES = EncodingRules(min_characters=4, compose_accents=False, seed=0)
 
@@ -56,42 +50,3 @@ def test_near_copies_share_their_key():
     assert split_key(text, seed=0) == split_key(text.upper() + "Fin.", seed=0)
     assert split_key(text, seed=0) != split_key(text, seed=1)
     assert split_key("2 + 3", seed=0) != split_key("2 + 4", seed=0)
-
-
-@pytest.fixture
-def small_chunks(monkeypatch):
-    monkeypatch.setattr(encoding, "_CHUNK_CHARACTERS", 50)
-    monkeypatch.setattr(encoding, "_MAX_CHUNKS_WITHOUT_PROCESSES", 2)
-
-
-DOCUMENTS = [f"document {number} " * (1 + number % 5) for number in range(60)]
-
-
-@pytest.mark.usefixtures("small_chunks")
-def test_processes_return_what_one_returns_in_the_same_order(tokenizer):
-    alone, together = (
-        list(encode_in_order(DOCUMENTS, tokenizer, RULES, num_workers=count)) for count in (1, 2)
-    )
-    assert len(alone) == len(together) > 10
-    for one, other in zip(alone, together, strict=True):
-        assert one.ids.tobytes() == other.ids.tobytes()
-        assert one.keys.tolist() == other.keys.tolist()
-
-
-@pytest.mark.usefixtures("small_chunks")
-def test_a_killed_process_ends_the_run_with_one_line(tokenizer):
-    chunks = encode_in_order(DOCUMENTS, tokenizer, RULES, num_workers=1 + 1)
-    next(chunks)
-    for process in multiprocessing.active_children():
-        os.kill(process.pid, signal.SIGKILL)
-    with pytest.raises(RuntimeError, match="a process that encodes died"):
-        list(chunks)
-    assert not multiprocessing.active_children()
-
-
-@pytest.mark.usefixtures("small_chunks")
-def test_leaving_early_ends_the_processes(tokenizer):
-    chunks = encode_in_order(DOCUMENTS, tokenizer, RULES, num_workers=2)
-    next(chunks)
-    chunks.close()
-    assert not multiprocessing.active_children()

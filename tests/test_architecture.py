@@ -19,7 +19,16 @@ FLOORS = (
     {"presets", "display"},
     {"info", "customise", "workspace", "pipeline", "demo", "commands", "__main__"},
 )
-OPTIONAL = {"papermill", "IPython", "datasets", "huggingface_hub", "flash_attn"}
+OPTIONAL = {
+    "papermill",
+    "IPython",
+    "datasets",
+    "huggingface_hub",
+    "datatrove",
+    "flash_attn",
+    "datasketch",
+    "py3langid",
+}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

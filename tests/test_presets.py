@@ -3,6 +3,15 @@ import pytest
 from dimgpt.config import ModelConfig, TrainingConfig
 from dimgpt.model.flops import num_parameters
 from dimgpt.presets import PRESETS, get_preset
+from dimgpt.presets.sources import (
+    DIMENSIONGPT_CONVERSATIONS,
+    DIMENSIONGPT_SOURCES,
+    FRENCH_INSTRUCT,
+    LILLM_CONVERSATIONS,
+    OPENWEBTEXT,
+    TOYGPT_SOURCES,
+)
+from dimgpt.settings import from_dict, to_dict
 
 PUBLISHED = PRESETS["dimensiongpt-0.2b"]
 
@@ -40,12 +49,46 @@ def test_the_published_run_is_52_428_800_000_tokens():
 
 
 def test_the_published_mixture_has_its_multipliers():
-    multipliers = {source.name: source.multiplier for source in PUBLISHED.data.sources}
-    assert multipliers == {"common_crawl": 1.0, "wikipedia": 4.0, "books": 0.2}
+    multipliers = {(source.group, source.multiplier) for source in PUBLISHED.data.sources}
+    assert multipliers == {
+        ("Common Crawl", 1.0),
+        ("Wikipedia", 4.0),
+        ("French news", 0.3),
+        ("French books", 0.2),
+        ("French institutions", 2.0),
+        ("Others", 2.0),
+    }
     assert PUBLISHED.data.vocab_size == PUBLISHED.model.vocab_size
     assert PUBLISHED.data.compose_accents is False
     assert PUBLISHED.data.validation_ratio == 0.001
     assert PUBLISHED.data.min_document_characters == 64
+
+
+@pytest.mark.parametrize(
+    "source",
+    [*DIMENSIONGPT_SOURCES, OPENWEBTEXT, *TOYGPT_SOURCES, *DIMENSIONGPT_CONVERSATIONS]
+    + [*LILLM_CONVERSATIONS, FRENCH_INSTRUCT],
+    ids=lambda source: source.name,
+)
+def test_a_published_source_says_where_it_is_and_under_which_licence(source):
+    owner, name = source.path.removeprefix("hf://datasets/").split("/")
+    assert owner
+    assert name
+    assert source.licence
+    assert from_dict(type(source), to_dict(source)) == source
+
+
+def test_the_six_configurations_of_dimensiongpt_instruct_are_read():
+    configurations = {
+        name
+        for group in DIMENSIONGPT_CONVERSATIONS
+        for name in (group.hub_config, group.system_prompts_hub_config)
+    }
+    assert configurations == {
+        f"{group}_{kind}"
+        for group in ("human", "chatbot", "dimension_gpt")
+        for kind in ("conversations", "preprompts")
+    }
 
 
 def test_the_published_conversations_have_their_ratios_and_system_prompts():

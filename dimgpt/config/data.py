@@ -34,7 +34,7 @@ class SourceConfig:
     hub_split: str = "train"
     """Split of a hub data set."""
     revision: str | None = None
-    """Commit of a hub data set to keep to; `None` takes today's, which the manifest records."""
+    """Commit, tag or branch of a hub data set; `None` takes today's, which the manifest records."""
     licence: str = ""
     """What its publisher allows, in the publisher's words; nothing acts on it."""
     expected_bytes: int | None = None
@@ -82,7 +82,7 @@ class ConversationSourceConfig:
     hub_split: str = "train"
     """Split of a hub data set."""
     revision: str | None = None
-    """Commit of a hub data set to keep to; `None` takes today's, which the manifest records."""
+    """Commit, tag or branch of a hub data set; `None` takes today's, which the manifest records."""
     licence: str = ""
     """What its publisher allows, in the publisher's words; nothing acts on it."""
 
@@ -108,7 +108,7 @@ class QualityConfig:
     drop_exact_duplicates: bool = False
     """Drop a document whose cleaned text an earlier one has, to the letter."""
     drop_near_duplicates: bool = False
-    """Drop a document that is nearly an earlier one."""
+    """Drop a document that is nearly an earlier one; takes about 100 bytes of memory for each."""
     near_duplicate_similarity: float = 0.8
     """Share of common five-word runs, in 0..1, from which two documents are likely near copies."""
 

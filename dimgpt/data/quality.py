@@ -165,11 +165,15 @@ class Deduplicator:
         return EXACT_DUPLICATE if is_exact else NEAR_DUPLICATE
 
     def _is_known(self, keys: Keys) -> np.ndarray[Any, Any]:
-        known = np.zeros(keys.shape, dtype=bool)
+        order = np.argsort(keys, axis=None)  # in their order, they are found in half the time
+        ordered = keys.ravel()[order]
+        found = np.zeros(keys.size, dtype=bool)
         for run in self._runs:
-            places = np.minimum(np.searchsorted(run, keys), len(run) - 1)
-            known |= run[places] == keys
-        return known
+            places = np.minimum(np.searchsorted(run, ordered), len(run) - 1)
+            found |= run[places] == ordered
+        known = np.empty(keys.size, dtype=bool)
+        known[order] = found
+        return known.reshape(keys.shape)
 
     def _drop_copies_within(
         self, keys: Keys, is_candidate: np.ndarray[Any, Any]
@@ -205,10 +209,9 @@ def _bands(similarity: float) -> tuple[int, int]:
 
 def _word_runs(text: str) -> np.ndarray[Any, Any]:
     """Return a 32-bit number for each run of words; a text of fewer words is one run."""
-    words = _WORD.findall(text.lower()) or [text]
-    hashes = np.array(
-        [zlib.crc32(word.encode(errors="surrogatepass")) for word in words], dtype=np.uint64
-    )
+    words = _WORD.findall(text.lower().encode(errors="replace").decode()) or [repr(text)]
+    encoded = map(str.encode, words)
+    hashes = np.fromiter(map(zlib.crc32, encoded), dtype=np.uint64, count=len(words))
     length = min(_RUN_WORDS, len(hashes))
     num_runs = len(hashes) - length + 1
     runs = np.zeros(num_runs, dtype=np.uint64)

@@ -1,0 +1,86 @@
+"""Pictures of a report: how long the documents of each source are, and who gives how many tokens.
+
+They are drawn from finished reports and hold no numbers of their own.
+"""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dimgpt.data.report import SourceReport
+
+_COLOURS = ("#1f5fa8", "#d9531e", "#3c8d5a", "#8a5fb0", "#c79a1b", "#4aa3b5", "#a8475f", "#6b7280")
+
+
+def plot_report(reports: Sequence[SourceReport]) -> Figure:
+    """Draw the lengths of documents, and the tokens of each group with its sources.
+
+    Raises:
+        ValueError: There is no report.
+    """
+    if not reports:
+        raise ValueError("there is no report to draw: prepare a source first")
+    colours = [_COLOURS[place % len(_COLOURS)] for place in range(len(reports))]
+    figure = Figure(figsize=(11, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _draw_lengths(left, reports, colours)
+    _draw_tokens(right, reports, colours)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _draw_lengths(axes: Axes, reports: Sequence[SourceReport], colours: Sequence[str]) -> None:
+    """Draw the share of the documents in each range of lengths, a line a source."""
+    lines = {}
+    for report, colour in zip(reports, colours, strict=True):
+        if not report.num_documents:
+            continue
+        starts = sorted(report.lengths)
+        counts = np.array([report.lengths[start] for start in starts])
+        places = [start * 1.2 for start in starts]  # the middle of a bin
+        style = {"color": colour, "linewidth": 1.8, "marker": "o", "markersize": 3}
+        (line,) = axes.plot(places, 100 * counts / counts.sum(), **style)  # type: ignore[arg-type]
+        lines[report.source] = line
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.set_title("How long documents are", fontsize=11)
+    axes.set_xlabel("characters of a document")
+    axes.set_ylabel("% of the source's documents")
+    axes.grid(alpha=0.25)
+    if lines:
+        axes.legend(list(lines.values()), list(lines), frameon=False, fontsize=8)
+
+
+def _draw_tokens(axes: Axes, reports: Sequence[SourceReport], colours: Sequence[str]) -> None:
+    """Draw a bar a group, made of its sources."""
+    pairs = sorted(zip(reports, colours, strict=True), key=lambda pair: _group_of(pair[0]))
+    bars = [(name, list(members)) for name, members in groupby(pairs, lambda p: _group_of(p[0]))]
+    bars.sort(key=lambda bar: sum(report.num_tokens for report, _ in bar[1]))
+    unit, unit_name = _unit(max(report.num_tokens for report in reports))
+    for height, (_, members) in enumerate(bars):
+        left = 0.0
+        for report, colour in members:
+            width = report.num_tokens / unit
+            axes.barh(height, width, left=left, color=colour, height=0.6, edgecolor="white")
+            left += width
+        axes.text(left, height, f" {left:,.3g}", va="center", fontsize=8)
+    axes.set_yticks(range(len(bars)), [name for name, _ in bars])
+    axes.margins(x=0.12)
+    axes.set_xlim(left=0)
+    axes.set_title("What each group gives", fontsize=11)
+    axes.set_xlabel(f"{unit_name}tokens")
+
+
+def _group_of(report: SourceReport) -> str:
+    return report.group or report.source
+
+
+def _unit(largest: int) -> tuple[float, str]:
+    for size, name in ((1e9, "billion "), (1e6, "million "), (1e3, "thousand ")):
+        if largest >= size:
+            return size, name
+    return 1.0, ""

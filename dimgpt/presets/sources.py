@@ -1,0 +1,203 @@
+"""Where the texts of the published systems are to be had today, as tables of records.
+
+DimensionGPT read six groups of French; some of its data sets are gated by now, or come with a
+script that nobody should run, so its table holds the nearest that are plain files, in the same
+groups with the same multipliers. Licences are in the publishers' words as of early 2025 and
+`expected_bytes` are rounded from their pages; read the pages before you publish a model.
+"""
+
+from dimgpt.config import ConversationSourceConfig, SourceConfig
+
+# The branch where the hub itself has turned a data set into Parquet: there is no script to run.
+_PARQUET = "refs/convert/parquet"
+_LUCIE = "hf://datasets/OpenLLM-France/Lucie-Training-Dataset"
+_LUCIE_LICENCE = "cc-by-nc-sa-4.0 for the collection; see its page for each part"
+_WIKIMEDIA_LICENCE = "cc-by-sa-3.0, gfdl"
+_TITLED = "{title}\n\n{text}"
+
+_COMMON_CRAWL = (
+    SourceConfig(
+        name="common_crawl",
+        group="Common Crawl",
+        path="hf://datasets/HuggingFaceFW/fineweb-2",
+        hub_config="fra_Latn",
+        multiplier=1.0,
+        licence="odc-by; Common Crawl's terms of use",
+        # Not given on its page: about 330 million documents of about 4 kB.
+        expected_bytes=1_300_000_000_000,
+    ),
+)
+_WIKIPEDIA = (
+    SourceConfig(
+        name="wikipedia",
+        group="Wikipedia",
+        path="hf://datasets/wikimedia/wikipedia",
+        hub_config="20231101.fr",
+        text_template=_TITLED,
+        multiplier=4.0,
+        licence=_WIKIMEDIA_LICENCE,
+        expected_bytes=8_000_000_000,
+    ),
+    SourceConfig(
+        name="wikisource",
+        group="Wikipedia",
+        path="hf://datasets/wikimedia/wikisource",
+        hub_config="20231201.fr",
+        text_template=_TITLED,
+        multiplier=4.0,
+        licence=_WIKIMEDIA_LICENCE,
+        expected_bytes=90_000_000,
+    ),
+)
+_NEWS = (
+    SourceConfig(
+        name="news",
+        group="French news",
+        path="hf://datasets/eckendoerffer/news_fr",
+        # The files themselves are text with a document a line.
+        revision=_PARQUET,
+        multiplier=0.3,
+        licence="cc-by-3.0",
+        expected_bytes=2_200_000_000,
+    ),
+    SourceConfig(
+        name="orange_sum",
+        group="French news",
+        path="hf://datasets/EdinburghNLP/orange_sum",
+        # Most articles come twice: under their title, and under their summary.
+        revision=_PARQUET,
+        text_template="{summary}\n\n{text}",
+        multiplier=0.3,
+        licence="unknown, says its page",
+    ),
+)
+_BOOKS = (
+    SourceConfig(
+        name="books",
+        group="French books",
+        path="hf://datasets/PleIAs/French-PD-Books",
+        text_column="complete_text",
+        multiplier=0.2,
+        licence="public domain",
+        # 16.4 billion words.
+        expected_bytes=100_000_000_000,
+    ),
+)
+_INSTITUTIONS = tuple(
+    SourceConfig(
+        name=name,
+        group="French institutions",
+        path=_LUCIE,
+        hub_config=hub_config,
+        multiplier=2.0,
+        licence=_LUCIE_LICENCE,
+    )
+    for name, hub_config in (
+        ("europarl", "Europarl-fr"),
+        ("parliament_questions", "QuestionsEcritesParlement"),
+        ("parliament_debates", "InterventionsParlement"),
+    )
+)
+_OTHERS = (
+    SourceConfig(
+        name="dialogues",
+        group="Others",
+        path=_LUCIE,
+        hub_config="Claire-fr",
+        multiplier=2.0,
+        licence=_LUCIE_LICENCE,
+    ),
+)
+
+DIMENSIONGPT_SOURCES = (
+    *_COMMON_CRAWL,
+    *_WIKIPEDIA,
+    *_NEWS,
+    *_BOOKS,
+    *_INSTITUTIONS,
+    *_OTHERS,
+)
+"""The six groups of DimensionGPT."""
+
+OPENWEBTEXT = SourceConfig(
+    name="openwebtext",
+    path="hf://datasets/Skylion007/openwebtext",
+    licence="cc0-1.0",
+    expected_bytes=39_800_000_000,
+)
+"""What lilLM was trained on."""
+
+TOYGPT_SOURCES = (
+    SourceConfig(
+        name="wikisource",
+        path="hf://datasets/wikimedia/wikisource",
+        hub_config="20231201.en",
+        licence=_WIKIMEDIA_LICENCE,
+        # 1.4 GB of Parquet.
+        expected_bytes=2_500_000_000,
+    ),
+    SourceConfig(
+        name="redpajama",
+        path="hf://datasets/togethercomputer/RedPajama-Data-1T-Sample",
+        revision=_PARQUET,
+        licence="that of each of its parts",
+    ),
+    SourceConfig(
+        name="wikipedia",
+        path="hf://datasets/wikimedia/wikipedia",
+        hub_config="20231101.en",
+        licence=_WIKIMEDIA_LICENCE,
+        expected_bytes=20_000_000_000,
+    ),
+)
+"""What toyGPT was trained on; its readme dates Wikisource only."""
+
+
+def _instruct(
+    name: str, ratio: float, system_prompt_ratios: dict[str, float]
+) -> ConversationSourceConfig:
+    """Describe one group of the conversations that the published model was fine-tuned on."""
+    return ConversationSourceConfig(
+        name=name,
+        path="hf://datasets/angeluriot/DimensionGPT_instruct",
+        hub_config=f"{name}_conversations",
+        ratio=ratio,
+        system_prompts_path="hf://datasets/angeluriot/DimensionGPT_instruct",
+        system_prompts_hub_config=f"{name}_preprompts",
+        system_prompt_ratios=system_prompt_ratios,
+        licence="not stated; made from French Instruct, mit",
+    )
+
+
+DIMENSIONGPT_CONVERSATIONS = (
+    _instruct("human", 0.099, {"human": 0.3}),
+    _instruct("chatbot", 0.9, {"chatbot": 0.5, "dimension_gpt": 0.4}),
+    _instruct("dimension_gpt", 0.001, {"dimension_gpt": 1.0}),
+)
+"""The three groups of DimensionGPT, with their system prompts."""
+
+FRENCH_INSTRUCT = ConversationSourceConfig(
+    name="french_instruct",
+    path="hf://datasets/angeluriot/french_instruct",
+    licence="mit",
+)
+"""276,000 conversations in French."""
+
+SMOLTALK = ConversationSourceConfig(
+    name="smoltalk",
+    path="hf://datasets/HuggingFaceTB/smoltalk",
+    hub_config="all",
+    licence="that of each of its parts; see its page",
+)
+"""A million conversations in English."""
+
+MAGPIE_ULTRA = ConversationSourceConfig(
+    name="magpie_ultra",
+    path="hf://datasets/argilla/magpie-ultra-v1.0",
+    hub_config="top_300k_shorter_conversations",
+    licence="Llama 3.1's licence, whose model wrote it",
+)
+"""300,000 conversations in English, written by a model."""
+
+LILLM_CONVERSATIONS = (SMOLTALK, MAGPIE_ULTRA)
+"""What lilLM was fine-tuned on, before its own choice of categories."""

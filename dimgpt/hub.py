@@ -22,6 +22,7 @@ Kind = Literal["model", "dataset"]
 T = TypeVar("T")
 
 _LONGEST_WAIT = 300.0  # the hub counts requests in windows of five minutes
+_NO_JSON = json.JSONDecodeError, UnicodeDecodeError
 _logger = logging.getLogger(__name__)
 
 
@@ -93,11 +94,8 @@ def list_files(
     from huggingface_hub import HfApi
 
     api, place = HfApi(endpoint=endpoint), _Repository(repo_id, kind, endpoint)
-    info = _persist(
-        lambda: api.repo_info(repo_id, repo_type=kind, revision=revision, timeout=patience.timeout),
-        place,
-        patience,
-    )
+    repo_info = functools.partial(api.repo_info, repo_type=kind, timeout=patience.timeout)
+    info = _persist(lambda: repo_info(repo_id, revision=revision), place, patience)
     files: list[HubFile] = []
     address: str | None = f"{api.endpoint}/api/{kind}s/{repo_id}/tree/{info.sha}?recursive=true"
     while address:
@@ -186,7 +184,9 @@ def _get_page(address: str, patience: Patience) -> tuple[list[dict[str, Any]], s
 
     answer = get_session().get(address, headers=build_hf_headers(), timeout=patience.timeout)
     hf_raise_for_status(answer)
-    return answer.json(), answer.links.get("next", {}).get("url")
+    if not isinstance(entries := answer.json(), list):
+        raise DamagedError("something else instead of a list of files")
+    return entries, answer.links.get("next", {}).get("url")
 
 
 def _to_file(entry: dict[str, Any], place: _Repository, commit: str) -> HubFile:
@@ -263,7 +263,7 @@ def _persist(action: Callable[[], T], place: _Repository, patience: Patience) ->
             reason = f"HTTP {status}"
             asked = error.response.headers.get("Retry-After", "")
             wait = min(max(delay, float(asked if asked.isdigit() else 0)), _LONGEST_WAIT)
-        except (httpx.RequestError, DamagedError, json.JSONDecodeError) as error:
+        except (httpx.RequestError, DamagedError, *_NO_JSON) as error:
             reason = str(error) or type(error).__name__
         if num_tries < patience.num_tries:
             _logger.warning("%s: %s; again in %.0f s", place.page, reason, wait)

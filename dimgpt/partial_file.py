@@ -14,6 +14,7 @@ from typing import Any
 from dimgpt.files import sync_folder
 
 _SHA256_LENGTH = 64
+_NAME_LENGTH = 16  # enough to tell contents apart; file systems allow 255 bytes in a name
 _SPARE_BYTES = 64 * 2**20
 
 
@@ -41,7 +42,7 @@ def require_space(folder: Path, num_bytes: int, *, what: str) -> None:
 
 
 class PartialFile:
-    """What has arrived of a file so far: `<name>.<digest>.part` beside the target.
+    """What has arrived of a file so far: `<name>.<start of the digest>.part` beside the target.
 
     Args:
         target: The final name; its folder exists. Pieces of other contents for it are removed.
@@ -54,10 +55,10 @@ class PartialFile:
 
     def __init__(self, target: Path, *, size: int, digest: str) -> None:
         self.target, self.size, self.digest = target, size, digest
-        self.path = target.with_name(f"{target.name}.{digest}.part")
+        self.path = target.with_name(f"{target.name}.{digest[:_NAME_LENGTH]}.part")
+        pattern = rf"{re.escape(target.name)}\.[0-9a-f]{{{_NAME_LENGTH}}}\.part"
         for other in target.parent.iterdir():
-            is_partial = re.fullmatch(rf"{re.escape(target.name)}\.[0-9a-f]+\.part", other.name)
-            if is_partial and other != self.path:
+            if re.fullmatch(pattern, other.name) and other != self.path:
                 other.unlink()
         self.num_bytes = 0
         self._state = _new_state(size, digest)

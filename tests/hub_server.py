@@ -8,6 +8,7 @@ of a repository, and no xet.
 
 import hashlib
 import json
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -25,7 +26,8 @@ class Fault:
     """What goes wrong with one request.
 
     `kind`: "cut" after `num_bytes` of the body, "stall" after them, "status" `status`, "html",
-    "wrong" bytes, "no-range" (the whole file whatever was asked), "longer" (bytes too many).
+    "wrong" bytes, "longer" (bytes too many), "no-range" (the whole file whatever was asked),
+    "shifted" (another part than the one that was asked for).
     """
 
     kind: str
@@ -97,8 +99,7 @@ class HubServer:
 
     def __enter__(self) -> "HubServer":
         self._stopped = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self, self._stopped))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _handler_of(self, self._stopped))
         self.port = self._server.server_address[1]
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
@@ -113,12 +114,25 @@ class HubServer:
         self._server.socket.close()
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *address: object) -> None:
+        """Say nothing of clients that were killed, which are part of the tests."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(*address)
+
+
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
 def blob_sha1(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def _inverted(content: bytes) -> bytes:
+    return bytes(byte ^ 0xFF for byte in content)
 
 
 def _entry(path: str, content: bytes) -> dict:
@@ -257,7 +271,7 @@ def _handler_of(hub: HubServer, stopped: threading.Event) -> type[BaseHTTPReques
         def _send_file(self, content: bytes, headers: list[tuple[str, str]]) -> None:
             kind = self._fault.kind
             if kind == "wrong":
-                content = bytes(byte ^ 0xFF for byte in content)
+                content = _inverted(content)
             if kind == "longer":
                 content += b"more"
             start, end = 0, len(content)
@@ -265,6 +279,7 @@ def _handler_of(hub: HubServer, stopped: threading.Event) -> type[BaseHTTPReques
             if asked.startswith("bytes=") and kind != "no-range":
                 first, last = asked.removeprefix("bytes=").split("-")
                 start, end = int(first), min(int(last or end - 1) + 1, end)
+                start -= kind == "shifted"
                 if start >= len(content):
                     self._send(b"", status=416)
                     return
@@ -310,7 +325,9 @@ def _handler_of(hub: HubServer, stopped: threading.Event) -> type[BaseHTTPReques
 
         def _json(self, value: object, *, headers: object = ()) -> None:
             headers = (*headers, ("Content-Type", "application/json"))
-            self._send(json.dumps(value).encode(), headers=headers)
+            content = json.dumps(value).encode()
+            is_wrong = self._fault.kind == "wrong"
+            self._send(_inverted(content) if is_wrong else content, headers=headers)
 
         def _refuse(self, status: int, code: str, message: str) -> None:
             headers = (("X-Error-Code", code), ("X-Error-Message", message))

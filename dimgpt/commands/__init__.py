@@ -8,6 +8,7 @@ from typing import Any
 
 from dimgpt.commands.data import Merge, Prepare
 from dimgpt.commands.demo import Demo
+from dimgpt.commands.download import Download
 from dimgpt.commands.generation import Chat, Generate
 from dimgpt.commands.models import Info
 from dimgpt.commands.training import Evaluate, Finetune, Train
@@ -21,5 +22,6 @@ VERBS: dict[str, Any] = {
     "generate": Generate,
     "chat": Chat,
     "info": Info,
+    "download": Download,
     "demo": Demo,
 }

@@ -65,8 +65,8 @@ def list_shards(
     script = f"{PurePosixPath(repo_id).name}.py"
     if script in by_path:
         raise ValueError(
-            f"{repo_id} is made by a script, {script}, and no foreign code is run here: take a "
-            "data set of plain files, or its branch refs/convert/parquet as the revision"
+            f"{repo_id} is made by a script, {script}, and no foreign code is run here; take a "
+            "data set of plain files"
         )
     with tempfile.TemporaryDirectory(prefix="dimgpt-") as folder:
         mirror = Path(folder).resolve() / "files"

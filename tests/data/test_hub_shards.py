@@ -12,7 +12,7 @@ from hub_server import Fault
 from dimgpt.data.hub_shards import fetched, list_shards
 from dimgpt.hub import Patience
 
-QUICK = Patience(first_delay=0.01, timeout=0.5)
+QUICK = Patience(first_delay=0.01, timeout=5)
 CARD = """---
 configs:
 - config_name: fr

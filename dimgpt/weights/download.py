@@ -1,0 +1,210 @@
+"""Models whose address is known, from the Hugging Face hub into a folder.
+
+The files come as they are; `originals.py` and `store.py` read them. Everything arrives in
+`<folder>.download`, which takes its name when all of it is whole. What stands in a finished folder
+is never overwritten, be it downloaded or not.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from dimgpt.files import replace_file, sha256_of, sync_folder
+from dimgpt.hub import PATIENCE, HubFile, Patience, download_file, list_files
+from dimgpt.partial_file import is_whole, require_space
+
+REPOSITORIES = {
+    "lillm-39m": "jonwondo/lilLM_40M_param_10B_tok",
+    "lillm-300m": "jonwondo/lilLM_300M_param_9_5B_tok",
+}
+"""Where the weights of the original systems are."""
+
+DRIVE_FOLDER = "https://drive.google.com/drive/folders/1XxKdsR33rt6VTFAF8qwyE3uxulK7gK6m"
+_EXPLAINED = {
+    "dimensiongpt-0.2b": (
+        f"its author keeps the weights of dimensiongpt-0.2b in {DRIVE_FOLDER}, which is for people "
+        "and not for programs: fetch them with a browser, put the .pt into models/ and vocab.txt "
+        "into data/"
+    ),
+}
+_RECORD_NAME = "download.json"
+_WANTED_SUFFIXES = frozenset(
+    ".pt .pth .bin .safetensors .json .txt .md .model .ckpt".split()  # weights, tokenizer, card
+)
+_logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes that are here and the bytes of all files."""
+
+
+def download_model(
+    name: str,
+    models_root: Path,
+    *,
+    revision: str | None = None,
+    endpoint: str | None = None,
+    progress: Progress | None = None,
+    patience: Patience = PATIENCE,
+) -> Path:
+    """Fetch a model's files into `models_root/<name>/`, or go on where that was cut off.
+
+    Weights, tokenizer, config and card are taken, other files are left and named in the log.
+    `download.json` says what came from where, with the hashes. A model that is there whole is kept
+    without asking the hub; only files that it lacks are fetched again.
+
+    Args:
+        name: A key of `REPOSITORIES`, or `owner/name` on the hub, whose folder is `name`.
+        models_root: Gets the folder.
+        revision: Branch, tag or commit; `None` is the newest, or what is there already.
+        endpoint: Address of the hub; `None` is the usual one.
+        progress: Told of every piece that arrives.
+        patience: How long to try.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: The name is unknown, or it has no file of a model.
+        FileExistsError: There is another folder of that name, or one with other files.
+        OSError: As `dimgpt.hub.download_file`.
+    """
+    repo_id = _repo_id_of(name)
+    folder = models_root / name.rpartition("/")[2]
+    if folder.exists() or folder.is_symlink():
+        recorded = _read_record(folder, repo_id=repo_id, revision=revision)
+        lost = [replace(file, endpoint=endpoint) for file in _find_lost(recorded, folder)]
+        return _fetch_all(lost, folder, progress, patience)
+    options: dict[str, Any] = {"revision": revision, "endpoint": endpoint, "patience": patience}
+    files = _choose(list_files(repo_id, kind="model", **options), repo_id)
+    arriving = folder.with_name(f"{folder.name}.download")
+    _fetch_all(files, arriving, progress, patience)
+    _finish(files, arriving, folder)
+    return folder
+
+
+def _repo_id_of(name: str) -> str:
+    if name in _EXPLAINED:
+        raise ValueError(_EXPLAINED[name])
+    repo_id = REPOSITORIES.get(name, name)
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repo_id, re.ASCII):
+        known = ", ".join([*REPOSITORIES, *_EXPLAINED])
+        raise ValueError(f"name is {name!r}: it must be {known}, or owner/name on the hub")
+    return repo_id
+
+
+def _choose(files: list[HubFile], repo_id: str) -> list[HubFile]:
+    """Take what a model can be made of, and say what is left."""
+    wanted = [
+        file
+        for file in files
+        if PurePosixPath(file.path).suffix in _WANTED_SUFFIXES and file.path != _RECORD_NAME
+    ]
+    left = [file.path for file in files if file not in wanted]
+    if left:
+        _logger.warning("%s: left there, as no part of a model: %s", repo_id, ", ".join(left))
+    if not wanted:
+        raise ValueError(f"{repo_id} has no file of a model; check the name on its page")
+    return wanted
+
+
+def _fetch_all(
+    files: list[HubFile], folder: Path, progress: Progress | None, patience: Patience
+) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    total = sum(file.size for file in files)
+    present = (folder / file.path for file in files)
+    here = sum(path.stat().st_size for path in present if path.is_file())
+    require_space(folder, total - here, what=f"the model in {folder}")
+    before = 0
+    for file in files:
+
+        def report(num_bytes: int, before: int = before) -> None:
+            if progress is not None:
+                progress(before + num_bytes, total)
+
+        download_file(file, folder / file.path, progress=report, patience=patience)
+        before += file.size
+    return folder
+
+
+def _finish(files: list[HubFile], arriving: Path, folder: Path) -> None:
+    """Remove what an interrupted download of another revision has left, and give the name."""
+    wanted = {arriving / file.path for file in files}
+    for path in sorted(arriving.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif path not in wanted:
+            path.unlink()
+    _write_record(arriving, files)
+    arriving.rename(folder)
+    sync_folder(folder.parent)
+
+
+def _write_record(folder: Path, files: list[HubFile]) -> None:
+    """Note where the files are from, all with a hash that any tool can compute."""
+    record = {
+        "repo_id": files[0].repo_id,
+        "revision": files[0].revision,
+        "files": {
+            file.path: {"size": file.size, "sha256": _sha256_of(file, folder)} for file in files
+        },
+    }
+    content = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    replace_file(folder / _RECORD_NAME, content.encode())
+
+
+def _sha256_of(file: HubFile, folder: Path) -> str:
+    """Return the hash that the hub has of large files; small ones it keeps by another."""
+    is_known = len(file.digest) == 64
+    return file.digest if is_known else sha256_of(folder / file.path)
+
+
+def _read_record(folder: Path, *, repo_id: str, revision: str | None) -> list[HubFile]:
+    """Return the files that a finished folder was downloaded with."""
+    remedy = "move the folder away to download it"
+    path = folder / _RECORD_NAME
+    if not path.is_file():
+        raise FileExistsError(f"{folder} is there and was not downloaded; {remedy}")
+    try:
+        record = json.loads(path.read_bytes())
+        files = [
+            HubFile(
+                repo_id=record["repo_id"],
+                kind="model",
+                revision=record["revision"],
+                path=name,
+                size=entry["size"],
+                digest=entry["sha256"],
+            )
+            for name, entry in record["files"].items()
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise FileExistsError(f"{path} is damaged ({error}); {remedy} again") from error
+    if (record["repo_id"], record["revision"]) != (repo_id, revision or record["revision"]):
+        raise FileExistsError(
+            f"{folder} holds {record['repo_id']} at {record['revision']}; {remedy} from {repo_id}"
+            + (f" at {revision}" if revision else "")
+        )
+    return files
+
+
+def _find_lost(files: list[HubFile], folder: Path) -> list[HubFile]:
+    """Return the files that a finished folder lacks; refuse one where others have changed."""
+    lost, changed = [], []
+    for file in files:
+        path = folder / file.path
+        if not path.exists():
+            lost.append(file)
+        elif not is_whole(path, size=file.size, digest=file.digest):
+            changed.append(file.path)
+    if changed:
+        raise FileExistsError(
+            f"{folder} has files that are not as they were downloaded: {', '.join(changed)}; "
+            "remove them and run again to get them back"
+        )
+    return lost

@@ -6,7 +6,6 @@ it may be done anywhere, in any order. Copies of earlier documents are only mark
 
 import hashlib
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
@@ -18,6 +17,7 @@ from dimgpt.config import DataConfig, QualityConfig
 from dimgpt.data.block import Item
 from dimgpt.data.conversation import Conversation, Message, encode_conversation
 from dimgpt.data.quality import duplicate_keys, num_duplicate_keys, reason_to_drop
+from dimgpt.data.report import SourceReport
 from dimgpt.text.cleaning import normalize_text
 from dimgpt.text.tokenizer import Tokenizer
 
@@ -64,13 +64,13 @@ class EncodedChunk:
     """Characters of each item's cleaned text, int64 (N,)."""
     num_bytes: np.ndarray[Any, Any]
     """UTF-8 bytes of each item's cleaned text, int64 (N,)."""
-    dropped: Counter[str]
-    """Why items were left out -> how many."""
+    report: SourceReport
+    """What was left out and why, and what cleaning changed; not yet what is kept."""
 
     @property
     def num_dropped(self) -> int:
         """Items that were left out."""
-        return self.dropped.total()
+        return self.report.dropped.total()
 
 
 class _EncodedItem(NamedTuple):
@@ -92,16 +92,16 @@ def encode_chunk(
         rules: What to drop, and how.
     """
     kept: list[_EncodedItem] = []
-    dropped: Counter[str] = Counter()
+    report = SourceReport(source="", seed=rules.seed)
     for item in items:
         if item is None:
             encoded: _EncodedItem | str = UNREADABLE
         elif isinstance(item, Conversation):
-            encoded = _encode_conversation(item, tokenizer, rules)
+            encoded = _encode_conversation(item, tokenizer, rules, report)
         else:
-            encoded = _encode_document(item, tokenizer, rules)
+            encoded = _encode_document(item, tokenizer, rules, report)
         if isinstance(encoded, str):
-            dropped[encoded] += 1
+            report.drop(encoded)
         else:
             kept.append(encoded)
     num_keys = num_duplicate_keys(rules.quality)
@@ -113,12 +113,12 @@ def encode_chunk(
         copy_keys=np.concatenate([no_keys, *(item.copy_keys[None] for item in kept)]),
         num_characters=np.array([item.num_characters for item in kept], dtype=np.int64),
         num_bytes=np.array([item.num_bytes for item in kept], dtype=np.int64),
-        dropped=dropped,
+        report=report,
     )
 
 
 def _encode_document(
-    document: str, tokenizer: Tokenizer, rules: EncodingRules
+    document: str, tokenizer: Tokenizer, rules: EncodingRules, report: SourceReport
 ) -> _EncodedItem | str:
     """Return a document's ids, or why it is dropped."""
     if len(document.strip()) < rules.min_characters:
@@ -126,6 +126,7 @@ def _encode_document(
     if reason := reason_to_drop(document, rules.quality):
         return reason
     text = normalize_text(document, compose_accents=rules.compose_accents)
+    report.observe(document, text)
     if not text:
         return EMPTY
     special_tokens = tokenizer.special_tokens
@@ -142,7 +143,7 @@ def _encode_document(
 
 
 def _encode_conversation(
-    conversation: Conversation, tokenizer: Tokenizer, rules: EncodingRules
+    conversation: Conversation, tokenizer: Tokenizer, rules: EncodingRules, report: SourceReport
 ) -> _EncodedItem | str:
     """Return a conversation's ids, or why it is dropped."""
     if rules.compose_accents:
@@ -153,6 +154,7 @@ def _encode_conversation(
             )
         )
     text = "".join(normalize_text(message.text) for message in conversation.messages)
+    report.observe("".join(message.text for message in conversation.messages), text)
     if not text:
         return EMPTY
     return _EncodedItem(

@@ -4,17 +4,27 @@ No token is copied. Whatever a crash interrupts is done again or goes on at the 
 """
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dimgpt.data.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
+from dimgpt.data.manifest import (
+    MANIFEST_NAME,
+    PREPARE_AGAIN,
+    Manifest,
+    read_manifest,
+    write_manifest,
+)
 from dimgpt.data.parts import PLAN_NAME, Part, part_name
+from dimgpt.data.report import SourceReport
 from dimgpt.data.token_file import TokenFile
 from dimgpt.data.token_writer import join_parts
-from dimgpt.files import move_folder, sync_folder
+from dimgpt.files import move_folder, replace_file, sync_folder
 from dimgpt.text.tokenizer import Tokenizer
+
+REPORT_NAME = "report.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,15 +60,14 @@ def finish(
     for name in names:
         pieces = [_piece(placed, name, folder) for placed in parts if name in placed.part.files]
         files[name] = join_parts(folder, name, pieces)
-    dropped: dict[str, int] = {}
-    for placed in parts:
-        for reason, count in placed.part.dropped.items():
-            dropped[reason] = dropped.get(reason, 0) + count
+    report = _join_reports([placed.part.report for placed in parts], description)
+    content = json.dumps(report.to_dict(), indent=1, ensure_ascii=False)
+    replace_file(folder / REPORT_NAME, content.encode())
     manifest = Manifest(
         vocabulary_sha256=tokenizer.fingerprint,
         vocab_size=tokenizer.vocab_size,
         source=description,
-        dropped=dict(sorted(dropped.items())),
+        dropped=dict(sorted(report.dropped.items())),
         files=files,
     )
     write_manifest(folder, manifest)
@@ -84,6 +93,37 @@ def is_complete(folder: Path, tokenizer: Tokenizer) -> bool:
     return True
 
 
+def read_report(folder: Path, *, group: str = "") -> SourceReport:
+    """Return the report of a finished folder.
+
+    Args:
+        folder: As `finish` made it.
+        group: Group that the source belongs to now.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: It is damaged.
+    """
+    path = folder / REPORT_NAME
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; {PREPARE_AGAIN}")
+    try:
+        report = SourceReport.from_dict(json.loads(path.read_bytes()))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); {PREPARE_AGAIN}") from error
+    report.group = group
+    return report
+
+
+def _join_reports(reports: Sequence[SourceReport], description: dict[str, Any]) -> SourceReport:
+    settings = description["settings"]
+    joined = SourceReport(source="", seed=settings["seed"])
+    for report in reports:
+        joined.merge(report)
+    joined.source = settings["name"]
+    return joined
+
+
 def _piece(placed: PlacedPart, name: str, folder: Path) -> tuple[Path, Any]:
     """Return the index of a part's token file, and its summary as seen from `folder`."""
     summary = placed.part.files[name]
@@ -98,7 +138,7 @@ def _piece(placed: PlacedPart, name: str, folder: Path) -> tuple[Path, Any]:
 def _move_finished(folder: Path, target: Path) -> None:
     """Remove everything that the manifest does not name, and give the folder its name."""
     manifest = read_manifest(folder)
-    kept = {folder / MANIFEST_NAME}
+    kept = {folder / MANIFEST_NAME, folder / REPORT_NAME}
     for name, summary in manifest.files.items():
         kept.add(folder / f"{name}.index.npy")
         kept |= {folder / part.name for part in summary.parts}

@@ -107,7 +107,7 @@ class _Writing:
                 f"the system prompts of {job.source.name!r} are none; check system_prompts_path"
             )
         mark = Mark(end=Position(0, 0), text_bytes=0, file_bytes=0)
-        with PartWriter(self.folder, number=0, start=start, deduplicator=None) as writer:
+        with self._part(0, start, None) as writer:
             writer.write_whole(SYSTEM_PROMPTS, chunk, mark)
 
     def write_from(self, start: Position) -> bool:
@@ -118,9 +118,7 @@ class _Writing:
         encoded = map_in_order(work, self._blocks_from(start), num_workers=job.config.num_workers)
         with contextlib.closing(encoded) as chunks:
             for mark, chunk in chunks:
-                with PartWriter(
-                    self.folder, number=number, start=start, deduplicator=deduplicator
-                ) as writer:
+                with self._part(number, start, deduplicator) as writer:
                     self._write(writer, chunk, mark)
                     while not mark.ends_shard and writer.text_bytes < job.sizes.part_bytes:
                         mark, chunk = next(chunks)
@@ -130,6 +128,15 @@ class _Writing:
                 if self.folder.holds(start):
                     return True
         return False
+
+    def _part(self, number: int, start: Position, deduplicator: Deduplicator | None) -> PartWriter:
+        return PartWriter(
+            self.folder,
+            number=number,
+            start=start,
+            seed=self.job.config.seed,
+            deduplicator=deduplicator,
+        )
 
     def _write(self, writer: PartWriter, chunk: EncodedChunk, mark: Mark) -> None:
         writer.write(chunk, mark)

@@ -1,7 +1,6 @@
 """Writes one part: encoded chunks go to the token files of their splits, copies are left out."""
 
 import contextlib
-from collections import Counter
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from dimgpt.data.encoding import EncodedChunk
 from dimgpt.data.parts import Part, PartsFolder, Position, part_name
 from dimgpt.data.quality import Deduplicator
+from dimgpt.data.report import SourceReport
 from dimgpt.data.splits import KeyRange
 from dimgpt.data.token_writer import TokenFileWriter
 
@@ -42,6 +42,7 @@ class PartWriter:
         *,
         number: int,
         start: Position,
+        seed: int,
         deduplicator: Deduplicator | None,
     ) -> None:
         self.text_bytes = self.file_bytes = 0
@@ -55,7 +56,7 @@ class PartWriter:
         self._writers: dict[str, TokenFileWriter] = {}
         self._keys = KeyRange()
         self._copy_keys: list[np.ndarray[Any, Any]] = []
-        self._dropped: Counter[str] = Counter()
+        self._report = SourceReport(source="", seed=seed)
 
     def __enter__(self) -> "PartWriter":
         return self
@@ -80,19 +81,23 @@ class PartWriter:
         for split, is_chosen in self._folder.borders.choose(chunk.keys).items():
             self._write(split, chunk, is_chosen & is_kept)
         self._keys = self._keys.joined(KeyRange.of(chunk.keys[is_kept]))
-        self._count(chunk, mark)
+        self._report.merge(chunk.report)
+        self._report.keep(chunk.num_characters[is_kept], chunk.lengths[is_kept])
+        self._count(mark)
 
     def write_whole(self, name: str, chunk: EncodedChunk, mark: Mark) -> None:
         """Write all of a chunk to the token file `name`."""
         self._write(name, chunk, np.ones(len(chunk.lengths), dtype=bool))
-        self._count(chunk, mark)
+        self._count(mark)
 
     def _leave_out_copies(self, chunk: EncodedChunk) -> np.ndarray[Any, Any]:
         """Tell which items to keep, bool (N,), and count the others."""
         if self._deduplicator is None:
             return np.ones(len(chunk.keys), dtype=bool)
         reasons = self._deduplicator.reasons(chunk.copy_keys)
-        self._dropped.update(reason for reason in reasons if reason is not None)
+        for reason in reasons:
+            if reason is not None:
+                self._report.drop(reason)
         is_kept = np.array([reason is None for reason in reasons], dtype=bool)
         self._copy_keys.append(chunk.copy_keys[is_kept])
         return is_kept
@@ -117,8 +122,7 @@ class PartWriter:
         self.num_documents += int(is_chosen.sum())
         self.num_characters += num_characters
 
-    def _count(self, chunk: EncodedChunk, mark: Mark) -> None:
-        self._dropped.update(chunk.dropped)
+    def _count(self, mark: Mark) -> None:
         self.text_bytes += mark.text_bytes
         self.file_bytes += mark.file_bytes
         self.end = mark.end
@@ -133,7 +137,7 @@ class PartWriter:
             keys=self._keys,
             text_bytes=self.text_bytes,
             file_bytes=self.file_bytes,
-            dropped=dict(sorted(self._dropped.items())),
+            report=self._report,
             copy_keys_sha256=self._folder.write_copy_keys(self._number, copy_keys),
             files={name: writer.summary for name, writer in sorted(self._writers.items())},
         )

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dimgpt.data.manifest import TokenFileSummary
+from dimgpt.data.report import SourceReport
 from dimgpt.data.splits import Borders, KeyRange
 from dimgpt.data.token_file import check_parts
 from dimgpt.files import replace_file, sha256_of
@@ -53,20 +54,26 @@ class Part:
     """Size of the blocks."""
     file_bytes: int
     """What was read of the source's files for it."""
-    dropped: dict[str, int]
+    report: SourceReport
+    """Of its documents; without the source's name."""
     copy_keys_sha256: str | None
     """Of the file with the keys by which copies of its documents are known."""
     files: dict[str, TokenFileSummary]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Turn the part into plain values that JSON can hold."""
+        return dataclasses.asdict(self) | {"report": self.report.to_dict()}
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Part":
-        """Build a part from what `dataclasses.asdict` made of one."""
+        """Build a part from `to_dict`'s values."""
         files = values["files"].items()
         kept = {
             "start": Position(*values["start"]),
             "end": Position(*values["end"]),
             "borders": Borders(**values["borders"]),
             "keys": KeyRange(**values["keys"]),
+            "report": SourceReport.from_dict(values["report"]),
             "files": {name: TokenFileSummary.from_dict(entry) for name, entry in files},
         }
         return cls(**{**values, **kept})
@@ -151,7 +158,7 @@ class PartsFolder:
 
     def add(self, part: Part) -> None:
         """Take a part whose files are on the disk."""
-        content = json.dumps(dataclasses.asdict(part), indent=1)
+        content = json.dumps(part.to_dict(), indent=1)
         replace_file(self.path / f"{part_name(part.number)}.json", content.encode())
         self._parts[part.start] = part
 

@@ -196,8 +196,7 @@ def missing_bytes(job: Job) -> int:
 def too_little(job: Job, parts: list[Part]) -> ValueError:
     """Return the error of a source with an empty split."""
     splits = job.borders.names
-    dropped = {reason: count for part in parts for reason, count in part.dropped.items()}
-    if not dropped and not any(part.num_documents for part in parts):
+    if not any(part.num_documents or part.report.dropped for part in parts):
         kind = "document" if isinstance(job.source, SourceConfig) else "conversation"
         return ValueError(
             f"{job.source.path} holds no {kind}; check the path of {job.source.name!r}"

@@ -102,7 +102,7 @@ def score_models(
     """
     questions = held_out_questions(questions_per_kind, seed=0)
     answers = _answer(chat_model, tokenizer, questions)
-    start = [tokenizer.special_tokens.start_of_text]
+    start = tokenizer.encode_beginning("")
     drawn = dataclasses.replace(sampling, seed=0)
     writer = TextGenerator(model, tokenizer)
     stories = writer.complete_batch([start] * num_stories, drawn)

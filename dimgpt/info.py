@@ -1,12 +1,13 @@
 """Sizes and costs of a preset or of a model folder, as rows of a table."""
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from dimgpt.config import ModelConfig
 from dimgpt.model.flops import num_parameters, training_flops_per_token
 from dimgpt.presets import PRESETS, Preset
-from dimgpt.runtime import Runtime, available_memory, describe_machine, peak_flops
+from dimgpt.runtime import PEAK_FLOPS, Runtime, available_memory, describe_machine, peak_flops
 from dimgpt.weights.store import load_model
 
 # Weights, gradients and two moments in float32.
@@ -35,7 +36,7 @@ def describe_preset(preset: Preset) -> dict[str, str]:
         "what it is": preset.description,
         **describe_model(preset.model),
         "tokens per step": f"{tokens:,}",
-        "tokens of the pretraining": f"{tokens * preset.pretraining.max_steps:,}",
+        "tokens of the pretraining": f"{_num_tokens(preset):,}",
         "sources": ", ".join(source.path for source in preset.data.sources),
     }
 
@@ -45,25 +46,97 @@ def describe_folder(folder: Path) -> dict[str, str]:
     return describe_model(load_model(folder).config)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resources:
+    """What a run can have."""
+
+    memory: float
+    """Free bytes of the memory that the device computes in."""
+    disk: float
+    """Free bytes."""
+    flops: float
+    """Peak, FLOP/s."""
+
+
 def look_around(runtime: Runtime) -> dict[str, str]:
     """Return what this machine has, and which presets it carries."""
-    rows = describe_machine(runtime)
-    return rows | {f'preset "{name}"': advise(preset, runtime) for name, preset in PRESETS.items()}
+    here = find_resources(runtime)
+    fitting = {f'preset "{name}"': advise(preset, here) for name, preset in PRESETS.items()}
+    return describe_machine(runtime) | fitting
 
 
-def advise(preset: Preset, runtime: Runtime, folder: Path = Path()) -> str:
-    """Say in a few words whether a preset fits this machine, and how long it takes."""
-    model, run = preset.model, preset.pretraining
-    needed = 1.5 * _TRAINING_BYTES_PER_PARAMETER * num_parameters(model)
-    if needed > available_memory(runtime):
+def find_resources(runtime: Runtime, folder: Path = Path()) -> Resources:
+    """Look at what is free here, and measure how fast the device is."""
+    disk = shutil.disk_usage(folder).free
+    return Resources(memory=available_memory(runtime), disk=disk, flops=peak_flops(runtime))
+
+
+def advise(preset: Preset, here: Resources) -> str:
+    """Say in a few words whether a preset fits a machine, and how long it takes."""
+    needed = _training_memory(preset.model)
+    if needed > here.memory:
         return f"needs about {_size(needed)} of memory: choose a smaller one"
-    tokens = run.sequences_per_step * model.context_length * run.max_steps
-    if shutil.disk_usage(folder).free < 4 * tokens:
-        return f"needs about {_size(4 * tokens)} of disk: choose a smaller one"
-    # Half of the peak is what training reaches on a good day.
-    hours = tokens * training_flops_per_token(model) / (0.5 * peak_flops(runtime)) / 3600
-    time = f"{hours:,.0f} hours" if hours > 2 else f"{max(1, 60 * hours):.0f} minutes"
-    return f"fits; pretraining takes about {time} here"
+    if here.disk < 4 * _num_tokens(preset):
+        return f"needs about {_size(4 * _num_tokens(preset))} of disk: choose a smaller one"
+    return f"fits; pretraining takes about {_duration(_training_hours(preset, here.flops))} here"
+
+
+def compare_sizes(flops: float) -> list[dict[str, str]]:
+    """Return what every preset weighs and costs here, one row each; `flops` is this peak."""
+    return [
+        {
+            "preset": name,
+            "parameters": f"{num_parameters(preset.model):,}",
+            "training": _size(_training_memory(preset.model)),
+            "inference (bf16)": _size(2 * num_parameters(preset.model)),
+            "FLOPs a token": f"{training_flops_per_token(preset.model):.3g}",
+            "tokens": f"{_num_tokens(preset):.3g}",
+            "tokens/s here": f"{_training_speed(preset.model, flops):,.0f}",
+            "time here": _duration(_training_hours(preset, flops)),
+        }
+        for name, preset in PRESETS.items()
+    ]
+
+
+def compare_cards() -> list[dict[str, str]]:
+    """Return how long the pretraining of every preset takes on known cards, one row each."""
+    return [
+        {"card": card}
+        | {
+            name: f"{_training_speed(preset.model, flops):,.0f}/s, "
+            f"{_duration(_training_hours(preset, flops))}"
+            for name, preset in PRESETS.items()
+        }
+        for card, flops in PEAK_FLOPS.items()
+    ]
+
+
+def _training_memory(model: ModelConfig) -> float:
+    """Return bytes, with half as much again for activations."""
+    return 1.5 * _TRAINING_BYTES_PER_PARAMETER * num_parameters(model)
+
+
+def _num_tokens(preset: Preset) -> int:
+    run = preset.pretraining
+    return run.sequences_per_step * preset.model.context_length * run.max_steps
+
+
+def _training_speed(model: ModelConfig, flops: float) -> float:
+    """Return tokens per second at half of the peak, which training reaches on a good day."""
+    return 0.5 * flops / training_flops_per_token(model)
+
+
+def _training_hours(preset: Preset, flops: float) -> float:
+    return _num_tokens(preset) / _training_speed(preset.model, flops) / 3600
+
+
+def _duration(hours: float) -> str:
+    if hours > 72:
+        return f"{hours / 24:,.0f} days"
+    if hours > 2:
+        return f"{hours:,.0f} hours"
+    minutes = max(1, round(60 * hours))
+    return f"{minutes} minute{'s' * (minutes > 1)}"
 
 
 def _size(num_bytes: float) -> str:

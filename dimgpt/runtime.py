@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from dimgpt.config import Precision
@@ -129,6 +128,15 @@ def available_memory(runtime: Runtime) -> int:
     """Return the free bytes of the memory that the device computes in."""
     if runtime.device.type == "cuda":
         return torch.cuda.mem_get_info(runtime.device)[0]
+    return _free_ram()
+
+
+def _free_ram() -> int:
+    """Return the bytes of main memory that programs may still take."""
+    try:
+        import psutil
+    except ImportError:  # Linux knows by itself, though without what its caches would give back
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return psutil.virtual_memory().available
 
 
@@ -137,7 +145,7 @@ def describe_machine(runtime: Runtime, folder: Path = Path()) -> dict[str, str]:
     rows = {
         "device": _device_name(runtime.device),
         "precision": runtime.precision,
-        "memory": f"{psutil.virtual_memory().available / 2**30:.1f} GiB free",
+        "memory": f"{_free_ram() / 2**30:.1f} GiB free",
         "disk": f"{shutil.disk_usage(folder).free / 2**30:.1f} GiB free",
         "cores": str(available_cores()),
         "python, torch": f"{platform.python_version()}, {torch.__version__}",

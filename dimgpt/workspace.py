@@ -12,6 +12,7 @@ from dimgpt.config import DataConfig, TrainingConfig
 from dimgpt.presets import PRESETS, Preset
 from dimgpt.settings import from_dict
 from dimgpt.text.tokenizer import Tokenizer
+from dimgpt.text.tokenizer_file import TOKENIZER_FILES, load_tokenizer_file
 
 Stage = Literal["pretraining", "finetuning"]
 
@@ -43,8 +44,11 @@ class Workspace:
 
     @property
     def vocabulary_path(self) -> Path:
-        """The vocabulary."""
-        return self.data_root / self.preset.name / "vocab.txt"
+        """The vocabulary: the one that is there, else where one of the preset's kind will be."""
+        folder = self.data_root / self.preset.name
+        wanted = TOKENIZER_FILES[self.preset.data.tokenizer.kind]
+        found = [name for name in TOKENIZER_FILES.values() if (folder / name).exists()]
+        return folder / (wanted if wanted in found else [*found, wanted][0])
 
     @property
     def data_config_path(self) -> Path:
@@ -95,7 +99,7 @@ def load_vocabulary(workspace: Workspace) -> Tokenizer:
         raise FileNotFoundError(
             f"no vocabulary at {workspace.vocabulary_path}: {_how_to_prepare(workspace)}"
         )
-    return Tokenizer.load(workspace.vocabulary_path)
+    return load_tokenizer_file(workspace.vocabulary_path)
 
 
 def _how_to_prepare(workspace: Workspace) -> str:

@@ -1,11 +1,19 @@
 import dataclasses
 
-import pytest
 import torch
 
 from dimgpt import info
 from dimgpt.config import ModelConfig
-from dimgpt.info import advise, describe_folder, describe_model, describe_preset, look_around
+from dimgpt.info import (
+    Resources,
+    advise,
+    compare_cards,
+    compare_sizes,
+    describe_folder,
+    describe_model,
+    describe_preset,
+    look_around,
+)
 from dimgpt.model.flops import num_parameters
 from dimgpt.model.transformer import Transformer
 from dimgpt.presets import PRESETS
@@ -22,19 +30,6 @@ TOY = ModelConfig(
     num_kv_heads=1,
     ffn_dim=24,
 )
-
-
-@pytest.fixture
-def machine(monkeypatch):
-    """A machine of our own making."""
-
-    def make(*, memory=1e12, disk=1e13, flops=1e12):
-        monkeypatch.setattr(info, "available_memory", lambda runtime: memory)
-        usage = dataclasses.make_dataclass("Usage", ["free"])(disk)
-        monkeypatch.setattr(info.shutil, "disk_usage", lambda folder: usage)
-        monkeypatch.setattr(info, "peak_flops", lambda runtime: flops)
-
-    return make
 
 
 def test_a_model_is_described_by_its_real_size():
@@ -57,20 +52,37 @@ def test_a_folder_is_described_as_its_model(tmp_path):
     assert describe_folder(tmp_path / "toy") == describe_model(TOY)
 
 
-def test_a_preset_that_fits_is_given_its_time(machine):
-    machine(flops=1e12)
-    assert advise(PRESETS["demo"], CPU) == "fits; pretraining takes about 1 minutes here"
-    assert advise(PRESETS["dimensiongpt-0.2b"], CPU).endswith(" hours here")
+RICH = Resources(memory=1e12, disk=1e13, flops=1e12)
 
 
-def test_too_little_memory_or_disk_is_said(machine):
-    machine(memory=1e6)
-    assert "of memory: choose a smaller one" in advise(PRESETS["demo"], CPU)
-    machine(disk=1e6)
-    assert "of disk: choose a smaller one" in advise(PRESETS["demo"], CPU)
+def test_a_preset_that_fits_is_given_its_time():
+    assert advise(PRESETS["demo"], RICH) == "fits; pretraining takes about 1 minute here"
+    fast = dataclasses.replace(RICH, flops=1e15)
+    assert (
+        advise(PRESETS["dimensiongpt-0.2b"], fast) == "fits; pretraining takes about 38 hours here"
+    )
+    assert advise(PRESETS["dimensiongpt-0.2b"], RICH).endswith("1,567 days here")
 
 
-def test_every_preset_is_judged(machine):
-    machine()
+def test_too_little_memory_or_disk_is_said():
+    poor, full = dataclasses.replace(RICH, memory=1e6), dataclasses.replace(RICH, disk=1e6)
+    assert "of memory: choose a smaller one" in advise(PRESETS["demo"], poor)
+    assert "of disk: choose a smaller one" in advise(PRESETS["demo"], full)
+
+
+def test_sizes_are_compared_here_and_on_known_cards():
+    sizes = {row["preset"]: row for row in compare_sizes(1e12)}
+    assert list(sizes) == list(PRESETS)
+    assert sizes["lillm-300m"]["parameters"] == "291,554,304"
+    assert sizes["dimensiongpt-0.2b"]["tokens/s here"] == f"{0.5e12 / 1.2913e9:,.0f}"
+    cards = {row["card"]: row for row in compare_cards()}
+    assert set(cards["RTX 3090"]) == {"card", *PRESETS}
+    assert cards["RTX 3090"]["dimensiongpt-0.2b"].startswith("27,")  # half of 55.0 thousand
+
+
+def test_every_preset_is_judged_by_one_measurement(monkeypatch):
+    measured = []
+    monkeypatch.setattr(info, "peak_flops", lambda runtime: measured.append(runtime) or 1e12)
     rows = look_around(CPU)
+    assert measured == [CPU]
     assert all(f'preset "{name}"' in rows for name in PRESETS)

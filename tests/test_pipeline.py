@@ -20,7 +20,7 @@ from dimgpt.pipeline import (
 from dimgpt.presets import PRESETS
 from dimgpt.runtime import choose_runtime
 from dimgpt.settings import override
-from dimgpt.text.tokenizer import Tokenizer
+from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 from dimgpt.weights.store import save_model
 from dimgpt.workspace import Workspace, load_data_config
 
@@ -150,7 +150,7 @@ def test_without_data_the_way_to_them_is_said(tmp_path):
 def test_fine_tuning_refuses_a_model_of_another_vocabulary_of_the_same_size(tmp_path):
     workspace = toy(tmp_path)
     tokenizer = prepare_vocabulary(workspace)
-    other = Tokenizer([*tokenizer.tokens[:-2], tokenizer.tokens[-1], tokenizer.tokens[-2]])
+    other = GreedyTokenizer([*tokenizer.tokens[:-2], tokenizer.tokens[-1], tokenizer.tokens[-2]])
     config = ModelConfig(
         vocab_size=250, embedding_dim=16, num_layers=1, num_heads=2, num_kv_heads=1, ffn_dim=8
     )

@@ -4,9 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dimgpt.display import Table
-from dimgpt.info import describe_folder, describe_preset, look_around
+from dimgpt.info import (
+    compare_cards,
+    compare_sizes,
+    describe_folder,
+    describe_preset,
+    look_around,
+)
 from dimgpt.presets import Preset, get_preset
-from dimgpt.runtime import choose_runtime
+from dimgpt.runtime import choose_runtime, peak_flops
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,6 +23,8 @@ class Info:
     """Preset to describe."""
     model: Path | None = None
     """Model folder to describe instead."""
+    sizes: bool = False
+    """Compare all presets instead: size, memory, speed here and on known cards."""
 
     @classmethod
     def defaults(cls, preset: Preset) -> "Info":
@@ -25,7 +33,13 @@ class Info:
 
     def run(self) -> None:
         """Print the tables."""
-        print(Table.of(look_around(choose_runtime()), title="This machine"))
+        runtime = choose_runtime()
+        if self.sizes:
+            flops = peak_flops(runtime)
+            print(Table.of(compare_sizes(flops), title=f"At half of {flops:.3g} FLOP/s, this peak"))
+            print(Table.of(compare_cards(), title="Pretraining at half of a card's peak"))
+            return
+        print(Table.of(look_around(runtime), title="This machine"))
         if self.model is not None:
             print(Table.of(describe_folder(self.model), title=str(self.model)))
         else:

@@ -9,6 +9,7 @@ classes into JSON and back.
 from dimgpt.config.data import ConversationSourceConfig, DataConfig, QualityConfig, SourceConfig
 from dimgpt.config.model import ModelConfig
 from dimgpt.config.sampling import SamplingConfig
+from dimgpt.config.tokenizer import TokenizerConfig
 from dimgpt.config.training import Precision, TrainingConfig
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "QualityConfig",
     "SamplingConfig",
     "SourceConfig",
+    "TokenizerConfig",
     "TrainingConfig",
 ]

@@ -11,6 +11,7 @@ from dimgpt.config.rules import (
     require_positive,
     require_ratio,
 )
+from dimgpt.config.tokenizer import TokenizerConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,6 +136,8 @@ class DataConfig:
     """Documents to pretrain on."""
     conversations: tuple[ConversationSourceConfig, ...] = ()
     """Conversations to fine-tune on."""
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    """Kind of the vocabulary, or a ready one."""
     vocab_size: int = 32_000
     """Tokens of the vocabulary, special tokens included."""
     vocabulary_characters: int = 300_000_000
@@ -173,6 +176,12 @@ class DataConfig:
                 "their sum must be at most 1; lower one"
             )
         require_choice(self, "bad_records", ("refuse", "skip"))
+        if self.tokenizer.kind == "byte_level" and self.conversations:
+            raise ValueError(
+                "tokenizer.kind is 'byte_level' and conversations are "
+                f"{[group.name for group in self.conversations]}: such a vocabulary has no tokens "
+                "for roles yet; start from a preset without conversations, such as lillm-39m"
+            )
         max_characters = self.quality.max_characters
         if max_characters is not None and max_characters < self.min_document_characters:
             raise ValueError(

@@ -53,6 +53,10 @@ class TrainingConfig:
     """`auto`: bf16 where the device computes in it, fp16 with loss scaling on older cards."""
     use_compile: bool | None = None
     """`torch.compile` the model; `None` does so on CUDA only."""
+    loss_chunks: int | None = None
+    """Parts in which the logits are computed, to save memory; `None` decides by the free memory."""
+    use_micro_batch_search: bool | None = None
+    """Measure which division of a step's sequences is fastest; `None`: long runs on CUDA do."""
     seed: int = 0
     """Every batch is a pure function of (seed, step)."""
 
@@ -63,6 +67,8 @@ class TrainingConfig:
             require_positive(self, name)
         for name in ("checkpoint_interval", "sample_interval", "decay_steps"):
             require_positive(self, name)
+        if self.loss_chunks is not None:
+            require_positive(self, "loss_chunks")
         for name in ("warmup_steps", "weight_decay", "min_learning_rate", "seed"):
             require_not_negative(self, name)
         require_ratio(self, "metrics_decay")

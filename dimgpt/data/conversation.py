@@ -35,13 +35,9 @@ class Conversation:
 
 def encode_message(message: Message, tokenizer: Tokenizer) -> list[int]:
     """Encode a message as its role's id and its text's ids."""
-    special_tokens = tokenizer.special_tokens
-    roles = {
-        "system": special_tokens.system,
-        "user": special_tokens.user,
-        "assistant": special_tokens.assistant,
-    }
-    return [roles.get(message.role, special_tokens.human), *tokenizer.encode(message.text)]
+    roles = tokenizer.special_tokens.roles()
+    ids = {"system": roles.system, "user": roles.user, "assistant": roles.assistant}
+    return [ids.get(message.role, roles.human), *tokenizer.encode(message.text)]
 
 
 def encode_conversation(conversation: Conversation, tokenizer: Tokenizer) -> list[int]:
@@ -59,9 +55,9 @@ def encode_prompt(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int
         last = repr(messages[-1].role) if messages else "missing"
         raise ValueError(f"the last message is {last}: it must be the user's; add a user message")
     conversation = Conversation(messages=tuple(messages))
-    special_tokens = tokenizer.special_tokens
+    beginning = tokenizer.encode_beginning("")
     ids = encode_conversation(conversation, tokenizer)
-    return [special_tokens.start_of_text, *ids, special_tokens.assistant]
+    return [*beginning, *ids, tokenizer.special_tokens.roles().assistant]
 
 
 def loss_weights(

@@ -18,7 +18,6 @@ from dimgpt.data.block import Item
 from dimgpt.data.conversation import Conversation, Message, encode_conversation
 from dimgpt.data.quality import duplicate_keys, num_duplicate_keys, reason_to_drop
 from dimgpt.data.report import SourceReport
-from dimgpt.text.cleaning import normalize_text
 from dimgpt.text.tokenizer import Tokenizer
 
 UNREADABLE, TOO_SHORT, EMPTY = "unreadable", "too_short", "empty"
@@ -125,16 +124,12 @@ def _encode_document(
         return TOO_SHORT
     if reason := reason_to_drop(document, rules.quality):
         return reason
-    text = normalize_text(document, compose_accents=rules.compose_accents)
+    text = tokenizer.clean(document, compose_accents=rules.compose_accents)
     report.observe(document, text)
     if not text:
         return EMPTY
-    special_tokens = tokenizer.special_tokens
-    encoded = tokenizer.encode_array(text, clean=False)
-    ids = np.empty(len(encoded) + 2, dtype=encoded.dtype)
-    ids[0], ids[1:-1], ids[-1] = special_tokens.start_of_text, encoded, special_tokens.end_of_text
     return _EncodedItem(
-        ids=ids,
+        ids=tokenizer.enclose(tokenizer.encode_array(text, clean=False)),
         key=split_key(text, seed=rules.seed),
         copy_keys=duplicate_keys(text, rules.quality),
         num_characters=len(text),
@@ -153,7 +148,7 @@ def _encode_conversation(
                 for message in conversation.messages
             )
         )
-    text = "".join(normalize_text(message.text) for message in conversation.messages)
+    text = "".join(tokenizer.clean(message.text) for message in conversation.messages)
     report.observe("".join(message.text for message in conversation.messages), text)
     if not text:
         return EMPTY
@@ -174,9 +169,11 @@ def split_key(text: str, *, seed: int) -> int:
     # Twice the characters hold 128 letters and digits of any usual text.
     letters = filter(str.isalnum, text[: 2 * _KEY_CHARACTERS].lower())
     beginning = "".join(islice(letters, _KEY_CHARACTERS))
-    digest = hashlib.blake2b(f"{seed} {beginning}".encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(
+        f"{seed} {beginning}".encode(errors="surrogatepass"), digest_size=8
+    ).digest()
     return int.from_bytes(digest, "little")
 
 
 def _num_bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())
+    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))

@@ -104,7 +104,8 @@ class FinetuningData:
         # One token before each row that sets the state in which the row begins: then the rows can
         # be weighed as one long sequence.
         special_tokens = self.special_tokens
-        states = np.where(is_open, special_tokens.assistant, special_tokens.end_of_text)
+        assistant = special_tokens.roles().assistant
+        states = np.where(is_open, assistant, special_tokens.end_of_text)
         sequence = np.concatenate([states[:, None], rows], axis=1)
         weights = loss_weights(sequence.ravel(), special_tokens, instruction_weight=weight)
         weights = weights.reshape(sequence.shape)[:, 1:]
@@ -219,15 +220,15 @@ def _find_switches(parts: Sequence[Array], special_tokens: SpecialTokens) -> tup
 
     A closed one at place -1 comes first, so that every place has one before it.
     """
-    roles = [special_tokens.human, special_tokens.user, special_tokens.assistant]
+    human, _, user, assistant = special_tokens.roles()
     places, opens = [np.array([-1])], [np.array([False])]
     first = 0
     for part in parts:
         for start in range(0, len(part), _BLOCK_TOKENS):
             ids = part[start : start + _BLOCK_TOKENS]
-            found = np.flatnonzero(np.isin(ids, roles))
+            found = np.flatnonzero(np.isin(ids, (human, user, assistant)))
             places.append(first + start + found)
-            opens.append(ids[found] != special_tokens.user)
+            opens.append(ids[found] != user)
         first += len(part)
     return np.concatenate(places), np.concatenate(opens)
 

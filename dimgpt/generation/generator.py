@@ -6,10 +6,10 @@ That moves every position, so nothing cached is true any more and each token cos
 pass: exact, and slow. Shapes: B rows, T tokens so far, V vocabulary.
 """
 
+import codecs
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dimgpt.config import SamplingConfig
@@ -35,7 +35,7 @@ class TextGenerator:
     def stream(self, prompt: str, config: SamplingConfig) -> Iterator[str]:
         """Continue a prompt, piece by piece: whole characters only, without the prompt itself."""
         special_tokens = self.tokenizer.special_tokens
-        prompt_ids = [special_tokens.start_of_text, *self.tokenizer.encode(prompt)]
+        prompt_ids = self.tokenizer.encode_beginning(prompt)
         ids = generate_ids(self.model, prompt_ids, config, special_tokens=special_tokens)
         return stream_text(ids, self.tokenizer)
 
@@ -67,14 +67,16 @@ def require_matching(model: Transformer, tokenizer: Tokenizer) -> None:
 
 
 def stream_text(ids: Iterable[int], tokenizer: Tokenizer) -> Iterator[str]:
-    """Turn ids into text as they come.
+    """Turn ids into text as they come, whole characters only.
 
-    A token stands for whole characters, and decoding goes token by token: the pieces, joined, are
-    what decoding all ids at once gives.
+    The pieces, joined, are what decoding all ids at once gives.
     """
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     for id in ids:
-        if text := tokenizer.token_text(id):
+        if text := decoder.decode(tokenizer.token_bytes(id)):
             yield text
+    if text := decoder.decode(b"", final=True):
+        yield text
 
 
 def generate_ids(
@@ -195,7 +197,7 @@ def _last_logits(model: Transformer, ids: Tensor, cache: KVCache | None) -> Tens
     try:
         # Of the last position only: the logits of a whole batch of prompts may take gigabytes.
         hidden = model.hidden_states(new_ids.to(weight.device), cache)[:, -1]
-        return F.linear(hidden, weight).float()
+        return model.logits(hidden).float()
     finally:
         if was_training:
             model.train()
@@ -242,4 +244,6 @@ def _checked_prompt(
                 f"id {id} at position {position} of the prompt: ids lie in 0..{vocab_size - 1}; "
                 "encode the prompt with the model's own tokenizer"
             )
-    return list(prompt_ids)[-model.config.context_length :] or [special_tokens.start_of_text]
+    start = special_tokens.start_of_text
+    beginning = special_tokens.end_of_text if start is None else start
+    return list(prompt_ids)[-model.config.context_length :] or [beginning]

@@ -112,7 +112,8 @@ def end_at_user(scores: Tensor, special_tokens: SpecialTokens, *, is_greedy: boo
         special_tokens: Ids of the two.
         is_greedy: Take the larger instead of the sum, its limit at temperature 0.
     """
-    end, user = scores[..., special_tokens.end_of_text], scores[..., special_tokens.user]
+    end = scores[..., special_tokens.end_of_text]
+    user = scores[..., special_tokens.roles().user]
     merged = torch.maximum(end, user) if is_greedy else torch.logaddexp(end, user)
     index = torch.tensor([special_tokens.end_of_text], device=scores.device)
     return scores.index_copy(-1, index, merged.unsqueeze(-1))
@@ -120,16 +121,8 @@ def end_at_user(scores: Tensor, special_tokens: SpecialTokens, *, is_greedy: boo
 
 def forbid(scores: Tensor, special_tokens: SpecialTokens) -> Tensor:
     """Make the tokens impossible that an answer never holds: roles, padding, unknown, start."""
-    forbidden = (
-        special_tokens.unknown,
-        special_tokens.padding,
-        special_tokens.start_of_text,
-        special_tokens.human,
-        special_tokens.system,
-        special_tokens.user,
-        special_tokens.assistant,
-    )
-    return scores.index_fill(-1, torch.tensor(forbidden, device=scores.device), -math.inf)
+    forbidden = torch.tensor(special_tokens.never_produced, device=scores.device)
+    return scores.index_fill(-1, forbidden, -math.inf)
 
 
 def keep_top_k(scores: Tensor, k: int) -> Tensor:

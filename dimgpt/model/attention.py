@@ -8,9 +8,6 @@ GQA: Ainslie et al. 2023, https://arxiv.org/abs/2305.13245. Window: Beltagy et a
 "Longformer", https://arxiv.org/abs/2004.05150.
 """
 
-import importlib
-import importlib.util
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -19,23 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dimgpt.model import fused_attention
+
 Kernel = Callable[[Tensor, Tensor, Tensor, int | None], Tensor]
-
-
-def _find_varlen_options() -> dict[str, bool] | None:
-    """Return what this torch's windowed FlashAttention wants besides; `None` if it has none."""
-    if not importlib.util.find_spec("torch.nn.attention.varlen"):
-        return None
-    module: Any = importlib.import_module("torch.nn.attention.varlen")
-    parameters = inspect.signature(module.varlen_attn).parameters
-    if "window_size" not in parameters:
-        return None
-    return {"enable_gqa": True} if "enable_gqa" in parameters else {}
-
-
-# Importing it takes more than a second, and builds of torch without CUDA do not have the kernel.
-_VARLEN_OPTIONS = _find_varlen_options() if torch.backends.cuda.is_built() else None
-_HAS_FLASH_ATTN = importlib.util.find_spec("flash_attn") is not None
+# Queries that the masked kernels take together, when a window hides most of the keys.
+_BLOCK_LENGTH = 128
 
 
 def attention(
@@ -58,20 +43,20 @@ def attention(
     """
     if window_size is not None and window_size >= k.shape[1] - 1:
         window_size = None  # the window covers all keys: the plain causal paths are faster
-    name = fastest_kernel(q.device.type, q.dtype) if kernel == "auto" else kernel
+    name = fastest_kernel(q.device, q.dtype) if kernel == "auto" else kernel
     if name not in KERNELS:
         raise ValueError(f"attention kernel is {name!r}: choose auto, {', '.join(KERNELS)}")
     return KERNELS[name](q, k, v, window_size)
 
 
-def fastest_kernel(device_type: str, dtype: torch.dtype) -> str:
+def fastest_kernel(device: torch.device, dtype: torch.dtype) -> str:
     """Name the fastest kernel that runs on this device with this dtype."""
-    if device_type == "cuda" and dtype in (torch.bfloat16, torch.float16):
-        if _HAS_FLASH_ATTN:
+    if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16):
+        if fused_attention.HAS_FLASH_ATTN:
             return "flash_attn"
-        if _VARLEN_OPTIONS is not None and torch.cuda.get_device_capability() >= (8, 0):
+        if fused_attention.supports_varlen(device.index):
             return "varlen"
-    if device_type == "cpu" and dtype == torch.bfloat16:
+    if device.type == "cpu" and dtype == torch.bfloat16:
         return "matmul"  # torch's fused kernel is four times slower backward in bf16 there
     return "sdpa"
 
@@ -113,6 +98,8 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tensor:
     is_causal = window_size is None and num_queries == num_keys
     mask = None
     if not is_causal and num_queries > 1:
+        if window_size is not None and _hides_most(num_queries, num_keys, window_size):
+            return _sdpa_in_blocks(q, k, v, window_size)
         mask = visible(num_queries, num_keys, window_size, q.device)
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, T, D)
     mixed = F.scaled_dot_product_attention(
@@ -121,57 +108,57 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tensor:
     return mixed.transpose(1, 2)
 
 
-def _flex(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tensor:
-    flex: Any = importlib.import_module("torch.nn.attention.flex_attention")
-    offset = k.shape[1] - q.shape[1]
-
-    def is_visible(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        position = query + offset
-        mask = key <= position
-        return mask if window_size is None else mask & (key >= position - window_size)
-
-    blocks = flex.create_block_mask(is_visible, None, None, q.shape[1], k.shape[1], device=q.device)
-    q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, T, D)
-    mixed = flex.flex_attention(q, k, v, block_mask=blocks, enable_gqa=q.shape[1] != k.shape[1])
-    return mixed.transpose(1, 2)
+def _hides_most(num_queries: int, num_keys: int, window_size: int) -> bool:
+    """Say whether blocks of queries with the keys in their sight are half the work or less."""
+    num_seen = _BLOCK_LENGTH * (1 + math.ceil(window_size / _BLOCK_LENGTH))
+    return num_queries == num_keys and num_keys >= 2 * num_seen
 
 
-def _flash_attn(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tensor:
-    from flash_attn import flash_attn_func
+def _sdpa_in_blocks(q: Tensor, k: Tensor, v: Tensor, window_size: int) -> Tensor:
+    """Attend in N blocks of L queries, each to its own L keys and the window before them.
 
-    window = (-1, -1) if window_size is None else (window_size, 0)
-    return flash_attn_func(q, k, v, causal=True, window_size=window)
-
-
-def _varlen(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tensor:
-    varlen_attn: Any = importlib.import_module("torch.nn.attention.varlen").varlen_attn
-    options = _VARLEN_OPTIONS or {}
-    if not options and q.shape[2] != k.shape[2]:  # torch 2.11 has no grouped heads
-        groups = q.shape[2] // k.shape[2]
-        k, v = k.repeat_interleave(groups, dim=2), v.repeat_interleave(groups, dim=2)
-    batch, num_queries, num_keys = q.shape[0], q.shape[1], k.shape[1]
-    starts = torch.arange(batch + 1, dtype=torch.int32, device=q.device)
-    q, k, v = (x.flatten(0, 1) for x in (q, k, v))  # (B * T, H, D)
-    window = (-1 if window_size is None else window_size, 0)
-    mixed = varlen_attn(
-        q,
-        k,
-        v,
-        starts * num_queries,
-        starts * num_keys,
-        num_queries,
-        num_keys,
-        window_size=window,
-        **options,
+    The blocks take the place of the batch, and the rows of the batch that of further heads, so
+    that a mask of (N, 1, L, keys in sight) serves all rows and heads.
+    """
+    batch, length = q.shape[:2]
+    num_before = math.ceil(window_size / _BLOCK_LENGTH)
+    num_blocks = math.ceil(length / _BLOCK_LENGTH)
+    missing = num_blocks * _BLOCK_LENGTH - length
+    q = F.pad(q, (0, 0, 0, 0, 0, missing)).unflatten(1, (num_blocks, _BLOCK_LENGTH))
+    k, v = (_with_blocks_before(x, num_before, missing) for x in (k, v))
+    # (B, N, L, H, D) -> (N, B * H, L, D)
+    q, k, v = (x.permute(1, 0, 3, 2, 4).flatten(1, 2) for x in (q, k, v))
+    mask = _block_masks(num_blocks, num_before, window_size, q.device)
+    mixed = F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask[:, None], enable_gqa=q.shape[1] != k.shape[1]
     )
-    return mixed.unflatten(0, (batch, num_queries))
+    mixed = mixed.unflatten(1, (batch, -1)).permute(1, 0, 3, 2, 4).flatten(1, 2)  # (B, T, H, D)
+    return mixed[:, :length]
+
+
+def _with_blocks_before(x: Tensor, num_before: int, missing: int) -> Tensor:
+    """Cut (B, S, H_kv, D) into blocks and put the `num_before` earlier ones before each."""
+    blocks = F.pad(x, (0, 0, 0, 0, num_before * _BLOCK_LENGTH, missing))
+    blocks = blocks.unflatten(1, (-1, _BLOCK_LENGTH))  # (B, N + num_before, L, H_kv, D)
+    num_blocks = blocks.shape[1] - num_before
+    shifted = [blocks[:, shift : shift + num_blocks] for shift in range(num_before + 1)]
+    return torch.cat(shifted, dim=2)
+
+
+def _block_masks(num_blocks: int, num_before: int, window_size: int, device: Any) -> Tensor:
+    """Return the (N, L, keys) mask that is true where a query may look, padding excluded."""
+    num_keys = (num_before + 1) * _BLOCK_LENGTH
+    mask = visible(_BLOCK_LENGTH, num_keys, window_size, device)
+    block = torch.arange(num_blocks, device=device)[:, None, None]
+    key = torch.arange(num_keys, device=device)
+    return mask & (key >= (num_before - block) * _BLOCK_LENGTH)
 
 
 KERNELS: dict[str, Kernel] = {
     "naive": _naive,
     "matmul": _matmul,
     "sdpa": _sdpa,
-    "flex": _flex,
-    "varlen": _varlen,
-    "flash_attn": _flash_attn,
+    "flex": fused_attention.flex,
+    "varlen": fused_attention.varlen,
+    "flash_attn": fused_attention.flash_attn,
 }

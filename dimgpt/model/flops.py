@@ -1,28 +1,29 @@
 """What a token costs, in floating-point operations."""
 
+import torch
+
 from dimgpt.config import ModelConfig
+from dimgpt.model.transformer import Transformer
 
 
 def num_parameters(config: ModelConfig) -> int:
     """Count the trainable numbers of `Transformer(config)` without building it."""
-    norms = (2 * config.num_layers + 1) * config.embedding_dim
-    return _num_matrix_weights(config) + norms
+    with torch.device("meta"):
+        return Transformer(config).num_parameters
 
 
 def training_flops_per_token(config: ModelConfig) -> float:
     """Return the FLOPs of forward and backward, averaged over a full context.
 
     Each weight of a matrix costs a multiplication and an addition forward and twice that backward;
-    so do the scores and the mixing of attention for each key in sight.
+    so do the scores and the mixing of attention for each key in sight. Looking up an embedding
+    costs nothing.
     """
     context, window = config.context_length, config.window_size
     num_seen = context if window is None else min(window + 1, context)
     keys = num_seen * (num_seen + 1) / 2 + (context - num_seen) * num_seen
     attention = 2 * config.num_layers * config.embedding_dim * keys / context
-    return 6.0 * (_num_matrix_weights(config) + attention)
-
-
-def _num_matrix_weights(config: ModelConfig) -> int:
     dim, kv_dim = config.embedding_dim, config.num_kv_heads * config.head_dim
-    block = 2 * dim * dim + 2 * dim * kv_dim + 3 * dim * config.ffn_dim
-    return config.vocab_size * dim + config.num_layers * block
+    ffn_matrices = {"swiglu": 3, "gelu": 2}[config.feed_forward]
+    block = 2 * dim * dim + 2 * dim * kv_dim + ffn_matrices * dim * config.ffn_dim
+    return 6.0 * (config.vocab_size * dim + config.num_layers * block + attention)

@@ -1,8 +1,9 @@
 """The transformer on one page: token ids in, logits out.
 
-A pre-norm decoder with RMSNorm, rotary positions, grouped-query attention in a sliding window,
-SwiGLU, and an output layer tied to the embedding. It knows no text, no path and no device of its
-own, and it refuses what does not fit its context instead of cropping it.
+A pre-norm decoder; DimensionGPT's has RMSNorm, rotary positions, grouped-query attention in a
+sliding window, SwiGLU, and an output layer tied to the embedding. What else a part can be is a name
+in `ModelConfig`, looked up in the table of the part's own file. It knows no text, no path and no
+device of its own, and it refuses what does not fit its context instead of cropping it.
 """
 
 import math
@@ -13,25 +14,11 @@ from torch import Tensor, nn
 
 from dimgpt.config import ModelConfig
 from dimgpt.model.attention import attention
-from dimgpt.model.feed_forward import FeedForward
+from dimgpt.model.feed_forward import FEED_FORWARDS
 from dimgpt.model.kv_cache import KVCache
-from dimgpt.model.rope import apply_rope, rope_table
-
-
-class RMSNorm(nn.Module):
-    """Divide by the root mean square, computed in float32; the weight comes after the cast back.
-
-    Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467, eq. 4.
-    """
-
-    def __init__(self, dim: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(dim))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise the last dimension; shape and dtype stay."""
-        return F.rms_norm(x.float(), x.shape[-1:], eps=self.eps).type_as(x) * self.weight
+from dimgpt.model.norm import NORMS
+from dimgpt.model.positions import POSITIONS, Rotation
+from dimgpt.model.rope import apply_rope
 
 
 class Attention(nn.Module):
@@ -40,20 +27,26 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig, *, kernel: str) -> None:
         super().__init__()
         self.head_dim, self.window_size, self.kernel = config.head_dim, config.window_size, kernel
-        kv_dim = config.num_kv_heads * config.head_dim
-        self.query = nn.Linear(config.embedding_dim, config.embedding_dim, bias=False)
-        self.key = nn.Linear(config.embedding_dim, kv_dim, bias=False)
-        self.value = nn.Linear(config.embedding_dim, kv_dim, bias=False)
-        self.output = nn.Linear(config.embedding_dim, config.embedding_dim, bias=False)
+        dim, kv_dim, bias = (
+            config.embedding_dim,
+            config.num_kv_heads * config.head_dim,
+            config.use_biases,
+        )
+        self.query = nn.Linear(dim, dim, bias=bias)
+        self.key = nn.Linear(dim, kv_dim, bias=bias)
+        self.value = nn.Linear(dim, kv_dim, bias=bias)
+        self.output = nn.Linear(dim, dim, bias=bias)
 
     def forward(
-        self, x: Tensor, *, cos: Tensor, sin: Tensor, layer: int, cache: KVCache | None
+        self, x: Tensor, *, rotation: Rotation | None, layer: int, cache: KVCache | None
     ) -> Tensor:
         """Mix positions, (B, T, C) -> (B, T, C)."""
         heads = (-1, self.head_dim)
-        q = apply_rope(self.query(x).unflatten(-1, heads), cos, sin)  # (B, T, H, D)
-        k = apply_rope(self.key(x).unflatten(-1, heads), cos, sin)  # (B, T, H_kv, D)
+        q = self.query(x).unflatten(-1, heads)  # (B, T, H, D)
+        k = self.key(x).unflatten(-1, heads)  # (B, T, H_kv, D)
         v = self.value(x).unflatten(-1, heads)
+        if rotation is not None:
+            q, k = apply_rope(q, *rotation), apply_rope(k, *rotation)
         if cache is not None:
             k, v = cache.append(layer, k, v)  # (B, S, H_kv, D)
         mixed = attention(q, k, v, window_size=self.window_size, kernel=self.kernel)
@@ -65,17 +58,17 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig, *, kernel: str) -> None:
         super().__init__()
-        self.attention_norm = RMSNorm(config.embedding_dim, config.norm_eps)
+        self.attention_norm = NORMS[config.norm](config)
         self.attention = Attention(config, kernel=kernel)
-        self.ffn_norm = RMSNorm(config.embedding_dim, config.norm_eps)
-        self.feed_forward = FeedForward(config)
+        self.ffn_norm = NORMS[config.norm](config)
+        self.feed_forward = FEED_FORWARDS[config.feed_forward](config)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Tensor, *, cos: Tensor, sin: Tensor, layer: int, cache: KVCache | None
+        self, x: Tensor, *, rotation: Rotation | None, layer: int, cache: KVCache | None
     ) -> Tensor:
         """Transform the residual stream, (B, T, C) -> (B, T, C)."""
-        mixed = self.attention(self.attention_norm(x), cos=cos, sin=sin, layer=layer, cache=cache)
+        mixed = self.attention(self.attention_norm(x), rotation=rotation, layer=layer, cache=cache)
         x = x + self.dropout(mixed)
         return x + self.dropout(self.feed_forward(self.ffn_norm(x)))
 
@@ -88,30 +81,25 @@ class Transformer(nn.Module):
         attention_kernel: One of `dimgpt.model.attention.KERNELS`, or `auto`.
     """
 
-    rope_cos: Tensor
-    rope_sin: Tensor
+    output_weight: Tensor | None
+    output_bias: Tensor | None
 
     def __init__(self, config: ModelConfig, *, attention_kernel: str = "auto") -> None:
         super().__init__()
         self.config = config
         self.token_embedding = nn.Embedding(config.vocab_size, config.embedding_dim)
+        self.positions = POSITIONS[config.positions](config)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(
             Block(config, kernel=attention_kernel) for _ in range(config.num_layers)
         )
-        self.final_norm = RMSNorm(config.embedding_dim, config.norm_eps)
-        cos, sin = rope_table(config.context_length, config.head_dim, config.rope_theta)
-        self.register_buffer("rope_cos", cos, persistent=False)
-        self.register_buffer("rope_sin", sin, persistent=False)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        std = self.config.init_std
-        for name, weight in self.named_parameters():
-            if name.endswith("attention.output.weight"):  # two additions to the stream per block
-                nn.init.normal_(weight, std=std / math.sqrt(2 * self.config.num_layers))
-            elif weight.dim() == 2:
-                nn.init.normal_(weight, std=std)
+        self.final_norm = NORMS[config.norm](config) if config.use_final_norm else nn.Identity()
+        shape = (config.vocab_size, config.embedding_dim)
+        weight = None if config.tie_embeddings else nn.Parameter(torch.empty(shape))
+        self.register_parameter("output_weight", weight)
+        bias = nn.Parameter(torch.zeros(config.vocab_size)) if config.use_biases else None
+        self.register_parameter("output_bias", bias)
+        initialise(self)
 
     def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
         """Compute the logits (B, T, vocab_size) of ids (B, T), int64.
@@ -123,7 +111,7 @@ class Transformer(nn.Module):
         Raises:
             ValueError: More positions than the context holds.
         """
-        return F.linear(self.hidden_states(ids, cache), self.token_embedding.weight)
+        return self.logits(self.hidden_states(ids, cache))
 
     def hidden_states(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
         """Compute what the output layer reads, (B, T, C); arguments as in `forward`."""
@@ -134,13 +122,22 @@ class Transformer(nn.Module):
                 f"the sequence has {end} positions: context_length is "
                 f"{self.config.context_length}; crop it to its last tokens"
             )
-        cos, sin = self.rope_cos[start:end], self.rope_sin[start:end]
-        x = self.dropout(self.token_embedding(ids))
+        x, rotation = self.positions(self.token_embedding(ids), start)
+        x = self.dropout(x)
         for layer, block in enumerate(self.blocks):
-            x = block(x, cos=cos, sin=sin, layer=layer, cache=cache)
+            x = block(x, rotation=rotation, layer=layer, cache=cache)
         if cache is not None:
             cache.length = end
         return self.final_norm(x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Apply the output layer, (..., C) -> (..., vocab_size)."""
+        return F.linear(hidden, self.output_matrix, self.output_bias)
+
+    @property
+    def output_matrix(self) -> Tensor:
+        """The matrix of the output layer, (vocab_size, C): the embedding's where they are tied."""
+        return self.token_embedding.weight if self.output_weight is None else self.output_weight
 
     def new_cache(self, batch_size: int) -> KVCache:
         """Return an empty cache for `batch_size` sequences, on the model's device."""
@@ -159,3 +156,24 @@ class Transformer(nn.Module):
     def num_parameters(self) -> int:
         """Trainable numbers; the tied embedding counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+
+def initialise(model: Transformer) -> None:
+    """Draw the initial weights, as `init`, `init_std` and `scaled_outputs` of the config say.
+
+    Biases start at 0, norms at 1.
+    """
+    config = model.config
+    scaled = {
+        "none": (),
+        "attention": ("attention.output.weight",),
+        "both": ("attention.output.weight", "feed_forward.down.weight"),
+    }[config.scaled_outputs]
+    for name, weight in model.named_parameters():
+        if name.endswith(scaled):  # two additions to the stream per block
+            nn.init.normal_(weight, std=config.init_std / math.sqrt(2 * config.num_layers))
+        elif weight.dim() == 2:
+            std = config.init_std if config.init == "fixed" else weight.shape[1] ** -0.5
+            nn.init.normal_(weight, std=std)
+        elif name.endswith("bias"):
+            nn.init.zeros_(weight)

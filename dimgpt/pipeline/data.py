@@ -19,9 +19,10 @@ from dimgpt.data.shares import Share
 from dimgpt.data.sources import read_conversations
 from dimgpt.data.vocabulary_sample import sample_mixture
 from dimgpt.files import replace_file
+from dimgpt.pipeline.tokenizers import make_tokenizer
 from dimgpt.settings import override, to_dict
 from dimgpt.text.tokenizer import Tokenizer
-from dimgpt.text.tokenizer_trainer import train_vocabulary
+from dimgpt.text.tokenizer_file import TOKENIZER_FILES, load_tokenizer_file
 from dimgpt.training.trainer import TrainingData
 from dimgpt.workspace import Stage, Workspace, load_data_config, load_vocabulary
 
@@ -41,7 +42,12 @@ def prepare_vocabulary(
     data, path = workspace.preset.data, workspace.vocabulary_path
     _require_files(data)
     if path.exists():
-        tokenizer = Tokenizer.load(path)
+        tokenizer = load_tokenizer_file(path)
+        if path.name != TOKENIZER_FILES[data.tokenizer.kind]:
+            raise ValueError(
+                f"{path} is of another kind than tokenizer.kind, {data.tokenizer.kind!r}: move it "
+                "away to train another vocabulary"
+            )
         if tokenizer.vocab_size != data.vocab_size:
             raise ValueError(
                 f"{path} has {tokenizer.vocab_size:,} tokens: vocab_size is {data.vocab_size:,}; "
@@ -61,7 +67,7 @@ def prepare_vocabulary(
     )
     if data.use_conversations_in_vocabulary:
         documents = itertools.chain(documents, _spoken_texts(data))
-    tokenizer = Tokenizer(train_vocabulary(documents, data.vocab_size, progress=progress))
+    tokenizer = make_tokenizer(data, documents, progress=progress)
     tokenizer.save(path)
     return tokenizer
 

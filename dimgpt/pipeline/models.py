@@ -9,6 +9,7 @@ from dimgpt.generation.generator import require_matching
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
 from dimgpt.text.tokenizer import Tokenizer
+from dimgpt.text.tokenizer_file import load_tokenizer_file
 from dimgpt.training.trainer import Trainer
 from dimgpt.weights.originals import load_dimensiongpt
 from dimgpt.weights.store import load_model, load_tokenizer, save_model
@@ -20,7 +21,7 @@ def open_model(
 ) -> tuple[Transformer, Tokenizer]:
     """Open a model folder, or a DimensionGPT `.pt` with the `vocab.txt` that belongs to it."""
     if path.suffix == ".pt":
-        model, tokenizer = load_dimensiongpt(path), Tokenizer.load(vocabulary_path)
+        model, tokenizer = load_dimensiongpt(path), load_tokenizer_file(vocabulary_path)
         require_matching(model, tokenizer)
         return model.to(runtime.device), tokenizer
     return load_model(path, device=runtime.device), load_tokenizer(path)

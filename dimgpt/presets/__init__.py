@@ -1,17 +1,32 @@
 """The systems that can be run by name, as plain tables of settings.
 
 `demo` trains in minutes on any machine, from a corpus that comes with the code. `french-5m` is the
-real run of the README, for a computer without a GPU. `dimensiongpt-0.2b` is the published model.
+real run of the README, for a computer without a GPU. `dimensiongpt-0.2b` is the published model,
+and `lillm-…` and `toygpt-…` are the two other systems, with their own data and tokenizers.
 """
 
 from dimgpt.presets.demo import DEMO
 from dimgpt.presets.dimensiongpt import DIMENSIONGPT
 from dimgpt.presets.french import FRENCH_5M
+from dimgpt.presets.lillm import LILLM_39M, LILLM_300M
 from dimgpt.presets.preset import Preset
+from dimgpt.presets.toygpt import TOYGPT_LARGE, TOYGPT_MEDIUM, TOYGPT_SMALL
 
 __all__ = ["PRESETS", "Preset", "get_preset"]
 
-PRESETS = {preset.name: preset for preset in (DEMO, FRENCH_5M, DIMENSIONGPT)}
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        DEMO,
+        FRENCH_5M,
+        DIMENSIONGPT,
+        LILLM_39M,
+        LILLM_300M,
+        TOYGPT_SMALL,
+        TOYGPT_MEDIUM,
+        TOYGPT_LARGE,
+    )
+}
 
 
 def get_preset(name: str) -> Preset:

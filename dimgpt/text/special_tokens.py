@@ -1,10 +1,11 @@
-"""The ten tokens that are no text: their names in a vocabulary file and their ids.
+"""The tokens that are no text: their names in a vocabulary file and their ids.
 
-Their ids are the first ten of every vocabulary. Nothing parses them out of text: code that wants
-one inserts its id.
+Their ids are the first ten of every vocabulary of DimensionGPT; other tokenizers have some of them,
+under other ids. Nothing parses them out of text: code that wants one inserts its id.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 TAB = "⮜tab⮞"
 NEW_LINE = "⮜new-line⮞"
@@ -38,27 +39,63 @@ SPECIAL_TOKEN_TEXTS = (
 """What each of them reads as in decoded text."""
 
 
+class Roles(NamedTuple):
+    """Ids of the tokens that say who speaks."""
+
+    human: int
+    system: int
+    user: int
+    assistant: int
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpecialTokens:
-    """Ids of the special tokens, positions in `SPECIAL_TOKENS`."""
+    """Ids of the special tokens; `None` where a tokenizer has no such token.
 
-    unknown: int = 0
+    The defaults are DimensionGPT's, positions in `SPECIAL_TOKENS`.
+    """
+
+    unknown: int | None = 0
     """A character that the vocabulary lacks."""
-    padding: int = 1
+    padding: int | None = 1
     """Fills up a sequence; no loss on it."""
-    start_of_text: int = 2
+    start_of_text: int | None = 2
     """Before a document."""
-    tab: int = 3
+    tab: int | None = 3
     """A tabulation of the text."""
-    new_line: int = 4
+    new_line: int | None = 4
     """A line end of the text."""
-    human: int = 5
+    human: int | None = 5
     """Before a message between people."""
-    system: int = 6
+    system: int | None = 6
     """Before a system prompt."""
-    user: int = 7
+    user: int | None = 7
     """Before a message to the assistant."""
-    assistant: int = 8
+    assistant: int | None = 8
     """Before an answer of the assistant."""
     end_of_text: int = 9
     """After a document."""
+    others: tuple[int, ...] = ()
+    """Further ones, which no text holds."""
+
+    @property
+    def never_produced(self) -> list[int]:
+        """The ids that no text and no answer holds, sorted: roles, padding, start, others."""
+        ids = {self.unknown, self.padding, self.start_of_text, *self.others}
+        ids |= {self.human, self.system, self.user, self.assistant}
+        return sorted(id for id in ids - {self.end_of_text} if id is not None)
+
+    def roles(self) -> Roles:
+        """Return the ids of the roles.
+
+        Raises:
+            ValueError: The tokenizer has no such tokens.
+        """
+        ids = (self.human, self.system, self.user, self.assistant)
+        if None in ids:
+            raise ValueError(
+                "this tokenizer has no tokens for the roles human, system, user and assistant, so "
+                "it cannot hold a conversation; complete texts with it, or train a vocabulary of "
+                "dimgpt"
+            )
+        return Roles(*ids)  # type: ignore[arg-type]

@@ -1,86 +1,50 @@
-"""Turns text into token ids and back, with a vocabulary that is a list of tokens.
+"""What every tokenizer does: text to ids, ids to text.
 
-Encoding takes the longest token at each place of a word, left to right. It is not byte-pair
-encoding: no merges are stored, any list of tokens will do. It deliberately makes no special token
-out of text, tabulations and line ends apart; code that wants one inserts its id.
+Two kinds implement it: `greedy_tokenizer.py`, DimensionGPT's list of tokens, and `byte_level.py`,
+the `tokenizer.json` of lilLM and GPT-2. `tokenizer_file.py` opens either. No text makes a special
+token: code that wants one inserts its id.
 """
 
 import hashlib
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Self
+from typing import ClassVar
 
 import numpy as np
 
 from dimgpt.files import replace_file
-from dimgpt.text.cleaning import normalize_text, restore_text
-from dimgpt.text.pretokenizer import split_plain_words
-from dimgpt.text.special_tokens import (
-    NEW_LINE,
-    SPECIAL_TOKEN_TEXTS,
-    SPECIAL_TOKENS,
-    TAB,
-    SpecialTokens,
-)
-
-MAX_TOKEN_CHARACTERS = 16
-_MAX_CACHED_WORDS = 500_000  # about 120 MB
-_MAX_CACHED_CHARACTERS = 64
+from dimgpt.text.special_tokens import SpecialTokens
 
 
-class Tokenizer:
-    """A vocabulary, able to encode and decode.
+class Tokenizer(ABC):
+    """A vocabulary, able to encode and decode."""
 
-    It remembers the ids of the words that it has met, up to a bound; copies made for other
-    processes start without that memory.
-    """
+    file_name: ClassVar[str]
+    """Name of its file in a model folder."""
+    tokens: tuple[str, ...]
+    """As the file spells them, in the order of their ids."""
+    special_tokens: SpecialTokens
 
-    def __init__(self, tokens: Sequence[str], *, source: str = "tokens") -> None:
-        """Take the tokens in the order of their ids.
+    @abstractmethod
+    def to_bytes(self) -> bytes:
+        """Return the content of its file."""
 
-        Args:
-            tokens: The ten special tokens, then the others.
-            source: Where they come from, for error messages.
+    @abstractmethod
+    def clean(self, text: str, *, compose_accents: bool = False) -> str:
+        """Write a text with the characters that the tokenizer knows."""
 
-        Raises:
-            ValueError: The special tokens are not the first ten, or a token is empty, repeated, or
-                longer than 16 characters.
-        """
-        _check_tokens(tokens, source)
-        self.tokens = tuple(tokens)
-        self.special_tokens = SpecialTokens()
-        self.dtype = np.dtype(np.uint16 if len(tokens) <= 2**16 else np.uint32)
-        ids = {token: id for id, token in enumerate(tokens) if id >= len(SPECIAL_TOKENS)}
-        ids |= {"\t": self.special_tokens.tab, "\n": self.special_tokens.new_line}
-        self._encoded_words = _EncodedWords(ids, unknown=0, dtype=self.dtype)
-        self._texts = (*SPECIAL_TOKEN_TEXTS, *map(restore_text, tokens[len(SPECIAL_TOKENS) :]))
+    @abstractmethod
+    def encode_array(self, text: str, *, clean: bool = True) -> np.ndarray:
+        """Do as `encode`, into an array of `dtype`."""
 
-    @classmethod
-    def load(cls, path: Path | str) -> Self:
-        r"""Read a vocabulary file: UTF-8, one token a line, joined by `\n`, no `\n` at the end.
+    @abstractmethod
+    def token_bytes(self, id: int) -> bytes:
+        """Return what one id adds to a decoded text, in UTF-8; it may end within a character."""
 
-        Raises:
-            FileNotFoundError: There is no such file.
-            ValueError: The file is not a vocabulary; the message names the line.
-        """
-        path = Path(path)
-        try:
-            text = path.read_bytes().decode("utf-8")
-        except FileNotFoundError as error:
-            raise FileNotFoundError(
-                f"no vocabulary at {path}: run create_data.ipynb, which makes it, or give the "
-                "path of a vocab.txt"
-            ) from error
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{path} is not UTF-8 at byte {error.start}: it is no vocabulary; give the path "
-                "of a vocab.txt"
-            ) from error
-        return cls(text.split("\n"), source=str(path))  # strip nothing: tokens may end in spaces
-
-    def save(self, path: Path | str) -> None:
-        """Write the vocabulary file; a reader sees the old file or the new one."""
-        replace_file(Path(path), self._file_bytes())
+    @abstractmethod
+    def byte_counts(self) -> np.ndarray:
+        """Return how many UTF-8 bytes of cleaned text each id stands for, int32 (vocab_size,)."""
 
     @property
     def vocab_size(self) -> int:
@@ -88,121 +52,43 @@ class Tokenizer:
         return len(self.tokens)
 
     @property
+    def dtype(self) -> np.dtype:
+        """The smallest type that holds every id."""
+        return np.dtype(np.uint16 if self.vocab_size <= 2**16 else np.uint32)
+
+    @property
     def fingerprint(self) -> str:
-        """SHA-256 of the vocabulary file, as 64 hexadecimal digits."""
-        return hashlib.sha256(self._file_bytes()).hexdigest()
+        """SHA-256 of the tokenizer's file, as 64 hexadecimal digits."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    def save(self, path: Path | str) -> None:
+        """Write the tokenizer's file; a reader sees the old file or the new one."""
+        replace_file(Path(path), self.to_bytes())
 
     def encode(self, text: str, *, clean: bool = True) -> list[int]:
         """Turn a text into ids.
 
-        No text, cleaned or not, yields special tokens other than tab, new line and unknown.
-
         Args:
             text: Any string.
-            clean: Pass False for what `clean_text` returned, to spare cleaning it again.
+            clean: Pass False for what `clean` returned, to spare cleaning it again.
         """
         return self.encode_array(text, clean=clean).tolist()
 
-    def encode_array(self, text: str, *, clean: bool = True) -> np.ndarray:
-        """Do as `encode`, a bit faster, into an array of `dtype`: the smallest that fits."""
-        if clean:
-            text = normalize_text(text)
-        else:
-            text = text.replace(TAB, "\t").replace(NEW_LINE, "\n")
-        words = map(self._encoded_words.__getitem__, split_plain_words(text))
-        return np.frombuffer(bytearray().join(words), dtype=self.dtype)
+    def encode_beginning(self, text: str) -> list[int]:
+        """Encode a text that a document begins with."""
+        start = self.special_tokens.start_of_text
+        return [*([] if start is None else [start]), *self.encode(text)]
+
+    def enclose(self, ids: np.ndarray) -> np.ndarray:
+        """Put what begins and what ends a document around its ids, (T,)."""
+        start, end = self.special_tokens.start_of_text, self.special_tokens.end_of_text
+        edges = ([] if start is None else [start], ids, [end])
+        return np.concatenate([np.asarray(edge, dtype=self.dtype) for edge in edges])
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Turn ids into a text to read; ids outside the vocabulary are skipped.
-
-        Special tokens become the headings of `SPECIAL_TOKEN_TEXTS`.
-        """
-        return "".join(map(self.token_text, ids))
+        """Turn ids into a text to read; ids outside the vocabulary are skipped."""
+        return b"".join(map(self.token_bytes, ids)).decode("utf-8", errors="replace")
 
     def token_text(self, id: int) -> str:
-        """Return what one id adds to a decoded text."""
-        return self._texts[id] if 0 <= id < len(self._texts) else ""
-
-    def byte_counts(self) -> np.ndarray:
-        """Return how many UTF-8 bytes of cleaned text each id stands for.
-
-        A tabulation, a line end and an unknown character count 1, other special tokens 0.
-
-        Returns:
-            Shape (vocab_size,), int32.
-        """
-        counts = np.array([len(token.encode()) for token in self.tokens], dtype=np.int32)
-        counts[: len(SPECIAL_TOKENS)] = 0
-        special = self.special_tokens
-        counts[[special.unknown, special.tab, special.new_line]] = 1
-        return counts
-
-    def _file_bytes(self) -> bytes:
-        return "\n".join(self.tokens).encode()
-
-    def __reduce__(self) -> tuple[Callable[..., Self], tuple[tuple[str, ...]]]:
-        return type(self), (self.tokens,)
-
-
-def longest_matches(word: str, vocabulary: Container[str]) -> Iterator[str]:
-    """Yield the longest token at each place of a word; a character without one stays alone.
-
-    >>> list(longest_matches("chaton", {"chat", "on", "c", "cha"}))
-    ['chat', 'on']
-    """
-    start = 0
-    while start < len(word):
-        end = min(len(word), start + MAX_TOKEN_CHARACTERS)
-        while end > start + 1 and word[start:end] not in vocabulary:
-            end -= 1
-        yield word[start:end]
-        start = end
-
-
-class _EncodedWords(dict[str, bytes]):
-    """The ids of words, as the bytes of an array: joining them is the fastest way to encode."""
-
-    def __init__(self, ids: Mapping[str, int], *, unknown: int, dtype: np.dtype) -> None:
-        super().__init__()
-        self._ids = ids
-        self._unknown = unknown
-        self._dtype = dtype
-
-    def __missing__(self, word: str) -> bytes:
-        pieces = longest_matches(word, self._ids)
-        ids = [self._ids.get(piece, self._unknown) for piece in pieces]
-        encoded = np.array(ids, dtype=self._dtype).tobytes()
-        if len(self) < _MAX_CACHED_WORDS and len(word) <= _MAX_CACHED_CHARACTERS:
-            self[word] = encoded
-        return encoded
-
-
-def _check_tokens(tokens: Sequence[str], source: str) -> None:
-    """Raise a ValueError that names the first line which cannot be part of a vocabulary."""
-    for line, name in enumerate(SPECIAL_TOKENS, start=1):
-        token = tokens[line - 1] if line <= len(tokens) else ""
-        if token != name:
-            raise ValueError(
-                f"{source}, line {line}: found {token!r} where every vocabulary has {name!r}; "
-                "give the path of a vocab.txt, unchanged"
-            )
-    lines: dict[str, int] = {}
-    for line, token in enumerate(tokens, start=1):
-        if fault := _fault(token, first_line=lines.setdefault(token, line), line=line):
-            raise ValueError(
-                f"{source}, line {line}: the token {token[:40]!r} {fault}; restore the file, or "
-                "make it again with create_data.ipynb"
-            )
-
-
-def _fault(token: str, *, first_line: int, line: int) -> str:
-    """Say what is wrong with a token, in a few words; nothing is the empty string."""
-    if not token:
-        return "is empty (the file must not end with a line end)"
-    if first_line != line:
-        return f"is already on line {first_line}"
-    if len(token) > MAX_TOKEN_CHARACTERS and line > len(SPECIAL_TOKENS):
-        return f"has {len(token)} characters, and {MAX_TOKEN_CHARACTERS} are the most"
-    if any(character in token for character in "\t\n\r"):
-        return "holds a tabulation or a line end"
-    return ""
+        """Return what one id reads as."""
+        return self.decode([id])

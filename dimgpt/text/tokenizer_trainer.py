@@ -12,9 +12,9 @@ import tokenizers
 
 from dimgpt.text.alphabet import ALPHABET, ASCII, FRENCH_LETTERS
 from dimgpt.text.cleaning import normalize_text
-from dimgpt.text.pretokenizer import split_plain_words
+from dimgpt.text.greedy_tokenizer import MAX_TOKEN_CHARACTERS, longest_matches
+from dimgpt.text.pretokenizer import cut_between_words, split_at_spaces, split_plain_words
 from dimgpt.text.special_tokens import NEW_LINE, SPECIAL_TOKENS, TAB
-from dimgpt.text.tokenizer import MAX_TOKEN_CHARACTERS, longest_matches
 
 _CHARACTERS_IN_ALL = frozenset(ASCII + FRENCH_LETTERS)
 _WORDS_IN_ALL = ("Dimension", "GPT", "IA", "Generative", "Pre", "trained", "Transformer")
@@ -24,6 +24,7 @@ _TOKENS_IN_ALL = frozenset(
 _MIN_ROOM = len(_CHARACTERS_IN_ALL | _TOKENS_IN_ALL)
 _FULL_ROOM = len(_TOKENS_IN_ALL.union(ALPHABET))
 _OVERSHOOT = 1.1
+_MAX_STRETCHES = 1_000_000  # about 150 MB
 _WORDS_PER_BATCH = 10_000
 
 
@@ -72,17 +73,32 @@ def count_words(
     Special tokens are among them, since byte-pair encoding sees them as words in the original: two
     around each document, and those of tabulations and line ends.
     """
-    counts: Counter[str] = Counter()
+    words: Counter[str] = Counter()
+    stretches: Counter[str] = Counter()  # fewer than words, and cheaper to tell apart
     num_characters = 0
     for document in documents:
-        counts.update(split_plain_words(normalize_text(document)))
-        counts.update(("⮜start-of-text⮞", "⮜end-of-text⮞"))
+        for segment in cut_between_words(normalize_text(document)):
+            first, *others = split_at_spaces(segment)
+            words.update(split_plain_words(first))
+            stretches.update(others)
+        words.update(("⮜start-of-text⮞", "⮜end-of-text⮞"))
+        if len(stretches) > _MAX_STRETCHES:
+            _move_to_words(stretches, words)
         num_characters += len(document)
         if progress is not None:
             progress(num_characters)
-    counts[TAB] = counts.pop("\t", 0)
-    counts[NEW_LINE] = counts.pop("\n", 0)
-    return counts
+    _move_to_words(stretches, words)
+    words[TAB] = words.pop("\t", 0)
+    words[NEW_LINE] = words.pop("\n", 0)
+    return words
+
+
+def _move_to_words(stretches: Counter[str], words: Counter[str]) -> None:
+    """Count the words of stretches that follow a space; the stretches are forgotten."""
+    for stretch, count in stretches.items():
+        for word in split_plain_words(" " + stretch):
+            words[word] += count
+    stretches.clear()
 
 
 def _choose_characters(word_counts: Counter[str], room: int) -> frozenset[str]:

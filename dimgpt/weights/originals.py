@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -100,7 +101,7 @@ def sizes_in(tensors: Mapping[str, Tensor], *, source: str) -> dict[str, int]:
 
 def _config_of(shown: Mapping[str, int], *, source: str) -> ModelConfig:
     """Return the published config in the sizes of the file."""
-    sizes = {name: size for name, size in shown.items() if name != "kv_dim"}
+    sizes: dict[str, Any] = {name: size for name, size in shown.items() if name != "kv_dim"}
     try:
         return replace(_PUBLISHED, **sizes)
     except ValueError as error:

@@ -2,7 +2,7 @@
 
     config.json         format version, model config, SHA-256 of the files below
     model.safetensors   weights, float32
-    vocab.txt           the tokenizer, where one was given
+    vocab.txt           the tokenizer, where one was given; tokenizer.json if it is byte-level
     README.md           a card for people; not read back
 
 A save is complete or did not happen. The files are written into `.saving/`; renaming that folder to
@@ -25,13 +25,13 @@ from torch import Tensor
 
 from dimgpt.config import ModelConfig
 from dimgpt.files import sha256_of, sync_folder
-from dimgpt.model.rope import rope_table
 from dimgpt.model.transformer import Transformer
 from dimgpt.settings import from_dict, to_dict
 from dimgpt.text.tokenizer import Tokenizer
+from dimgpt.text.tokenizer_file import TOKENIZER_FILES, load_tokenizer_file
 
 FORMAT_VERSION = 1
-CONFIG_NAME, WEIGHTS_NAME, VOCABULARY_NAME = "config.json", "model.safetensors", "vocab.txt"
+CONFIG_NAME, WEIGHTS_NAME = "config.json", "model.safetensors"
 _SAVING, _SAVED = ".saving", ".saved"
 _HOW_TO_MAKE = "run training.ipynb or `python -m dimgpt train`, which make it"
 
@@ -73,7 +73,7 @@ def save_model(
     try:
         save_file(tensors, staging / WEIGHTS_NAME)
         if tokenizer is not None:
-            tokenizer.save(staging / VOCABULARY_NAME)
+            tokenizer.save(staging / tokenizer.file_name)
         _write_manifest(staging, model.config)
         facts = {"Parameters": f"{model.num_parameters:,}", **(card or {})}
         readme = _card_text(folder.absolute().name, model.config, facts)
@@ -113,7 +113,9 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         FileNotFoundError: The folder, or its vocabulary, is missing.
         ValueError: The vocabulary is damaged, or was never saved with the model.
     """
-    return Tokenizer.load(_verified(folder, VOCABULARY_NAME, _read_manifest(folder)))
+    manifest = _read_manifest(folder)
+    names = [name for name in TOKENIZER_FILES.values() if name in manifest.hashes]
+    return load_tokenizer_file(_verified(folder, [*names, "vocab.txt"][0], manifest))
 
 
 def build_model(config: ModelConfig, tensors: Mapping[str, Tensor], *, source: str) -> Transformer:
@@ -141,10 +143,7 @@ def build_model(config: ModelConfig, tensors: Mapping[str, Tensor], *, source: s
     _require_finite(tensors, source=source)
     weights = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
     model.load_state_dict(weights, assign=True)
-    # Computed, not stored: the meta device has left them empty.
-    model.rope_cos, model.rope_sin = rope_table(
-        config.context_length, config.head_dim, config.rope_theta
-    )
+    model.positions.fill()  # computed, not stored: the meta device has left them empty
     return model.eval()
 
 

@@ -6,17 +6,17 @@ import pytest
 
 from dimgpt.data.manifest import Manifest, write_manifest
 from dimgpt.data.token_writer import TokenFileWriter
+from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 from dimgpt.text.special_tokens import SPECIAL_TOKENS
-from dimgpt.text.tokenizer import Tokenizer
 
 FINGERPRINT = "f" * 64
 
 
 @pytest.fixture(scope="session")
-def tokenizer() -> Tokenizer:
+def tokenizer() -> GreedyTokenizer:
     """A vocabulary of single characters and a few words."""
     characters = string.ascii_letters + string.digits + " .,?!'"
-    return Tokenizer([*SPECIAL_TOKENS, *characters, " le", " la", "chat", " chat"])
+    return GreedyTokenizer([*SPECIAL_TOKENS, *characters, " le", " la", "chat", " chat"])
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ from dimgpt.data.conversation import (
     encode_prompt,
     loss_weights,
 )
+from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 from dimgpt.text.special_tokens import SpecialTokens
-from dimgpt.text.tokenizer import Tokenizer
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 STRENGTHS = json.loads((FIXTURES / "dimensiongpt_lr" / "strengths.json").read_text())
-PUBLISHED = Tokenizer.load(FIXTURES / "dimensiongpt_tokenizer" / "vocab.txt")
+PUBLISHED = GreedyTokenizer.load(FIXTURES / "dimensiongpt_tokenizer" / "vocab.txt")
 
 
 @pytest.mark.parametrize("case", STRENGTHS["hand"], ids=lambda case: case["name"])

@@ -258,12 +258,13 @@ def test_no_room_on_the_disk_is_said_before_anything_is_written(
 
 
 SCRIPT = """
-import json, sys
+import sys
+from pathlib import Path
 from dimgpt.config import DataConfig, SourceConfig
 from dimgpt.data import workers
 from dimgpt.data.jobs import Sizes
 from dimgpt.data.preparation import prepare_source
-from dimgpt.text.tokenizer import Tokenizer
+from dimgpt.text.tokenizer_file import load_tokenizer_file
 
 if __name__ == "__main__":
     workers.MAX_VALUES_WITHOUT_PROCESSES = 1
@@ -272,8 +273,8 @@ if __name__ == "__main__":
     source = SourceConfig(name="cats", path=path)
     sizes = Sizes(block_bytes=5_000, part_bytes=20_000)
     print("begin", flush=True)
-    prepare_source(source, Tokenizer.load(vocabulary), folder=__import__("pathlib").Path(folder),
-                   config=config, sizes=sizes)
+    tokenizer = load_tokenizer_file(Path(vocabulary))
+    prepare_source(source, tokenizer, Path(folder), config=config, sizes=sizes)
 """
 
 

@@ -14,8 +14,8 @@ from dimgpt.generation import generator as module
 from dimgpt.generation.generator import TextGenerator, generate_batch, generate_ids, stream_text
 from dimgpt.generation.sampling import next_token_probabilities
 from dimgpt.model.transformer import Transformer
+from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 from dimgpt.text.special_tokens import SpecialTokens
-from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.weights.originals import load_dimensiongpt
 from dimgpt.weights.store import build_model
 
@@ -45,8 +45,8 @@ def model() -> Transformer:
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return Tokenizer.load(FIXTURES / "dimensiongpt_sampling" / "vocab_512.txt")
+def tokenizer() -> GreedyTokenizer:
+    return GreedyTokenizer.load(FIXTURES / "dimensiongpt_sampling" / "vocab_512.txt")
 
 
 def prompt_of(length: int, *, seed: int = 0) -> list[int]:
@@ -107,7 +107,7 @@ def test_an_empty_prompt_is_start_of_text(model: Transformer) -> None:
     [(case, bool(case["kwargs"].get("chat_bot"))) for case in ORIGINAL["generate"]],
 )
 def test_each_choice_is_the_originals_with_its_arguments_in_place(
-    model: Transformer, tokenizer: Tokenizer, case: dict, is_chat: bool
+    model: Transformer, tokenizer: GreedyTokenizer, case: dict, is_chat: bool
 ) -> None:
     settings = {"temperature": 1.0, "top_p": 1.0, "no_repeat": 0.0, **case["kwargs"]}
     config = SamplingConfig(
@@ -201,7 +201,9 @@ def test_an_id_outside_the_vocabulary_is_refused_before_anything_runs(
 
 
 @pytest.mark.parametrize("is_training", [True, False])
-def test_the_models_mode_is_restored_at_every_step(tokenizer: Tokenizer, is_training: bool) -> None:
+def test_the_models_mode_is_restored_at_every_step(
+    tokenizer: GreedyTokenizer, is_training: bool
+) -> None:
     config = ModelConfig(
         vocab_size=512,
         context_length=16,
@@ -225,7 +227,7 @@ def test_the_models_mode_is_restored_at_every_step(tokenizer: Tokenizer, is_trai
 
 
 def test_the_stream_joined_is_the_completion_and_the_decoded_ids(
-    model: Transformer, tokenizer: Tokenizer
+    model: Transformer, tokenizer: GreedyTokenizer
 ) -> None:
     generator = TextGenerator(model, tokenizer)
     config = replace(SAMPLED, max_new_tokens=100)
@@ -236,7 +238,7 @@ def test_the_stream_joined_is_the_completion_and_the_decoded_ids(
     assert all(pieces)
 
 
-def test_every_token_streams_as_whole_characters(tokenizer: Tokenizer) -> None:
+def test_every_token_streams_as_whole_characters(tokenizer: GreedyTokenizer) -> None:
     ids = list(range(tokenizer.vocab_size)) * 2
     random.Random(0).shuffle(ids)
     assert "".join(stream_text(ids, tokenizer)) == tokenizer.decode(ids)
@@ -244,7 +246,9 @@ def test_every_token_streams_as_whole_characters(tokenizer: Tokenizer) -> None:
         piece.encode("utf-8")  # no half surrogate
 
 
-def test_special_tokens_in_a_prompt_stay_text(model: Transformer, tokenizer: Tokenizer) -> None:
+def test_special_tokens_in_a_prompt_stay_text(
+    model: Transformer, tokenizer: GreedyTokenizer
+) -> None:
     seen: list[list[int]] = []
     original: Callable = module._checked_prompt
 
@@ -259,13 +263,15 @@ def test_special_tokens_in_a_prompt_stay_text(model: Transformer, tokenizer: Tok
     assert not set(seen[0][1:]) & {1, 2, 5, 6, 7, 8, 9}
 
 
-def test_another_models_tokenizer_is_refused(model: Transformer, tokenizer: Tokenizer) -> None:
+def test_another_models_tokenizer_is_refused(
+    model: Transformer, tokenizer: GreedyTokenizer
+) -> None:
     with pytest.raises(ValueError, match="511 tokens, the model 512"):
-        TextGenerator(model, Tokenizer(tokenizer.tokens[:-1]))
+        TextGenerator(model, GreedyTokenizer(tokenizer.tokens[:-1]))
 
 
 def test_completing_a_batch_uses_the_tokenizers_special_tokens(
-    model: Transformer, tokenizer: Tokenizer
+    model: Transformer, tokenizer: GreedyTokenizer
 ) -> None:
     generator = TextGenerator(model, tokenizer)
     [ids] = generator.complete_batch([[2, 30]], GREEDY)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from dimgpt.text.tokenizer import Tokenizer
+from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 
 FIXTURES_DIR = Path(__file__).parents[1] / "fixtures" / "dimensiongpt_tokenizer"
 SHARED_DIR = Path(__file__).parents[2].parent / "shared" / "fixtures" / "dimensiongpt_tokenizer"
@@ -30,12 +30,12 @@ def cases() -> list[dict]:
 
 
 @pytest.fixture(scope="session")
-def tokenizer() -> Tokenizer:
+def tokenizer() -> GreedyTokenizer:
     """A vocabulary that holds the whole alphabet."""
-    return Tokenizer.load(FIXTURES_DIR / "vocab.txt")
+    return GreedyTokenizer.load(FIXTURES_DIR / "vocab.txt")
 
 
 @pytest.fixture(scope="session")
-def small_tokenizer() -> Tokenizer:
+def small_tokenizer() -> GreedyTokenizer:
     """A vocabulary with 120 characters, so that unknown ones occur."""
-    return Tokenizer.load(FIXTURES_DIR / "vocab_nochars.txt")
+    return GreedyTokenizer.load(FIXTURES_DIR / "vocab_nochars.txt")

@@ -1,11 +1,14 @@
 import json
 import lzma
+import re
 import time
+from unittest import mock
 
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from dimgpt.text import cleaning
 from dimgpt.text.alphabet import (
     ALPHABET,
     ASCII,
@@ -90,6 +93,22 @@ def test_a_restored_text_cleans_to_the_same_text(text):
     assert clean_text(restore_text(cleaned)) == cleaned
 
 
+@given(ANY_TEXT)
+@settings(max_examples=150, deadline=None)
+def test_many_foreign_characters_become_what_few_become(text):
+    with mock.patch.object(cleaning, "_MAX_REPLACED_CHARACTERS", 0):
+        cleaned = normalize_text(text)
+    assert cleaned == normalize_text(text)
+
+
+@given(st.text(st.sampled_from("ab \t\n")))
+@settings(max_examples=300, deadline=None)
+@example("a" + " " * 7 + "\n" + "\t" * 5 + "\n" + " \t" * 3 + "\nb")
+def test_lines_end_as_if_each_were_stripped(text):
+    expected = "\n".join(line.rstrip(" ").rstrip("\t") for line in text.split("\n"))
+    assert normalize_text(text) == re.sub("\n{3,}", "\n\n", expected).strip()
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -99,6 +118,7 @@ def test_a_restored_text_cleans_to_the_same_text(text):
         "x" + "\t" * 10**6 + "\ny",
         "« " * 300_000,
         "\ud800" * 200_000,
+        "".join(map(chr, range(0x4E00, 0x9FFF))) * 50,
     ],
 )
 def test_a_megabyte_of_one_thing_takes_no_time_to_speak_of(text):

@@ -4,13 +4,18 @@ import os
 import random
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from dimgpt.text import tokenizer_trainer
 from dimgpt.text.alphabet import ALPHABET, ASCII, FRENCH_LETTERS
+from dimgpt.text.cleaning import clean_text
+from dimgpt.text.greedy_tokenizer import GreedyTokenizer
+from dimgpt.text.pretokenizer import split_words
 from dimgpt.text.special_tokens import SPECIAL_TOKENS
-from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.text.tokenizer_trainer import count_words, train_vocabulary
 
 ROOT = Path(__file__).parents[2]
@@ -33,8 +38,8 @@ def test_a_vocabulary_has_exactly_its_size_and_loads(tmp_path, vocab_size):
     tokens = train_vocabulary(made_up_documents(), vocab_size)
     assert len(tokens) == vocab_size
     assert tuple(tokens[:10]) == SPECIAL_TOKENS
-    Tokenizer(tokens).save(tmp_path / "vocab.txt")
-    assert Tokenizer.load(tmp_path / "vocab.txt").tokens == tuple(tokens)
+    GreedyTokenizer(tokens).save(tmp_path / "vocab.txt")
+    assert GreedyTokenizer.load(tmp_path / "vocab.txt").tokens == tuple(tokens)
 
 
 def test_tokens_obey_the_rules():
@@ -69,7 +74,7 @@ def test_many_different_characters_leave_room_for_words():
 
 def test_no_unknown_token_is_needed_for_the_text_it_was_trained_on():
     documents = made_up_documents()
-    tokenizer = Tokenizer(train_vocabulary(documents, 600))
+    tokenizer = GreedyTokenizer(train_vocabulary(documents, 600))
     assert not any(0 in tokenizer.encode(document) for document in documents)
 
 
@@ -97,6 +102,16 @@ def test_words_are_counted_after_cleaning():
     }
 
 
+def test_counts_that_do_not_fit_in_memory_at_once_are_the_same():
+    documents = made_up_documents(50)
+    with mock.patch.object(tokenizer_trainer, "_MAX_STRETCHES", 100):
+        counts = count_words(documents)
+    words = (word for document in documents for word in split_words(clean_text(document)))
+    expected = Counter(words)
+    assert counts - expected == {"⮜start-of-text⮞": 50, "⮜end-of-text⮞": 50}
+    assert expected - counts == {}
+
+
 def test_too_little_text_is_an_error_that_says_how_many_tokens_there_are():
     with pytest.raises(ValueError, match=r"vocab_size is 600: .* only \d+ tokens; give more text"):
         train_vocabulary(["Un petit texte."], 600)
@@ -107,7 +122,7 @@ def test_too_small_a_size_is_an_error():
         train_vocabulary(made_up_documents(), 100)
 
 
-def test_a_vocabulary_is_the_same_in_every_process():
+def test_a_vocabulary_is_the_same_in_every_process_and_version():
     code = (
         "import hashlib, runpy\n"
         f"made_up_documents = runpy.run_path({str(__file__)!r})['made_up_documents']\n"
@@ -117,6 +132,7 @@ def test_a_vocabulary_is_the_same_in_every_process():
     )
     tokens = train_vocabulary(made_up_documents(), 1000)
     expected = hashlib.sha256("\n".join(tokens).encode()).hexdigest()
+    assert expected == "3f77781a66fafc6f760c9a665d009bfe6370614521f3247b0856a585192f5efd"
     for seed in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-c", code]

@@ -1,8 +1,51 @@
 """The loss of a batch."""
 
+import numpy as np
+import pytest
 import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.autograd.graph import saved_tensors_hooks
 
-from dimgpt.training.loss import weighted_cross_entropy
+from dimgpt.config import ModelConfig, TrainingConfig
+from dimgpt.data.batch import make_batches
+from dimgpt.model.transformer import Transformer
+from dimgpt.runtime import choose_runtime
+from dimgpt.training import loss as loss_module
+from dimgpt.training.loss import choose_loss_chunks, compiled_loss, weighted_cross_entropy
+
+CPU = choose_runtime("fp32", "cpu")
+MODEL = ModelConfig(
+    vocab_size=300,
+    context_length=20,
+    window_size=6,
+    embedding_dim=16,
+    num_layers=2,
+    num_heads=2,
+    num_kv_heads=1,
+    ffn_dim=24,
+)
+
+
+def make_batch(num_rows=3):
+    generator = np.random.default_rng(num_rows)
+    rows = generator.integers(300, size=(num_rows, 21))
+    weights = generator.random((num_rows, 21)).astype(np.float32)
+    return make_batches(rows, weights, batch_size=num_rows)[0]
+
+
+def make_model(**options):
+    torch.manual_seed(0)
+    return Transformer(MODEL, **options)
+
+
+def loss_function(model, **settings):
+    settings = {"batch_size": 3, "loss_chunks": 1, **settings}
+    return compiled_loss(model, TrainingConfig(**settings), CPU)
+
+
+def values_and_gradients(model, **settings):
+    sums = loss_function(model, **settings)(make_batch())
+    return [*sums, *torch.autograd.grad(sums.loss, list(model.parameters()))]
 
 
 def test_it_is_the_weighted_sum_of_log_probabilities():
@@ -22,3 +65,111 @@ def test_a_token_of_weight_0_has_no_gradient():
     weighted_cross_entropy(logits, torch.tensor([[1, 2]]), weights).loss.backward()
     assert logits.grad[0, 0].abs().sum() > 0
     assert logits.grad[0, 1].abs().sum() == 0
+
+
+@pytest.mark.parametrize("num_chunks", [2, 7, 60])
+def test_chunks_change_neither_the_sums_nor_the_gradients(num_chunks):
+    model = make_model()
+    expected = values_and_gradients(model)
+    actual = values_and_gradients(model, loss_chunks=num_chunks)
+    for first, second in zip(expected, actual, strict=True):
+        torch.testing.assert_close(second, first, atol=1e-6, rtol=1e-6)
+
+
+def saved_bytes(model, **settings):
+    """Return the largest tensor, and all bytes, that forward keeps for backward."""
+    sizes = []
+
+    def keep(x):
+        sizes.append(x.nbytes)
+        return x
+
+    with saved_tensors_hooks(keep, lambda x: x):
+        loss_function(model, **settings)(make_batch())
+    return max(sizes), sum(sizes)
+
+
+def test_chunks_keep_no_logits_for_the_backward_pass():
+    model = make_model()
+    logits = 3 * 20 * 300 * 4
+    assert saved_bytes(model)[0] == logits
+    largest, total = saved_bytes(model, loss_chunks=6)
+    assert largest < logits
+    assert total < saved_bytes(model)[1] - logits
+
+
+def test_a_large_memory_takes_all_logits_at_once_and_a_small_one_chunks():
+    size = {"num_tokens": 64 * 512, "vocab_size": 32_000}
+    assert choose_loss_chunks(**size, free_bytes=130 * 2**30) == 1
+    num_chunks = choose_loss_chunks(**size, free_bytes=20 * 2**30)
+    assert 2 <= num_chunks <= 8
+    assert choose_loss_chunks(**size, free_bytes=0) == 32
+
+
+def test_the_setting_overrides_the_memory(monkeypatch):
+    seen = []
+    plain = loss_module.chunked_cross_entropy
+
+    def watch(*args, num_chunks):
+        seen.append(num_chunks)
+        return plain(*args, num_chunks=num_chunks)
+
+    monkeypatch.setattr(loss_module, "chunked_cross_entropy", watch)
+    monkeypatch.setattr(loss_module, "available_memory", lambda runtime: 16 * 3 * 20 * 300)
+    for chunks in (None, 5, 1):
+        loss_function(make_model(), loss_chunks=chunks)(make_batch())
+    assert seen == [8, 5]
+
+
+@pytest.fixture
+def compiler(monkeypatch):
+    """Compile without generating code, and count the graphs."""
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, **o: compile_(f, backend=counter, **o))
+    return counter
+
+
+@pytest.mark.parametrize("kernel", ["naive", "matmul", "sdpa", "auto"])
+@pytest.mark.parametrize("chunks", [1, 3])
+def test_model_and_loss_compile_into_one_graph_with_the_same_values(compiler, kernel, chunks):
+    model = make_model(attention_kernel=kernel)
+    expected = values_and_gradients(model)
+    actual = values_and_gradients(model, use_compile=True, loss_chunks=chunks)
+    assert compiler.frame_count == 1
+    for first, second in zip(expected, actual, strict=True):
+        torch.testing.assert_close(second, first, atol=1e-6, rtol=1e-5)
+
+
+def test_one_graph_serves_all_micro_batches_and_one_more_validation(compiler):
+    model = make_model()
+    compute = loss_function(model, use_compile=True)
+    for _ in range(2):
+        model.train()
+        for _ in range(3):
+            compute(make_batch()).loss.backward()
+        model.eval()
+        with torch.no_grad():
+            compute(make_batch())
+            compute(make_batch())
+    assert compiler.frame_count == 2
+
+
+class Forbid(torch.utils._python_dispatch.TorchDispatchMode):
+    """Fails where the host would read a number of the device."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        assert function is not torch.ops.aten._local_scalar_dense.default, "a number is read"
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("chunks", [1, 3])
+def test_forward_and_backward_read_no_number_of_the_device(chunks):
+    model = make_model()
+    compute = loss_function(model, loss_chunks=chunks)
+    with Forbid():
+        for _ in range(2):
+            compute(make_batch()).loss.backward()
+    with pytest.raises(AssertionError, match="a number is read"), Forbid():
+        compute(make_batch()).loss.item()

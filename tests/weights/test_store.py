@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from dimgpt.config import ModelConfig
 from dimgpt.files import sha256_of
 from dimgpt.model.transformer import Transformer
-from dimgpt.text.tokenizer import Tokenizer
+from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 from dimgpt.weights import store
 from dimgpt.weights.store import load_model, load_tokenizer, save_model
 
@@ -31,8 +31,8 @@ IDS = torch.arange(20, 40)[None]
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return Tokenizer.load(VOCABULARY)
+def tokenizer() -> GreedyTokenizer:
+    return GreedyTokenizer.load(VOCABULARY)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def model() -> Transformer:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, model: Transformer, tokenizer: Tokenizer) -> Path:
+def folder(tmp_path: Path, model: Transformer, tokenizer: GreedyTokenizer) -> Path:
     save_model(model, tmp_path / "tiny", tokenizer)
     return tmp_path / "tiny"
 
@@ -75,7 +75,7 @@ def test_a_loaded_model_can_be_trained(folder: Path) -> None:
     assert all(parameter.grad is not None for parameter in loaded.parameters())
 
 
-def test_a_model_folder_is_complete(folder: Path, tokenizer: Tokenizer) -> None:
+def test_a_model_folder_is_complete(folder: Path, tokenizer: GreedyTokenizer) -> None:
     names = {path.name for path in folder.iterdir()}
     assert names == {"config.json", "model.safetensors", "vocab.txt", "README.md"}
     assert load_tokenizer(folder).tokens == tokenizer.tokens
@@ -114,10 +114,10 @@ def test_saving_without_a_tokenizer_does_not_inherit_the_old_one(
 
 
 def test_a_tokenizer_of_another_size_is_not_saved(
-    folder: Path, model: Transformer, tokenizer: Tokenizer
+    folder: Path, model: Transformer, tokenizer: GreedyTokenizer
 ) -> None:
     with pytest.raises(ValueError, match="511 tokens, the model 512"):
-        save_model(model, folder, Tokenizer(tokenizer.tokens[:-1]))
+        save_model(model, folder, GreedyTokenizer(tokenizer.tokens[:-1]))
 
 
 def test_a_broken_model_does_not_replace_a_sound_one(folder: Path, model: Transformer) -> None:
@@ -152,7 +152,7 @@ def killed_after(num_operations: int, patch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_save_killed_before_any_file_operation_leaves_the_old_model_or_the_new(
-    folder: Path, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tokenizer: GreedyTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = load_model(folder)(IDS), Transformer(CONFIG).eval()
     seen = []
@@ -282,7 +282,7 @@ def test_links_are_not_followed(folder: Path, tmp_path: Path, name: str) -> None
 
 
 def test_a_link_in_place_of_an_unfinished_save_is_not_followed(
-    folder: Path, tmp_path: Path, tokenizer: Tokenizer
+    folder: Path, tmp_path: Path, tokenizer: GreedyTokenizer
 ) -> None:
     save_model(Transformer(CONFIG), tmp_path / "other", tokenizer)
     (folder / ".saved").symlink_to(tmp_path / "other", target_is_directory=True)

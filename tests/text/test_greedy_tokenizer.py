@@ -2,15 +2,20 @@ import hashlib
 import json
 import pickle
 import time
+import tracemalloc
+from functools import partial
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dimgpt.text import greedy_tokenizer
 from dimgpt.text.cleaning import clean_text, normalize_text, restore_text
+from dimgpt.text.greedy_tokenizer import GreedyTokenizer, longest_matches
+from dimgpt.text.pretokenizer import cut_between_words, split_plain_words
 from dimgpt.text.special_tokens import SPECIAL_TOKENS, SpecialTokens
-from dimgpt.text.tokenizer import Tokenizer, longest_matches
 
 HOSTILE_PIECES = [*SPECIAL_TOKENS, *" \t\n\r\0⮜⮞«»①❤aé1-\ufe0f\u0301\ud800", "⮜⮜tab⮞⮞", "⮜ tab⮞"]
 ANY_TEXT = st.lists(
@@ -68,6 +73,35 @@ def test_no_text_yields_control_ids(tokenizer, text, clean):
     assert not {id for id in tokenizer.encode(text, clean=clean) if id < 10} - allowed
 
 
+@given(text=ANY_TEXT, length=st.integers(0, 6))
+@settings(max_examples=150, deadline=None)
+def test_segments_and_memories_change_no_id(small_tokenizer, text, length):
+    text = normalize_text(text)
+    ids = {token: id for id, token in enumerate(small_tokenizer.tokens) if id >= 10}
+    ids |= {"\t": 3, "\n": 4}
+    expected = [
+        ids.get(piece, 0)
+        for word in split_plain_words(text)
+        for piece in longest_matches(word, ids)
+    ]
+    assert small_tokenizer.encode(text, clean=False) == expected
+    in_segments = partial(cut_between_words, length=length)
+    with mock.patch.object(greedy_tokenizer, "cut_between_words", in_segments):
+        assert small_tokenizer.encode(text, clean=False) == expected
+
+
+@pytest.mark.parametrize("part", ["l'an deux mille\n", "deux,mille;"])
+def test_a_large_document_takes_little_memory_besides_itself(tokenizer, part):
+    text = part * (6_000_000 // len(part))
+    tracemalloc.start()
+    try:
+        tokenizer.encode_array(text)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 50_000_000  # all words at once take 80 MB and more
+
+
 @pytest.mark.parametrize("token", SPECIAL_TOKENS)
 def test_a_special_token_typed_by_a_user_stays_text(tokenizer, token):
     assert tokenizer.decode(tokenizer.encode(f"a {token} b")) == f"a {token[1:-1]} b"
@@ -86,7 +120,7 @@ def test_an_array_holds_the_same_ids(tokenizer):
 
 def test_a_vocabulary_too_large_for_16_bits_encodes():
     tokens = [*SPECIAL_TOKENS, *(chr(0x10000 + i) for i in range(2**16)), "a"]
-    tokenizer = Tokenizer(tokens)
+    tokenizer = GreedyTokenizer(tokens)
     assert tokenizer.encode("aa") == [len(tokens) - 1] * 2
 
 
@@ -114,7 +148,7 @@ def test_a_saved_vocabulary_has_the_originals_bytes(tokenizer, fixtures_dir, tmp
     tokenizer.save(str(path))
     assert path.read_bytes() == (fixtures_dir / "vocab.txt").read_bytes()
     assert tokenizer.fingerprint == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert Tokenizer.load(path).tokens == tokenizer.tokens
+    assert GreedyTokenizer.load(path).tokens == tokenizer.tokens
     assert [entry.name for entry in path.parent.iterdir()] == ["vocab.txt"]
 
 
@@ -142,17 +176,17 @@ def test_a_file_that_is_no_vocabulary_is_refused_with_its_line(tmp_path, tokens,
     path = tmp_path / "vocab.txt"
     path.write_bytes("\n".join(tokens).encode())
     with pytest.raises(ValueError, match=message) as error:
-        Tokenizer.load(path)
+        GreedyTokenizer.load(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_a_missing_vocabulary_names_what_makes_it(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"create_data\.ipynb"):
-        Tokenizer.load(tmp_path / "vocab.txt")
+        GreedyTokenizer.load(tmp_path / "vocab.txt")
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "vocab.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="is not UTF-8 at byte 0"):
-        Tokenizer.load(tmp_path / "vocab.txt")
+        GreedyTokenizer.load(tmp_path / "vocab.txt")

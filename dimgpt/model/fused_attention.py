@@ -1,0 +1,132 @@
+"""Attention kernels that never hold all scores: FlexAttention, FlashAttention in torch and outside.
+
+They compute what `attention.py` defines and take its arguments; which one runs is decided there.
+Importing this file loads none of them.
+"""
+
+import functools
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def _load_varlen() -> Any:
+    """Return torch's windowed FlashAttention; `None` where there is none.
+
+    Importing it takes more than a second, and builds of torch without CUDA have no such kernel.
+    """
+    has_module = importlib.util.find_spec("torch.nn.attention.varlen") is not None
+    if not (has_module and torch.backends.cuda.is_built()):
+        return None
+    varlen_attn = importlib.import_module("torch.nn.attention.varlen").varlen_attn
+    return varlen_attn if "window_size" in inspect.signature(varlen_attn).parameters else None
+
+
+_varlen_attn = _load_varlen()
+HAS_VARLEN = _varlen_attn is not None
+# torch 2.11 has the window, but no grouped heads.
+_HAS_GROUPS = HAS_VARLEN and "enable_gqa" in inspect.signature(_varlen_attn).parameters
+# The package's compiled half: other distributions, too, bring a folder `flash_attn`.
+HAS_FLASH_ATTN = importlib.util.find_spec("flash_attn_2_cuda") is not None
+
+
+def supports_varlen(device_index: int | None) -> bool:
+    """Say whether torch's FlashAttention runs on this card: it needs Ampere or newer."""
+    if not HAS_VARLEN:
+        return False
+    # Of all the ways to ask, the one that compiled code may take without a break in its graph.
+    return torch.cuda.get_device_properties(device_index).major >= 8
+
+
+def varlen(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tensor:
+    """Compute FlashAttention through torch's function for sequences of any length."""
+    options: dict[str, Any] = {}
+    if q.shape[2] != k.shape[2]:
+        if _HAS_GROUPS:
+            options["enable_gqa"] = True
+        else:
+            k, v = (_expand_heads(x, q.shape[2]) for x in (k, v))
+    batch, num_queries, num_keys = q.shape[0], q.shape[1], k.shape[1]
+    starts = torch.arange(batch + 1, dtype=torch.int32, device=q.device)
+    q, k, v = (x.flatten(0, 1) for x in (q, k, v))  # (B * T, H, D)
+    mixed = _varlen_attn(
+        q,
+        k,
+        v,
+        starts * num_queries,
+        starts * num_keys,
+        num_queries,
+        num_keys,
+        window_size=(-1 if window_size is None else window_size, 0),
+        **options,
+    )
+    return mixed.unflatten(0, (batch, num_queries))
+
+
+def _expand_heads(x: Tensor, num_heads: int) -> Tensor:
+    """Show each key-value head to all its query heads, (B, S, H_kv, D) -> (B, S, H, D)."""
+    return x[:, :, :, None].expand(-1, -1, -1, num_heads // x.shape[2], -1).flatten(2, 3)
+
+
+def flash_attn(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tensor:
+    """Compute FlashAttention through the package of that name.
+
+    Raises:
+        ImportError: It is not installed.
+    """
+    try:
+        from flash_attn import flash_attn_func
+    except ImportError as error:
+        raise ImportError(
+            "attention kernel is 'flash_attn': pip install flash-attn, or choose another"
+        ) from error
+    window = (-1, -1) if window_size is None else (window_size, 0)
+    return flash_attn_func(q, k, v, causal=True, window_size=window)
+
+
+def flex(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tensor:
+    """Compute FlexAttention: blocks that no query sees are skipped."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    num_queries, num_keys = q.shape[1], k.shape[1]
+    attend: Callable[..., Any] = flex_attention
+    make_mask: Callable[..., Any] = _block_mask
+    if not torch.compiler.is_compiling():
+        make_mask = _cached_block_mask
+        if q.is_cuda:  # outside of a compiled model, the plain function would hold all the scores
+            attend = _compiled_flex_attention()
+    mask = make_mask(num_queries, num_keys, window_size, q.device)
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, T, D)
+    mixed = attend(q, k, v, block_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
+    return mixed.transpose(1, 2)
+
+
+def _block_mask(
+    num_queries: int, num_keys: int, window_size: int | None, device: torch.device
+) -> Any:
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    offset = num_keys - num_queries
+
+    def is_visible(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        position = query + offset
+        mask = key <= position
+        return mask if window_size is None else mask & (key >= position - window_size)
+
+    return create_block_mask(is_visible, None, None, num_queries, num_keys, device=device)
+
+
+# One mask serves all layers and steps; a compiled model keeps its own in its graph.
+_cached_block_mask = functools.lru_cache(maxsize=16)(_block_mask)
+
+
+@functools.cache
+def _compiled_flex_attention() -> Callable[..., Any]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=False)

@@ -1,0 +1,270 @@
+"""Byte-level byte-pair encoding in a `tokenizer.json`, as GPT-2, lilLM and Llama 3 have it.
+
+The `tokenizers` library does the work; this file finds the special tokens by their usual names and
+makes sure that no text spells one. Every byte is in the vocabulary, so nothing is unknown and
+nothing is cleaned away, apart from lone surrogates, which UTF-8 cannot hold.
+"""
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import tokenizers
+
+from dimgpt.text.special_tokens import SpecialTokens
+from dimgpt.text.tokenizer import Tokenizer
+
+LILLM_SPECIAL_TOKENS = ("<unk>", "<s>", "</s>", *(f"<r{number}>" for number in range(13)))
+TOYGPT_SPECIAL_TOKENS = ("<pad>", "<msk>", "<cls>", "<sep>", "<|startoftext|>")
+"""What toyGPT adds to the vocabulary of GPT-2."""
+
+_END_NAMES = ("<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "</s>", "<eos>", "<|eot_id|>")
+_START_NAMES = ("<|startoftext|>", "<|begin_of_text|>", "<bos>")
+_SEGMENT_CHARACTERS = 1 << 20
+# A space between letters begins a word in every pattern of this family: a text can be cut there.
+_CUT = re.compile(r"(?<=[^\W\d_]) (?=[^\W\d_])")
+
+
+class ByteLevelTokenizer(Tokenizer):
+    """A `tokenizer.json`, able to encode and decode."""
+
+    file_name = "tokenizer.json"
+
+    def __init__(self, content: str, *, source: str = "content") -> None:
+        """Take the content of a `tokenizer.json`.
+
+        Raises:
+            ValueError: It is none, is not byte-level, or has no token that ends a text.
+        """
+        self._backend = _read(content, source)
+        size = self._backend.get_vocab_size(with_added_tokens=True)
+        names = [self._backend.id_to_token(id) for id in range(size)]
+        if None in names:
+            raise ValueError(f"{source} has no token of id {names.index(None)}: its ids have gaps")
+        self.tokens = tuple(names)
+        added = self._backend.get_added_tokens_decoder()
+        self._special_ids = frozenset(id for id, token in added.items() if token.special)
+        self._added_ids = frozenset(added)
+        self.special_tokens = self._find_special_tokens(source)
+        self._backend.encode_special_tokens = True  # what a user types stays text
+        self._bytes = tuple(map(self._bytes_of, range(size)))
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read a `tokenizer.json`; a `tokenizer_config.json` beside it may ask for a first space.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: The file is no byte-level tokenizer.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"no tokenizer at {path}: give the path of a tokenizer.json")
+        content = path.read_bytes().decode("utf-8", errors="replace")
+        tokenizer = cls(content, source=str(path))
+        if _asks_for_first_space(path.with_name("tokenizer_config.json")):
+            tokenizer._set_first_space()
+        return tokenizer
+
+    def to_bytes(self) -> bytes:
+        """Return the content of its file."""
+        return self._backend.to_str().encode()
+
+    def with_special_tokens(self, names: Sequence[str]) -> "ByteLevelTokenizer":
+        """Return a tokenizer with further special tokens, behind the ones that are there.
+
+        Raises:
+            ValueError: A name is a token already.
+        """
+        if taken := [name for name in names if name in self.tokens]:
+            raise ValueError(
+                f"{', '.join(taken)} are tokens already: text could spell them; choose other names"
+            )
+        backend = tokenizers.Tokenizer.from_str(self._backend.to_str())
+        backend.add_special_tokens(list(names))
+        return ByteLevelTokenizer(backend.to_str())
+
+    def clean(self, text: str, *, compose_accents: bool = False) -> str:
+        """Drop lone surrogates; `compose_accents` composes accents (Unicode NFC) besides."""
+        if compose_accents:
+            text = unicodedata.normalize("NFC", text)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return text.encode("utf-8", errors="ignore").decode()
+        return text
+
+    def encode_array(self, text: str, *, clean: bool = True) -> np.ndarray:
+        """Turn a text into ids, in an array of `dtype`; none of them is a special token."""
+        if clean:
+            text = self.clean(text)
+        encoded = (
+            self._backend.encode(segment, add_special_tokens=False).ids
+            for segment in _segments(text)
+        )
+        return np.concatenate([np.asarray(ids, dtype=self.dtype) for ids in encoded])
+
+    def encode_template(self, text: str) -> list[int]:
+        """Encode a text whose special tokens count: a chat template, never what a user typed."""
+        backend = tokenizers.Tokenizer.from_str(self._backend.to_str())
+        return backend.encode(text, add_special_tokens=False).ids
+
+    def token_bytes(self, id: int) -> bytes:
+        """Return the bytes that an id stands for, none for a special token."""
+        return self._bytes[id] if 0 <= id < len(self._bytes) else b""
+
+    def byte_counts(self) -> np.ndarray:
+        """Return how many bytes of text each id stands for, int32 (vocab_size,)."""
+        return np.array(list(map(len, self._bytes)), dtype=np.int32)
+
+    def _bytes_of(self, id: int) -> bytes:
+        if id in self._special_ids:
+            return b""
+        if id in self._added_ids:
+            return self.tokens[id].encode()
+        return bytes(_BYTES[character] for character in self.tokens[id])
+
+    def _find_special_tokens(self, source: str) -> SpecialTokens:
+        ids = {self.tokens[id]: id for id in sorted(self._special_ids)}
+        inserted = self._backend.encode("a", add_special_tokens=True).ids
+        starts = [ids[name] for name in _START_NAMES if name in ids]
+        starts += [id for id in inserted[:1] if id in self._special_ids]
+        ends = [ids[name] for name in _END_NAMES if name in ids]
+        if not ends:
+            raise ValueError(
+                f"{source} has none of the special tokens that end a text ({', '.join(_END_NAMES)})"
+                ": add one"
+            )
+        unknown = ids.get("<unk>")
+        return SpecialTokens(
+            unknown=unknown,
+            padding=ids.get("<pad>", unknown),
+            start_of_text=starts[0] if starts else None,
+            tab=None,
+            new_line=None,
+            human=None,
+            system=None,
+            user=None,
+            assistant=None,
+            end_of_text=ends[0],
+            others=tuple(ids.values()),
+        )
+
+    def _set_first_space(self) -> None:
+        pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=True)
+        self._backend.pre_tokenizer = pre_tokenizer
+
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[str]]:
+        return type(self), (self._backend.to_str(),)
+
+
+def train_byte_level(
+    documents: Iterable[str],
+    vocab_size: int,
+    *,
+    special_tokens: Sequence[str] = LILLM_SPECIAL_TOKENS,
+    first_space: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> ByteLevelTokenizer:
+    """Train a byte-level vocabulary; the same documents give the same one.
+
+    Sennrich et al. 2016, https://arxiv.org/abs/1508.07909, on bytes as in GPT-2.
+
+    Args:
+        documents: Raw texts.
+        vocab_size: Number of tokens, special tokens and the 256 bytes included.
+        special_tokens: Their names, in the order of their ids; one must end a text.
+        first_space: Put a space before a text that has none, as lilLM does.
+        progress: Called after each document with the number of characters read so far.
+
+    Raises:
+        ValueError: `vocab_size` has no room for bytes and special tokens, or the documents give
+            fewer tokens.
+    """
+    smallest = len(_BYTES) + len(special_tokens)
+    if vocab_size < smallest:
+        raise ValueError(f"vocab_size is {vocab_size}: it must be at least {smallest}; raise it")
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE())
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=first_space)
+    backend.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(special_tokens),
+        initial_alphabet=sorted(_BYTES),
+        show_progress=False,
+    )
+    backend.train_from_iterator(_counted(documents, progress), trainer)
+    tokenizer = ByteLevelTokenizer(backend.to_str(), source="the new vocabulary")
+    if tokenizer.vocab_size < vocab_size:
+        raise ValueError(
+            f"vocab_size is {vocab_size}: the documents give only {tokenizer.vocab_size} tokens; "
+            "give more text or lower vocab_size"
+        )
+    return tokenizer
+
+
+def _counted(documents: Iterable[str], progress: Callable[[int], None] | None) -> Iterator[str]:
+    num_characters = 0
+    for document in documents:
+        yield document.encode("utf-8", errors="ignore").decode()
+        num_characters += len(document)
+        if progress is not None:
+            progress(num_characters)
+
+
+def _read(content: str, source: str) -> Any:
+    try:
+        backend = tokenizers.Tokenizer.from_str(content)
+        description = json.loads(content)
+    except Exception as error:  # the library raises no narrower one
+        reason = " ".join(str(error).split())[:120]
+        raise ValueError(f"{source} is no tokenizer.json ({reason}): fetch it again") from None
+    if description["model"].get("type") != "BPE" or "ByteLevel" not in json.dumps(
+        [description.get("pre_tokenizer"), description.get("decoder")]
+    ):
+        raise ValueError(
+            f"{source} is a {description['model'].get('type')} tokenizer: only byte-level BPE, as "
+            "GPT-2's and lilLM's, can be opened"
+        )
+    backend.no_padding()
+    backend.no_truncation()
+    return backend
+
+
+def _asks_for_first_space(config_path: Path) -> bool:
+    if not config_path.is_file():
+        return False
+    try:
+        return json.loads(config_path.read_bytes()).get("add_prefix_space") is True
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{config_path} is damaged ({error}): fetch it again") from None
+
+
+def _segments(text: str) -> Iterator[str]:
+    """Cut a long text where no word is cut; the library needs a hundred bytes a character."""
+    start = 0
+    while len(text) - start > _SEGMENT_CHARACTERS:
+        cut = _CUT.search(text, start + _SEGMENT_CHARACTERS)
+        if cut is None:
+            break
+        yield text[start : cut.start()]
+        start = cut.start()
+    yield text[start:]
+
+
+def _byte_characters() -> dict[str, int]:
+    """Return the printable character that stands for each byte in a `tokenizer.json`.
+
+    Printable bytes are themselves; the others follow from U+0100 on (Radford et al. 2019, GPT-2).
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in set(printable)]
+    characters = {chr(byte): byte for byte in printable}
+    return characters | {chr(256 + place): byte for place, byte in enumerate(others)}
+
+
+_BYTES = _byte_characters()

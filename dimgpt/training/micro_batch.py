@@ -1,0 +1,178 @@
+"""How many sequences go through the model at once: measured, within the step's global batch.
+
+The sequences of a step stay the same, and so do the rows that they hold; only their division into
+micro-batches changes, and with it the order of the sums. A search takes a compilation for each
+size that it tries, so that it pays for runs of hours.
+"""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from dimgpt.config import TrainingConfig
+from dimgpt.data.batch import Batch
+from dimgpt.model.transformer import Transformer
+from dimgpt.runtime import Runtime, available_memory
+from dimgpt.training.loss import compiled_loss
+
+logger = logging.getLogger(__name__)
+_MAX_TOKENS = 2**17
+_MIN_GAIN = 1.02
+_MEMORY_RATIO = 0.9
+_LONG_RUN_STEPS = 1_000
+_BYTES_PER_WEIGHT = 4 + 4 + 4  # the gradient and AdamW's two moments
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measurement:
+    """What a micro-batch of one size took."""
+
+    batch_size: int
+    """Sequences."""
+    tokens_per_second: float
+    """Forward and backward."""
+    peak_bytes: int
+    """Memory taken besides the weights; 0 where the device does not count it."""
+
+
+Measure = Callable[[int], Measurement | None]
+
+
+def with_fastest_micro_batch(
+    model: Transformer, config: TrainingConfig, runtime: Runtime
+) -> TrainingConfig:
+    """Return the config with the fastest division of its global batch; the model stays as it is.
+
+    Without a search (see `use_micro_batch_search`) the config comes back as it was.
+    """
+    is_wanted = config.use_micro_batch_search
+    if is_wanted is None:
+        is_wanted = runtime.device.type == "cuda" and config.max_steps >= _LONG_RUN_STEPS
+    if not is_wanted:
+        return config
+    model.to(runtime.device)
+    free_bytes = available_memory(runtime) - _BYTES_PER_WEIGHT * model.num_parameters
+    sizes = candidate_sizes(config.sequences_per_step, context_length=model.config.context_length)
+
+    def measure(batch_size: int) -> Measurement | None:
+        return measure_micro_batch(model, divide(config, batch_size), runtime)
+
+    tried = search(measure, sizes, start=config.batch_size, free_bytes=free_bytes)
+    for one in tried:
+        logger.info("micro-batch of %d: %.0f tokens/s", one.batch_size, one.tokens_per_second)
+    return divide(config, fastest(tried)) if tried else config
+
+
+def divide(config: TrainingConfig, batch_size: int) -> TrainingConfig:
+    """Return the config with micro-batches of another size, its global batch and rows kept."""
+    rows = config.validation_batches * config.batch_size
+    return dataclasses.replace(
+        config,
+        batch_size=batch_size,
+        accumulation_steps=config.sequences_per_step // batch_size,
+        validation_batches=max(rows // batch_size, 1),
+    )
+
+
+def candidate_sizes(sequences_per_step: int, *, context_length: int) -> list[int]:
+    """Return divisors of the global batch, each about twice the one before."""
+    largest = max(_MAX_TOKENS // context_length, 1)
+    sizes = [1]
+    for size in range(2, min(sequences_per_step, largest) + 1):
+        if sequences_per_step % size == 0 and size >= 2 * sizes[-1]:
+            sizes.append(size)
+    return sizes
+
+
+def search(
+    measure: Measure, sizes: Sequence[int], *, start: int, free_bytes: int
+) -> list[Measurement]:
+    """Measure sizes from `start` upwards while they fit and get faster; downwards if none fits.
+
+    Args:
+        measure: Returns `None` for a size that the memory does not hold.
+        sizes: Ascending.
+        start: Where to begin: the largest size not above it.
+        free_bytes: Memory that a micro-batch may take; a tenth is left for what comes and goes.
+
+    Returns:
+        The sizes that fit, in the order tried.
+    """
+    first = max((i for i, size in enumerate(sizes) if size <= start), default=0)
+    tried: list[Measurement] = []
+    for size in sizes[first:]:
+        one = _measure_if_fits(measure, size, free_bytes)
+        if one is None:
+            break
+        tried.append(one)
+        is_slower = len(tried) > 1 and (
+            one.tokens_per_second < _MIN_GAIN * tried[-2].tokens_per_second
+        )
+        if is_slower:
+            break
+    for size in reversed(sizes[:first] if not tried else []):
+        one = _measure_if_fits(measure, size, free_bytes)
+        if one is not None:
+            return [one]
+    return tried
+
+
+def fastest(tried: Sequence[Measurement]) -> int:
+    """Return the size of the highest speed; the smaller of two that differ by noise."""
+    best = max(one.tokens_per_second for one in tried)
+    return min(one.batch_size for one in tried if one.tokens_per_second * _MIN_GAIN >= best)
+
+
+def _measure_if_fits(measure: Measure, size: int, free_bytes: int) -> Measurement | None:
+    one = measure(size)
+    return one if one is not None and one.peak_bytes <= _MEMORY_RATIO * free_bytes else None
+
+
+def measure_micro_batch(
+    model: Transformer, config: TrainingConfig, runtime: Runtime, *, repeats: int = 3
+) -> Measurement | None:
+    """Time forward and backward of one micro-batch of random ids; `None` where memory is short.
+
+    The weights are not changed, gradients are dropped.
+    """
+    torch._dynamo.reset()
+    try:
+        return _time_micro_batch(model, config, runtime, repeats=repeats)
+    except torch.OutOfMemoryError:
+        return None
+    finally:
+        model.zero_grad(set_to_none=True)
+        if runtime.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _time_micro_batch(
+    model: Transformer, config: TrainingConfig, runtime: Runtime, *, repeats: int
+) -> Measurement:
+    shape = (config.batch_size, model.config.context_length)
+    ids = torch.randint(model.config.vocab_size, shape, generator=torch.Generator().manual_seed(0))
+    batch = Batch(inputs=ids, targets=ids, weights=torch.ones(shape)).to(runtime.device)
+    is_cuda = runtime.device.type == "cuda"
+    before = torch.cuda.memory_allocated(runtime.device) if is_cuda else 0
+    compute, seconds = compiled_loss(model, config, runtime), []
+    model.train()
+    for _ in range(1 + repeats):  # the first one compiles
+        if is_cuda:
+            torch.cuda.reset_peak_memory_stats(runtime.device)
+        started = time.perf_counter()
+        with runtime.autocast():
+            loss = compute(batch).loss
+        (loss / ids.numel()).backward()
+        if is_cuda:
+            torch.cuda.synchronize(runtime.device)
+        seconds.append(time.perf_counter() - started)
+    peak = torch.cuda.max_memory_allocated(runtime.device) - before if is_cuda else 0
+    return Measurement(
+        batch_size=config.batch_size,
+        tokens_per_second=ids.numel() / min(seconds[1:]),
+        peak_bytes=peak,
+    )

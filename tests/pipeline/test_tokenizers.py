@@ -1,0 +1,103 @@
+"""The tokenizer that a preset asks for: trained, taken from a file, or fetched from a hub."""
+
+import dataclasses
+
+import pytest
+
+from dimgpt.config import DataConfig, SamplingConfig, SourceConfig, TokenizerConfig
+from dimgpt.generation.generator import TextGenerator
+from dimgpt.pipeline import (
+    build_trainer,
+    match_vocabulary,
+    open_model,
+    prepare_files,
+    prepare_vocabulary,
+    save_trained,
+)
+from dimgpt.pipeline.tokenizers import make_tokenizer
+from dimgpt.presets import PRESETS
+from dimgpt.runtime import choose_runtime
+from dimgpt.settings import override
+from dimgpt.text.byte_level import TOYGPT_SPECIAL_TOKENS, train_byte_level
+from dimgpt.workspace import Workspace
+
+TEXTS = ["The cat sat on the mat. " * 5, "Le chat mange une souris, été comme hiver. " * 5]
+
+
+@pytest.fixture(scope="module")
+def gpt_2():
+    return train_byte_level(TEXTS, 290, special_tokens=("<|endoftext|>",))
+
+
+def config(vocab_size=300, **options):
+    return DataConfig(
+        tokenizer=TokenizerConfig(kind="byte_level", **options), vocab_size=vocab_size
+    )
+
+
+def test_a_byte_level_one_is_trained_with_its_special_tokens():
+    tokenizer = make_tokenizer(config(special_tokens=("<a>", "</s>"), first_space=True), TEXTS)
+    assert tokenizer.tokens[:2] == ("<a>", "</s>")
+    assert tokenizer.decode(tokenizer.encode("cat")) == " cat"
+
+
+def test_a_ready_file_gets_the_tokens_that_the_preset_adds(gpt_2, tmp_path):
+    gpt_2.save(tmp_path / "tokenizer.json")
+    options = {"path": str(tmp_path / "tokenizer.json"), "special_tokens": TOYGPT_SPECIAL_TOKENS}
+    tokenizer = make_tokenizer(config(**options), documents=[])
+    assert tokenizer.tokens == (*gpt_2.tokens, *TOYGPT_SPECIAL_TOKENS)
+
+
+def test_a_ready_one_of_another_kind_or_place_is_refused(gpt_2, tmp_path):
+    gpt_2.save(tmp_path / "tokenizer.json")
+    other = DataConfig(tokenizer=TokenizerConfig(path=str(tmp_path / "tokenizer.json")))
+    with pytest.raises(ValueError, match="is a byte_level tokenizer: kind is 'greedy'"):
+        make_tokenizer(other, documents=[])
+    with pytest.raises(FileNotFoundError, match="no tokenizer at"):
+        make_tokenizer(config(path=str(tmp_path / "no.json")), documents=[])
+
+
+def test_a_greedy_one_takes_no_special_tokens():
+    with pytest.raises(ValueError, match="has its ten special tokens"):
+        TokenizerConfig(special_tokens=("<a>",))
+
+
+def test_a_ready_one_is_fetched_from_a_hub(gpt_2, hub_server, tmp_path):
+    hub_server.add("openai/gpt2", {"tokenizer.json": gpt_2.to_bytes(), "a.bin": b"1"})
+    options = {"path": "hf://openai/gpt2/tokenizer.json"}
+    tokenizer = make_tokenizer(config(**options), [], endpoint=hub_server.endpoint)
+    assert tokenizer.fingerprint == gpt_2.fingerprint
+    other = config(path="hf://openai/gpt2/vocab.json")
+    with pytest.raises(FileNotFoundError, match=r"no file 'vocab.json': it has a.bin, tokenizer"):
+        make_tokenizer(other, [], endpoint=hub_server.endpoint)
+
+
+def test_a_byte_level_model_goes_from_text_to_text(tmp_path):
+    """The shape of toyGPT with a vocabulary of lilLM's kind, prepared, trained, saved, opened."""
+    lillm, toygpt = PRESETS["lillm-39m"], PRESETS["toygpt-small"]
+    stories = SourceConfig(name="stories", path="demo://stories/300")
+    data = override(lillm.data, sources=(stories,), vocab_size=400, num_workers=1)
+    sizes = {"vocab_size": 400, "context_length": 32, "embedding_dim": 16, "num_layers": 1}
+    heads = {"num_heads": 2, "num_kv_heads": 2, "ffn_dim": 32}
+    run = override(
+        toygpt.pretraining, max_steps=3, warmup_steps=1, decay_steps=2, checkpoint_interval=3
+    )
+    preset = dataclasses.replace(
+        lillm,
+        name="toy",
+        data=data,
+        model=override(toygpt.model, **sizes, **heads),
+        pretraining=run,
+    )
+    roots = {"data_root": tmp_path / "data", "models_root": tmp_path / "models"}
+    workspace = Workspace(preset=preset, **roots)
+    prepare_files(workspace, prepare_vocabulary(workspace))
+    assert workspace.vocabulary_path.name == "tokenizer.json"
+    runtime = choose_runtime("fp32", "cpu")
+    trainer = build_trainer(match_vocabulary(workspace), "pretraining", runtime=runtime)
+    assert trainer.fit().is_finished
+    folder = save_trained(workspace, "pretraining", trainer)
+    model, tokenizer = open_model(folder, runtime=runtime)
+    sampling = SamplingConfig(temperature=0.0, max_new_tokens=5)
+    assert isinstance(TextGenerator(model, tokenizer).complete("Ce matin,", sampling), str)
+    assert model.config.positions == "sinusoidal"

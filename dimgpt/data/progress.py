@@ -10,7 +10,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-_FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {postfix}[{elapsed}<{remaining}]"
+_FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+_FORMAT_WITHOUT_TOTAL = "{desc}: {elapsed}{postfix}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +57,7 @@ class PreparationBar:
         speed = (progress.text_bytes - self._first) / seconds / 1e6
         self._bar.set_postfix_str(
             f"{progress.num_documents:,} documents, {speed:.1f} MB/s, "
-            f"{progress.disk_free / 1e9:,.0f} GB free ",
+            f"{progress.disk_free / 1e9:,.0f} GB free",
             refresh=False,
         )
         self._bar.update(progress.file_bytes - self._bar.n)
@@ -77,6 +78,6 @@ class PreparationBar:
             desc=progress.source,
             total=progress.total_file_bytes or None,
             initial=progress.file_bytes,
-            bar_format=_FORMAT if progress.total_file_bytes else "{desc}: {postfix}[{elapsed}]",
+            bar_format=_FORMAT if progress.total_file_bytes else _FORMAT_WITHOUT_TOTAL,
             dynamic_ncols=True,
         )

@@ -123,15 +123,15 @@ class SourceReport:
         self._add_samples(other.samples)
 
     def to_dict(self) -> dict[str, Any]:
-        """Turn the report into plain values that JSON can hold."""
+        """Turn the report into plain values that JSON can hold; equal reports, equal order."""
         values = asdict(self)
         return values | {
-            "dropped": dict(self.dropped),
+            "dropped": dict(sorted(self.dropped.items())),
             "changed_characters": {
                 f"{ord(character):04X}": count
-                for character, count in self.changed_characters.items()
+                for character, count in sorted(self.changed_characters.items())
             },
-            "lengths": {str(start): count for start, count in self.lengths.items()},
+            "lengths": {str(start): count for start, count in sorted(self.lengths.items())},
         }
 
     @classmethod

@@ -96,6 +96,14 @@ def test_merging_depends_neither_on_the_order_nor_on_the_parts(num_parts):
     ]
 
 
+def test_equal_reports_are_equal_to_the_byte():
+    reports = [report_of(DOCUMENTS), report_of(DOCUMENTS[::-1])]
+    for report, reasons in zip(reports, (("a", "b"), ("b", "a")), strict=True):
+        for reason in reasons:
+            report.drop(reason)
+    assert len({json.dumps(report.to_dict()) for report in reports}) == 1
+
+
 def test_merging_is_associative():
     parts = [report_of(DOCUMENTS[part::3]) for part in range(3)]
     left, right, tail = (through_json(part) for part in parts)

@@ -10,6 +10,7 @@ from dimgpt.commands.data import Merge, Prepare
 from dimgpt.commands.demo import Demo
 from dimgpt.commands.download import Download
 from dimgpt.commands.generation import Chat, Generate
+from dimgpt.commands.imports import Import
 from dimgpt.commands.models import Info
 from dimgpt.commands.training import Evaluate, Finetune, Train
 
@@ -23,5 +24,6 @@ VERBS: dict[str, Any] = {
     "chat": Chat,
     "info": Info,
     "download": Download,
+    "import": Import,
     "demo": Demo,
 }

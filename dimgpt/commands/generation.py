@@ -20,7 +20,7 @@ class Generate:
     preset: str
     """Whose sampling settings to start from."""
     model: Path
-    """Model folder, or a DimensionGPT .pt with its data/vocab.txt."""
+    """Model folder, or weights of another system as they are (see the verb import)."""
     prompt: str = ""
     """Text to go on with."""
     sampling: SamplingConfig
@@ -44,7 +44,7 @@ class Chat:
     preset: str
     """Whose sampling settings to start from."""
     model: Path
-    """Model folder, or a DimensionGPT .pt with its data/vocab.txt."""
+    """Model folder, or weights of another system as they are (see the verb import)."""
     system_prompt: str | None = None
     """What the conversation begins with."""
     sampling: SamplingConfig

@@ -13,7 +13,9 @@ from dimgpt.pipeline.data import (
     prepare_files,
     prepare_share,
     prepare_vocabulary,
+    read_reports,
 )
+from dimgpt.pipeline.imports import import_model, open_original
 from dimgpt.pipeline.models import build_model, open_model, save_trained
 from dimgpt.pipeline.training import build_trainer, evaluate_documents
 from dimgpt.workspace import Stage, Workspace, load_vocabulary
@@ -24,6 +26,7 @@ __all__ = [
     "build_model",
     "build_trainer",
     "evaluate_documents",
+    "import_model",
     "load_vocabulary",
     "match_vocabulary",
     "merge_shares",
@@ -31,8 +34,10 @@ __all__ = [
     "open_corpus",
     "open_data",
     "open_model",
+    "open_original",
     "prepare_files",
     "prepare_share",
     "prepare_vocabulary",
+    "read_reports",
     "save_trained",
 ]

@@ -10,11 +10,13 @@ from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig
 from dimgpt.data.corpus import ConversationCorpus, Corpus
 from dimgpt.data.disk import require_room
 from dimgpt.data.finetuning import FinetuningData
+from dimgpt.data.finishing import read_report
 from dimgpt.data.jobs import Job
 from dimgpt.data.listing import TABLE_SUFFIXES, TEXT_SUFFIXES, is_local, list_files
 from dimgpt.data.merging import merge
 from dimgpt.data.preparation import Watch, missing_bytes, plan_preparation, run_job, run_share
 from dimgpt.data.pretraining import PretrainingData
+from dimgpt.data.report import SourceReport
 from dimgpt.data.shares import Share
 from dimgpt.data.sources import read_conversations
 from dimgpt.data.vocabulary_sample import sample_mixture
@@ -136,6 +138,17 @@ def open_conversations(workspace: Workspace) -> ConversationCorpus:
     groups = load_data_config(workspace).conversations
     fingerprint = load_vocabulary(workspace).fingerprint
     return ConversationCorpus.open(workspace.data_dir("finetuning"), groups, fingerprint)
+
+
+def read_reports(workspace: Workspace) -> list[SourceReport]:
+    """Return what `prepare_files` has seen in each source and each group of conversations."""
+    data = load_data_config(workspace)
+    reports = [
+        read_report(workspace.data_dir("pretraining") / source.name, group=source.group)
+        for source in data.sources
+    ]
+    folder = workspace.data_dir("finetuning")
+    return [*reports, *(read_report(folder / group.name) for group in data.conversations)]
 
 
 def open_data(workspace: Workspace, stage: Stage) -> TrainingData:

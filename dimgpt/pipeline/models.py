@@ -5,24 +5,22 @@ from typing import Any
 
 import torch
 
-from dimgpt.generation.generator import require_matching
 from dimgpt.model.transformer import Transformer
+from dimgpt.pipeline.imports import VOCABULARY_PATH, open_original
 from dimgpt.runtime import Runtime
 from dimgpt.text.tokenizer import Tokenizer
-from dimgpt.text.tokenizer_file import load_tokenizer_file
 from dimgpt.training.trainer import Trainer
-from dimgpt.weights.originals import load_dimensiongpt
+from dimgpt.weights.originals import is_original
 from dimgpt.weights.store import load_model, load_tokenizer, save_model
 from dimgpt.workspace import Stage, Workspace, load_vocabulary
 
 
 def open_model(
-    path: Path, *, runtime: Runtime, vocabulary_path: Path = Path("data/vocab.txt")
+    path: Path, *, runtime: Runtime, vocabulary_path: Path = VOCABULARY_PATH
 ) -> tuple[Transformer, Tokenizer]:
-    """Open a model folder, or a DimensionGPT `.pt` with the `vocab.txt` that belongs to it."""
-    if path.suffix == ".pt":
-        model, tokenizer = load_dimensiongpt(path), load_tokenizer_file(vocabulary_path)
-        require_matching(model, tokenizer)
+    """Open a model folder, or weights of another system with the tokenizer that belongs to them."""
+    if is_original(path):
+        model, tokenizer = open_original(path, vocabulary_path=vocabulary_path)
         return model.to(runtime.device), tokenizer
     return load_model(path, device=runtime.device), load_tokenizer(path)
 

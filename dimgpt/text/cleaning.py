@@ -16,7 +16,7 @@ from dimgpt.text.special_tokens import NEW_LINE, TAB
 
 _PLAIN_ASCII = (ASCII + "\t\n").encode()
 _PLAIN = frozenset(ALPHABET + "\t\n").difference(CIRCLED_DIGITS)
-_MAX_REPLACED_CHARACTERS = 32
+_MAX_REPLACED_CHARACTERS = 32  # each costs a fast pass over the text
 _EMOJI_OF_STAND_INS = {stand_in: emoji for emoji, stand_in in STAND_INS.items()}
 _STAND_IN = re.compile(f"[{''.join(_EMOJI_OF_STAND_INS)}]")
 
@@ -62,7 +62,7 @@ def restore_text(text: str) -> str:
 def _foreign_characters(text: str) -> set[str]:
     """Return the characters of a text that do not simply stay.
 
-    Deleting plain ASCII first leaves little to look at, and takes a tenth of the time.
+    Deleting plain ASCII first leaves little to look at: three times as fast as an expression.
     """
     data = text.encode("utf-8", "surrogatepass").translate(None, _PLAIN_ASCII)
     return set(data.decode("utf-8", "surrogatepass")) - _PLAIN

@@ -1,34 +1,53 @@
-"""Weights of the original systems, in our model.
+"""Weights of other systems, in our model: DimensionGPT's, lilLM's, toyGPT's, Llama's, Mistral's.
 
-The original DimensionGPT saves a bare state dict with `torch.save`, without a config. Such a file
-may come from anywhere: it is read with `weights_only=True`, which executes nothing of it, and there
-is no other way in. Nothing is written or converted on disk; `save_model` does that.
+The door to the files of each system. They may come from anywhere: nothing of them is executed, and
+what is none of these is refused with what was found. Nothing is written or converted on disk;
+`save_model` does that.
 """
 
-import re
-import zipfile
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import Literal
 
 from dimgpt.config import ModelConfig
 from dimgpt.model.transformer import Transformer
-from dimgpt.weights.store import build_model
+from dimgpt.weights.checkpoint_file import Checkpoint, read_checkpoint
+from dimgpt.weights.dimensiongpt import build_dimensiongpt
+from dimgpt.weights.found import describe, list_names
+from dimgpt.weights.huggingface import CONFIG_NAME, is_huggingface, load_huggingface, read_json
+from dimgpt.weights.lillm import build_lillm
+from dimgpt.weights.toygpt import build_toygpt
 
-_PUBLISHED = ModelConfig()
-_OUTPUT_NAME = "final_linear.weight"
-_RENAMED = {
-    "norm_1": "attention_norm",
-    "norm_2": "ffn_norm",
-    "attention.projection": "attention.output",
-    "feed_forward.linear_1": "feed_forward.gate",
-    "feed_forward.linear_2": "feed_forward.up",
-    "feed_forward.linear_3": "feed_forward.down",
+__all__ = [
+    "Original",
+    "System",
+    "detect",
+    "is_original",
+    "load_dimensiongpt",
+    "load_huggingface",
+    "load_lillm",
+    "load_original",
+    "load_toygpt",
+]
+
+System = Literal["dimensiongpt", "lillm", "toygpt", "huggingface"]
+_CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt")
+# The tensor that tells whose a checkpoint is, and who builds it.
+_BUILDERS: dict[System, tuple[str, Callable[[Checkpoint, ModelConfig | None], Transformer]]] = {
+    "dimensiongpt": ("token_embedding.weight", build_dimensiongpt),
+    "lillm": ("tok_emb.weight", build_lillm),
+    "toygpt": ("embedding.weight", build_toygpt),
 }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Original:
+    """A model that another system made."""
+
+    system: System
+    model: Transformer
+    """In evaluation mode, on the CPU."""
 
 
 def load_dimensiongpt(path: Path, config: ModelConfig | None = None) -> Transformer:
@@ -44,108 +63,127 @@ def load_dimensiongpt(path: Path, config: ModelConfig | None = None) -> Transfor
         FileNotFoundError: There is no such file.
         ValueError: The file is no such state dict, is damaged, or has other sizes.
     """
-    tensors = {rename(name): tensor for name, tensor in _read_state_dict(path).items()}
-    output = tensors.pop(_OUTPUT_NAME, None)
-    embedding = tensors.get("token_embedding.weight")
-    if output is None or embedding is None or not torch.equal(output, embedding):
-        raise ValueError(
-            f"{path}: {_OUTPUT_NAME} is not the same matrix as token_embedding.weight, which "
-            "DimensionGPT ties; take the file that the original trainer saved"
-        )
-    shown = sizes_in(tensors, source=str(path))
-    if config is None:
-        config = _config_of(shown, source=str(path))
-    _require_same(shown, config, source=str(path))
-    return build_model(config, tensors, source=str(path))
+    return build_dimensiongpt(read_checkpoint(path), config)
 
 
-def rename(name: str) -> str:
-    """Return our name of a tensor of the original.
+def load_lillm(path: Path, config: ModelConfig | None = None) -> Transformer:
+    """Load a `.pt` file of lilLM, in evaluation mode, on the CPU.
 
-    >>> rename("_orig_mod.blocks.3.feed_forward.linear_1.weight")
-    'blocks.3.feed_forward.gate.weight'
-    """
-    name = name.removeprefix("_orig_mod.")  # left by torch.compile
-    match = re.fullmatch(r"(blocks\.\d+)\.(.+)\.weight", name)
-    if match is None:
-        return name
-    return f"{match[1]}.{_RENAMED.get(match[2], match[2])}.weight"
-
-
-def sizes_in(tensors: Mapping[str, Tensor], *, source: str) -> dict[str, int]:
-    """Read the sizes that a renamed state dict shows: fields of `ModelConfig`, and `kv_dim`.
+    Args:
+        path: The file, `best_model.pt` of a pretraining or fine-tuning, or its state dict.
+        config: The sizes. `None` takes them from the config in the file, which is compared with the
+            tensors; without one from the tensors, with the published heads and context 512.
 
     Raises:
-        ValueError: A tensor that shows a size is missing or no matrix.
+        FileNotFoundError: There is no such file.
+        ValueError: The file is none of lilLM's, is damaged, or has other sizes.
     """
-    first = "blocks.0.attention.key.weight", "blocks.0.feed_forward.gate.weight"
-    try:
-        vocab_size, embedding_dim = tensors["token_embedding.weight"].shape
-        kv_dim, ffn_dim = (tensors[name].shape[0] for name in first)
-    except (KeyError, ValueError, IndexError) as error:
+    return build_lillm(read_checkpoint(path), config)
+
+
+def load_toygpt(path: Path, config: ModelConfig | None = None) -> Transformer:
+    """Load a checkpoint of toyGPT, in evaluation mode, on the CPU.
+
+    Args:
+        path: The Lightning checkpoint, or its state dict.
+        config: The sizes. `None` takes them from `hyper_parameters`, which are compared with the
+            tensors; without them from the tensors, with the published heads and context 512.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is none of toyGPT's, is damaged, or has other sizes.
+    """
+    return build_toygpt(read_checkpoint(path), config)
+
+
+def is_original(path: Path) -> bool:
+    """Say whether a path is for `load_original` rather than for `load_model` to open.
+
+    A file always is; a folder is if its config.json names a kind of model, or if it has one
+    checkpoint and was not made here. Whether its content is sound is not looked at.
+    """
+    if path.is_dir():
+        return is_huggingface(path) or (not _is_ours(path) and len(_checkpoints_in(path)) == 1)
+    return path.is_file() or path.suffix in _CHECKPOINT_SUFFIXES
+
+
+def detect(path: Path) -> System:
+    """Say whose weights a file or folder holds.
+
+    Raises:
+        FileNotFoundError: There is nothing.
+        ValueError: They are none of the systems'; the message says what was found.
+    """
+    if path.is_dir() and is_huggingface(path):
+        return "huggingface"
+    return _system_of(read_checkpoint(_checkpoint_at(path)))
+
+
+def load_original(path: Path, *, context_length: int | None = None) -> Original:
+    """Load what another system made, whichever it is.
+
+    Args:
+        path: A checkpoint, a folder with one, or a folder of Llama's or Mistral's shape.
+        context_length: Shorten the context of the latter; the others keep theirs.
+
+    Raises:
+        FileNotFoundError: There is nothing.
+        ValueError: It is damaged, holds code, is inconsistent, or none of the systems'.
+    """
+    if path.is_dir() and is_huggingface(path):
+        model = load_huggingface(path, context_length=context_length)
+        return Original(system="huggingface", model=model)
+    checkpoint = read_checkpoint(_checkpoint_at(path))
+    system = _system_of(checkpoint)
+    if context_length is not None:
         raise ValueError(
-            f"{source} is no state dict of DimensionGPT ({type(error).__name__}: {error}): take "
-            "the .pt file that the original trainer saved"
-        ) from None
-    layers = {
-        int(match[1]) for name in tensors if (match := re.match(r"blocks\.(\d{1,6})\.", name))
-    }
-    return {
-        "vocab_size": vocab_size,
-        "embedding_dim": embedding_dim,
-        "num_layers": max(layers) + 1,
-        "ffn_dim": ffn_dim,
-        "kv_dim": kv_dim,
-    }
-
-
-def _config_of(shown: Mapping[str, int], *, source: str) -> ModelConfig:
-    """Return the published config in the sizes of the file."""
-    sizes: dict[str, Any] = {name: size for name, size in shown.items() if name != "kv_dim"}
-    try:
-        return replace(_PUBLISHED, **sizes)
-    except ValueError as error:
-        raise ValueError(f"{source} has other heads than the published ones: {error}") from None
-
-
-def _require_same(shown: Mapping[str, int], config: ModelConfig, *, source: str) -> None:
-    """Refuse a file whose sizes are not those of the config, naming all that differ."""
-    wanted = {**asdict(config), "kv_dim": config.num_kv_heads * config.head_dim}
-    different = [
-        f"{name} is {size} in the file and {wanted[name]} in the config"
-        for name, size in shown.items()
-        if size != wanted[name]
-    ]
-    if different:
-        raise ValueError(
-            f"{source}: {', '.join(different)} ({config.num_heads} query and {config.num_kv_heads} "
-            "key-value heads); pass config= with the model's own sizes and heads"
+            f"context_length is {context_length}: only that of Llama's and Mistral's folders can "
+            f"be shortened, and {path} is {system}'s; leave it out"
         )
+    return Original(system=system, model=_BUILDERS[system][1](checkpoint, None))
 
 
-def _read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read tensors by name, executing nothing of the file."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: give the .pt file of the original model")
+def _system_of(checkpoint: Checkpoint) -> System:
+    for system, (name, _) in _BUILDERS.items():
+        if name in checkpoint.tensors:
+            return system
+    found = f"tensors {list_names(checkpoint.tensors)}" if checkpoint.tensors else "no tensors"
+    raise ValueError(
+        f"{checkpoint.source} has {found}: these are not the weights of DimensionGPT, lilLM or "
+        "toyGPT"
+    )
+
+
+def _checkpoint_at(path: Path) -> Path:
+    """Return the checkpoint that a path means: itself, or the only one in a folder."""
+    if path.is_dir() and _is_ours(path):
+        raise ValueError(f"{path} is a model folder that was made here: it opens as it is")
+    found = _checkpoints_in(path) if path.is_dir() else []
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ValueError(
+            f"{path} holds several checkpoints ({list_names([file.name for file in found])}): "
+            "give one of them"
+        )
+    if path.is_dir() or path.suffix == ".safetensors":
+        raise ValueError(
+            f"{path} is {describe(path)}: give a checkpoint of DimensionGPT, lilLM or toyGPT "
+            f"({' '.join(_CHECKPOINT_SUFFIXES)}), or a folder with {CONFIG_NAME} and the weights "
+            "of a Llama or Mistral"
+        )
+    return path
+
+
+def _is_ours(folder: Path) -> bool:
+    """Say whether a folder claims to be made here; what is wrong with it says `load_model`."""
     try:
-        content = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
-    except Exception as error:  # damage and attacks surface as almost any exception
-        raise ValueError(
-            f"{path} is no plain state dict ({type(error).__name__}): it is damaged or holds code, "
-            "and none was run; take the .pt file from its source again"
-        ) from None
-    if not isinstance(content, dict) or not all(
-        isinstance(name, str) and _is_plain(tensor) for name, tensor in content.items()
-    ):
-        raise ValueError(
-            f"{path} holds a {type(content).__name__} that is no state dict of DimensionGPT: take "
-            "the .pt file that the original trainer saved"
-        )
-    return content
+        return "format" in read_json(folder / CONFIG_NAME)
+    except FileNotFoundError:
+        return (folder / ".saved").exists()  # a save that is complete, but not yet in its place
+    except ValueError:
+        return True
 
 
-def _is_plain(value: object) -> bool:
-    """Say whether a value is a tensor with its numbers in memory, not sparse and not empty."""
-    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
+def _checkpoints_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix in _CHECKPOINT_SUFFIXES)

@@ -32,6 +32,7 @@ from dimgpt.text.tokenizer_file import TOKENIZER_FILES, load_tokenizer_file
 
 FORMAT_VERSION = 1
 CONFIG_NAME, WEIGHTS_NAME = "config.json", "model.safetensors"
+_MAX_CONTEXT = 2**20
 _SAVING, _SAVED = ".saving", ".saved"
 _HOW_TO_MAKE = "run training.ipynb or `python -m dimgpt train`, which make it"
 
@@ -130,6 +131,10 @@ def build_model(config: ModelConfig, tensors: Mapping[str, Tensor], *, source: s
         raise ValueError(
             f"{source} has {len(tensors)} tensors, too few for num_layers {config.num_layers}: "
             "take the config that belongs to these weights"
+        )
+    if config.context_length > _MAX_CONTEXT:  # the positions are tables
+        raise ValueError(
+            f"{source}: context_length is {config.context_length}: give at most {_MAX_CONTEXT}"
         )
     try:
         with torch.device("meta"):

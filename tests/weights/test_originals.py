@@ -10,7 +10,8 @@ import torch
 
 from dimgpt.config import ModelConfig
 from dimgpt.model.transformer import Transformer
-from dimgpt.weights.originals import load_dimensiongpt, rename
+from dimgpt.weights.dimensiongpt import LAYOUT
+from dimgpt.weights.originals import detect, is_original, load_dimensiongpt
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "dimensiongpt"
 TINY = FIXTURES / "tiny.pt"
@@ -57,7 +58,7 @@ def test_the_logits_are_the_originals(model: Transformer) -> None:
 
 def test_the_published_names_and_shapes_are_those_of_our_published_model() -> None:
     published = json.loads((FIXTURES / "state_dict_full.json").read_text())
-    theirs = {rename(name): tuple(shape) for name, shape in published["state_dict"]}
+    theirs = {LAYOUT.ours(name) or name: tuple(shape) for name, shape in published["state_dict"]}
     output_shape = theirs.pop("final_linear.weight")
     with torch.device("meta"):
         model = Transformer(ModelConfig())
@@ -134,7 +135,7 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, bad: float) -> 
 def test_a_missing_tensor_is_named(tmp_path: Path, name: str) -> None:
     content = state_dict()
     del content[name]
-    with pytest.raises(ValueError, match=f"{rename(name)} is missing"):
+    with pytest.raises(ValueError, match=f"{name} is missing"):
         load_dimensiongpt(saved(tmp_path, content), TINY_CONFIG)
 
 
@@ -188,3 +189,33 @@ def test_damaged_files_are_refused_at_once(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no-such.pt is missing"):
         load_dimensiongpt(tmp_path / "no-such.pt")
+
+
+@pytest.mark.parametrize(
+    ("config", "belongs_to_another"),
+    [
+        (None, True),
+        ('{"format": "dimgpt", "format_version": 1}', False),
+        ('{"model_type": "llama"}', True),
+        ('{"d_model": 512}', True),
+        ("damaged", False),
+    ],
+)
+def test_a_folder_with_a_checkpoint_is_anothers_unless_its_config_is_ours(
+    tmp_path: Path, config: str | None, belongs_to_another: bool
+) -> None:
+    saved(tmp_path, state_dict())
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    assert is_original(tmp_path) is belongs_to_another
+    (tmp_path / "second.pt").touch()
+    assert is_original(tmp_path) is (config is not None and "model_type" in config)
+
+
+def test_whose_a_file_is_shows_in_its_tensors(tmp_path: Path) -> None:
+    assert detect(TINY) == "dimensiongpt"
+    assert detect(FIXTURES.parent / "lillm" / "best_model_sft_orig_mod.pt") == "lillm"
+    assert detect(FIXTURES.parent / "toygpt" / "state_dict.pt") == "toygpt"
+    prefixed = {f"module._orig_mod.{name}": tensor for name, tensor in state_dict().items()}
+    assert detect(saved(tmp_path, prefixed)) == "dimensiongpt"
+    assert detect(tmp_path) == "dimensiongpt"

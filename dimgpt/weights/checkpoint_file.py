@@ -1,0 +1,158 @@
+"""The tensors and plain settings of a file that PyTorch saved, without running anything of it.
+
+Such a file may come from anywhere. It is read with `weights_only=True` and there is no other way
+in; of the one foreign class that is expected, lilLM's pickled config, only plain values are kept.
+What a tensor claims to hold must fit the file that it comes from. Optimizer states are left where
+they are, in the mapped file. What the names mean is not known here.
+"""
+
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from dimgpt.weights.found import describe, list_names
+
+Plain = None | bool | int | float | str
+_LILLM_CONFIG = "model.config.Config"
+_FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+# Left by torch.compile and by DistributedDataParallel.
+_PREFIXES = re.compile(r"(?:_orig_mod\.|module\.)+")
+_AGAIN = "take it from its source again"
+
+
+class StoredConfig:
+    """Stands for a pickled dataclass, whose own code is neither needed nor imported."""
+
+    values: Mapping[str, Plain] = MappingProxyType({})
+
+    def __setstate__(self, state: object) -> None:
+        if type(state) is not dict or not all(map(_is_plain, state.items())):
+            raise ValueError("a config holds something else than numbers and words")
+        self.values = dict(state)  # the file could go on to change its own
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """What a file says about a model."""
+
+    source: str
+    """The path, for messages."""
+    tensors: dict[str, Tensor]
+    """By the names of whoever saved them, without the prefixes of wrappers."""
+    settings: dict[str, Any]
+    """Of a config that was saved with the weights; empty if none was."""
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a bare state dict, lilLM's dict around one, or a Lightning checkpoint.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged, holds code, or something else than the weights of a model.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: give the file with the weights")
+    try:
+        is_zip = zipfile.is_zipfile(path)
+        if is_zip:
+            _require_sound_archive(path)
+        allowed = torch.serialization.safe_globals([(StoredConfig, _LILLM_CONFIG)])
+        with allowed, warnings.catch_warnings(action="ignore"):  # about pickles of other ages
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except Exception as error:  # damage and attacks surface as almost any exception
+        raise ValueError(
+            f"{path} is {describe(path)} and no plain state dict ({type(error).__name__}): it is "
+            f"damaged or holds code, and none was run; {_AGAIN}"
+        ) from None
+    state, settings = _split(content, source=str(path))
+    return Checkpoint(
+        source=str(path),
+        tensors=_checked(state, num_bytes=path.stat().st_size, source=str(path)),
+        settings=settings,
+    )
+
+
+def _require_sound_archive(path: Path) -> None:
+    """Refuse what PyTorch does not write: compressed or overlapping entries, wrong checksums."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise ValueError("compressed entries")
+        if sum(entry.file_size for entry in entries) > path.stat().st_size:
+            raise ValueError("entries that overlap")
+        if archive.testzip() is not None:
+            raise ValueError("a wrong checksum")
+
+
+def _split(content: object, *, source: str) -> tuple[dict[Any, Any], dict[str, Any]]:
+    """Return the state dict and the settings of a file's content."""
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{source} holds a {type(content).__name__} that is no state dict: {_AGAIN}"
+        )
+    content = _entries(content)
+    if isinstance(state := content.get("state_dict"), dict):
+        settings = content.get("hyper_parameters") or {}
+    elif isinstance(state := content.get("model"), dict):
+        stored = content.get("config") or {}
+        settings = dict(stored.values) if isinstance(stored, StoredConfig) else stored
+    else:
+        return content, {}
+    if not isinstance(settings, dict):
+        raise ValueError(
+            f"{source} holds a config that is a {type(settings).__name__}: {_AGAIN}, or save its "
+            "state dict alone"
+        )
+    return _entries(state), _entries(settings)
+
+
+def _entries(content: dict[Any, Any]) -> dict[Any, Any]:
+    """Return a plain dict; a file can give an OrderedDict other methods."""
+    return dict(dict.items(content))
+
+
+def _is_plain(entry: tuple[object, object]) -> bool:
+    name, value = entry
+    return isinstance(name, str) and (value is None or type(value) in (bool, int, float, str))
+
+
+def _checked(state: dict[Any, Any], *, num_bytes: int, source: str) -> dict[str, Tensor]:
+    """Return the tensors without the prefixes of their names."""
+    bad = [repr(name) for name, value in state.items() if not _is_usable(name, value)]
+    if bad:
+        raise ValueError(
+            f"{source} holds a dict that is no state dict of plain tensors: {list_names(bad)} is "
+            "something else; take the file that the trainer saved"
+        )
+    claimed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    if claimed > 2 * num_bytes:  # a tied matrix may be there under two names
+        raise ValueError(
+            f"{source} has {num_bytes:,} bytes and claims tensors of {claimed:,}: it is made to "
+            f"fill the memory; {_AGAIN}"
+        )
+    tensors = {_PREFIXES.sub("", name, count=1): value for name, value in state.items()}
+    if len(tensors) < len(state):
+        raise ValueError(f"{source} holds tensors twice, with and without a prefix: {_AGAIN}")
+    return tensors
+
+
+def _is_usable(name: object, value: Any) -> bool:
+    """Say whether an entry is a printable name with a tensor whose numbers are in memory."""
+    return (
+        isinstance(name, str)
+        and name.isprintable()
+        and type(value) in (Tensor, Parameter)
+        and not vars(value)  # a file can give a tensor other methods
+        and value.layout == torch.strided
+        and not value.is_meta
+        and value.dtype in _FLOATS
+    )

@@ -1,0 +1,55 @@
+"""Numbers and switches from the settings of a foreign file, taken only if they are what they say.
+
+What such settings mean is the matter of each system's own file.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+_MAX_WHOLE = 2**31
+
+
+def whole_number(
+    settings: Mapping[str, Any], name: str, default: int | None = None, *, source: str
+) -> int:
+    """Return a positive whole number; the default, if there is one, where it is missing or null.
+
+    Raises:
+        ValueError: It is missing without a default, or is no such number.
+    """
+    value = settings.get(name)
+    if value is None:
+        value = default
+    if type(value) is not int or not 0 < value < _MAX_WHOLE:
+        raise ValueError(f"{source}: {name} is {_show(value)}: it must be a positive whole number")
+    return value
+
+
+def number(settings: Mapping[str, Any], name: str, default: float, *, source: str) -> float:
+    """Return a number; the default where it is missing or null.
+
+    Raises:
+        ValueError: It is no finite number of 0 or more.
+    """
+    value = settings.get(name)
+    if value is None:
+        value = default
+    if type(value) not in (int, float) or not 0 <= value < float("inf"):
+        raise ValueError(f"{source}: {name} is {_show(value)}: it must be a number of 0 or more")
+    return float(value)
+
+
+def switch(settings: Mapping[str, Any], name: str, *, source: str) -> bool:
+    """Return a truth value; false where it is missing.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    value = settings.get(name, False)
+    if type(value) is not bool:
+        raise ValueError(f"{source}: {name} is {_show(value)}: it must be true or false")
+    return value
+
+
+def _show(value: object) -> str:
+    return "missing" if value is None else ascii(value)[:60]

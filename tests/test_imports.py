@@ -1,0 +1,301 @@
+"""Weights of other systems: opened as they are, and taken over as model folders."""
+
+import json
+import random
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from dimgpt.__main__ import main
+from dimgpt.config import ModelConfig
+from dimgpt.files import sha256_of
+from dimgpt.model.transformer import Transformer
+from dimgpt.pipeline import import_model, open_model
+from dimgpt.runtime import choose_runtime
+from dimgpt.text.byte_level import ByteLevelTokenizer, train_byte_level
+from dimgpt.weights import dimensiongpt, huggingface, lillm
+from dimgpt.weights.layout import Layout
+from dimgpt.weights.originals import load_lillm, load_original
+from dimgpt.weights.store import load_model, load_tokenizer
+
+FIXTURES = Path(__file__).parent / "fixtures"
+SHARED = Path(__file__).parents[2] / "shared" / "fixtures"
+VOCABULARY = FIXTURES / "dimensiongpt_sampling" / "vocab_512.txt"
+LETTERS = random.Random(0)
+WORDS = ["".join(LETTERS.choices("abcdefghijklmnopqrstuvwxyz", k=6)) for _ in range(300)]
+TEXTS = [" ".join(WORDS)] * 3
+IDS = torch.arange(32)[None]
+CPU = choose_runtime("fp32", "cpu")
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> ByteLevelTokenizer:
+    return train_byte_level(TEXTS, 512)
+
+
+@pytest.fixture
+def weights(tmp_path: Path, tokenizer: ByteLevelTokenizer) -> Path:
+    """A checkpoint of lilLM beside its tokenizer, as downloaded."""
+    folder = tmp_path / "download"
+    folder.mkdir()
+    shutil.copy(FIXTURES / "lillm" / "best_model_sft_orig_mod.pt", folder / "tiny.pt")
+    tokenizer.save(folder / "tokenizer.json")
+    return folder / "tiny.pt"
+
+
+def files_of(folder: Path) -> dict[Path, str]:
+    return {path: sha256_of(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def complaint(*words: object) -> str:
+    with pytest.raises(SystemExit) as stop:
+        main(["import", *map(str, words)])
+    assert isinstance(stop.value.code, str)
+    assert "\n" not in stop.value.code
+    return stop.value.code
+
+
+def test_an_imported_model_is_the_original(
+    weights: Path, tokenizer: ByteLevelTokenizer, tmp_path: Path, capsys
+) -> None:
+    main(["import", str(weights), "--models-root", str(tmp_path / "models")])
+    shown = capsys.readouterr().out
+    assert "217,536" in shown
+    folder = tmp_path / "models" / "tiny"
+    assert torch.equal(load_model(folder)(IDS), load_lillm(weights)(IDS))
+    assert load_tokenizer(folder).tokens == tokenizer.tokens
+    assert "| Imported from | lilLM (tiny.pt) |" in (folder / "README.md").read_text()
+    assert {path.name for path in folder.iterdir()} == {
+        *("config.json", "model.safetensors", "tokenizer.json", "README.md")
+    }
+
+
+def test_importing_again_changes_nothing(weights: Path, tmp_path: Path) -> None:
+    folder = import_model(weights, models_root=tmp_path / "models")
+    before = files_of(folder)
+    assert import_model(weights, models_root=tmp_path / "models") == folder
+    assert files_of(folder) == before
+
+
+def test_what_a_folder_holds_is_never_overwritten(weights: Path, tmp_path: Path) -> None:
+    root = tmp_path / "models"
+    folder = import_model(weights, models_root=root)
+    other = root / "notes"
+    other.mkdir()
+    (other / "notes.txt").write_text("mine")
+    (root / "file").write_text("mine")
+    before = files_of(root)
+    content = torch.load(FIXTURES / "toygpt" / "state_dict.pt", weights_only=True)
+    torch.save({"state_dict": content, "hyper_parameters": {"n_head": 4}}, tmp_path / "toy.ckpt")
+    later = load_lillm(weights)
+    torch.nn.init.ones_(later.blocks[1].ffn_norm.weight)
+    tensors = theirs(later, lillm.LAYOUT)
+    tensors["lm_head.weight"] = tensors["tok_emb.weight"]
+    settings = {"d_model": 64, "n_layers": 3, "q_heads": 4, "kv_heads": 2, "max_seq_len": 64}
+    torch.save({"model": tensors, "config": {**settings, "vocab_size": 512}}, tmp_path / "later.pt")
+    tokens = ("--tokenizer", weights.parent / "tokenizer.json")
+    for words in (
+        (tmp_path / "toy.ckpt", "--name", "tiny", *tokens),
+        (tmp_path / "later.pt", "--name", "tiny", *tokens),
+        (weights, "--name", "notes"),
+        (weights, "--name", "file"),
+    ):
+        message = complaint(*words, "--models-root", root)
+        assert "holds something else, which stays: choose another --name" in message
+    assert files_of(root) == before
+    assert import_model(weights, models_root=root, name="other") != folder
+
+
+def test_what_an_interrupted_import_left_does_not_stand_in_the_way(
+    weights: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "models" / "tiny" / ".saving").mkdir(parents=True)
+    folder = import_model(weights, models_root=tmp_path / "models")
+    assert load_model(folder).config.vocab_size == 512
+    assert not (folder / ".saving").exists()
+
+
+def test_a_refused_import_leaves_nothing(weights: Path, tmp_path: Path) -> None:
+    root = tmp_path / "models"
+    content = torch.load(FIXTURES / "toygpt" / "state_dict.pt", weights_only=True)
+    content["embedding.weight"] = content["embedding.weight"] * float("nan")
+    content["output_linear.weight"] = content["embedding.weight"]
+    torch.save({"state_dict": content, "hyper_parameters": {"n_head": 4}}, tmp_path / "nan.ckpt")
+    (tmp_path / "page.pt").write_text("<html>")
+    for path, match in (
+        (tmp_path / "nan.ckpt", "holds NaN"),
+        (tmp_path / "page.pt", "an HTML page"),
+        (tmp_path / "nothing.pt", "nothing.pt is missing"),
+    ):
+        assert match in complaint(path, "--models-root", root, "--no-use-tokenizer")
+    assert not root.exists()
+
+
+def test_a_tokenizer_is_asked_for_and_must_fit(weights: Path, tmp_path: Path) -> None:
+    root = ("--models-root", tmp_path / "models")
+    other = tmp_path / "other" / "tokenizer.json"
+    train_byte_level(TEXTS, 400).save(other)
+    assert "has 400 tokens, the model 512" in complaint(weights, *root, "--tokenizer", other)
+    (weights.parent / "tokenizer.json").unlink()
+    assert "no tokenizer beside" in complaint(weights, *root)
+    (weights.parent / "vocab.txt").write_bytes(b"\xff\xfe")
+    assert "vocab.txt" in complaint(weights, *root)
+    (weights.parent / "vocab.txt").unlink()
+    main(["import", str(weights), *map(str, root), "--no-use-tokenizer"])
+    with pytest.raises(ValueError, match="saved without"):
+        load_tokenizer(tmp_path / "models" / "tiny")
+
+
+@pytest.mark.parametrize("name", ["../up", ".hidden", "", "a/b", "demo-runs"])
+def test_names_of_no_folder_are_refused(weights: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="name is"):
+        import_model(weights, models_root=tmp_path / "models", name=name)
+
+
+def test_a_tokenizer_may_lie_in_a_folder_of_its_own(
+    weights: Path, tmp_path: Path, tokenizer: ByteLevelTokenizer
+) -> None:
+    (weights.parent / "tokenizer").mkdir()
+    (weights.parent / "tokenizer.json").rename(weights.parent / "tokenizer" / "tokenizer.json")
+    model, opened = open_model(weights, runtime=CPU)
+    assert opened.tokens == tokenizer.tokens
+    assert torch.equal(model(IDS), load_lillm(weights)(IDS))
+
+
+def test_a_folder_with_one_checkpoint_opens_as_the_checkpoint(weights: Path) -> None:
+    model, _ = open_model(weights.parent, runtime=CPU)
+    assert torch.equal(model(IDS), load_lillm(weights)(IDS))
+
+
+@pytest.mark.parametrize(
+    ("size", "added"),
+    [
+        (507, ("<pad>", "<msk>", "<cls>", "<sep>", "<|startoftext|>")),
+        (510, ("<pad>", "<|startoftext|>")),
+    ],
+)
+def test_toygpts_tokens_are_added_to_those_of_gpt2(
+    tmp_path: Path, size: int, added: tuple[str, ...]
+) -> None:
+    gpt2 = train_byte_level(TEXTS, size, special_tokens=("<|endoftext|>",))
+    gpt2.save(tmp_path / "gpt2" / "tokenizer.json")
+    content = torch.load(FIXTURES / "toygpt" / "state_dict.pt", weights_only=True)
+    settings = {"n_head": 4, "block_size": 64}
+    torch.save({"state_dict": content, "hyper_parameters": settings}, tmp_path / "toy.ckpt")
+    folder = import_model(
+        tmp_path / "toy.ckpt",
+        models_root=tmp_path / "models",
+        tokenizer_path=tmp_path / "gpt2" / "tokenizer.json",
+    )
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer.tokens == (*gpt2.tokens, *added)
+    assert tokenizer.special_tokens.start_of_text == 511
+    assert tokenizer.special_tokens.end_of_text == 0
+    assert torch.equal(load_model(folder)(IDS), load_original(tmp_path / "toy.ckpt").model(IDS))
+
+
+def theirs(model: Transformer, layout: Layout) -> dict[str, torch.Tensor]:
+    return {layout.theirs(name): tensor for name, tensor in model.state_dict().items()}
+
+
+def test_dimensiongpts_vocabulary_is_found_beside_the_weights_or_in_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ModelConfig(vocab_size=512, embedding_dim=64, num_layers=1, ffn_dim=32)
+    tensors = theirs(Transformer(config), dimensiongpt.LAYOUT)
+    tensors["final_linear.weight"] = tensors["token_embedding.weight"]
+    (tmp_path / "weights").mkdir()
+    torch.save(tensors, tmp_path / "weights" / "DimensionGPT.pt")
+    monkeypatch.chdir(tmp_path)
+    path = Path("weights/DimensionGPT.pt")
+    with pytest.raises(FileNotFoundError, match="no tokenizer beside"):
+        import_model(path)
+    for place in ("data", "weights"):
+        Path(place).mkdir(exist_ok=True)
+        shutil.copy(VOCABULARY, Path(place) / "vocab.txt")
+        assert import_model(path) == Path("models/DimensionGPT")
+        shutil.rmtree("models")
+        Path(place, "vocab.txt").unlink()
+
+
+def test_a_hugging_face_folder_is_imported_without_transformers(
+    tmp_path: Path, tokenizer: ByteLevelTokenizer
+) -> None:
+    config = ModelConfig(
+        vocab_size=512, window_size=None, embedding_dim=64, num_layers=1, ffn_dim=32
+    )
+    folder = tmp_path / "Tiny-Llama"
+    folder.mkdir()
+    layout = huggingface.TIED_LAYOUT
+    save_file(theirs(Transformer(config), layout), folder / "model.safetensors")
+    settings = {
+        "model_type": "llama",
+        "vocab_size": 512,
+        "hidden_size": 64,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 512,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": True,
+    }
+    (folder / "config.json").write_text(json.dumps(settings))
+    tokenizer.save(folder / "tokenizer.json")
+    opened, _ = open_model(folder, runtime=CPU)
+    assert opened.config == config
+    short = ("--context-length", "64", "--models-root", str(tmp_path / "models"))
+    main(["import", str(folder), *short])
+    assert load_model(tmp_path / "models" / "Tiny-Llama").config == replace(
+        config, context_length=64
+    )
+    with pytest.raises(ValueError, match="only that of Llama's and Mistral's"):
+        import_model(
+            FIXTURES / "lillm" / "best_model_sft_orig_mod.pt",
+            models_root=tmp_path / "models",
+            context_length=32,
+        )
+
+
+def test_a_model_folder_of_ours_is_not_imported(weights: Path, tmp_path: Path) -> None:
+    folder = import_model(weights, models_root=tmp_path / "models")
+    assert "opens as it is" in complaint(folder, "--models-root", tmp_path / "models")
+
+
+def test_an_original_writes_as_it_is(weights: Path, capsys) -> None:
+    words = ["--prompt", "the cat", "--sampling.max-new-tokens", "3"]
+    main(["generate", "--model", str(weights), *words])
+    assert capsys.readouterr().out.startswith("the cat")
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs lilLM's own tokenizer, not ours to copy")
+def test_lillms_tokenizer_keeps_its_first_space_in_the_model_folder(tmp_path: Path) -> None:
+    config = ModelConfig(
+        vocab_size=8192,
+        context_length=64,
+        window_size=None,
+        embedding_dim=64,
+        num_layers=1,
+        num_heads=4,
+        num_kv_heads=2,
+        ffn_dim=256,
+    )
+    tensors = theirs(Transformer(config), lillm.LAYOUT)
+    tensors["lm_head.weight"] = tensors["tok_emb.weight"]
+    settings = {"d_model": 64, "n_layers": 1, "q_heads": 4, "kv_heads": 2}
+    torch.save({"model": tensors, "config": settings}, tmp_path / "model.pt")
+    folder = import_model(
+        tmp_path / "model.pt",
+        models_root=tmp_path / "models",
+        tokenizer_path=SHARED / "lillm" / "tokenizer" / "tokenizer.json",
+    )
+    tokenizer = load_tokenizer(folder)
+    cases = [json.loads(line) for line in (SHARED / "lillm" / "cases.jsonl").open()]
+    assert isinstance(tokenizer, ByteLevelTokenizer)
+    assert [tokenizer.encode_template(case["text"]) for case in cases] == [
+        case["ids"] for case in cases
+    ]

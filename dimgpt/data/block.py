@@ -10,8 +10,10 @@ Item = str | Conversation
 """A document, or a conversation."""
 
 BLOCK_BYTES = 1 << 20
-MAX_RECORD_BYTES = 1 << 28
-"""A longer record is refused: memory stays bounded whatever a file holds."""
+MAX_RECORD_BYTES = 1 << 26
+"""A longer line is refused: parsing takes up to twelve times its size of memory."""
+MAX_TEXT_BYTES = 1 << 28
+"""A longer text file is refused."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from dimgpt.data import demo_corpus
-from dimgpt.data.block import BLOCK_BYTES, MAX_RECORD_BYTES, Block, damaged, made_blocks
+from dimgpt.data.block import (
+    BLOCK_BYTES,
+    MAX_RECORD_BYTES,
+    MAX_TEXT_BYTES,
+    Block,
+    damaged,
+    made_blocks,
+)
 from dimgpt.data.compression import DAMAGE, read_chunks
 from dimgpt.data.csv_records import read_header
 from dimgpt.data.listing import DEMO_PREFIX, SourceFile, at_hand, is_demo
@@ -74,8 +81,8 @@ class _TextGatherer:
         try:
             for chunk, _ in read_chunks(path, chunk_bytes=BLOCK_BYTES):
                 content += chunk
-                if len(content) > MAX_RECORD_BYTES:
-                    raise _too_long(file.name)
+                if len(content) > MAX_TEXT_BYTES:
+                    raise _too_long(file.name, MAX_TEXT_BYTES)
         except DAMAGE as error:
             raise damaged(file.name, "its beginning", error) from error
         self._texts.append((file.name, bytes(content)))
@@ -141,18 +148,18 @@ def _cut(
         for chunk, place in read_chunks(path, chunk_bytes=block_bytes):
             waiting.append(chunk)
             num_waiting += len(chunk)
-            if num_waiting > MAX_RECORD_BYTES + block_bytes:
-                raise _too_long(f"{file.name}, what follows line {first:,},")
-            if b"\n" not in chunk:
-                continue
-            content = b"".join(waiting)
-            end = end_of_records(content)
-            waiting, num_waiting = [content[end:]], len(content) - end
-            if end:
-                block = content[:end] if first else content[:end].removeprefix(_BOM)
-                yield block, first, place - last_place
-                first += content.count(b"\n", 0, end)
-                last_place = place
+            if b"\n" in chunk:
+                content = b"".join(waiting)
+                end = end_of_records(content)
+                waiting, num_waiting = [content[end:]], len(content) - end
+                if end:
+                    block = content[:end] if first else content[:end].removeprefix(_BOM)
+                    num_lines = content.count(b"\n", 0, end)
+                    del content, chunk
+                    yield block, first, place - last_place
+                    first, last_place = first + num_lines, place
+            if num_waiting > MAX_RECORD_BYTES:
+                raise _too_long(f"{file.name}, what follows line {first:,},", MAX_RECORD_BYTES)
     except DAMAGE as error:
         raise damaged(file.name, f"line {first:,}", error) from error
     if num_waiting:
@@ -192,8 +199,8 @@ def _is_count(text: str) -> bool:
     return text.isascii() and text.isdigit() and int(text) > 0
 
 
-def _too_long(place: str) -> ValueError:
+def _too_long(place: str, limit: int) -> ValueError:
     return ValueError(
-        f"{place} is longer than {MAX_RECORD_BYTES >> 20} MB without an end (a quote that is not "
-        "closed, or no text); cut it into documents"
+        f"{place} is longer than {limit >> 20} MB without an end (a quote that is not closed, or "
+        "no text); cut it into documents"
     )

@@ -5,8 +5,9 @@ it may be done anywhere, in any order. Copies of earlier documents are only mark
 """
 
 import hashlib
+import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
@@ -22,6 +23,8 @@ from dimgpt.text.tokenizer import Tokenizer
 
 UNREADABLE, TOO_SHORT, EMPTY = "unreadable", "too_short", "empty"
 _KEY_CHARACTERS = 128
+_LONG_CHARACTERS = 1 << 22
+_SAFE_CUT = re.compile(r"(?<=[A-Za-z0-9.,])[\n ](?=[A-Za-z0-9])")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,10 +123,12 @@ def _encode_document(
     document: str, tokenizer: Tokenizer, rules: EncodingRules, report: SourceReport
 ) -> _EncodedItem | str:
     """Return a document's ids, or why it is dropped."""
-    if len(document.strip()) < rules.min_characters:
+    if _is_short(document, rules.min_characters):
         return TOO_SHORT
     if reason := reason_to_drop(document, rules.quality):
         return reason
+    if len(document) > _LONG_CHARACTERS:
+        return _encode_long_document(document, tokenizer, rules, report)
     text = tokenizer.clean(document, compose_accents=rules.compose_accents)
     report.observe(document, text)
     if not text:
@@ -135,6 +140,53 @@ def _encode_document(
         num_characters=len(text),
         num_bytes=_num_bytes(text),
     )
+
+
+def _encode_long_document(
+    document: str, tokenizer: Tokenizer, rules: EncodingRules, report: SourceReport
+) -> _EncodedItem | str:
+    """Do as for any document, piece by piece: a whole one would be in memory several times.
+
+    Its beginning alone tells its copies.
+    """
+    ids, beginning = [], ""
+    num_characters = num_bytes = 0
+    for text in _clean_pieces(document, tokenizer, compose_accents=rules.compose_accents):
+        ids.append(tokenizer.encode_array(text, clean=False))
+        beginning = beginning or text
+        num_characters += len(text)
+        num_bytes += _num_bytes(text)
+    report.observe(document, beginning)
+    if not beginning:
+        return EMPTY
+    return _EncodedItem(
+        ids=tokenizer.enclose(np.concatenate(ids)),
+        key=split_key(beginning, seed=rules.seed),
+        copy_keys=duplicate_keys(beginning, rules.quality),
+        num_characters=num_characters,
+        num_bytes=num_bytes,
+    )
+
+
+def _clean_pieces(document: str, tokenizer: Tokenizer, *, compose_accents: bool) -> Iterator[str]:
+    """Yield the pieces of a cleaned text: joined, they are the whole text, cleaned.
+
+    A piece ends where cleaning on both sides does not meet: at a line end or a space, alone,
+    followed by a plain letter. It is cleaned with that letter, so that its own end is no edge.
+    """
+    start, space = 0, ""
+    while start < len(document):
+        match = _SAFE_CUT.search(document, start + _LONG_CHARACTERS)
+        end = match.end() if match else len(document)
+        piece = tokenizer.clean(document[start : end + 1], compose_accents=compose_accents)
+        if match:
+            piece = piece[:-1]
+        # A space belongs to the word behind it.
+        is_open = bool(match) and piece.endswith(" ")
+        text = space + (piece[:-1] if is_open else piece)
+        if text:
+            yield text
+        start, space = end, " " if is_open else ""
 
 
 def _encode_conversation(
@@ -173,6 +225,12 @@ def split_key(text: str, *, seed: int) -> int:
         f"{seed} {beginning}".encode(errors="surrogatepass"), digest_size=8
     ).digest()
     return int.from_bytes(digest, "little")
+
+
+def _is_short(document: str, min_characters: int) -> bool:
+    """Tell whether a text is too short without its edges; long texts are not copied for it."""
+    beginning = document[:_LONG_CHARACTERS]
+    return len(beginning.strip()) < min_characters and len(document.strip()) < min_characters
 
 
 def _num_bytes(text: str) -> int:

@@ -175,6 +175,7 @@ def test_a_record_without_an_end_is_refused_before_it_fills_the_memory(
     tmp_path, monkeypatch, name, content
 ):
     monkeypatch.setattr(blocks, "MAX_RECORD_BYTES", 3_000)
+    monkeypatch.setattr(blocks, "MAX_TEXT_BYTES", 3_000)
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=rf"{name}.* is longer than"):
         read(tmp_path / name, block_bytes=500)

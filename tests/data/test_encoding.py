@@ -1,5 +1,9 @@
-import numpy as np
+import random
 
+import numpy as np
+import pytest
+
+from dimgpt.data import encoding
 from dimgpt.data.conversation import Conversation, Message
 from dimgpt.data.encoding import EncodingRules, encode_chunk, split_key
 
@@ -50,3 +54,41 @@ def test_near_copies_share_their_key():
     assert split_key(text, seed=0) == split_key(text.upper() + "Fin.", seed=0)
     assert split_key(text, seed=0) != split_key(text, seed=1)
     assert split_key("2 + 3", seed=0) != split_key("2 + 4", seed=0)
+
+
+@pytest.mark.parametrize("composes", [False, True])
+def test_a_long_document_is_encoded_piece_by_piece_like_a_short_one(
+    tokenizer, monkeypatch, composes
+):
+    pieces = [
+        "le chat",
+        "\u200b",
+        "  ",
+        "\n\n\n",
+        " \n",
+        "e\u0301",
+        "\ta",
+        "\ud800",
+        "été.",
+        "🙂",
+        "\r\n",
+    ]
+    generator = random.Random(0)
+    text = "".join(generator.choice([*pieces, " a", "\nb", ". c"]) for _ in range(2_000))
+    rules = EncodingRules(min_characters=4, compose_accents=composes, seed=0)
+    whole = encode_chunk([text], tokenizer, rules)
+    monkeypatch.setattr(encoding, "_LONG_CHARACTERS", 50)
+    assert len(list(encoding._clean_pieces(text, tokenizer, compose_accents=composes))) > 20
+    in_pieces = encode_chunk([text], tokenizer, rules)
+    assert in_pieces.ids.tolist() == whole.ids.tolist()
+    assert in_pieces.num_characters.tolist() == whole.num_characters.tolist()
+    assert in_pieces.num_bytes.tolist() == whole.num_bytes.tolist()
+
+
+@pytest.mark.parametrize("text", ["\u200b" * 200, " " * 200, "a" * 200, "\n" * 99 + "a"])
+def test_a_long_document_without_a_place_to_cut_is_one_piece(tokenizer, monkeypatch, text):
+    whole = encode_chunk([text], tokenizer, RULES)
+    monkeypatch.setattr(encoding, "_LONG_CHARACTERS", 50)
+    in_pieces = encode_chunk([text], tokenizer, RULES)
+    assert in_pieces.ids.tolist() == whole.ids.tolist()
+    assert in_pieces.report.dropped == whole.report.dropped

@@ -31,6 +31,7 @@ def read_blocks(
     columns: tuple[str, ...],
     folder: Path,
     seed: int,
+    skip_bad: bool = False,
     block_bytes: int = BLOCK_BYTES,
 ) -> Iterator[Block]:
     """Cut files into blocks, in their order.
@@ -40,6 +41,7 @@ def read_blocks(
         columns: Of tables, those to read; the others are skipped where the format allows it.
         folder: Holds files that are fetched, one at a time.
         seed: Seed of the demo's documents.
+        skip_bad: Skip lines that are too long; of a CSV file, none can be.
         block_bytes: About how much a block holds.
 
     Raises:
@@ -55,11 +57,12 @@ def read_blocks(
                 yield from texts.add(file, path)
                 continue
             yield from texts.rest()
-            read = {".jsonl": _read_lines, ".csv": _read_csv}.get(_kind(file.name))
-            if read is None:
-                yield from read_parquet(file, path, columns=columns, block_bytes=block_bytes)
+            if _kind(file.name) == ".jsonl":
+                yield from _read_lines(file, path, block_bytes, skip_bad)
+            elif _kind(file.name) == ".csv":
+                yield from _read_csv(file, path, block_bytes)
             else:
-                yield from read(file, path, block_bytes)
+                yield from read_parquet(file, path, columns=columns, block_bytes=block_bytes)
     yield from texts.rest()
 
 
@@ -106,8 +109,8 @@ class _TextGatherer:
         self._num_bytes = self._file_bytes = 0
 
 
-def _read_lines(file: SourceFile, path: Path, block_bytes: int) -> Iterator[Block]:
-    for content, first, file_bytes in _cut(file, path, block_bytes, _end_of_lines):
+def _read_lines(file: SourceFile, path: Path, block_bytes: int, skip_bad: bool) -> Iterator[Block]:
+    for content, first, file_bytes in _cut(file, path, block_bytes, _end_of_lines, skip_bad):
         yield Block(
             kind="json",
             name=file.name,
@@ -139,17 +142,26 @@ def _read_csv(file: SourceFile, path: Path, block_bytes: int) -> Iterator[Block]
 
 
 def _cut(
-    file: SourceFile, path: Path, block_bytes: int, end_of_records: Callable[[bytes], int]
+    file: SourceFile,
+    path: Path,
+    block_bytes: int,
+    end_of_records: Callable[[bytes], int],
+    skip_long: bool = False,
 ) -> Iterator[tuple[bytes, int, int]]:
-    """Yield blocks of whole lines, with the lines before each and the bytes read for it."""
+    """Yield blocks of whole lines, with the lines before each and the bytes read for it.
+
+    Of a line that is too long and skipped, the beginning stays: a record that cannot be read.
+    """
     waiting: list[bytes] = []
     num_waiting = first = last_place = place = 0
     try:
         for chunk, place in read_chunks(path, chunk_bytes=block_bytes):
+            if num_waiting > MAX_RECORD_BYTES and b"\n" not in chunk:
+                continue
             waiting.append(chunk)
             num_waiting += len(chunk)
             if b"\n" in chunk:
-                content = b"".join(waiting)
+                content = _without_long_line(waiting, num_waiting)
                 end = end_of_records(content)
                 waiting, num_waiting = [content[end:]], len(content) - end
                 if end:
@@ -158,13 +170,21 @@ def _cut(
                     del content, chunk
                     yield block, first, place - last_place
                     first, last_place = first + num_lines, place
-            if num_waiting > MAX_RECORD_BYTES:
+            if num_waiting > MAX_RECORD_BYTES and not skip_long:
                 raise _too_long(f"{file.name}, what follows line {first:,},", MAX_RECORD_BYTES)
     except DAMAGE as error:
         raise damaged(file.name, f"line {first:,}", error) from error
     if num_waiting:
-        rest = b"".join(waiting)
+        rest = _without_long_line(waiting, num_waiting)
         yield rest if first else rest.removeprefix(_BOM), first, place - last_place
+
+
+def _without_long_line(waiting: list[bytes], num_waiting: int) -> bytes:
+    """Join what waits; of a first line that is too long, only enough to see that it is broken."""
+    if num_waiting <= MAX_RECORD_BYTES + len(waiting[-1]):
+        return b"".join(waiting)
+    _, line_end, rest = waiting[-1].partition(b"\n")
+    return b"{ a line that is too long" + line_end + rest
 
 
 def _end_of_lines(content: bytes) -> int:

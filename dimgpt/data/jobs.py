@@ -152,6 +152,7 @@ class Job:
             columns=self.items.columns,
             folder=folder,
             seed=self.config.seed,
+            skip_bad=self.items.skip_bad,
             block_bytes=self.sizes.block_bytes,
         )
 

@@ -111,4 +111,6 @@ def _blocks(
 ) -> Iterator[Iterator[Block]]:
     files = list_source(location, suffixes=suffixes).files
     with tempfile.TemporaryDirectory() as folder:
-        yield read_blocks(files, columns=rules.columns, folder=Path(folder), seed=seed)
+        yield read_blocks(
+            files, columns=rules.columns, folder=Path(folder), seed=seed, skip_bad=rules.skip_bad
+        )

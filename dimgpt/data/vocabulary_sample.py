@@ -111,7 +111,11 @@ class _Sampler:
         rules = ItemRules(source=self.source, skip_bad=self.skip_bad)
         with tempfile.TemporaryDirectory(dir=folder, prefix="sample-") as name:
             for block in read_blocks(
-                files, columns=rules.columns, folder=Path(name), seed=self.seed
+                files,
+                columns=rules.columns,
+                folder=Path(name),
+                seed=self.seed,
+                skip_bad=self.skip_bad,
             ):
                 for item in read_documents_of(block, rules):
                     if isinstance(item, str):

@@ -7,6 +7,7 @@ that started them, even if that one is killed.
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -86,6 +87,7 @@ _works: list[Callable[[Any], Any]] = []
 
 
 def _begin(work: Callable[[Any], Any]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the parent decides
     _works.append(work)
     threading.Thread(target=_end_with_parent, name="end with parent", daemon=True).start()
 

@@ -37,13 +37,12 @@ PACKED = {
 }
 
 
-def read(path, *, block_bytes=1_000, **settings):
+def read(path, *, block_bytes=1_000, skip_bad=False):
     source = SourceConfig(name="x", path=str(path))
-    rules = ItemRules(source=source, **settings)
+    rules = ItemRules(source=source, skip_bad=skip_bad)
     file = SourceFile(name=str(path), num_bytes=path.stat().st_size)
-    cut = list(
-        read_blocks([file], columns=("text",), folder=path.parent, seed=0, block_bytes=block_bytes)
-    )
+    options = {"folder": path.parent, "seed": 0, "skip_bad": skip_bad}
+    cut = list(read_blocks([file], columns=("text",), block_bytes=block_bytes, **options))
     return cut, [item for one in cut for item in read_documents_of(one, rules)]
 
 
@@ -179,6 +178,22 @@ def test_a_record_without_an_end_is_refused_before_it_fills_the_memory(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=rf"{name}.* is longer than"):
         read(tmp_path / name, block_bytes=500)
+
+
+@pytest.mark.parametrize("size", [2_000, 2_900, 3_100, 4_000, 20_000])
+@pytest.mark.parametrize("place", [0, 1, 30, 60])
+def test_a_line_that_is_too_long_is_skipped_and_counted_where_bad_records_are(
+    tmp_path, monkeypatch, size, place
+):
+    monkeypatch.setattr(blocks, "MAX_RECORD_BYTES", 3_000)
+    good = [f"good {n}" for n in range(60)]
+    lines = [json.dumps({"text": text}) for text in good]
+    lines.insert(place, json.dumps({"text": "a" * size}))
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    _, documents = read(tmp_path / "a.jsonl", block_bytes=500, skip_bad=True)
+    assert [text for text in documents if text and text.startswith("good")] == good
+    assert documents[place] == (None if size > 3_500 else documents[place])
+    assert len(documents) == 61
 
 
 def test_a_file_of_any_size_takes_the_memory_of_a_few_blocks(tmp_path):

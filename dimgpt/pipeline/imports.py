@@ -72,7 +72,12 @@ def import_model(
     original = load_original(path, context_length=context_length)
     if use_tokenizer:
         found = tokenizer_path or _find_tokenizer(path, original.system, VOCABULARY_PATH)
-        tokenizer = _open_tokenizer(original, found)
+        try:
+            tokenizer = _open_tokenizer(original, found)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}; --tokenizer takes another, --no-use-tokenizer none"
+            ) from None
     if _is_free(folder):
         origin = f"{_SYSTEM_NAMES[original.system]} ({path.resolve().name})"
         save_model(original.model, folder, tokenizer, card={"Imported from": origin})

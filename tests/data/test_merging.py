@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dimgpt.__main__ import main
 from dimgpt.config import ConversationSourceConfig, DataConfig, QualityConfig, SourceConfig
 from dimgpt.data.jobs import Sizes
 from dimgpt.data.merging import merge
@@ -155,7 +156,7 @@ def test_a_share_that_is_none_is_refused(text):
         Share.parse(text)
 
 
-def test_real_processes_write_shares_that_the_command_line_merges(tokenizer, tmp_path):
+def test_real_processes_write_shares_that_the_command_line_merges(tokenizer, tmp_path, capsys):
     for name in range(4):
         texts = [f"chat {n} dort dans la cour {name} " * 4 for n in range(40)]
         write_lines(tmp_path / "texts" / f"{name}.jsonl", texts)
@@ -167,21 +168,15 @@ def test_real_processes_write_shares_that_the_command_line_merges(tokenizer, tmp
     turns = [{"user": f"q {n}", "assistant": "le chat"} for n in range(30)]
     (tmp_path / "talk.jsonl").write_text("".join(json.dumps(turn) + "\n" for turn in turns))
 
-    def run(*words):
+    def start(*words):
         return subprocess.Popen(
-            [sys.executable, "-m", "dimgpt", *words, *flags],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            [sys.executable, "-m", "dimgpt", *words, *flags], cwd=ROOT, stderr=subprocess.PIPE
         )
 
-    early = run("merge")
-    assert "no shares to merge" in early.communicate()[1]
-    shares = [run("prepare", "--shard", f"{index}/2") for index in (1, 2)]
-    for share in shares:
-        assert share.wait() == 0, share.communicate()
-    merged = run("merge")
-    table, errors = merged.communicate()
-    assert merged.returncode == 0, errors
-    assert "texts" in table
+    with pytest.raises(SystemExit, match="no shares to merge"):
+        main(["merge", *flags])
+    for share in [start("prepare", "--shard", f"{index}/2") for index in (1, 2)]:
+        _, errors = share.communicate()
+        assert share.returncode == 0, errors
+    main(["merge", *flags])
+    assert "texts" in capsys.readouterr().out

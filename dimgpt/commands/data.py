@@ -62,7 +62,14 @@ class Prepare(_Data):
 
     def run(self) -> None:
         """Write vocabulary and token files, and show the mixture."""
-        workspace = self.data_workspace()
+        try:
+            self._prepare(self.data_workspace())
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                "finished parts are kept, run the same command again to go on"
+            ) from None
+
+    def _prepare(self, workspace: Workspace) -> None:
         if self.shard is not None:
             share, tokenizer = Share.parse(self.shard), load_vocabulary(workspace)
             with PreparationBar() as bar:

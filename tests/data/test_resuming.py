@@ -25,6 +25,7 @@ from dimgpt.data.token_file import TokenFile
 
 ROOT = Path(__file__).parents[2]
 SIZES = Sizes(block_bytes=300, part_bytes=500)
+TWO_PARTS = Sizes(block_bytes=300, part_bytes=900)
 CONFIG = DataConfig(
     min_document_characters=4,
     validation_ratio=0.3,
@@ -52,8 +53,8 @@ def source(tmp_path):
     return SourceConfig(name="cats", path=str(folder))
 
 
-def prepare(source, tokenizer, folder, *, config=CONFIG, progress=None):
-    return prepare_source(source, tokenizer, folder, config=config, progress=progress, sizes=SIZES)
+def prepare(source, tokenizer, folder, *, config=CONFIG, progress=None, sizes=SIZES):
+    return prepare_source(source, tokenizer, folder, config=config, progress=progress, sizes=sizes)
 
 
 def contents(folder):
@@ -110,43 +111,47 @@ def kill_before(number):
 
 
 @pytest.mark.usefixtures("no_waiting")
-def test_killed_before_any_file_operation_a_run_ends_the_same(
-    source, tokenizer, tmp_path, expected
-):
+def test_killed_before_any_file_operation_a_run_ends_the_same(source, tokenizer, tmp_path):
+    expected = contents(prepare(source, tokenizer, tmp_path / "whole", sizes=TWO_PARTS))
     for number in range(1, 10_000):
         folder = tmp_path / f"killed-{number}"
 
         def work(number=number, folder=folder):
             kill_before(number)
-            prepare(source, tokenizer, folder)
+            prepare(source, tokenizer, folder, sizes=TWO_PARTS)
 
         status = in_a_fork(work)
-        assert contents(prepare(source, tokenizer, folder)) == expected, f"operation {number}"
+        assert contents(prepare(source, tokenizer, folder, sizes=TWO_PARTS)) == expected, (
+            f"operation {number}"
+        )
         assert [path.name for path in folder.iterdir()] == ["cats"], f"operation {number}"
         if not os.WIFSIGNALED(status):
             break
         shutil.rmtree(folder)
-    assert number > 80
+    assert number > 50
 
 
 @pytest.mark.usefixtures("no_waiting")
 def test_killed_before_any_file_operation_an_older_folder_stays_or_is_replaced(
-    source, tokenizer, tmp_path, expected
+    source, tokenizer, tmp_path
 ):
+    expected = contents(prepare(source, tokenizer, tmp_path / "whole", sizes=TWO_PARTS))
     older = dataclasses.replace(CONFIG, seed=1)
-    old = contents(prepare(source, tokenizer, tmp_path / "old", config=older))
+    old = contents(prepare(source, tokenizer, tmp_path / "old", config=older, sizes=TWO_PARTS))
     for number in range(1, 10_000, 7):
         folder = tmp_path / f"killed-{number}"
         shutil.copytree(tmp_path / "old", folder)
 
         def work(number=number, folder=folder):
             kill_before(number)
-            prepare(source, tokenizer, folder)
+            prepare(source, tokenizer, folder, sizes=TWO_PARTS)
 
         status = in_a_fork(work)
         present = next(folder / name for name in ("cats", "cats.old") if (folder / name).exists())
         assert contents(present) in (old, expected), f"operation {number}"
-        assert contents(prepare(source, tokenizer, folder)) == expected, f"operation {number}"
+        assert contents(prepare(source, tokenizer, folder, sizes=TWO_PARTS)) == expected, (
+            f"operation {number}"
+        )
         shutil.rmtree(folder)
         if not os.WIFSIGNALED(status):
             break

@@ -26,6 +26,7 @@ OPTIONAL = {
     "huggingface_hub",
     "datatrove",
     "flash_attn",
+    "gguf",
     "datasketch",
     "py3langid",
 }

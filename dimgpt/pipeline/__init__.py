@@ -15,6 +15,7 @@ from dimgpt.pipeline.data import (
     prepare_vocabulary,
     read_reports,
 )
+from dimgpt.pipeline.exports import export
 from dimgpt.pipeline.imports import import_model, open_original
 from dimgpt.pipeline.models import build_model, open_model, save_trained
 from dimgpt.pipeline.training import build_trainer, evaluate_documents
@@ -26,6 +27,7 @@ __all__ = [
     "build_model",
     "build_trainer",
     "evaluate_documents",
+    "export",
     "import_model",
     "load_vocabulary",
     "match_vocabulary",

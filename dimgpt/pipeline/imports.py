@@ -6,6 +6,7 @@ from dimgpt.model.transformer import Transformer
 from dimgpt.text.byte_level import TOYGPT_SPECIAL_TOKENS, ByteLevelTokenizer
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.text.tokenizer_file import TOKENIZER_FILES, load_tokenizer_file
+from dimgpt.weights.card import Card
 from dimgpt.weights.originals import Original, System, load_original
 from dimgpt.weights.store import load_model, load_tokenizer, save_model
 
@@ -80,7 +81,7 @@ def import_model(
             ) from None
     if _is_free(folder):
         origin = f"{_SYSTEM_NAMES[original.system]} ({path.resolve().name})"
-        save_model(original.model, folder, tokenizer, card={"Imported from": origin})
+        save_model(original.model, folder, tokenizer, card=Card(facts={"Imported from": origin}))
     elif not _is_same(folder, original.model, tokenizer):
         raise ValueError(f"{folder} holds something else, which stays: choose another --name")
     return folder

@@ -1,11 +1,11 @@
 """Model folders of a preset, and the files of other systems."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from dimgpt.model.transformer import Transformer
+from dimgpt.pipeline.cards import curves_of, trained_card
 from dimgpt.pipeline.imports import VOCABULARY_PATH, open_original
 from dimgpt.runtime import Runtime
 from dimgpt.text.tokenizer import Tokenizer
@@ -47,7 +47,11 @@ def build_model(workspace: Workspace, stage: Stage) -> Transformer:
 def save_trained(workspace: Workspace, stage: Stage, trainer: Trainer) -> Path:
     """Write the model of a finished stage to its folder, with tokenizer and card."""
     folder = workspace.model_dir(stage)
-    facts: dict[str, Any] = {"preset": workspace.preset.name, "stage": stage}
-    facts |= trainer.summary().rows()
-    save_model(trainer.model, folder, load_vocabulary(workspace), card=facts)
+    save_model(
+        trainer.model,
+        folder,
+        load_vocabulary(workspace),
+        card=trained_card(workspace, stage, trainer),
+        curves=curves_of(workspace, stage),
+    )
     return folder

@@ -24,6 +24,7 @@ OPTIONAL = {
     "IPython",
     "datasets",
     "huggingface_hub",
+    "datatrove",
     "flash_attn",
     "gguf",
     "datasketch",

@@ -6,11 +6,14 @@ made. Nothing is computed here: the rooms do the work, this room says what goes 
 
 from dimgpt.pipeline.data import (
     match_vocabulary,
+    merge_shares,
     open_conversations,
     open_corpus,
     open_data,
     prepare_files,
+    prepare_share,
     prepare_vocabulary,
+    read_reports,
 )
 from dimgpt.pipeline.exports import export
 from dimgpt.pipeline.imports import import_model, open_original
@@ -28,12 +31,15 @@ __all__ = [
     "import_model",
     "load_vocabulary",
     "match_vocabulary",
+    "merge_shares",
     "open_conversations",
     "open_corpus",
     "open_data",
     "open_model",
     "open_original",
     "prepare_files",
+    "prepare_share",
     "prepare_vocabulary",
+    "read_reports",
     "save_trained",
 ]

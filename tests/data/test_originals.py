@@ -242,11 +242,11 @@ def test_files_that_the_original_wrote_are_opened_as_it_describes_them(tmp_path)
         assert source.multiplier == described["multiplier"]
         assert described["size"] == {"train": train.num_tokens, "val": validation.num_tokens}
     books = corpus.train.files[names.index("livres")]
-    assert books.ids[:40].tolist() == info["train_bin_head_uint16"]
+    assert books.parts[0][:40].tolist() == info["train_bin_head_uint16"]
     heads = [{"start": int(books.offsets[i]), "size": len(books.document(i))} for i in range(3)]
     assert heads == info["train_ids_head"]
     original = (FIXTURE / "pretraining" / "livres" / "train.bin").read_bytes()
-    assert books.ids.tobytes() == original
+    assert books.parts[0].tobytes() == original
     conversations = ConversationCorpus.open(tmp_path / "finetuning", groups, tokenizer.fingerprint)
     train = sum(file.num_tokens for file in conversations.train.files)
     held_out = {"chatbot": info["ft_val_size"]}

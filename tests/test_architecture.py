@@ -25,6 +25,7 @@ OPTIONAL = {
     "datasets",
     "huggingface_hub",
     "flash_attn",
+    "gguf",
     "datasketch",
     "py3langid",
     "wandb",

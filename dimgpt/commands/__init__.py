@@ -9,6 +9,7 @@ from typing import Any
 from dimgpt.commands.data import Prepare
 from dimgpt.commands.demo import Demo
 from dimgpt.commands.download import Download
+from dimgpt.commands.export import Export
 from dimgpt.commands.generation import Chat, Generate
 from dimgpt.commands.imports import Import
 from dimgpt.commands.models import Info
@@ -22,6 +23,7 @@ VERBS: dict[str, Any] = {
     "evaluate": Evaluate,
     "generate": Generate,
     "chat": Chat,
+    "export": Export,
     "info": Info,
     "download": Download,
     "import": Import,

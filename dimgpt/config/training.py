@@ -70,7 +70,7 @@ class TrainingConfig:
     use_compile: bool | None = None
     """`torch.compile` the model; `None` does so on CUDA only."""
     loss_chunks: int | None = None
-    """Parts in which the logits are computed, to save memory; `None` decides by the free memory."""
+    """Parts in which the logits are computed, to save memory; `None` decides by the device."""
     use_micro_batch_search: bool | None = None
     """Measure which division of a step's sequences is fastest; `None`: long runs on CUDA do."""
     trackers: tuple[Tracker, ...] = ()

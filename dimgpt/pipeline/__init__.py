@@ -12,6 +12,7 @@ from dimgpt.pipeline.data import (
     prepare_files,
     prepare_vocabulary,
 )
+from dimgpt.pipeline.exports import export
 from dimgpt.pipeline.imports import import_model, open_original
 from dimgpt.pipeline.models import build_model, open_model, save_trained
 from dimgpt.pipeline.runs import find_run, open_run
@@ -24,6 +25,7 @@ __all__ = [
     "build_model",
     "build_trainer",
     "evaluate_documents",
+    "export",
     "find_run",
     "import_model",
     "load_vocabulary",

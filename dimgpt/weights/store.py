@@ -80,7 +80,8 @@ def save_model(
         save_file(tensors, staging / WEIGHTS_NAME)
         if tokenizer is not None:
             tokenizer.save(staging / tokenizer.file_name)
-        for name, content in ((CARD_NAME, card and card.to_json()), (CURVES_NAME, curves)):
+        facts = None if card is None else card.to_json()
+        for name, content in ((CARD_NAME, facts), (CURVES_NAME, curves)):
             if content is not None:
                 (staging / name).write_bytes(content)
         _write_manifest(staging, model.config)

@@ -1,21 +1,26 @@
 """The command line: `python -m dimgpt VERB --help`.
 
-The preset gives all defaults, so `--preset` is looked for before the flags are read.
+The preset gives all defaults, a file named by `--config` comes before it, and the flags before
+both: so these two flags are looked for before the others are read.
 """
 
 import contextlib
+import dataclasses
 import io
+import json
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import tyro
 
 from dimgpt.commands import VERBS
 from dimgpt.presets import PRESETS, get_preset
+from dimgpt.settings import merge
 
 _INTERRUPTED = 130  # what shells expect after Ctrl-C
 
@@ -61,7 +66,12 @@ def _read_flags(words: Sequence[str]) -> Verb:
         SystemExit: Help was asked for, or the flags cannot be understood; tyro has said so.
     """
     verb = VERBS[words[0]]
-    preset = get_preset(_flag(words, "--preset") or next(iter(PRESETS)))
+    has_file = "config" in {field.name for field in dataclasses.fields(verb)}
+    settings = _read_settings(_flag(words, "--config")) if has_file else {}
+    preset = get_preset(_flag(words, "--preset") or settings.get("preset") or next(iter(PRESETS)))
+    defaults = verb.defaults(preset)
+    if settings:
+        defaults = merge(defaults, settings)
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -69,13 +79,26 @@ def _read_flags(words: Sequence[str]) -> Verb:
                 verb,
                 prog=f"python -m dimgpt {words[0]}",
                 args=words[1:],
-                default=verb.defaults(preset),
+                default=defaults,
             )
     except SystemExit as stop:
         if (broken_rule := _broken_rule(stop)) is not None:
             raise broken_rule from None
         sys.stderr.write(complaint.getvalue())
         raise
+
+
+def _read_settings(name: str | None) -> dict[str, Any]:
+    """Read the file of `--config`, which stands between the preset and the flags."""
+    if name is None:
+        return {}
+    try:
+        settings = json.loads(Path(name).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"config is {name}: it is not JSON ({error}); correct it") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"config is {name}: it must hold an object of settings; see --help")
+    return settings
 
 
 def _broken_rule(stop: BaseException) -> ValueError | None:

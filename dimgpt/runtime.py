@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,12 @@ PEAK_FLOPS = {
     "RTX 3090": 71e12,
     "RTX 3080": 60e12,
 }
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_DTYPES = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,13 +47,32 @@ class Runtime:
 
     device: torch.device
     precision: Precision
-    """`fp32`, `bf16` or `fp16`; weights and their updates stay in float32."""
+    """Never `auto`; weights and their updates stay in float32 in every one."""
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which matrix products run in `precision`."""
-        if self.precision == "fp32":
+        if self.precision in ("fp32", "tf32"):
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=_DTYPES[self.precision])
+
+    @contextlib.contextmanager
+    def matmul_precision(self) -> Iterator[None]:
+        """Let float32 products be rounded to TF32 if that is the precision, backward ones too.
+
+        The setting is the process's; it is what it was before when the block ends.
+        """
+        before = torch.get_float32_matmul_precision()
+        if self.precision in ("fp32", "tf32"):
+            torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+
+    @property
+    def is_asynchronous(self) -> bool:
+        """Say whether the device works through a queue while the host goes on."""
+        return self.device.type == "cuda"
 
     @property
     def needs_loss_scaling(self) -> bool:
@@ -66,6 +91,10 @@ def choose_runtime(precision: Precision = "auto", device: str = "auto") -> Runti
         precision = _best_precision(chosen)
     if precision == "fp16" and chosen.type == "cpu":
         raise ValueError("precision is 'fp16': CPUs train in bf16 or fp32; choose one of them")
+    if precision == "tf32" and not _multiplies_tf32(chosen):
+        raise ValueError(
+            f"precision is 'tf32': {_device_name(chosen)} has no such products; choose fp32 or auto"
+        )
     return Runtime(device=chosen, precision=precision)
 
 
@@ -97,6 +126,10 @@ def _best_precision(device: torch.device) -> Precision:
     return "fp32"
 
 
+def _multiplies_tf32(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 def _cpu_multiplies_bf16() -> bool:
     """Look for the instructions without which bf16 on a CPU is slower than float32."""
     info = Path("/proc/cpuinfo")
@@ -109,7 +142,7 @@ def peak_flops(runtime: Runtime) -> float:
         name = torch.cuda.get_device_name(runtime.device)
         for card, peak in PEAK_FLOPS.items():
             if card in name and runtime.precision != "fp32":
-                return peak
+                return peak / 2 if runtime.precision == "tf32" else peak
     return _measured_flops(runtime)
 
 

@@ -5,6 +5,7 @@ Works on any dataclass of `config/`, and knows none of them.
 
 import dataclasses
 import types
+from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 Config = TypeVar("Config")
@@ -49,10 +50,27 @@ def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
         ) from error
 
 
+def merge(config: Config, values: dict[str, Any]) -> Config:
+    """Return a copy with the fields of a JSON object, nested ones too; the others stay.
+
+    Raises:
+        ValueError: As `from_dict`.
+    """
+    return from_dict(type(config), _merged(to_dict(config), values))
+
+
+def _merged(old: Any, new: Any) -> Any:
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return new
+    return old | {name: _merged(old.get(name), value) for name, value in new.items()}
+
+
 def _restore(hint: Any, value: Any) -> Any:
     """Give a JSON value the type that a field declares: nested configs and tuples."""
     if dataclasses.is_dataclass(hint):
         return from_dict(hint, value)  # type: ignore[arg-type]
+    if hint is Path:
+        return Path(value)
     if get_origin(hint) is tuple:
         if not isinstance(value, list | tuple):
             raise TypeError(f"{value!r} is no list")

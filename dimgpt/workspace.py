@@ -31,11 +31,15 @@ class Workspace:
     preset: Preset
     data_root: Path = Path("data")
     models_root: Path = Path("models")
+    data_name: str | None = None
+    """Name of the folder in `data_root`; the preset's if not given."""
 
     def __post_init__(self) -> None:
-        name = self.preset.name
-        if not name or name.startswith(".") or any(sign in name for sign in '/\\:*?"<>|'):
-            raise ValueError(f"name is {name!r}: it names folders; use letters, digits, - and _")
+        for name in (self.data_name or self.preset.name, self.preset.name):
+            if not name or name.startswith(".") or any(sign in name for sign in '/\\:*?"<>|'):
+                raise ValueError(
+                    f"name is {name!r}: it names folders; use letters, digits, - and _"
+                )
         if name.endswith((_CHAT, _RUNS)):
             raise ValueError(
                 f"name is {name!r}: names that end in {_CHAT} or {_RUNS} are those of chat models "
@@ -43,9 +47,13 @@ class Workspace:
             )
 
     @property
+    def _data_folder(self) -> Path:
+        return self.data_root / (self.data_name or self.preset.name)
+
+    @property
     def vocabulary_path(self) -> Path:
         """The vocabulary: the one that is there, else where one of the preset's kind will be."""
-        folder = self.data_root / self.preset.name
+        folder = self._data_folder
         wanted = TOKENIZER_FILES[self.preset.data.tokenizer.kind]
         found = [name for name in TOKENIZER_FILES.values() if (folder / name).exists()]
         return folder / (wanted if wanted in found else [*found, wanted][0])
@@ -53,11 +61,11 @@ class Workspace:
     @property
     def data_config_path(self) -> Path:
         """The `DataConfig` that the token files were made with."""
-        return self.data_root / self.preset.name / "config.json"
+        return self._data_folder / "config.json"
 
     def data_dir(self, stage: Stage) -> Path:
         """Token files of a stage."""
-        return self.data_root / self.preset.name / stage
+        return self._data_folder / stage
 
     def model_dir(self, stage: Stage) -> Path:
         """Finished model of a stage; fine-tuning makes the chat model."""
@@ -103,6 +111,6 @@ def load_vocabulary(workspace: Workspace) -> Tokenizer:
 
 
 def _how_to_prepare(workspace: Workspace) -> str:
-    name = workspace.preset.name
+    name = workspace.data_name or workspace.preset.name
     flag = "--preset" if name in PRESETS else "--name"
     return f"run create_data.ipynb, or `python -m dimgpt prepare {flag} {name}`, first"

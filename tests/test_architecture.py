@@ -29,6 +29,8 @@ OPTIONAL = {
     "gguf",
     "datasketch",
     "py3langid",
+    "wandb",
+    "trackio",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

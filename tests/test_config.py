@@ -32,6 +32,11 @@ NAN = math.nan
         (TrainingConfig, {"precision": "fp8"}),
         (TrainingConfig, {"adam_betas": (0.9, 1.0)}),
         (TrainingConfig, {"min_learning_rate": 1.0}),
+        (TrainingConfig, {"schedule": "step"}),
+        (TrainingConfig, {"cooldown": "cosine"}),
+        (TrainingConfig, {"trackers": ("mlflow",)}),
+        (TrainingConfig, {"patience": 0}),
+        (TrainingConfig, {"keep_checkpoints": 0}),
         (DataConfig, {"validation_ratio": -0.1}),
         (DataConfig, {"num_workers": 0}),
         (DataConfig, {"test_ratio": 1.1}),
@@ -147,3 +152,9 @@ def test_a_config_cannot_be_changed_in_place():
 )
 def test_all_defaults_are_valid(kind):
     assert kind() == kind()
+
+
+def test_a_fall_that_does_not_fit_before_the_end_is_refused():
+    assert TrainingConfig(schedule="wsd", decay_steps=98_000).decay_steps == 98_000
+    with pytest.raises(ValueError, match=r"decay_steps is 98001: .*must fit into max_steps"):
+        TrainingConfig(schedule="wsd", decay_steps=98_001)

@@ -72,10 +72,40 @@ def test_matrix_products_run_in_the_precision(precision, expected):
         assert (matrix @ matrix).dtype == expected
 
 
+def test_tf32_is_for_cards_that_have_it(monkeypatch):
+    with pytest.raises(ValueError, match="precision is 'tf32': CPU .* choose fp32 or auto"):
+        choose_runtime("tf32", "cpu")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A card")
+    for capability, is_refused in (((7, 5), True), ((8, 0), False)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
+        if is_refused:
+            with pytest.raises(ValueError, match="tf32"):
+                choose_runtime("tf32", "cuda")
+        else:
+            assert choose_runtime("tf32", "cuda").autocast() is not None
+
+
+@pytest.mark.parametrize(
+    ("precision", "inside"), [("tf32", "high"), ("fp32", "highest"), ("bf16", "medium")]
+)
+def test_the_products_of_float32_are_rounded_inside_the_block_only(precision, inside):
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        runtime = Runtime(device=torch.device("cuda"), precision=precision)
+        with runtime.matmul_precision():
+            assert torch.get_float32_matmul_precision() == inside
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def test_the_data_sheet_counts_before_a_measurement(monkeypatch):
     card = Runtime(device=torch.device("cuda"), precision="bf16")
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA A100-SXM4-80GB")
     assert peak_flops(card) == 312e12
+    assert peak_flops(Runtime(device=torch.device("cuda"), precision="tf32")) == 156e12
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA L40S")
     assert peak_flops(card) == 362e12
     assert 1e8 < peak_flops(CPU) < 1e15

@@ -13,13 +13,14 @@ from dimgpt.commands.export import Export
 from dimgpt.commands.generation import Chat, Generate
 from dimgpt.commands.imports import Import
 from dimgpt.commands.models import Info
-from dimgpt.commands.training import Evaluate, Finetune, Train
+from dimgpt.commands.training import Evaluate, Finetune, Resume, Train
 
 VERBS: dict[str, Any] = {
     "prepare": Prepare,
     "merge": Merge,
     "train": Train,
     "finetune": Finetune,
+    "resume": Resume,
     "evaluate": Evaluate,
     "generate": Generate,
     "chat": Chat,

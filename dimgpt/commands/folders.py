@@ -17,6 +17,8 @@ class Folders:
     """Settings to start from: demo, french-5m, dimensiongpt-0.2b."""
     name: str | None = None
     """Name of the folders in data/ and models/; the preset's if not given."""
+    data_name: str | None = None
+    """Name of the folder in data/, if another: several models can share one preparation."""
     data_root: Path = Path("data")
     """Vocabularies and token files."""
     models_root: Path = Path("models")
@@ -26,4 +28,9 @@ class Folders:
         """Return the preset with changed fields, in these folders."""
         preset = get_preset(self.preset)
         preset = dataclasses.replace(preset, name=self.name or preset.name, **changes)
-        return Workspace(preset=preset, data_root=self.data_root, models_root=self.models_root)
+        return Workspace(
+            preset=preset,
+            data_root=self.data_root,
+            models_root=self.models_root,
+            data_name=self.data_name,
+        )

@@ -3,11 +3,21 @@
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from dimgpt.commands.folders import Folders
 from dimgpt.config import ModelConfig, TrainingConfig
 from dimgpt.display import Table
-from dimgpt.pipeline import build_trainer, evaluate_documents, match_vocabulary, save_trained
+from dimgpt.pipeline import (
+    build_trainer,
+    evaluate_documents,
+    find_run,
+    match_vocabulary,
+    open_run,
+    save_trained,
+)
 from dimgpt.presets import Preset, get_preset
 from dimgpt.runtime import choose_runtime
 from dimgpt.training.progress import ProgressBar
@@ -17,13 +27,24 @@ from dimgpt.workspace import Stage, Workspace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Train(Folders):
-    """Train a new model on the documents; run again to go on."""
+class Training(Folders):
+    """What both verbs that train have in common."""
 
+    config: Path | None = None
+    """JSON with any of these settings, nested as here: {"training": {"max_steps": 9}}; flags go
+    before it."""
     device: str = "auto"
     """auto, cuda, mps or cpu."""
-    model: ModelConfig
+    branch_from: Path | None = None
+    """Begin with the whole state of another run: its folder, or one of its checkpoints/step-..."""
     training: TrainingConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Train(Training):
+    """Train a new model on the documents; run again to go on."""
+
+    model: ModelConfig
 
     @classmethod
     def defaults(cls, preset: Preset) -> "Train":
@@ -40,16 +61,12 @@ class Train(Folders):
                 f"model.vocab_size is {asked}: {workspace.vocabulary_path} has {size} tokens; "
                 "leave model.vocab_size out, it follows the vocabulary"
             )
-        _train(matching, "pretraining", device=self.device)
+        _train(matching, "pretraining", device=self.device, branch_from=self.branch_from)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finetune(Folders):
+class Finetune(Training):
     """Train the pretrained model on the conversations; run again to go on."""
-
-    device: str = "auto"
-    """auto, cuda, mps or cpu."""
-    training: TrainingConfig
 
     @classmethod
     def defaults(cls, preset: Preset) -> "Finetune":
@@ -61,7 +78,29 @@ class Finetune(Folders):
         workspace = self.workspace(finetuning=self.training)
         model = load_model(workspace.model_dir("pretraining")).config
         workspace = self.workspace(finetuning=self.training, model=model)
-        _train(workspace, "finetuning", device=self.device)
+        _train(workspace, "finetuning", device=self.device, branch_from=self.branch_from)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resume:
+    """Go on with a run, of either stage, with the settings that it has."""
+
+    run_name: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="RUN")] = None
+    """Name of a model, or folder of a run; what was trained last if not given."""
+    models_root: Path = Path("models")
+    """Models and their runs."""
+    device: str = "auto"
+    """auto, cuda, mps or cpu."""
+
+    @classmethod
+    def defaults(cls, preset: Preset) -> "Resume":
+        """Fill in nothing: the run says it all."""
+        return cls()
+
+    def run(self) -> None:
+        """Train on."""
+        workspace, stage = open_run(find_run(self.run_name, models_root=self.models_root))
+        _train(workspace, stage, device=self.device)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,10 +126,14 @@ class Evaluate(Folders):
         print(Table.of(evaluate_documents(workspace, model, runtime=runtime), title=str(folder)))
 
 
-def _train(workspace: Workspace, stage: Stage, *, device: str) -> None:
+def _train(
+    workspace: Workspace, stage: Stage, *, device: str, branch_from: Path | None = None
+) -> None:
     runtime = choose_runtime(workspace.config(stage).precision, device)
     bar = ProgressBar(description=stage)
-    trainer = build_trainer(workspace, stage, runtime=runtime, observers=[bar])
+    trainer = build_trainer(
+        workspace, stage, runtime=runtime, observers=[bar], branch_from=branch_from
+    )
     with contextlib.closing(bar):
         summary = trainer.fit()
     if summary.is_finished:

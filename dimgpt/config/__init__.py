@@ -11,7 +11,7 @@ from dimgpt.config.export import ExportConfig, ExportDtype, ExportTarget
 from dimgpt.config.model import ModelConfig
 from dimgpt.config.sampling import SamplingConfig
 from dimgpt.config.tokenizer import TokenizerConfig
-from dimgpt.config.training import Precision, TrainingConfig
+from dimgpt.config.training import Precision, Tracker, TrainingConfig
 
 __all__ = [
     "ConversationSourceConfig",
@@ -25,5 +25,6 @@ __all__ = [
     "SamplingConfig",
     "SourceConfig",
     "TokenizerConfig",
+    "Tracker",
     "TrainingConfig",
 ]

@@ -10,7 +10,10 @@ from dimgpt.config.rules import (
     require_ratio,
 )
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+Schedule = Literal["cosine", "linear", "wsd"]
+Cooldown = Literal["linear", "sqrt"]
+Tracker = Literal["tensorboard", "wandb", "trackio"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,11 +27,15 @@ class TrainingConfig:
     learning_rate: float = 6e-4
     """Peak, reached at the end of the warm-up."""
     min_learning_rate: float = 6e-5
-    """Where the cosine ends and stays."""
+    """Where the schedule ends and stays."""
+    schedule: Schedule = "cosine"
+    """After the warm-up: `cosine` and `linear` fall at once; `wsd` stays, and falls at the end."""
     warmup_steps: int = 2_000
     """Steps of linear rise from 0."""
     decay_steps: int = 100_000
-    """Steps of cosine after the warm-up."""
+    """Steps of the fall: after the warm-up; with `wsd` the last ones before `max_steps`."""
+    cooldown: Cooldown = "sqrt"
+    """Shape of the fall with `wsd`: a line, or 1 minus a square root."""
     max_steps: int = 100_000
     """Step at which the run ends."""
     adam_betas: tuple[float, float] = (0.9, 0.95)
@@ -39,40 +46,54 @@ class TrainingConfig:
     """Decoupled decay, on matrices only."""
     max_grad_norm: float = 1.0
     """The gradient is scaled down to this norm."""
+    skip_spikes: bool = False
+    """Leave out updates whose loss or gradient norm is 6 deviations above the last 128 steps."""
     validation_interval: int = 50
     """Steps between validations."""
     validation_batches: int = 64
     """Batches of a validation, the same ones each time."""
+    patience: int | None = None
+    """Validations without a lower loss after which the run ends; `None` never ends it."""
     checkpoint_interval: int = 500
     """Steps between checkpoints."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints that stay; the one of the lowest validation loss stays besides."""
     sample_interval: int = 1_000
     """Steps between samples of the fixed prompt."""
     metrics_decay: float = 0.9
     """Decay of the moving averages that are shown, in 0..1."""
     precision: Precision = "auto"
-    """`auto`: bf16 where the device computes in it, fp16 with loss scaling on older cards."""
+    """`auto`: bf16 where the device computes in it, fp16 with loss scaling on older cards.
+
+    `tf32`: float32 whose products are rounded to 10 bits, on cards since 2020.
+    """
     use_compile: bool | None = None
     """`torch.compile` the model; `None` does so on CUDA only."""
     loss_chunks: int | None = None
     """Parts in which the logits are computed, to save memory; `None` decides by the device."""
     use_micro_batch_search: bool | None = None
     """Measure which division of a step's sequences is fastest; `None`: long runs on CUDA do."""
+    trackers: tuple[Tracker, ...] = ()
+    """Where the curves go besides `history.jsonl`; each needs its package."""
     seed: int = 0
     """Every batch is a pure function of (seed, step)."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "accumulation_steps", "learning_rate", "max_steps", "adam_eps"):
-            require_positive(self, name)
-        for name in ("max_grad_norm", "validation_interval", "validation_batches"):
-            require_positive(self, name)
-        for name in ("checkpoint_interval", "sample_interval", "decay_steps"):
-            require_positive(self, name)
-        if self.loss_chunks is not None:
-            require_positive(self, "loss_chunks")
-        for name in ("warmup_steps", "weight_decay", "min_learning_rate", "seed"):
-            require_not_negative(self, name)
-        require_ratio(self, "metrics_decay")
+        self._require_ranges()
         require_choice(self, "precision", get_args(Precision))
+        require_choice(self, "schedule", get_args(Schedule))
+        require_choice(self, "cooldown", get_args(Cooldown))
+        if unknown := set(self.trackers) - set(get_args(Tracker)):
+            raise ValueError(
+                f"trackers is {self.trackers}: {', '.join(sorted(unknown))} is none of "
+                f"{', '.join(get_args(Tracker))}"
+            )
+        if self.schedule == "wsd" and self.warmup_steps + self.decay_steps > self.max_steps:
+            raise ValueError(
+                f"decay_steps is {self.decay_steps}: with the schedule wsd, warmup_steps "
+                f"({self.warmup_steps}) and decay_steps must fit into max_steps "
+                f"({self.max_steps}); lower it"
+            )
         if self.min_learning_rate > self.learning_rate:
             raise ValueError(
                 f"min_learning_rate is {self.min_learning_rate}: it must not exceed learning_rate "
@@ -80,6 +101,20 @@ class TrainingConfig:
             )
         if not all(0 <= beta < 1 for beta in self.adam_betas):
             raise ValueError(f"adam_betas is {self.adam_betas}: both must lie in [0, 1)")
+
+    def _require_ranges(self) -> None:
+        for name in ("batch_size", "accumulation_steps", "learning_rate", "max_steps", "adam_eps"):
+            require_positive(self, name)
+        for name in ("max_grad_norm", "validation_interval", "validation_batches"):
+            require_positive(self, name)
+        for name in ("checkpoint_interval", "keep_checkpoints", "sample_interval", "decay_steps"):
+            require_positive(self, name)
+        for name in ("patience", "loss_chunks"):
+            if getattr(self, name) is not None:
+                require_positive(self, name)
+        for name in ("warmup_steps", "weight_decay", "min_learning_rate", "seed"):
+            require_not_negative(self, name)
+        require_ratio(self, "metrics_decay")
 
     @property
     def sequences_per_step(self) -> int:

@@ -18,6 +18,7 @@ from dimgpt.pipeline.data import (
 from dimgpt.pipeline.exports import export
 from dimgpt.pipeline.imports import import_model, open_original
 from dimgpt.pipeline.models import build_model, open_model, save_trained
+from dimgpt.pipeline.runs import find_run, open_run
 from dimgpt.pipeline.training import build_trainer, evaluate_documents
 from dimgpt.workspace import Stage, Workspace, load_vocabulary
 
@@ -28,6 +29,7 @@ __all__ = [
     "build_trainer",
     "evaluate_documents",
     "export",
+    "find_run",
     "import_model",
     "load_vocabulary",
     "match_vocabulary",
@@ -36,6 +38,7 @@ __all__ = [
     "open_corpus",
     "open_data",
     "open_model",
+    "open_run",
     "open_original",
     "prepare_files",
     "prepare_share",

@@ -1,5 +1,6 @@
 """Sources -> vocabulary -> token files -> batches: what goes where."""
 
+import hashlib
 import itertools
 import json
 import logging
@@ -13,6 +14,7 @@ from dimgpt.data.finetuning import FinetuningData
 from dimgpt.data.finishing import read_report
 from dimgpt.data.jobs import Job
 from dimgpt.data.listing import TABLE_SUFFIXES, TEXT_SUFFIXES, is_local, list_files
+from dimgpt.data.manifest import read_manifest
 from dimgpt.data.merging import merge
 from dimgpt.data.preparation import Watch, missing_bytes, plan_preparation, run_job, run_share
 from dimgpt.data.pretraining import PretrainingData
@@ -25,7 +27,7 @@ from dimgpt.pipeline.tokenizers import make_tokenizer
 from dimgpt.settings import override, to_dict
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.text.tokenizer_file import TOKENIZER_FILES, load_tokenizer_file
-from dimgpt.training.trainer import TrainingData
+from dimgpt.training.data import TrainingData
 from dimgpt.workspace import Stage, Workspace, load_data_config, load_vocabulary
 
 log = logging.getLogger(__name__)
@@ -189,6 +191,16 @@ def _plan_jobs(
 def _keep_data_config(workspace: Workspace) -> None:
     content = json.dumps(to_dict(workspace.preset.data), indent=1)
     replace_file(workspace.data_config_path, content.encode())
+
+
+def fingerprint_data(workspace: Workspace, stage: Stage) -> str:
+    """Return the SHA-256 of what the token files of a stage hold, as their manifests say."""
+    config, folder = load_data_config(workspace), workspace.data_dir(stage)
+    sources = config.sources if stage == "pretraining" else config.conversations
+    files = {
+        source.name: to_dict(read_manifest(folder / source.name))["files"] for source in sources
+    }
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 def _require_files(data: DataConfig) -> None:

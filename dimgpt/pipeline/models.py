@@ -1,5 +1,6 @@
 """Model folders of a preset, and the files of other systems."""
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -42,6 +43,15 @@ def build_model(workspace: Workspace, stage: Stage) -> Transformer:
         return load_model(folder)
     torch.manual_seed(workspace.preset.pretraining.seed)
     return Transformer(workspace.preset.model)
+
+
+def fingerprint_weights(model: Transformer) -> str:
+    """Return the SHA-256 of a model's weights on the CPU, whatever file they came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def save_trained(workspace: Workspace, stage: Stage, trainer: Trainer) -> Path:

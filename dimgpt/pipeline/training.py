@@ -1,23 +1,31 @@
 """A stage of training put together, and the held-out documents measured."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from dimgpt.evaluation.perplexity import measure_perplexity
 from dimgpt.generation.chat import ChatSession
 from dimgpt.generation.generator import TextGenerator, require_matching
 from dimgpt.model.transformer import Transformer
-from dimgpt.pipeline.data import open_corpus, open_data
-from dimgpt.pipeline.models import build_model
+from dimgpt.pipeline.data import fingerprint_data, open_corpus, open_data
+from dimgpt.pipeline.models import build_model, fingerprint_weights
+from dimgpt.pipeline.runs import describe_run
 from dimgpt.runtime import Runtime
 from dimgpt.settings import override, to_dict
 from dimgpt.text.tokenizer import Tokenizer
-from dimgpt.training.trainer import Observer, Trainer
+from dimgpt.training.journal import Observer
+from dimgpt.training.trainer import Trainer
 from dimgpt.workspace import Stage, Workspace, load_vocabulary
 
 
 def build_trainer(
-    workspace: Workspace, stage: Stage, *, runtime: Runtime, observers: Sequence[Observer] = ()
+    workspace: Workspace,
+    stage: Stage,
+    *,
+    runtime: Runtime,
+    observers: Sequence[Observer] = (),
+    branch_from: Path | None = None,
 ) -> Trainer:
     """Put together what a stage needs; the trainer resumes by itself if the run has begun."""
     tokenizer, model = load_vocabulary(workspace), build_model(workspace, stage)
@@ -29,9 +37,13 @@ def build_trainer(
         run_dir=workspace.run_dir(stage),
         runtime=runtime,
         vocabulary=tokenizer.fingerprint,
+        data_fingerprint=fingerprint_data(workspace, stage),
+        base_fingerprint=fingerprint_weights(model) if stage == "finetuning" else "",
         byte_counts=tokenizer.byte_counts(),
         sample=_sampler(workspace, stage, model, tokenizer),
         observers=observers,
+        branch_from=branch_from,
+        recipe=describe_run(workspace, stage),
     )
 
 

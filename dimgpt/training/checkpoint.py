@@ -5,9 +5,10 @@
 
 The manifest is written last and holds the SHA-256 of the other files; a folder is trusted only if
 they agree, and the newest one that does is the one a run goes on from. Nothing here knows what is
-saved: tensors and plain values, under names.
+saved: tensors and plain values, under names. When it is written is `checkpoint_writer.py`'s.
 """
 
+import hashlib
 import json
 import logging
 import shutil
@@ -17,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from dimgpt.files import new_folder, sha256_of
+from dimgpt.training.hashed_file import write_tensors
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ class Checkpoint:
 
     step: int
     """Optimizer steps taken."""
-    tensors: Mapping[str, dict[str, Tensor]]
+    tensors: Mapping[str, Mapping[str, Tensor]]
     """File name without suffix -> tensors by name."""
     state: dict[str, Any]
     """Everything that JSON holds: counters, averages, configs."""
@@ -50,18 +52,26 @@ class CheckpointStore:
         self.keep = keep
 
     def save(self, checkpoint: Checkpoint, *, kind: str = "step") -> Path:
-        """Write a checkpoint, then drop the ones of its kind that are no longer kept."""
+        """Write a checkpoint, then drop the ones of its kind that are no longer kept.
+
+        Args:
+            checkpoint: Its tensors are on the CPU.
+            kind: `step`, or `best`, of which one is kept.
+
+        Raises:
+            OSError: It cannot be written; the ones before it are as they were.
+        """
         path = self.folder / f"{kind}-{checkpoint.step:08d}"
         with new_folder(path) as temporary:
-            for name, tensors in checkpoint.tensors.items():
-                contiguous = {key: value.detach().contiguous() for key, value in tensors.items()}
-                save_file(contiguous, temporary / f"{name}.safetensors")
-            state = {"step": checkpoint.step, **checkpoint.state}
-            (temporary / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
-            hashes = {file.name: sha256_of(file) for file in sorted(temporary.iterdir())}
+            hashes = {
+                f"{name}.safetensors": write_tensors(temporary / f"{name}.safetensors", tensors)
+                for name, tensors in checkpoint.tensors.items()
+            }
+            state = json.dumps({"step": checkpoint.step, **checkpoint.state}, indent=1).encode()
+            (temporary / "state.json").write_bytes(state)
+            hashes["state.json"] = hashlib.sha256(state).hexdigest()
             (temporary / "manifest.json").write_text(json.dumps(hashes, indent=1), encoding="utf-8")
-        for old in self._paths(kind)[: -self.keep if kind == "step" else -1]:
-            shutil.rmtree(old, ignore_errors=True)
+        self._drop(kind, newest=path)
         return path
 
     def load_latest(self) -> Checkpoint | None:
@@ -70,14 +80,25 @@ class CheckpointStore:
         Damaged ones are named in the log and passed over.
         """
         for path in reversed(self._paths("step")):
-            problem = _problem_with(path)
-            if problem is None:
-                try:
-                    return _read(path)
-                except (SafetensorError, json.JSONDecodeError) as error:
-                    problem = str(error)
-            log.warning("checkpoint %s is damaged (%s): taking the one before it", path, problem)
+            try:
+                return load_checkpoint(path)
+            except ValueError as error:
+                log.warning("%s: taking the one before it", error)
         return None
+
+    def clean(self) -> None:
+        """Remove what a killed run has left half written; only for who holds the run's lock."""
+        for path in self.folder.glob("*.tmp"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _drop(self, kind: str, *, newest: Path) -> None:
+        """Remove what `newest` replaces; what claims to be newer was damaged and passed over."""
+        others = [path for path in self._paths(kind) if path != newest]
+        older = [path for path in others if path < newest]
+        kept = older[max(len(older) - self.keep + 1, 0) :] if kind == "step" else []
+        for path in others:
+            if path not in kept:
+                shutil.rmtree(path, ignore_errors=True)
 
     def _paths(self, kind: str) -> list[Path]:
         return sorted(
@@ -85,6 +106,23 @@ class CheckpointStore:
             for path in self.folder.glob(f"{kind}-*")
             if path.is_dir() and path.name.removeprefix(f"{kind}-").isdigit()
         )
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Load one checkpoint.
+
+    Raises:
+        ValueError: It is damaged, or no checkpoint.
+    """
+    problem = _problem_with(path)
+    if problem is None:
+        try:
+            state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+            tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
+            return Checkpoint(step=state["step"], tensors=tensors, state=state)
+        except (SafetensorError, json.JSONDecodeError) as error:
+            problem = str(error)
+    raise ValueError(f"checkpoint {path} is damaged ({problem})")
 
 
 def _problem_with(path: Path) -> str | None:
@@ -96,7 +134,7 @@ def _problem_with(path: Path) -> str | None:
         hashes = json.loads(manifest.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError):
         return "manifest.json is not JSON"
-    if "state.json" not in hashes:
+    if not isinstance(hashes, dict) or "state.json" not in hashes:
         return "manifest.json does not name state.json"
     for name, expected in hashes.items():
         file = path / Path(name).name
@@ -105,9 +143,3 @@ def _problem_with(path: Path) -> str | None:
         if sha256_of(file) != expected:
             return f"{name} has another sha256 than its manifest says"
     return None
-
-
-def _read(path: Path) -> Checkpoint:
-    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
-    return Checkpoint(step=state["step"], tensors=tensors, state=state)

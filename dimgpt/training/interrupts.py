@@ -1,7 +1,8 @@
 """Interrupts as a flag, so that a step is never cut in two.
 
 Ctrl-C, the stop button of a notebook and a scheduler's SIGTERM all end in the same way: the trainer
-finishes its step, saves, and returns. A second one does at once what it did before.
+ends its step, or drops it before the update, saves, and returns. A second one does at once what it
+did before.
 """
 
 import contextlib

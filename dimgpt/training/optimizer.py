@@ -1,37 +1,94 @@
-"""The optimizer: which parameters decay, and AdamW over them."""
+"""The optimizer: which parameters decay and how fast each group learns, and AdamW over them.
+
+Every optimizer here honours `found_inf` as torch's fused ones do: a tensor on the device that is 1
+where the update is to be left out. `step.py` sets it.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from dimgpt.config import TrainingConfig
+from dimgpt.training.schedule import learning_rate_at
 
 
-def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict[str, object]]:
-    """Split the trainable parameters: matrices decay, vectors (the norms' weights) do not.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParameterGroup:
+    """Parameters that learn alike."""
 
-    Every parameter is in exactly one group; tied ones count once.
-    """
+    name: str
+    params: Sequence[nn.Parameter]
+    weight_decay: float
+    learning_rate_scale: float = 1.0
+    """Factor on the rate of the schedule."""
+    schedule: Callable[[int], float] | None = None
+    """Rate of each step; `None` is the run's own schedule."""
+
+
+def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[ParameterGroup]:
+    """Split the trainable parameters: matrices decay, vectors (the norms' weights) do not."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     matrices = [parameter for parameter in parameters if parameter.dim() >= 2]
     vectors = [parameter for parameter in parameters if parameter.dim() < 2]
     return [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+        ParameterGroup(name="matrices", params=matrices, weight_decay=weight_decay),
+        ParameterGroup(name="vectors", params=vectors, weight_decay=0.0),
     ]
 
 
-def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """Return AdamW over the model's groups; the trainer sets the learning rate before each step.
+def build_optimizer(
+    model: nn.Module, config: TrainingConfig, groups: Sequence[ParameterGroup] | None = None
+) -> torch.optim.AdamW:
+    """Return AdamW over groups, by default the model's; each keeps its name and its schedule.
 
     Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101.
+
+    Raises:
+        ValueError: A trainable parameter is in no group, or in two.
     """
+    if groups is None:
+        groups = parameter_groups(model, weight_decay=config.weight_decay)
+    _require_each_once(model, groups)
     return torch.optim.AdamW(
-        parameter_groups(model, weight_decay=config.weight_decay),
+        [
+            {field.name: getattr(group, field.name) for field in dataclasses.fields(group)}
+            for group in groups
+        ],
         lr=config.learning_rate,
         betas=config.adam_betas,
         eps=config.adam_eps,
         fused=True,
     )
+
+
+def set_learning_rates(
+    optimizer: torch.optim.Optimizer, step: int, config: TrainingConfig
+) -> float:
+    """Give each group the rate of a step; return the one of the run's own schedule."""
+    rate = learning_rate_at(step, config)
+    for group in optimizer.param_groups:
+        schedule = group["schedule"]
+        own = rate if schedule is None else schedule(step)
+        group["lr"] = own * group["learning_rate_scale"]
+    return rate
+
+
+def _require_each_once(model: nn.Module, groups: Sequence[ParameterGroup]) -> None:
+    """Refuse groups that leave a parameter out or take it twice; tied ones count once."""
+    places: dict[int, list[str]] = {}
+    for group in groups:
+        for parameter in group.params:
+            places.setdefault(id(parameter), []).append(group.name)
+    for name, parameter in model.named_parameters():
+        found = places.get(id(parameter), [])
+        if parameter.requires_grad and len(found) != 1:
+            raise ValueError(
+                f"{name} is in the groups {found}: every parameter that is trained must be in "
+                "exactly one; correct the groups"
+            )
 
 
 def optimizer_tensors(
@@ -46,7 +103,7 @@ def optimizer_tensors(
 
 
 def restore_optimizer(
-    optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, torch.Tensor]
+    optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, torch.Tensor]
 ) -> None:
     """Put back what `optimizer_tensors` returned."""
     parameters = dict(model.named_parameters())

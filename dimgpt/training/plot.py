@@ -5,19 +5,28 @@ run of the first.
 """
 
 import io
+import math
 import time
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dimgpt.training.metrics import read_history
 
+_PANELS = (
+    ("loss", "loss (nats per token)"),
+    ("accuracy", "accuracy"),
+    ("bits_per_byte", "bits per byte of held-out text"),
+)
 _COLOURS = {"train": "#9db4d6", "average": "#1f5fa8", "validation": "#d9531e"}
 
 
 def plot_history(path: Path, *, title: str = "") -> Figure:
-    """Draw loss and accuracy of a run against the tokens it has seen.
+    """Draw loss, accuracy and, where it was measured, bits per byte against the tokens seen.
+
+    The run may be going on, in this process or another.
 
     Raises:
         FileNotFoundError: The run has not written anything yet.
@@ -27,23 +36,32 @@ def plot_history(path: Path, *, title: str = "") -> Figure:
     records = read_history(path)
     steps = [record for record in records if record["kind"] == "step"]
     validations = [record for record in records if record["kind"] == "validation"]
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    measured = [record for record in validations if "bits_per_byte" in record]
+    panels = _PANELS if measured else _PANELS[:2]
+    figure = Figure(figsize=(5 * len(panels), 3.6), layout="constrained")
     figure.suptitle(title)
-    for axes, value in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for name, rows, key in (
-            ("train", steps, value),
-            ("average", steps, f"{value}_average"),
-            ("validation", validations, value),
-        ):
-            tokens = [row["tokens"] / 1e6 for row in rows]
-            style = {"marker": "o", "markersize": 3} if name == "validation" else {}
-            axes.plot(tokens, [row[key] for row in rows], color=_COLOURS[name], label=name, **style)
-        axes.set_xlabel("million tokens")
-        axes.set_ylabel(value if value == "accuracy" else "loss (nats per token)")
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
+    axes = figure.subplots(1, len(panels))
+    for each, (key, label) in zip(axes, panels, strict=True):
+        if key == "bits_per_byte":
+            _draw(each, measured, key, "validation")
+        else:
+            _draw(each, steps, key, "train")
+            _draw(each, steps, f"{key}_average", "average")
+            _draw(each, validations, key, "validation")
+        each.set_xlabel("million tokens")
+        each.set_ylabel(label)
+        each.grid(alpha=0.25)
+        each.spines[["top", "right"]].set_visible(False)
+        each.legend(frameon=False)
     return figure
+
+
+def _draw(axes: Axes, rows: list[dict[str, Any]], key: str, name: str) -> None:
+    tokens = [row["tokens"] / 1e6 for row in rows]
+    # What was not finite is null in the file, and a gap in the curve.
+    values = [math.nan if row[key] is None else row[key] for row in rows]
+    marker = "o" if name == "validation" else None
+    axes.plot(tokens, values, color=_COLOURS[name], label=name, marker=marker, markersize=3)
 
 
 class LivePlot:

@@ -18,6 +18,7 @@ class ProgressBar:
     def __init__(self, *, description: str) -> None:
         self._description = description
         self._bar: Any = None
+        self._validation = ""
 
     def __call__(self, record: dict[str, Any]) -> None:
         """Show a record of the history."""
@@ -25,8 +26,10 @@ class ProgressBar:
             self._start(record)
         elif record["kind"] == "sample":
             self._bar.write(f"step {record['step']:,}: {record['text']}")
+        elif record["kind"] == "validation":
+            self._validation = _validation(record)
         elif record["kind"] == "step":
-            self._bar.set_postfix_str(_values(record), refresh=False)
+            self._bar.set_postfix_str(_values(record) + self._validation, refresh=False)
             self._bar.update(record["step"] - self._bar.n)
             if self._bar.n >= self._bar.total:
                 self.close()
@@ -51,8 +54,20 @@ class ProgressBar:
 
 
 def _values(record: dict[str, Any]) -> str:
+    skipped = f", {record['num_skipped']} skipped" if record.get("num_skipped") else ""
+    if record["loss_average"] is None:  # no update has counted yet
+        return skipped.removeprefix(", ")
     return (
         f"loss {record['loss_average']:.3f}, accuracy {record['accuracy_average']:.1%}, "
         f"rate {record['learning_rate']:.1e}, {record['tokens_per_second']:,.0f} tokens/s, "
-        f"MFU {record['mfu']:.0%}"
+        f"MFU {record['mfu']:.0%}{skipped}"
     )
+
+
+def _validation(record: dict[str, Any]) -> str:
+    shown = f", validation {record['loss']:.3f}"
+    if "accuracy" in record:
+        shown += f", {record['accuracy']:.1%}"
+    if "bits_per_byte" in record:
+        shown += f", {record['bits_per_byte']:.3f} bits/byte"
+    return shown

@@ -25,6 +25,8 @@ class TrainingSummary:
     """Of the last validation, in 0..1."""
     bits_per_byte: float | None
     """Of the last validation, per UTF-8 byte of cleaned text."""
+    num_skipped: int = 0
+    """Steps whose update was left out: not finite, or a spike."""
     is_finished: bool
     """False when the run was interrupted before its last step."""
 
@@ -44,4 +46,6 @@ class TrainingSummary:
             rows["Validation accuracy"] = f"{self.validation_accuracy:.1%}"
         if self.bits_per_byte is not None:
             rows["Validation bits per byte"] = f"{self.bits_per_byte:.3f}"
+        if self.num_skipped > 0:
+            rows["Skipped updates"] = f"{self.num_skipped:,}"
         return rows

@@ -1,17 +1,17 @@
-"""The trainer: takes steps, looks at itself now and then, and can be stopped at any moment.
+"""The trainer: what happens when, from the first step to the last.
 
 It is given a model, batches that are a pure function of the step, and a folder. It knows no text
 and no plot: who wants to watch passes observers, who wants samples passes a function that makes
-one. Running it again in the same folder goes on where the last checkpoint ends.
+one. Running it again in the same folder goes on where the last checkpoint ends. How a step is taken
+is in `step.py`, how it is written down in `journal.py`.
 """
 
 import contextlib
-import json
+import functools
 import math
 import signal
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,31 +20,24 @@ from dimgpt.config import TrainingConfig
 from dimgpt.data.batch import Batch, prefetch
 from dimgpt.model.flops import training_flops_per_token
 from dimgpt.model.transformer import Transformer
-from dimgpt.runtime import Runtime, peak_flops
-from dimgpt.settings import to_dict
-from dimgpt.training.checkpoint import Checkpoint, CheckpointStore
+from dimgpt.runtime import Runtime
+from dimgpt.training.checkpoint import CheckpointStore
+from dimgpt.training.data import TrainingData
+from dimgpt.training.guard import Verdict
 from dimgpt.training.interrupts import catch_interrupts
+from dimgpt.training.journal import Journal, Observer, Record
 from dimgpt.training.loss import compiled_loss
-from dimgpt.training.metrics import History, MovingAverages, Stopwatch
-from dimgpt.training.optimizer import build_optimizer, optimizer_tensors, restore_optimizer
-from dimgpt.training.schedule import learning_rate_at
+from dimgpt.training.metrics import History
+from dimgpt.training.optimizer import build_optimizer
+from dimgpt.training.run_folder import RunFolder
+from dimgpt.training.run_lock import lock_run
+from dimgpt.training.run_state import RunState
+from dimgpt.training.step import PendingStep, Stepper
 from dimgpt.training.summary import TrainingSummary
 from dimgpt.training.validation import validate
 
-Record = dict[str, Any]
-Observer = Callable[[Record], None]
-
-
-class TrainingData(Protocol):
-    """Where batches come from: pure functions, so that a resumed run sees what it would have."""
-
-    def batches(self, step: int) -> list[Batch]:
-        """Return the micro-batches of an optimizer step."""
-        ...
-
-    def validation_batches(self, num_batches: int) -> Iterable[Batch]:
-        """Return held-out batches, the same ones each time."""
-        ...
+# Steps in a row without a finite gradient after which the run goes back to its last checkpoint.
+_MAX_BAD_IN_A_ROW = 5
 
 
 class Trainer:
@@ -57,9 +50,15 @@ class Trainer:
         run_dir: Gets `history.jsonl` and `checkpoints/`.
         runtime: Device and precision.
         vocabulary: Fingerprint of the vocabulary; a run resumes only with the same one.
+        data_fingerprint: Of what the batches are drawn from; likewise.
+        base_fingerprint: Of the weights that the model begins with; likewise.
         byte_counts: UTF-8 bytes that each token stands for, (vocab_size,); gives bits per byte.
         sample: Makes the text that is kept every `sample_interval` steps.
         observers: Called with every record that goes to the history.
+        branch_from: A checkpoint, or the folder of a run, from which a new run begins with all its
+            state; its data may be others. Once this run has a checkpoint of its own, it goes on
+            from that.
+        recipe: What it takes to build this trainer again; kept in `run.json`.
     """
 
     def __init__(
@@ -71,46 +70,124 @@ class Trainer:
         run_dir: Path,
         runtime: Runtime,
         vocabulary: str = "",
+        data_fingerprint: str = "",
+        base_fingerprint: str = "",
         byte_counts: np.ndarray | None = None,
         sample: Callable[[], str] | None = None,
         observers: Sequence[Observer] = (),
+        branch_from: Path | None = None,
+        recipe: Record | None = None,
     ) -> None:
         self.model, self.data, self.config = model.to(runtime.device), data, config
-        self.runtime, self.vocabulary, self.sample = runtime, vocabulary, sample
+        self.runtime, self.sample, self.branch_from = runtime, sample, branch_from
         self.byte_counts = None if byte_counts is None else torch.from_numpy(byte_counts)
-        self.observers = observers
-        self.history = History(run_dir / "history.jsonl")
-        self.checkpoints = CheckpointStore(run_dir / "checkpoints")
         self.optimizer = build_optimizer(model, config)
-        self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.needs_loss_scaling)
-        self._loss_sums = compiled_loss(model, config, runtime)
-        self.averages = MovingAverages(decay=config.metrics_decay)
-        self.step, self.tokens, self.best_loss = 0, 0, math.inf
-        self.stopwatch = Stopwatch()
-        self.last_validation: Record = {}
+        self.stepper = Stepper(
+            model, self.optimizer, compiled_loss(model, config, runtime), config, runtime=runtime
+        )
+        self.folder = RunFolder(
+            run_dir,
+            model=model,
+            stepper=self.stepper,
+            config=config,
+            vocabulary=vocabulary,
+            fingerprints={"data": data_fingerprint, "base model": base_fingerprint},
+            recipe=recipe or {},
+        )
+        self.journal = Journal(
+            self.folder.history,
+            observers,
+            flops_per_token=training_flops_per_token(model.config),
+            runtime=runtime,
+            decay=config.metrics_decay,
+        )
+        self.state = RunState()
+        self._went_back_at = 0
+
+    @property
+    def checkpoints(self) -> CheckpointStore:
+        """What the run goes on from."""
+        return self.folder.checkpoints
+
+    @property
+    def history(self) -> History:
+        """What the run has written down."""
+        return self.folder.history
 
     def fit(self) -> TrainingSummary:
         """Train until `max_steps`, or until interrupted; save either way.
 
         Raises:
-            FloatingPointError: The loss or the gradient is no longer finite.
-            ValueError: The folder holds a run of another model or vocabulary.
+            FloatingPointError: Loss or gradient are not finite for 5 steps in a row, and are so
+                again after going back to the last checkpoint.
+            OSError: The last checkpoint cannot be written; the one before it is whole.
+            RuntimeError: Another trainer is at work in the folder.
             SystemExit: SIGTERM came; the checkpoint is written, the status is 143.
+            ValueError: The folder holds a run of another model, vocabulary or data.
         """
-        changes = self._resume()
-        self._emit("start", max_steps=self.config.max_steps, changes=changes)
-        self._peak_flops = peak_flops(self.runtime)
-        steps = prefetch(self._read_batches, self.step + 1, self.config.max_steps + 1)
-        with catch_interrupts() as interrupt, contextlib.closing(steps):
-            for batches in steps:
-                self._take_step(batches)
-                self._look_around()
-                if interrupt.signal is not None:
-                    self._save()
-                    break
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(lock_run(self.folder.path))
+            stack.callback(self.folder.writer.wait)
+            state, changes = self.folder.resume(self.branch_from)
+            self._follow(state)
+            interrupt = stack.enter_context(catch_interrupts())
+            self.journal.trackers = stack.enter_context(self.folder.open_trackers(state.step))
+            self.journal.start(max_steps=self.config.max_steps, changes=changes)
+            stack.enter_context(self.runtime.matmul_precision())
+            self._train(lambda: interrupt.signal is not None)
+            self.folder.finish(self.state)
         if interrupt.signal == signal.SIGTERM:
             raise SystemExit(128 + signal.SIGTERM)
         return self.summary()
+
+    def summary(self) -> TrainingSummary:
+        """Return what the run took and reached so far."""
+        state = self.state
+        return TrainingSummary(
+            step=state.step,
+            tokens=state.tokens,
+            flops=state.tokens * training_flops_per_token(self.model.config),
+            seconds=self.journal.stopwatch.seconds,
+            loss=state.averages.get("loss", math.nan),
+            accuracy=state.averages.get("accuracy", math.nan),
+            validation_loss=state.last_validation.get("loss"),
+            validation_accuracy=state.last_validation.get("accuracy"),
+            bits_per_byte=state.last_validation.get("bits_per_byte"),
+            num_skipped=state.num_skipped,
+            is_finished=self._is_over(),
+        )
+
+    def _train(self, should_stop: Callable[[], bool]) -> None:
+        if self.state.looked_around_at < self.state.step:
+            self._look_around(should_stop)  # a stop had come in between
+        while not (should_stop() or self._is_over()):
+            self._take_steps(should_stop)
+            if self._must_go_back():
+                self._go_back()
+
+    def _follow(self, state: RunState) -> None:
+        self.state = state
+        self.journal.follow(state)
+
+    def _take_steps(self, should_stop: Callable[[], bool]) -> None:
+        """Take steps until the run is over, is to stop, or must go back."""
+        first, queued = self.state.step + 1, None
+        with contextlib.closing(
+            prefetch(self._read_batches, first, self.config.max_steps + 1)
+        ) as steps:
+            for step, batches in enumerate(steps, first):
+                previous = queued
+                queued = self.stepper.take(step, batches, should_stop=should_stop)
+                if previous is not None:  # read while the device works on the next one
+                    self._finish_step(previous)
+                is_stopping = should_stop()
+                if queued is not None and (self._waits_after(step) or is_stopping):
+                    self._finish_step(queued)
+                    queued = None
+                    if not self._must_go_back():
+                        self._look_around(should_stop)
+                if is_stopping or self._must_go_back() or self._is_over():
+                    return
 
     def _read_batches(self, step: int) -> list[Batch]:
         """Make the batches of a step, in the prefetching thread."""
@@ -119,177 +196,105 @@ class Trainer:
             return [batch.pin_memory() for batch in batches]
         return batches
 
-    def _take_step(self, batches: list[Batch]) -> None:
-        """Update the weights once with the gradient of all the micro-batches together."""
-        step, config, started = self.step + 1, self.config, self.stopwatch.seconds
-        learning_rate = learning_rate_at(step, config)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        torch.manual_seed(config.seed + step)  # dropout, too, depends on the step alone
-        self.model.train()
-        weight = max(sum(float(batch.weights.sum()) for batch in batches), 1e-8)
-        sums = torch.zeros(2, device=self.runtime.device)
-        for batch in batches:
-            with self.runtime.autocast():
-                loss, correct = self._loss_sums(batch.to(self.runtime.device))
-            self.scaler.scale(loss / weight).backward()
-            sums += torch.stack((loss.detach(), correct))
-        self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.max_grad_norm)
-        # The one place of a step where the host waits for the device.
-        loss_sum, correct_sum, norm_value = torch.cat((sums, norm[None])).tolist()
-        self._check_finite(loss_sum, norm_value, step=step, learning_rate=learning_rate)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.step = step
-        self._record_step(
-            num_tokens=sum(batch.inputs.numel() for batch in batches),
-            duration=self.stopwatch.seconds - started,
-            learning_rate=learning_rate,
-            loss=loss_sum / weight,
-            accuracy=correct_sum / weight,
-            grad_norm=norm_value,
-        )
+    def _waits_after(self, step: int) -> bool:
+        """Say whether the values of a step are needed before the next one can begin."""
+        return not self.runtime.is_asynchronous or any(self._due_after(step).values())
 
-    def _check_finite(self, loss: float, norm: float, *, step: int, learning_rate: float) -> None:
-        # With loss scaling an overflowing gradient is expected: the scaler skips the step.
-        if math.isfinite(loss) and (math.isfinite(norm) or self.scaler.is_enabled()):
-            return
-        raise FloatingPointError(
-            f"step {step}: the loss is {loss}, the gradient norm {norm}, at learning rate "
-            f"{learning_rate:.3g}; the weights are those of step {step - 1}, the last checkpoint "
-            "is untouched: lower learning_rate or raise warmup_steps, and run again"
-        )
+    def _due_after(self, step: int) -> dict[str, bool]:
+        is_last = step == self.config.max_steps
+        return {
+            "validation": is_last or step % self.config.validation_interval == 0,
+            "sample": bool(self.sample) and (is_last or step % self.config.sample_interval == 0),
+            "checkpoint": is_last or step % self.config.checkpoint_interval == 0,
+        }
 
-    def _record_step(self, *, num_tokens: int, duration: float, **measured: float) -> None:
-        self.tokens += num_tokens
-        speed = num_tokens / duration
-        self.averages.update(
-            loss=measured["loss"], accuracy=measured["accuracy"], tokens_per_second=speed
-        )
-        averages = self.averages.values
-        flops = averages["tokens_per_second"] * training_flops_per_token(self.model.config)
-        self._emit(
-            "step",
-            **measured,
-            loss_average=averages["loss"],
-            accuracy_average=averages["accuracy"],
-            tokens_per_second=averages["tokens_per_second"],
-            mfu=flops / self._peak_flops,
-        )
+    def _finish_step(self, pending: PendingStep) -> None:
+        """Wait for a step, count it, and write it down."""
+        result, state = pending.read(), self.state
+        self._last_result = result
+        state.step = result.step
+        state.tokens += result.num_tokens
+        state.num_skipped += result.verdict != Verdict.FINE
+        is_bad = result.verdict == Verdict.NOT_FINITE
+        state.num_bad_in_a_row = state.num_bad_in_a_row + 1 if is_bad else 0
+        if not any(self._due_after(result.step).values()):
+            state.looked_around_at = result.step
+        rows = self.stepper.micro_batches.num_rows
+        if state.micro_batch_rows != rows:
+            state.micro_batch_rows = rows
+            self.journal.notice(f"memory ran out: {rows} rows at a time now, as many a step")
+        self.journal.record_step(result)
 
-    def _look_around(self) -> None:
-        """Validate, sample and save where this step is due for it, and at the end."""
-        is_last = self.step == self.config.max_steps
-        if is_last or self.step % self.config.validation_interval == 0:
-            self._validate()
-        if self.sample and (is_last or self.step % self.config.sample_interval == 0):
+    def _look_around(self, should_stop: Callable[[], bool]) -> None:
+        """Validate, sample and save where the newest step is due for it, and at the end."""
+        due, kinds = self._due_after(self.state.step), []
+        if due["validation"]:
+            is_best = self._validate(should_stop)
+            if is_best is None:
+                return
+            kinds += ["best"] if is_best else []
+        if self.sample and due["sample"]:
             self.model.eval()
-            self._emit("sample", text=self.sample())
-        if is_last or self.step % self.config.checkpoint_interval == 0:
-            self._save()
+            self.journal.emit("sample", text=self.sample())
+        self.state.looked_around_at = self.state.step
+        # What began before a streak of bad steps is what to go back to.
+        if due["checkpoint"] and self.state.num_bad_in_a_row == 0:
+            kinds += ["step"]
+        if kinds:
+            self.folder.save(self.state, *kinds)
+        self.journal.start_timing()
 
-    def _validate(self) -> None:
+    def _validate(self, should_stop: Callable[[], bool]) -> bool | None:
+        """Return whether no validation was better before; `None` if it was cut short."""
+        measured = self._measure(should_stop)
+        if not measured:
+            return None
+        is_best = self.state.take_note_of(measured)
+        self.journal.emit("validation", **measured)
+        if self.state.has_lost(self.config.patience):
+            num, best = self.state.num_validations_since_best, self.state.best_loss
+            self.journal.notice(
+                f"no validation loss under {best:.4f} in the last {num} validations: the run ends "
+                "(the best weights: checkpoints/best-*)"
+            )
+        return is_best
+
+    def _measure(self, should_stop: Callable[[], bool]) -> dict[str, float]:
+        """Measure held-out batches; nothing if it is to stop before the last one."""
         self.model.eval()
-        self.last_validation = validate(
-            self._loss_sums,
-            self.data.validation_batches(self.config.validation_batches),
+        measure = functools.partial(
+            validate,
+            self.stepper.loss_sums,
             runtime=self.runtime,
             byte_counts=self.byte_counts,
+            should_stop=should_stop,
         )
-        self._emit("validation", **self.last_validation)
-        if self.last_validation["loss"] < self.best_loss:
-            self.best_loss = self.last_validation["loss"]
-            weights = {"model": self.model.state_dict()}
-            best = Checkpoint(step=self.step, tensors=weights, state=self._state())
-            self.checkpoints.save(best, kind="best")
+        batches = self.data.validation_batches(self.config.validation_batches)
+        return self.stepper.micro_batches.run(measure, list(batches))
 
-    def _save(self) -> None:
-        tensors = {
-            "model": self.model.state_dict(),
-            "optimizer": optimizer_tensors(self.optimizer, self.model),
-        }
-        self.checkpoints.save(Checkpoint(step=self.step, tensors=tensors, state=self._state()))
+    def _is_over(self) -> bool:
+        is_last = self.state.step >= self.config.max_steps
+        return is_last or self.state.has_lost(self.config.patience)
 
-    def _state(self) -> Record:
-        return {
-            "model": to_dict(self.model.config),
-            "training": to_dict(self.config),
-            "vocabulary": self.vocabulary,
-            "tokens": self.tokens,
-            "seconds": self.stopwatch.seconds,
-            "averages": self.averages.values,
-            "best_loss": self.best_loss if math.isfinite(self.best_loss) else None,
-            "last_validation": self.last_validation,
-            "scaler": self.scaler.state_dict(),
-        }
+    def _must_go_back(self) -> bool:
+        return self.state.num_bad_in_a_row >= _MAX_BAD_IN_A_ROW
 
-    def _resume(self) -> dict[str, str]:
-        """Go on from the newest checkpoint of the folder, if any; return the settings changed."""
-        checkpoint = self.checkpoints.load_latest()
-        if checkpoint is None:
-            self.stopwatch = Stopwatch()
-            self.history.rewind(0)
-            return {}
-        state = checkpoint.state
-        _require_same_run(state, model=to_dict(self.model.config), vocabulary=self.vocabulary)
-        self.model.load_state_dict(checkpoint.tensors["model"])
-        restore_optimizer(self.optimizer, self.model, checkpoint.tensors["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.step, self.tokens = checkpoint.step, state["tokens"]
-        self.stopwatch = Stopwatch(before=state["seconds"])
-        self.averages.values = dict(state["averages"])
-        self.best_loss = math.inf if state["best_loss"] is None else state["best_loss"]
-        self.last_validation = state["last_validation"]
-        self.history.rewind(self.step)
-        return _changes(state["training"], to_dict(self.config))
-
-    def _emit(self, kind: str, **values: Any) -> None:
-        """Append a record to the history, and show it to the observers."""
-        record = {
-            "kind": kind,
-            "step": self.step,
-            "tokens": self.tokens,
-            "seconds": round(self.stopwatch.seconds, 3),
-            **values,
-        }
-        self.history.append(record)
-        for observer in self.observers:
-            observer(record)
-
-    def summary(self) -> TrainingSummary:
-        """Return what the run took and reached so far."""
-        return TrainingSummary(
-            step=self.step,
-            tokens=self.tokens,
-            flops=self.tokens * training_flops_per_token(self.model.config),
-            seconds=self.stopwatch.seconds,
-            loss=self.averages.values.get("loss", math.nan),
-            accuracy=self.averages.values.get("accuracy", math.nan),
-            validation_loss=self.last_validation.get("loss"),
-            validation_accuracy=self.last_validation.get("accuracy"),
-            bits_per_byte=self.last_validation.get("bits_per_byte"),
-            is_finished=self.step >= self.config.max_steps,
+    def _go_back(self) -> None:
+        """Put the run back to its last checkpoint; give up where that has not helped before."""
+        failed, result = self.state.step, self._last_result
+        reason = (
+            f"step {failed}: loss and gradient are not finite for the {_MAX_BAD_IN_A_ROW}th time "
+            f"in a row (loss {result.loss}, norm {result.grad_norm}, learning rate "
+            f"{result.learning_rate:.3g})"
         )
-
-
-def _require_same_run(state: Record, *, model: Record, vocabulary: str) -> None:
-    differences = _changes(state["model"], model)
-    if state["vocabulary"] != vocabulary:
-        differences["vocabulary"] = f"{state['vocabulary'][:12]} -> {vocabulary[:12]}"
-    if differences:
-        listed = "; ".join(f"{name}: {change}" for name, change in differences.items())
-        raise ValueError(
-            f"this folder holds a run of another model (saved -> asked for: {listed}): "
-            "go back to its settings, or train in another folder"
-        )
-
-
-def _changes(old: Record, new: Record) -> dict[str, str]:
-    """Return the fields that differ, as `old -> new`; JSON has made lists of tuples."""
-    return {
-        name: f"{old.get(name)} -> {value}"
-        for name, value in json.loads(json.dumps(new)).items()
-        if old.get(name) != value
-    }
+        is_same_place = failed - _MAX_BAD_IN_A_ROW < self._went_back_at
+        state = None if is_same_place else self.folder.go_back()
+        if state is None:
+            raise FloatingPointError(
+                f"{reason}, {'again' if is_same_place else 'and there is no checkpoint yet'}: "
+                "lower learning_rate or raise warmup_steps, and run again"
+            )
+        self._went_back_at = failed
+        state.num_bad_in_a_row = 0
+        self._follow(state)
+        self.journal.notice(f"{reason}: back to the checkpoint of step {state.step}")

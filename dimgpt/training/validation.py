@@ -18,6 +18,7 @@ def validate(
     *,
     runtime: Runtime,
     byte_counts: Tensor | None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float]:
     """Return `loss` (nats a token), `accuracy` (0..1) and, given byte counts, `bits_per_byte`.
 
@@ -26,10 +27,13 @@ def validate(
         batches: Tokens of weight 0 count nowhere.
         runtime: Device and precision.
         byte_counts: UTF-8 bytes that each token stands for, (V,), on the CPU.
+        should_stop: Asked before each batch; a validation that is cut short returns nothing.
     """
     sums = torch.zeros(2, device=runtime.device)
     weight, num_bytes = 0.0, 0.0
     for batch in batches:
+        if should_stop():
+            return {}
         with runtime.autocast():
             sums += torch.stack(loss_sums(batch.to(runtime.device)))
         weight += float(batch.weights.sum())

@@ -25,15 +25,15 @@ MODEL = ModelConfig(
 class ToyData:
     """Rows of `0 1 2 ...` from a random start, so that there is something to learn."""
 
-    def __init__(self, config, *, bad_step=None):
-        self.config, self.bad_step = config, bad_step
+    def __init__(self, config, *, bad_steps=()):
+        self.config, self.bad_steps = config, bad_steps
         self.steps_read = []
 
     def batches(self, step):
         self.steps_read.append(step)
         generator = np.random.default_rng((self.config.seed, step))
         weights = generator.random((self.config.sequences_per_step, 17)).astype(np.float32)
-        if step == self.bad_step:
+        if step in self.bad_steps:
             weights[:] = np.nan
         return self._make(generator, weights)
 

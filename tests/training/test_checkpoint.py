@@ -37,6 +37,25 @@ def test_the_newest_two_and_the_best_are_kept(store):
     assert names(store) == ["best-00000003", "step-00000002", "step-00000003"]
 
 
+@pytest.mark.parametrize("keep", [1, 3, 7])
+def test_as_many_are_kept_as_asked_for(tmp_path, keep):
+    store = CheckpointStore(tmp_path, keep=keep)
+    for step in range(10):
+        store.save(checkpoint(step))
+        expected = list(range(max(0, step - keep + 1), step + 1))
+        assert [int(name.removeprefix("step-")) for name in names(store)] == expected
+
+
+def test_what_was_damaged_and_passed_over_does_not_outlive_what_comes_after(tmp_path):
+    store = CheckpointStore(tmp_path, keep=1)
+    store.save(checkpoint(3))
+    (store.save(checkpoint(6)) / "manifest.json").unlink()
+    store.save(checkpoint(4))
+    store.save(checkpoint(9), kind="best")
+    store.save(checkpoint(8), kind="best")
+    assert names(store) == ["best-00000008", "step-00000004"]
+
+
 @pytest.mark.parametrize(
     "damage", ["flip", "cut", "missing", "no manifest", "bad manifest", "empty manifest"]
 )
@@ -67,7 +86,7 @@ def test_an_interrupted_save_keeps_the_old_checkpoint(store, monkeypatch):
     def fail(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("dimgpt.training.checkpoint.save_file", fail)
+    monkeypatch.setattr("dimgpt.training.checkpoint.write_tensors", fail)
     with pytest.raises(OSError, match="No space left"):
         store.save(checkpoint(2))
     assert names(store) == ["step-00000001"]

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from dimgpt.training import metrics
 from dimgpt.training.metrics import History, MovingAverages, Stopwatch, read_history
 
 
@@ -44,3 +45,21 @@ def test_a_rewind_of_nothing_makes_nothing(tmp_path):
 
 def test_a_stopwatch_goes_on_from_the_sittings_before():
     assert 100 < Stopwatch(before=100.0).seconds < 101
+
+
+def test_on_a_full_disk_records_wait_and_are_written_later(tmp_path, monkeypatch, caplog):
+    history = History(tmp_path / "history.jsonl")
+    history.append({"step": 0})
+    real = metrics._append_whole
+
+    def fail(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(metrics, "_append_whole", fail)
+    history.append({"step": 1})
+    history.append({"step": 2})
+    assert [record["step"] for record in read_history(history.path)] == [0]
+    assert caplog.text.count("its records wait in memory") == 1
+    monkeypatch.setattr(metrics, "_append_whole", real)
+    history.append({"step": 3})
+    assert [record["step"] for record in read_history(history.path)] == [0, 1, 2, 3]

@@ -1,4 +1,6 @@
 import json
+import math
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -59,6 +61,44 @@ def test_a_run_that_has_only_begun_is_drawn(history, records, tmp_path):
 @pytest.mark.parametrize("rest", [b'{"kind": "st', '{"text": "é'.encode()[:-1], b"\xff"])
 def test_a_line_that_a_crash_has_cut_is_passed_over(history, rest):
     assert curves(plot_history(history(step(1), rest=rest)), 0)["train"] == [[1, 5.0]]
+
+
+def test_bits_per_byte_get_a_panel_where_they_were_measured(history):
+    measured = VALIDATION | {"bits_per_byte": 1.5}
+    figure = plot_history(history(step(1), VALIDATION, measured))
+    assert [axes.get_ylabel() for axes in figure.axes][2] == "bits per byte of held-out text"
+    assert curves(figure, 2) == {"validation": [[2, 1.5]]}
+    assert len(plot_history(history(step(1), VALIDATION)).axes) == 2
+
+
+def test_a_step_that_was_skipped_is_a_gap(history, tmp_path):
+    skipped = step(2) | {"loss": None, "loss_average": None}
+    figure = plot_history(history(step(1), skipped, step(3)))
+    assert math.isnan(curves(figure, 0)["train"][1][1])
+    figure.savefig(tmp_path / "curves.png")
+
+
+def test_a_run_of_another_process_is_drawn_while_it_writes(tmp_path):
+    path = tmp_path / "history.jsonl"
+    lines = [json.dumps(step(number)) for number in range(1, 301)]
+    code = (
+        "import sys, time\n"
+        "for line in sys.stdin:\n"
+        "    with open(sys.argv[1], 'a') as file:\n"
+        "        file.write(line[:20]); file.flush(); time.sleep(0.001); file.write(line[20:])\n"
+    )
+    writer = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, text=True
+    )
+    writer.stdin.write("\n".join(lines) + "\n")
+    writer.stdin.close()
+    counts = []
+    while writer.poll() is None:
+        if path.is_file():
+            counts.append(len(curves(plot_history(path), 0)["train"]))
+    assert counts == sorted(counts)
+    assert len(set(counts)) > 2, "it was drawn while it grew"
+    assert len(curves(plot_history(path), 0)["train"]) == 300
 
 
 def test_a_run_that_never_was_is_said(tmp_path):

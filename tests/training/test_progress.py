@@ -71,3 +71,18 @@ def test_a_run_that_stops_early_leaves_a_line_of_its_own(bar, capsys):
     bar(step(3))
     bar.close()
     assert capsys.readouterr().err.endswith("\n")
+
+
+def test_the_last_validation_and_the_skipped_updates_are_shown(bar, capsys):
+    bar(start())
+    bar({"kind": "validation", "loss": 2.3, "accuracy": 0.31, "bits_per_byte": 1.2345})
+    for number in range(1, 11):
+        bar(step(number) | {"num_skipped": 2})
+    shown = capsys.readouterr().err
+    assert ", 2 skipped, validation 2.300, 31.0%, 1.234 bits/byte" in shown
+
+
+def test_a_run_whose_first_steps_were_skipped_is_shown(bar, capsys):
+    bar(start(max_steps=1))
+    bar(step(1) | {"loss_average": None, "accuracy_average": None, "num_skipped": 1})
+    assert "1 skipped" in capsys.readouterr().err

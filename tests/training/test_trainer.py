@@ -73,15 +73,6 @@ def test_every_parameter_is_in_one_group_and_moves(config, make_trainer):
         assert not torch.equal(parameter, before[name]), name
 
 
-def test_a_nan_stops_with_the_step_and_the_rate_and_spoils_nothing(config, make_trainer):
-    trainer = make_trainer(config)
-    trainer.data.bad_step = 4
-    with pytest.raises(FloatingPointError, match=r"step 4: the loss is nan.* learning rate 0.00"):
-        trainer.fit()
-    assert all(p.isfinite().all() for p in trainer.model.parameters())
-    assert trainer.checkpoints.load_latest().step == 2
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_step_saves_and_the_next_fit_goes_on(config, make_trainer, number):
     whole = make_trainer(config, folder="whole")

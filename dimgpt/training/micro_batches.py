@@ -1,0 +1,73 @@
+"""How many rows go through the model at once: as many as memory holds.
+
+The rows of a step, and so its gradient, are the same however they are cut.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+
+from dimgpt.data.batch import Batch
+
+T = TypeVar("T")
+
+
+class MicroBatches:
+    """Cuts batches, and cuts them smaller when memory runs out.
+
+    Args:
+        num_rows: Most rows at once; `None` takes the batches as they come.
+    """
+
+    def __init__(self, num_rows: int | None = None) -> None:
+        self.num_rows = num_rows
+
+    def run(self, work: Callable[[list[Batch]], T], batches: Sequence[Batch]) -> T:
+        """Do `work` on the batches, again in pieces of half the size when memory runs out.
+
+        Args:
+            work: Must leave nothing behind when it fails.
+            batches: Their rows reach `work` in their order.
+
+        Raises:
+            torch.OutOfMemoryError: A single row is too much.
+        """
+        while True:
+            try:
+                return work(self.cut(batches))
+            except (RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+            # Only here is the error gone, and with it the tensors that its traceback held.
+            torch.cuda.empty_cache()
+            self._halve(batches)
+
+    def cut(self, batches: Sequence[Batch]) -> list[Batch]:
+        """Return the batches in pieces of at most `num_rows`."""
+        if self.num_rows is None:
+            return list(batches)
+        return [
+            Batch(
+                inputs=batch.inputs[first : first + self.num_rows],
+                targets=batch.targets[first : first + self.num_rows],
+                weights=batch.weights[first : first + self.num_rows],
+            )
+            for batch in batches
+            for first in range(0, len(batch.inputs), self.num_rows)
+        ]
+
+    def _halve(self, batches: Sequence[Batch]) -> None:
+        largest = max(len(batch.inputs) for batch in self.cut(batches))
+        if largest == 1:
+            raise torch.OutOfMemoryError(
+                "memory runs out with a single row at a time: free some of it, or take a smaller "
+                "model or context_length"
+            )
+        self.num_rows = (largest + 1) // 2
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # The CPU's allocator raises a plain RuntimeError.
+    is_cpu = "DefaultCPUAllocator" in str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or is_cpu

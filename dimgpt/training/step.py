@@ -1,0 +1,174 @@
+"""One optimizer step: the gradient of all micro-batches, the verdict on it, the update.
+
+The host only queues work for the device here and never waits for it: the verdict reaches the
+optimizer as a tensor, and the measured values are read by whoever wants them, later. When a step is
+due, and what follows from its values, is the trainer's matter.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dimgpt.config import TrainingConfig
+from dimgpt.data.batch import Batch
+from dimgpt.runtime import Runtime
+from dimgpt.training.guard import UpdateGuard, Verdict
+from dimgpt.training.loss import LossSums
+from dimgpt.training.loss_scaler import LossScaler
+from dimgpt.training.micro_batches import MicroBatches
+from dimgpt.training.optimizer import set_learning_rates
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepResult:
+    """What one step measured."""
+
+    step: int
+    num_tokens: int
+    learning_rate: float
+    loss: float
+    """Weighted mean, in nats a token."""
+    accuracy: float
+    grad_norm: float
+    """Before it was scaled down."""
+    verdict: Verdict
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PendingStep:
+    """A step that is queued on the device; `read` waits for it."""
+
+    step: int
+    num_tokens: int
+    learning_rate: float
+    values: Tensor
+    """Loss, accuracy, norm, verdict: on their way to the host."""
+    event: torch.cuda.Event | None
+    """Says when they have arrived; `None` where they already have."""
+
+    def read(self) -> StepResult:
+        """Wait until the device has taken the step, and return what it measured."""
+        if self.event is not None:
+            self.event.synchronize()
+        loss, accuracy, norm, verdict = self.values.tolist()
+        return StepResult(
+            step=self.step,
+            num_tokens=self.num_tokens,
+            learning_rate=self.learning_rate,
+            loss=loss,
+            accuracy=accuracy,
+            grad_norm=norm,
+            verdict=Verdict(int(verdict)),
+        )
+
+
+class Stepper:
+    """Takes the optimizer steps of a run.
+
+    Args:
+        model: Trained in place.
+        optimizer: Honours `found_inf`; see `optimizer.py`.
+        loss_sums: From a batch on the device to its sums.
+        config: The run.
+        runtime: Device and precision.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loss_sums: Callable[[Batch], LossSums],
+        config: TrainingConfig,
+        *,
+        runtime: Runtime,
+    ) -> None:
+        self.model, self.optimizer, self.loss_sums = model, optimizer, loss_sums
+        self.config, self.runtime = config, runtime
+        self.micro_batches = MicroBatches()
+        self.guard = UpdateGuard(runtime.device, skip_spikes=config.skip_spikes)
+        self.scaler = LossScaler(runtime.device, is_enabled=runtime.needs_loss_scaling)
+
+    def take(
+        self, step: int, batches: Sequence[Batch], *, should_stop: Callable[[], bool]
+    ) -> PendingStep | None:
+        """Queue a step, or return `None` if it is to stop before the gradient is complete.
+
+        A step that was stopped, or whose update is left out, leaves weights and moments as they
+        were, bit for bit.
+        """
+        learning_rate = set_learning_rates(self.optimizer, step, self.config)
+        weight = max(sum(float(batch.weights.sum()) for batch in batches), 1e-8)
+
+        def compute(pieces: list[Batch]) -> Tensor | None:
+            return self._gradient(step, pieces, weight=weight, should_stop=should_stop)
+
+        means = self.micro_batches.run(compute, batches)
+        if means is None:
+            return None
+        norm, verdict = self._update(means[0])
+        values = torch.cat((means, torch.stack((norm, verdict.float()))))
+        return PendingStep(
+            step=step,
+            num_tokens=sum(batch.inputs.numel() for batch in batches),
+            learning_rate=learning_rate,
+            values=values.to("cpu", non_blocking=True),
+            event=self._mark(),
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what a checkpoint keeps besides weights and moments."""
+        return self.guard.tensors() | self.scaler.tensors()
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what `tensors` returned."""
+        self.guard.restore(tensors)
+        self.scaler.restore(tensors)
+
+    def _gradient(
+        self,
+        step: int,
+        pieces: Sequence[Batch],
+        *,
+        weight: float,
+        should_stop: Callable[[], bool],
+    ) -> Tensor | None:
+        """Add up the gradients; return the step's loss and accuracy, float32 (2,)."""
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.manual_seed(self.config.seed + step)  # dropout, too, depends on the step alone
+        self.model.train()
+        sums = torch.zeros(2, device=self.runtime.device)
+        for piece in pieces:
+            if should_stop():
+                self.optimizer.zero_grad(set_to_none=True)
+                return None
+            with self.runtime.autocast():
+                loss, correct = self.loss_sums(piece.to(self.runtime.device))
+            (loss * self.scaler.scale / weight).backward()
+            sums += torch.stack((loss.detach(), correct))
+        return sums / weight
+
+    def _update(self, loss: Tensor) -> tuple[Tensor, Tensor]:
+        """Clip and apply the gradient unless the verdict is against it; return norm and verdict."""
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        if self.scaler.is_enabled:
+            for parameter in parameters:
+                parameter.grad.div_(self.scaler.scale)  # type: ignore[union-attr]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
+        verdict = self.guard.judge(loss, norm)
+        if self.scaler.is_enabled:
+            is_overflow = loss.isfinite() & ~norm.isfinite() & (self.scaler.scale > 1)
+            verdict = torch.where(is_overflow, Verdict.OVERFLOW, verdict)
+            self.scaler.update(is_overflow)
+        self.optimizer.found_inf = (verdict != Verdict.FINE).float()  # type: ignore[attr-defined]
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm, verdict
+
+    def _mark(self) -> torch.cuda.Event | None:
+        if self.runtime.device.type != "cuda":
+            return None
+        event = torch.cuda.Event()
+        event.record()
+        return event

@@ -70,7 +70,7 @@ def test_an_imported_model_is_the_original(
     assert load_tokenizer(folder).tokens == tokenizer.tokens
     assert "| Imported from | lilLM (tiny.pt) |" in (folder / "README.md").read_text()
     assert {path.name for path in folder.iterdir()} == {
-        *("config.json", "model.safetensors", "tokenizer.json", "README.md")
+        *("config.json", "model.safetensors", "tokenizer.json", "README.md", "card.json")
     }
 
 

@@ -67,7 +67,7 @@ def save_model(
         dtype: Precision in which the weights are stored.
 
     Raises:
-        ValueError: A weight is NaN or infinite, or the tokenizer has another number of tokens.
+        ValueError: A weight is no finite number, or the tokenizer has another number of tokens.
     """
     _require_matching(model, tokenizer)
     tensors = _weights_of(model, dtype)
@@ -80,12 +80,9 @@ def save_model(
         save_file(tensors, staging / WEIGHTS_NAME)
         if tokenizer is not None:
             tokenizer.save(staging / tokenizer.file_name)
-        facts = None if card is None else card.to_json()
-        for name, content in ((CARD_NAME, facts), (CURVES_NAME, curves)):
-            if content is not None:
-                (staging / name).write_bytes(content)
-        _write_manifest(staging, model.config)
-        _write_readme(staging, model, card or Card(), name=folder.absolute().name)
+        if curves is not None:
+            (staging / CURVES_NAME).write_bytes(curves)
+        _describe(staging, model, card, name=folder.absolute().name)
         for path in [*sorted(staging.iterdir()), staging]:
             sync_folder(path)
         staging.rename(folder / _SAVED)
@@ -237,7 +234,12 @@ def _write_manifest(staging: Path, config: ModelConfig) -> None:
     (staging / CONFIG_NAME).write_text(text, encoding="utf-8")
 
 
-def _write_readme(staging: Path, model: Transformer, card: Card, *, name: str) -> None:
+def _describe(staging: Path, model: Transformer, card: Card | None, *, name: str) -> None:
+    """Write what is said about the files: the card, their hashes, and the page for people."""
+    if card is not None:
+        (staging / CARD_NAME).write_bytes(card.to_json())
+    _write_manifest(staging, model.config)
+    card = card or Card()
     text = card_text(
         replace(card, name=card.name or name),
         model.config,

@@ -5,13 +5,16 @@ tests in lists and dicts, a loop for every word, slices for the longest match. T
 `dimgpt.text`; nothing else is shared with it than the tables and the expression that splits.
 """
 
+from string import ascii_lowercase
+
 from unidecode import unidecode
 
 from dimgpt.text.alphabet import ALPHABET, ASCII, CIRCLED_DIGITS, REPLACEMENTS, STAND_INS
 from dimgpt.text.pretokenizer import split_words
 from dimgpt.text.special_tokens import NEW_LINE, TAB
 
-_ALLOWED = [*ALPHABET, "\t", "\n"]
+# Letters first, since most characters are: in the order of Unicode it would be half as fast.
+_ALLOWED = list(dict.fromkeys(ascii_lowercase + ALPHABET + "\t\n"))
 _ALLOWED_AFTER_UNIDECODE = [*ASCII, "\t", "\n"]
 _POSSIBLE_LINE_ENDS = (" \n", "\t\n", "\n\n\n")
 

@@ -37,31 +37,44 @@ def replace_file(path: Path, content: bytes) -> None:
 def new_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty folder beside `folder` that takes its name if the block ends well.
 
-    An older folder of that name stays until then. It moves to `<name>.old` before the new one moves
-    in; a crash between the two leaves it there, and the next call puts it back.
+    An older folder of that name stays until then, see `move_folder`.
     """
     temporary = folder.with_name(f"{folder.name}.tmp")
-    old = folder.with_name(f"{folder.name}.old")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    if old.exists() and not folder.exists():
-        old.rename(folder)
+    restore_folder(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
         yield temporary
         for path in sorted(temporary.rglob("*")):
             sync_folder(path)
-        sync_folder(temporary)
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
-            folder.rename(old)
-        temporary.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        move_folder(temporary, folder)
     finally:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
+        restore_folder(folder)
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def move_folder(source: Path, folder: Path) -> None:
+    """Give a folder beside `folder` its name, in the place of an older one.
+
+    The older one moves to `<name>.old` before the new one moves in; a crash between the two leaves
+    it there, and `restore_folder` puts it back. The files must be on the disk already.
+    """
+    old = folder.with_name(f"{folder.name}.old")
+    sync_folder(source)
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    source.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
     sync_folder(folder.parent)
+
+
+def restore_folder(folder: Path) -> None:
+    """Put the older folder back that a crash inside `move_folder` left aside."""
+    old = folder.with_name(f"{folder.name}.old")
+    if old.exists() and not folder.exists():
+        old.rename(folder)
 
 
 def sync_folder(path: Path) -> None:

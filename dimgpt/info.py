@@ -8,7 +8,7 @@ from dimgpt.config import ModelConfig
 from dimgpt.model.flops import num_parameters, training_flops_per_token
 from dimgpt.presets import PRESETS, Preset
 from dimgpt.runtime import PEAK_FLOPS, Runtime, available_memory, describe_machine, peak_flops
-from dimgpt.weights.store import load_model
+from dimgpt.weights.originals import load_weights
 
 # Weights, gradients and two moments in float32.
 _TRAINING_BYTES_PER_PARAMETER = 16
@@ -41,9 +41,9 @@ def describe_preset(preset: Preset) -> dict[str, str]:
     }
 
 
-def describe_folder(folder: Path) -> dict[str, str]:
-    """Return what a model folder holds."""
-    return describe_model(load_model(folder).config)
+def describe_weights(path: Path) -> dict[str, str]:
+    """Return what a model folder, or a file of another system, holds."""
+    return describe_model(load_weights(path).config)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

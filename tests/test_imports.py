@@ -70,7 +70,7 @@ def test_an_imported_model_is_the_original(
     assert load_tokenizer(folder).tokens == tokenizer.tokens
     assert "| Imported from | lilLM (tiny.pt) |" in (folder / "README.md").read_text()
     assert {path.name for path in folder.iterdir()} == {
-        *("config.json", "model.safetensors", "tokenizer.json", "README.md")
+        *("config.json", "model.safetensors", "tokenizer.json", "README.md", "card.json")
     }
 
 
@@ -140,6 +140,10 @@ def test_a_tokenizer_is_asked_for_and_must_fit(weights: Path, tmp_path: Path) ->
     other = tmp_path / "other" / "tokenizer.json"
     train_byte_level(TEXTS, 400).save(other)
     assert "has 400 tokens, the model 512" in complaint(weights, *root, "--tokenizer", other)
+    other.write_text('{"model": {"type": "WordPiece"}}')
+    assert "--tokenizer takes another, --no-use-tokenizer none" in complaint(
+        weights, *root, "--tokenizer", other
+    )
     (weights.parent / "tokenizer.json").unlink()
     assert "no tokenizer beside" in complaint(weights, *root)
     (weights.parent / "vocab.txt").write_bytes(b"\xff\xfe")

@@ -9,9 +9,9 @@ from dimgpt.info import (
     advise,
     compare_cards,
     compare_sizes,
-    describe_folder,
     describe_model,
     describe_preset,
+    describe_weights,
     look_around,
 )
 from dimgpt.model.flops import num_parameters
@@ -49,7 +49,7 @@ def test_the_published_preset_is_described_by_its_published_numbers():
 
 def test_a_folder_is_described_as_its_model(tmp_path):
     save_model(Transformer(TOY), tmp_path / "toy")
-    assert describe_folder(tmp_path / "toy") == describe_model(TOY)
+    assert describe_weights(tmp_path / "toy") == describe_model(TOY)
 
 
 RICH = Resources(memory=1e12, disk=1e13, flops=1e12)

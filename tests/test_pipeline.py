@@ -16,6 +16,7 @@ from dimgpt.pipeline import (
     open_model,
     prepare_files,
     prepare_vocabulary,
+    read_reports,
 )
 from dimgpt.presets import PRESETS
 from dimgpt.runtime import choose_runtime
@@ -98,6 +99,18 @@ def test_a_second_preparation_changes_no_byte(tmp_path):
     assert {path: sha256_of(path) for path in tmp_path.rglob("*") if path.is_file()} == before
     assert load_data_config(workspace) == workspace.preset.data
     assert match_vocabulary(workspace).preset.model.vocab_size == 250
+
+
+def test_each_source_is_reported_with_what_was_dropped(tmp_path):
+    workspace = toy(tmp_path)
+    prepare_files(workspace, prepare_vocabulary(workspace))
+    stories, talk = read_reports(workspace)
+    corpus = open_corpus(workspace)
+    counts = [split.files[0].num_documents for split in (corpus.train, corpus.validation)]
+    assert (stories.source, stories.num_documents) == ("stories", sum(counts))
+    assert stories.num_documents + stories.dropped.total() == 60
+    assert len(stories.sample_texts()) == 10
+    assert (talk.source, talk.num_documents) == ("talk", 30)
 
 
 def test_a_vocabulary_kept_for_other_sources_is_said(tmp_path, caplog):

@@ -6,9 +6,10 @@ flags is `__main__.py`'s matter.
 
 from typing import Any
 
-from dimgpt.commands.data import Prepare
+from dimgpt.commands.data import Merge, Prepare
 from dimgpt.commands.demo import Demo
 from dimgpt.commands.download import Download
+from dimgpt.commands.export import Export
 from dimgpt.commands.generation import Chat, Generate
 from dimgpt.commands.imports import Import
 from dimgpt.commands.models import Info
@@ -16,12 +17,14 @@ from dimgpt.commands.training import Evaluate, Finetune, Resume, Train
 
 VERBS: dict[str, Any] = {
     "prepare": Prepare,
+    "merge": Merge,
     "train": Train,
     "finetune": Finetune,
     "resume": Resume,
     "evaluate": Evaluate,
     "generate": Generate,
     "chat": Chat,
+    "export": Export,
     "info": Info,
     "download": Download,
     "import": Import,

@@ -1,36 +1,46 @@
-"""The verb that makes data."""
+"""The verbs that make data."""
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from tqdm import tqdm
 
 from dimgpt.commands.folders import Folders
 from dimgpt.config import DataConfig
 from dimgpt.customise import customise_data
+from dimgpt.data.progress import PreparationBar
+from dimgpt.data.shares import Share
 from dimgpt.display import Table
-from dimgpt.pipeline import open_corpus, prepare_files, prepare_vocabulary
+from dimgpt.pipeline import (
+    Workspace,
+    load_vocabulary,
+    merge_shares,
+    open_corpus,
+    prepare_files,
+    prepare_share,
+    prepare_vocabulary,
+)
 from dimgpt.presets import Preset, get_preset
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Prepare(Folders):
-    """Train the vocabulary and write the token files."""
+class _Data(Folders):
+    """Which data, and what is done with them."""
 
     sources: tuple[str, ...] = ()
-    """Your own texts instead of the preset's: files or folders (.txt .jsonl .jsonl.gz .parquet)."""
+    """Your own texts instead of the preset's: files or folders (.txt .jsonl .csv .parquet)."""
     conversations: tuple[str, ...] = ()
-    """Your own conversations instead of the preset's: files or folders (.jsonl .jsonl.gz)."""
+    """Your own conversations instead of the preset's: files or folders (.jsonl .csv .parquet)."""
     data: DataConfig
 
     @classmethod
-    def defaults(cls, preset: Preset) -> "Prepare":
+    def defaults(cls, preset: Preset) -> "_Data":
         """Fill in what the preset says."""
         return cls(preset=preset.name, data=preset.data)
 
-    def run(self) -> None:
-        """Write vocabulary and token files, and show the mixture."""
+    def data_workspace(self) -> Workspace:
+        """Return the preset with these data."""
         if self.sources and self.data.sources != get_preset(self.preset).data.sources:
             raise ValueError("give either sources or data.sources.*, which describe them singly")
         preset = customise_data(
@@ -38,11 +48,49 @@ class Prepare(Folders):
             sources=self.sources,
             conversations=self.conversations,
         )
-        workspace = dataclasses.replace(self.workspace(), preset=preset)
-        with tqdm(desc="vocabulary", unit="char", unit_scale=True) as bar:
-            tokenizer = prepare_vocabulary(workspace, progress=lambda done: _move(bar, done))
-        with tqdm(desc="token files", unit="char", unit_scale=True) as bar:
-            prepare_files(workspace, tokenizer, progress=lambda done: _move(bar, done))
+        return dataclasses.replace(self.workspace(), preset=preset)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepare(_Data):
+    """Train the vocabulary and write the token files; a run that was cut off goes on."""
+
+    only: Literal["vocabulary"] | None = None
+    """Stop after the vocabulary, which shares need before they begin."""
+    shard: str | None = None
+    """`I/N`: write share I of N only, counted from 1; `merge` joins them. Needs the vocabulary."""
+
+    def run(self) -> None:
+        """Write vocabulary and token files, and show the mixture."""
+        try:
+            self._prepare(self.data_workspace())
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                "finished parts are kept, run the same command again to go on"
+            ) from None
+
+    def _prepare(self, workspace: Workspace) -> None:
+        if self.shard is not None:
+            share, tokenizer = Share.parse(self.shard), load_vocabulary(workspace)
+            with PreparationBar() as bar:
+                prepare_share(workspace, tokenizer, share, progress=bar)
+            return
+        with tqdm(desc="vocabulary", unit="char", unit_scale=True) as counter:
+            tokenizer = prepare_vocabulary(workspace, progress=lambda done: _move(counter, done))
+        if self.only is None:
+            with PreparationBar() as bar:
+                prepare_files(workspace, tokenizer, progress=bar)
+            print(Table.of(open_corpus(workspace).table()))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Merge(_Data):
+    """Join the shares that `prepare --shard I/N` wrote."""
+
+    def run(self) -> None:
+        """Join indexes and manifests, and show the mixture."""
+        workspace = self.data_workspace()
+        merge_shares(workspace)
         print(Table.of(open_corpus(workspace).table()))
 
 

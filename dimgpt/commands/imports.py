@@ -6,7 +6,7 @@ from pathlib import Path
 import tyro
 
 from dimgpt.display import Table
-from dimgpt.info import describe_folder
+from dimgpt.info import describe_weights
 from dimgpt.pipeline import import_model
 from dimgpt.presets import Preset
 
@@ -43,4 +43,4 @@ class Import:
             context_length=self.context_length,
             use_tokenizer=self.use_tokenizer,
         )
-        print(Table.of(describe_folder(folder), title=str(folder)))
+        print(Table.of(describe_weights(folder), title=str(folder)))

@@ -7,8 +7,8 @@ from dimgpt.display import Table
 from dimgpt.info import (
     compare_cards,
     compare_sizes,
-    describe_folder,
     describe_preset,
+    describe_weights,
     look_around,
 )
 from dimgpt.presets import Preset, get_preset
@@ -22,7 +22,7 @@ class Info:
     preset: str
     """Preset to describe."""
     model: Path | None = None
-    """Model folder to describe instead."""
+    """Model folder, or weights of another system, to describe instead."""
     sizes: bool = False
     """Compare all presets instead: size, memory, speed here and on known cards."""
 
@@ -41,6 +41,6 @@ class Info:
             return
         print(Table.of(look_around(runtime), title="This machine"))
         if self.model is not None:
-            print(Table.of(describe_folder(self.model), title=str(self.model)))
+            print(Table.of(describe_weights(self.model), title=str(self.model)))
         else:
             print(Table.of(describe_preset(get_preset(self.preset)), title=self.preset))

@@ -22,6 +22,7 @@ from dimgpt.presets import Preset, get_preset
 from dimgpt.runtime import Runtime, choose_runtime, join_processes
 from dimgpt.training.progress import ProgressBar
 from dimgpt.training.summary import TrainingSummary
+from dimgpt.weights.originals import load_weights
 from dimgpt.weights.store import load_model
 from dimgpt.workspace import Stage, Workspace
 
@@ -110,7 +111,7 @@ class Evaluate(Folders):
     device: str = "auto"
     """auto, cuda, mps or cpu."""
     model: Path | None = None
-    """Model folder; the pretrained model of the preset if not given."""
+    """Model folder or other weights; the pretrained model of the preset if not given."""
 
     @classmethod
     def defaults(cls, preset: Preset) -> "Evaluate":
@@ -122,7 +123,7 @@ class Evaluate(Folders):
         workspace = self.workspace()
         folder = self.model or workspace.model_dir("pretraining")
         runtime = choose_runtime(device=self.device)
-        model = load_model(folder, device=runtime.device)
+        model = load_weights(folder)
         print(Table.of(evaluate_documents(workspace, model, runtime=runtime), title=str(folder)))
 
 

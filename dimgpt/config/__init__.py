@@ -7,6 +7,7 @@ classes into JSON and back.
 """
 
 from dimgpt.config.data import ConversationSourceConfig, DataConfig, QualityConfig, SourceConfig
+from dimgpt.config.export import ExportConfig, ExportDtype, ExportTarget
 from dimgpt.config.model import ModelConfig
 from dimgpt.config.sampling import SamplingConfig
 from dimgpt.config.tokenizer import TokenizerConfig
@@ -15,6 +16,9 @@ from dimgpt.config.training import Precision, Tracker, TrainingConfig
 __all__ = [
     "ConversationSourceConfig",
     "DataConfig",
+    "ExportConfig",
+    "ExportDtype",
+    "ExportTarget",
     "ModelConfig",
     "Precision",
     "QualityConfig",

@@ -73,7 +73,7 @@ class TrainingConfig:
     sharding: Sharding = "none"
     """Of several processes, `none` gives each the whole model, `full` a part of all its tensors."""
     loss_chunks: int | None = None
-    """Parts in which the logits are computed, to save memory; `None` decides by the free memory."""
+    """Parts in which the logits are computed, to save memory; `None` decides by the device."""
     use_micro_batch_search: bool | None = None
     """Measure which division of a step's sequences is fastest; `None`: long runs on CUDA do."""
     trackers: tuple[Tracker, ...] = ()

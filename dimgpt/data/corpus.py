@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig
+from dimgpt.data.manifest import read_manifest
 from dimgpt.data.token_file import TokenFile
 
 SYSTEM_PROMPTS = "system_prompts"
@@ -47,6 +48,8 @@ class Corpus:
     sources: tuple[SourceConfig, ...]
     train: Mixture
     validation: Mixture
+    test: Mixture | None = None
+    """Held back until the end; `None` unless all sources were prepared with a `test_ratio`."""
 
     @classmethod
     def open(
@@ -71,8 +74,10 @@ class Corpus:
         """
         if not sources:
             raise ValueError("sources is empty: name one in DataConfig.sources")
+        manifests = [read_manifest(folder / source.name) for source in sources]
+        has_test = all("test" in manifest.files for manifest in manifests)
         splits = {}
-        for split in ("train", "validation"):
+        for split in ("train", "validation", *(["test"] if has_test else [])):
             files = tuple(
                 TokenFile(
                     folder / source.name, split, fingerprint=tokenizer_fingerprint, verify=verify

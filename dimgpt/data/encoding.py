@@ -1,39 +1,30 @@
-"""Chunks of documents to token ids, in one process or in several.
+"""Documents and conversations to token ids: a pure function of each, without files or processes.
 
-A chunk is encoded by a pure function of its texts, and chunks come back in their order: the files
-made of them are the same for any number of processes. Processes, not threads: encoding is Python.
-They are spawned, since a process forked beside torch's threads may hang. Nothing is written here.
+What an item becomes depends on the vocabulary and on the rules, on nothing before or after it; so
+it may be done anywhere, in any order. Copies of earlier documents are only marked by their keys.
 """
 
-import functools
 import hashlib
-import multiprocessing
-import os
-import tempfile
+import re
 import unicodedata
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
-from pathlib import Path
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from dimgpt.config import DataConfig, QualityConfig
+from dimgpt.data.block import Item
 from dimgpt.data.conversation import Conversation, Message, encode_conversation
+from dimgpt.data.quality import duplicate_keys, num_duplicate_keys, reason_to_drop
+from dimgpt.data.report import SourceReport
 from dimgpt.text.tokenizer import Tokenizer
-from dimgpt.text.tokenizer_file import load_tokenizer_file
 
-Item = str | Conversation
-"""A document, or a conversation."""
-
-_CHUNK_CHARACTERS = 1 << 20
-# Starting processes takes longer than to encode so little.
-_MAX_CHUNKS_WITHOUT_PROCESSES = 8
-_WAITING_CHUNKS_PER_WORKER = 3
+UNREADABLE, TOO_SHORT, EMPTY = "unreadable", "too_short", "empty"
 _KEY_CHARACTERS = 128
+_LONG_CHARACTERS = 1 << 22
+_SAFE_CUT = re.compile(r"(?<=[A-Za-z0-9.,])[\n ](?=[A-Za-z0-9])")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +36,18 @@ class EncodingRules:
     compose_accents: bool
     seed: int
     """Seed of the keys that decide on the split."""
+    quality: QualityConfig = QualityConfig()
+    """Which other documents are dropped, and whether copies are marked; conversations never."""
+
+    @classmethod
+    def of(cls, config: DataConfig) -> "EncodingRules":
+        """Return the rules that a preparation follows."""
+        return cls(
+            min_characters=config.min_document_characters,
+            compose_accents=config.compose_accents,
+            seed=config.seed,
+            quality=config.quality,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,95 +60,139 @@ class EncodedChunk:
     """Tokens of each item, int64 (N,)."""
     keys: np.ndarray[Any, Any]
     """A number for each item that near-copies share, uint64 (N,), spread evenly."""
+    copy_keys: np.ndarray[Any, Any]
+    """Numbers by which copies of an item are known, uint64 (N, K); K is 0 if nobody asks."""
     num_characters: np.ndarray[Any, Any]
     """Characters of each item's cleaned text, int64 (N,)."""
     num_bytes: np.ndarray[Any, Any]
     """UTF-8 bytes of each item's cleaned text, int64 (N,)."""
-    num_dropped: int
+    report: SourceReport
+    """What was left out and why, and what cleaning changed; not yet what is kept."""
 
-
-def encode_in_order(
-    items: Iterable[Item],
-    tokenizer: Tokenizer,
-    rules: EncodingRules,
-    *,
-    num_workers: int | None,
-) -> Generator[EncodedChunk, None, None]:
-    """Encode items chunk by chunk, in their order.
-
-    Args:
-        items: Documents or conversations.
-        tokenizer: Its special tokens enclose documents; conversations are not enclosed.
-        rules: What to drop, and how.
-        num_workers: Processes; `None` takes one per core. Few chunks are encoded right here.
-
-    Raises:
-        RuntimeError: A process died.
-    """
-    chunks = _cut(items)
-    first_chunks = list(islice(chunks, _MAX_CHUNKS_WITHOUT_PROCESSES + 1))
-    if num_workers is None:
-        num_workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-    num_workers = num_workers or os.cpu_count() or 1
-    chunks = chain(first_chunks, chunks)
-    if num_workers == 1 or len(first_chunks) <= _MAX_CHUNKS_WITHOUT_PROCESSES:
-        yield from (encode_chunk(chunk, tokenizer, rules) for chunk in chunks)
-        return
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / tokenizer.file_name
-            tokenizer.save(path)
-            work = functools.partial(_encode_in_worker, vocabulary_path=path, rules=rules)
-            yield from _map_in_order(work, chunks, num_workers)
-    except BrokenProcessPool as error:
-        raise RuntimeError(
-            "a process that encodes died: out of memory, killed, or started from a script "
-            'without `if __name__ == "__main__":`; run again, with num_workers=1 if it persists'
-        ) from error
+    @property
+    def num_dropped(self) -> int:
+        """Items that were left out."""
+        return self.report.dropped.total()
 
 
 class _EncodedItem(NamedTuple):
     ids: np.ndarray[Any, Any]
     key: int
-    text: str
-    """Cleaned."""
+    copy_keys: np.ndarray[Any, Any]
+    num_characters: int
+    num_bytes: int
 
 
-def encode_chunk(chunk: list[Item], tokenizer: Tokenizer, rules: EncodingRules) -> EncodedChunk:
-    """Encode the items of a chunk, leaving out those that are too short or hold no text."""
-    encoded = [
-        _encode_conversation(item, tokenizer, rules)
-        if isinstance(item, Conversation)
-        else _encode_document(item, tokenizer, rules)
-        for item in chunk
-    ]
-    kept = [item for item in encoded if item is not None]
-    empty = np.zeros(0, dtype=tokenizer.dtype)
+def encode_chunk(
+    items: Iterable[Item | None], tokenizer: Tokenizer, rules: EncodingRules
+) -> EncodedChunk:
+    """Encode items, leaving out those that are not to be kept, or hold no text.
+
+    Args:
+        items: Documents or conversations; `None` stands for a record that could not be read.
+        tokenizer: Its special tokens enclose documents; conversations are not enclosed.
+        rules: What to drop, and how.
+    """
+    kept: list[_EncodedItem] = []
+    report = SourceReport(source="", seed=rules.seed)
+    for item in items:
+        if item is None:
+            encoded: _EncodedItem | str = UNREADABLE
+        elif isinstance(item, Conversation):
+            encoded = _encode_conversation(item, tokenizer, rules, report)
+        else:
+            encoded = _encode_document(item, tokenizer, rules, report)
+        if isinstance(encoded, str):
+            report.drop(encoded)
+        else:
+            kept.append(encoded)
+    num_keys = num_duplicate_keys(rules.quality)
+    no_keys = np.zeros((0, num_keys), dtype=np.uint64)
     return EncodedChunk(
-        ids=np.concatenate([empty, *(item.ids for item in kept)]),
+        ids=np.concatenate([np.zeros(0, tokenizer.dtype), *(item.ids for item in kept)]),
         lengths=np.array([len(item.ids) for item in kept], dtype=np.int64),
         keys=np.array([item.key for item in kept], dtype=np.uint64),
-        num_characters=np.array([len(item.text) for item in kept], dtype=np.int64),
-        num_bytes=np.array([len(item.text.encode()) for item in kept], dtype=np.int64),
-        num_dropped=len(chunk) - len(kept),
+        copy_keys=np.concatenate([no_keys, *(item.copy_keys[None] for item in kept)]),
+        num_characters=np.array([item.num_characters for item in kept], dtype=np.int64),
+        num_bytes=np.array([item.num_bytes for item in kept], dtype=np.int64),
+        report=report,
     )
 
 
 def _encode_document(
-    document: str, tokenizer: Tokenizer, rules: EncodingRules
-) -> _EncodedItem | None:
-    if len(document.strip()) < rules.min_characters:
-        return None
+    document: str, tokenizer: Tokenizer, rules: EncodingRules, report: SourceReport
+) -> _EncodedItem | str:
+    """Return a document's ids, or why it is dropped."""
+    if _is_short(document, rules.min_characters):
+        return TOO_SHORT
+    if reason := reason_to_drop(document, rules.quality):
+        return reason
+    if len(document) > _LONG_CHARACTERS:
+        return _encode_long_document(document, tokenizer, rules, report)
     text = tokenizer.clean(document, compose_accents=rules.compose_accents)
+    report.observe(document, text)
     if not text:
-        return None
-    ids = tokenizer.enclose(tokenizer.encode_array(text, clean=False))
-    return _EncodedItem(ids, split_key(text, seed=rules.seed), text)
+        return EMPTY
+    return _EncodedItem(
+        ids=tokenizer.enclose(tokenizer.encode_array(text, clean=False)),
+        key=split_key(text, seed=rules.seed),
+        copy_keys=duplicate_keys(text, rules.quality),
+        num_characters=len(text),
+        num_bytes=_num_bytes(text),
+    )
+
+
+def _encode_long_document(
+    document: str, tokenizer: Tokenizer, rules: EncodingRules, report: SourceReport
+) -> _EncodedItem | str:
+    """Do as for any document, piece by piece: a whole one would be in memory several times.
+
+    Its beginning alone tells its copies.
+    """
+    ids, beginning = [], ""
+    num_characters = num_bytes = 0
+    for text in _clean_pieces(document, tokenizer, compose_accents=rules.compose_accents):
+        ids.append(tokenizer.encode_array(text, clean=False))
+        beginning = beginning or text
+        num_characters += len(text)
+        num_bytes += _num_bytes(text)
+    report.observe(document, beginning)
+    if not beginning:
+        return EMPTY
+    return _EncodedItem(
+        ids=tokenizer.enclose(np.concatenate(ids)),
+        key=split_key(beginning, seed=rules.seed),
+        copy_keys=duplicate_keys(beginning, rules.quality),
+        num_characters=num_characters,
+        num_bytes=num_bytes,
+    )
+
+
+def _clean_pieces(document: str, tokenizer: Tokenizer, *, compose_accents: bool) -> Iterator[str]:
+    """Yield the pieces of a cleaned text: joined, they are the whole text, cleaned.
+
+    A piece ends where cleaning on both sides does not meet: at a line end or a space, alone,
+    followed by a plain letter. It is cleaned with that letter, so that its own end is no edge.
+    """
+    start, space = 0, ""
+    while start < len(document):
+        match = _SAFE_CUT.search(document, start + _LONG_CHARACTERS)
+        end = match.end() if match else len(document)
+        piece = tokenizer.clean(document[start : end + 1], compose_accents=compose_accents)
+        if match:
+            piece = piece[:-1]
+        # A space belongs to the word behind it.
+        is_open = bool(match) and piece.endswith(" ")
+        text = space + (piece[:-1] if is_open else piece)
+        if text:
+            yield text
+        start, space = end, " " if is_open else ""
 
 
 def _encode_conversation(
-    conversation: Conversation, tokenizer: Tokenizer, rules: EncodingRules
-) -> _EncodedItem | None:
+    conversation: Conversation, tokenizer: Tokenizer, rules: EncodingRules, report: SourceReport
+) -> _EncodedItem | str:
+    """Return a conversation's ids, or why it is dropped."""
     if rules.compose_accents:
         conversation = Conversation(
             messages=tuple(
@@ -154,10 +201,16 @@ def _encode_conversation(
             )
         )
     text = "".join(tokenizer.clean(message.text) for message in conversation.messages)
+    report.observe("".join(message.text for message in conversation.messages), text)
     if not text:
-        return None
-    ids = np.array(encode_conversation(conversation, tokenizer), dtype=tokenizer.dtype)
-    return _EncodedItem(ids, split_key(text, seed=rules.seed), text)
+        return EMPTY
+    return _EncodedItem(
+        ids=np.array(encode_conversation(conversation, tokenizer), dtype=tokenizer.dtype),
+        key=split_key(text, seed=rules.seed),
+        copy_keys=np.zeros(num_duplicate_keys(rules.quality), dtype=np.uint64),
+        num_characters=len(text),
+        num_bytes=_num_bytes(text),
+    )
 
 
 def split_key(text: str, *, seed: int) -> int:
@@ -168,50 +221,17 @@ def split_key(text: str, *, seed: int) -> int:
     # Twice the characters hold 128 letters and digits of any usual text.
     letters = filter(str.isalnum, text[: 2 * _KEY_CHARACTERS].lower())
     beginning = "".join(islice(letters, _KEY_CHARACTERS))
-    digest = hashlib.blake2b(f"{seed} {beginning}".encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(
+        f"{seed} {beginning}".encode(errors="surrogatepass"), digest_size=8
+    ).digest()
     return int.from_bytes(digest, "little")
 
 
-def _cut(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Gather items into chunks of about a million characters."""
-    chunk: list[Item] = []
-    num_characters = 0
-    for item in items:
-        chunk.append(item)
-        texts = [item] if isinstance(item, str) else [message.text for message in item.messages]
-        num_characters += sum(map(len, texts))
-        if num_characters >= _CHUNK_CHARACTERS:
-            yield chunk
-            chunk, num_characters = [], 0
-    if chunk:
-        yield chunk
+def _is_short(document: str, min_characters: int) -> bool:
+    """Tell whether a text is too short without its edges; long texts are not copied for it."""
+    beginning = document[:_LONG_CHARACTERS]
+    return len(beginning.strip()) < min_characters and len(document.strip()) < min_characters
 
 
-def _map_in_order(
-    work: Callable[[list[Item]], EncodedChunk], chunks: Iterable[list[Item]], num_workers: int
-) -> Iterator[EncodedChunk]:
-    """Map over chunks in processes; few chunks wait at a time, however long the source."""
-    context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(num_workers, mp_context=context)
-    waiting: deque[Future[EncodedChunk]] = deque()
-    try:
-        for chunk in chunks:
-            waiting.append(executor.submit(work, chunk))
-            if len(waiting) >= _WAITING_CHUNKS_PER_WORKER * num_workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
-def _encode_in_worker(
-    chunk: list[Item], *, vocabulary_path: Path, rules: EncodingRules
-) -> EncodedChunk:
-    return encode_chunk(chunk, _load_tokenizer(vocabulary_path), rules)
-
-
-@functools.cache
-def _load_tokenizer(path: Path) -> Tokenizer:
-    """Load the vocabulary once per process: its memory of words is what makes it fast."""
-    return load_tokenizer_file(path)
+def _num_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))

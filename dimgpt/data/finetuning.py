@@ -8,6 +8,7 @@ conversation that is longer than the row is cut there. Every step is a pure func
 (seed, step), whatever the batch size.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from dimgpt.data.conversation import loss_weights
 from dimgpt.data.corpus import ConversationCorpus, Mixture
 from dimgpt.data.segments import (
     Segments,
+    Stores,
     draw_indices,
     fill_rows,
     find_documents,
@@ -120,16 +122,16 @@ class _ConversationReader:
         self._num_groups = len(split.files)
         # Stores: conversations of each group, system prompts of each group, start and end.
         edges = np.array([special_tokens.start_of_text, special_tokens.end_of_text])
-        conversations = [np.asarray(file.ids) for file in split.files]
-        prompts = [np.asarray(file.ids if file else edges[:0]) for file in corpus.system_prompts]
-        self._stores = [*conversations, *prompts, edges]
+        conversations = [file.parts for file in split.files]
+        prompts = [file.parts if file else () for file in corpus.system_prompts]
+        self._stores = Stores([*conversations, *prompts, [edges]])
         self._offsets = [file.offsets for file in split.files]
         self._num_tokens = np.array([file.num_tokens for file in split.files])
         self._prompt_offsets = [
             file.offsets if file else np.zeros(1, dtype=np.int64) for file in corpus.system_prompts
         ]
         self._prompt_ratios = [_prompt_ratios(corpus, group) for group in range(self._num_groups)]
-        self._switches = [_find_switches(ids, special_tokens) for ids in conversations]
+        self._switches = [_find_switches(parts, special_tokens) for parts in conversations]
 
     def draw_rows(
         self, generator: np.random.Generator, *, num_rows: int, row_length: int
@@ -213,20 +215,22 @@ def _cut_beginnings(documents: _Documents, generator: np.random.Generator) -> _D
     )
 
 
-def _find_switches(ids: Array, special_tokens: SpecialTokens) -> tuple[Array, Array]:
+def _find_switches(parts: Sequence[Array], special_tokens: SpecialTokens) -> tuple[Array, Array]:
     """Return the places of all roles that open or close, int64, and which of them open, bool.
 
     A closed one at place -1 comes first, so that every place has one before it.
     """
     human, _, user, assistant = special_tokens.roles()
-    places = [
-        first
-        + np.flatnonzero(np.isin(ids[first : first + _BLOCK_TOKENS], (human, user, assistant)))
-        for first in range(0, len(ids), _BLOCK_TOKENS)
-    ]
-    found = np.concatenate(places)
-    opens = ids[found] != user
-    return np.concatenate([[-1], found]), np.concatenate([[False], opens])
+    places, opens = [np.array([-1])], [np.array([False])]
+    first = 0
+    for part in parts:
+        for start in range(0, len(part), _BLOCK_TOKENS):
+            ids = part[start : start + _BLOCK_TOKENS]
+            found = np.flatnonzero(np.isin(ids, (human, user, assistant)))
+            places.append(first + start + found)
+            opens.append(ids[found] != user)
+        first += len(part)
+    return np.concatenate(places), np.concatenate(opens)
 
 
 def _prompt_ratios(corpus: ConversationCorpus, group: int) -> Array:

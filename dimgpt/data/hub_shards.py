@@ -104,13 +104,6 @@ def fetched(
     target.unlink(missing_ok=True)
 
 
-def stream_rows(repo_id: str, *, config: str | None, split: str) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a data set as `datasets` streams them."""
-    from datasets import load_dataset
-
-    yield from load_dataset(repo_id, config, split=split, streaming=True)
-
-
 def _make_mirror(mirror: Path, by_path: Mapping[str, HubFile], patience: Patience) -> None:
     """Make empty files with the names of the repository's, except the cards, which are whole."""
     mirror.mkdir()

@@ -1,7 +1,7 @@
 """The manifest of a folder of token files: what a reader must find there, and what it came from.
 
 It is written last, so a folder without one is unfinished. It holds the format, the vocabulary's
-sha256, the settings of the source, and for each token file its counts and the sha256 of its parts.
+sha256, the settings of the source, and for each token file its counts, its parts and their sha256.
 Checking the files against it is `token_file.py`'s.
 """
 
@@ -15,9 +15,19 @@ import numpy as np
 
 from dimgpt.files import replace_file
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 PREPARE_AGAIN = "prepare it again with create_data.ipynb or `python -m dimgpt prepare`"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenPart:
+    """A stretch of whole documents of a token file, in a file of its own."""
+
+    name: str
+    """File name, seen from the manifest's folder."""
+    num_tokens: int
+    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,8 +41,16 @@ class TokenFileSummary:
     num_bytes: int
     """UTF-8 bytes of the cleaned text."""
     largest_id: int
-    ids_sha256: str
+    parts: tuple[TokenPart, ...]
+    """Its parts, in their order."""
     index_sha256: str
+    """Of the index, which is one for all parts."""
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TokenFileSummary":
+        """Build a summary from what `dataclasses.asdict` made of one."""
+        parts = tuple(TokenPart(**part) for part in values["parts"])
+        return cls(**{**values, "parts": parts})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,9 +61,14 @@ class Manifest:
     vocab_size: int
     source: dict[str, Any]
     """The settings that decide the content; two equal ones need no new preparation."""
-    num_dropped: int
-    """Documents that were too short, or empty once cleaned."""
+    dropped: dict[str, int]
+    """Why documents were left out -> how many."""
     files: dict[str, TokenFileSummary]
+
+    @property
+    def num_dropped(self) -> int:
+        """Documents that were left out."""
+        return sum(self.dropped.values())
 
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
@@ -79,14 +102,39 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         values = json.loads(path.read_bytes())
         version, dtype = values.pop("format_version"), values.pop("dtype")
-        files = {name: TokenFileSummary(**entry) for name, entry in values.pop("files").items()}
-        manifest = Manifest(files=files, **values)
+        if version == 1:
+            values = _from_first_format(values)
+        files = values.pop("files").items()
+        manifest = Manifest(
+            files={name: TokenFileSummary.from_dict(entry) for name, entry in files}, **values
+        )
         expected_dtype = token_dtype(manifest.vocab_size).name
+        _check_names(manifest)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is damaged ({error}); {PREPARE_AGAIN}") from error
-    if version != FORMAT_VERSION or dtype != expected_dtype:
+    if version not in (1, FORMAT_VERSION) or dtype != expected_dtype:
         raise ValueError(
             f"{path} says format {version} and {dtype}: this version reads format "
             f"{FORMAT_VERSION} and {expected_dtype}; {PREPARE_AGAIN}"
         )
     return manifest
+
+
+def _from_first_format(values: dict[str, Any]) -> dict[str, Any]:
+    """Return what format 1, in which a token file was one part, says in today's words."""
+    files = {}
+    for name, entry in values["files"].items():
+        part = {"name": f"{name}.bin", "num_tokens": entry["num_tokens"]}
+        part["sha256"] = entry.pop("ids_sha256")
+        files[name] = {**entry, "parts": [part]}
+    dropped = {"too_short": values.pop("num_dropped")}
+    return {**values, "files": files, "dropped": dropped}
+
+
+def _check_names(manifest: Manifest) -> None:
+    """Refuse parts that lie outside the folder."""
+    for summary in manifest.files.values():
+        for part in summary.parts:
+            path = Path(part.name)
+            if path.is_absolute() or ".." in path.parts or "\\" in part.name:
+                raise ValueError(f"part {part.name!r} lies outside the folder")

@@ -17,7 +17,7 @@ from dimgpt.config import ConversationSourceConfig, SourceConfig
 from dimgpt.data.corpus import SYSTEM_PROMPTS
 from dimgpt.data.manifest import Manifest, write_manifest
 from dimgpt.data.plain_pickle import iterate_plain_pickle, read_plain_pickle
-from dimgpt.data.token_file import TokenFileWriter
+from dimgpt.data.token_writer import TokenFileWriter
 from dimgpt.files import new_folder
 from dimgpt.text.tokenizer import Tokenizer
 
@@ -227,7 +227,7 @@ def _write(
             vocabulary_sha256=tokenizer.fingerprint,
             vocab_size=tokenizer.vocab_size,
             source={"original": "DimensionGPT", "path": str(path)},
-            num_dropped=0,
+            dropped={},
             files=files,
         )
         write_manifest(folder, manifest)

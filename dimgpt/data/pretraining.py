@@ -15,6 +15,7 @@ from dimgpt.data.batch import Batch, make_batches
 from dimgpt.data.corpus import Corpus, Mixture
 from dimgpt.data.segments import (
     Segments,
+    Stores,
     draw_indices,
     fill_rows,
     find_documents,
@@ -44,43 +45,54 @@ class PretrainingData:
         self.batch_size = batch_size
         self.accumulation_steps = accumulation_steps
         self.seed = seed
+        self._train = _WindowReader(corpus.train)
+        self._validation = _WindowReader(corpus.validation)
 
     def batches(self, step: int) -> list[Batch]:
         """Return the `accumulation_steps` batches of an optimizer step."""
         generator = np.random.default_rng((self.seed, _TRAIN, step))
         num_rows = self.batch_size * self.accumulation_steps
-        return self._read(self.corpus.train, generator, num_rows)
+        return self._read(self._train, generator, num_rows)
 
     def validation_batches(self, num_batches: int) -> list[Batch]:
         """Return batches of the validation split, the same ones each time."""
         generator = np.random.default_rng((self.seed, _VALIDATION))
-        return self._read(self.corpus.validation, generator, self.batch_size * num_batches)
+        return self._read(self._validation, generator, self.batch_size * num_batches)
 
-    def _read(self, mixture: Mixture, generator: np.random.Generator, num_rows: int) -> list[Batch]:
-        rows = draw_windows(mixture, generator, num_rows=num_rows, row_length=self.row_length)
+    def _read(
+        self, reader: "_WindowReader", generator: np.random.Generator, num_rows: int
+    ) -> list[Batch]:
+        rows = reader.draw_rows(generator, num_rows=num_rows, row_length=self.row_length)
         weights = np.ones(rows.shape, dtype=np.float32)
         return make_batches(rows, weights, batch_size=self.batch_size)
 
 
-def draw_windows(
-    mixture: Mixture, generator: np.random.Generator, *, num_rows: int, row_length: int
-) -> np.ndarray[Any, Any]:
-    """Draw rows of tokens, int64 (num_rows, row_length)."""
-    offsets = [file.offsets for file in mixture.files]
-    num_tokens = np.array([file.num_tokens for file in mixture.files])
-    num_documents = np.array([file.num_documents for file in mixture.files])
+class _WindowReader:
+    """Draws rows of one split."""
 
-    def draw(rows: np.ndarray[Any, Any], is_beginning: bool) -> Segments:
-        sources = draw_indices(mixture.ratios, generator, len(rows))
-        if is_beginning:
-            starts = generator.integers(num_tokens[sources])
-            ends = look_up(offsets, sources, find_documents(offsets, sources, starts) + 1)
-        else:
-            documents = generator.integers(num_documents[sources])
-            starts = look_up(offsets, sources, documents)
-            ends = look_up(offsets, sources, documents + 1)
-        return Segments(rows=rows, stores=sources, starts=starts, lengths=ends - starts)
+    def __init__(self, mixture: Mixture) -> None:
+        self._ratios = mixture.ratios
+        self._offsets = [file.offsets for file in mixture.files]
+        self._num_tokens = np.array([file.num_tokens for file in mixture.files])
+        self._num_documents = np.array([file.num_documents for file in mixture.files])
+        self._stores = Stores([file.parts for file in mixture.files])
 
-    planned = fill_rows(draw, num_rows=num_rows, row_length=row_length)
-    stores = [np.asarray(file.ids) for file in mixture.files]
-    return read_rows(planned, stores, num_rows=num_rows, row_length=row_length)
+    def draw_rows(
+        self, generator: np.random.Generator, *, num_rows: int, row_length: int
+    ) -> np.ndarray[Any, Any]:
+        """Draw rows of tokens, int64 (num_rows, row_length)."""
+        offsets = self._offsets
+
+        def draw(rows: np.ndarray[Any, Any], is_beginning: bool) -> Segments:
+            sources = draw_indices(self._ratios, generator, len(rows))
+            if is_beginning:
+                starts = generator.integers(self._num_tokens[sources])
+                ends = look_up(offsets, sources, find_documents(offsets, sources, starts) + 1)
+            else:
+                documents = generator.integers(self._num_documents[sources])
+                starts = look_up(offsets, sources, documents)
+                ends = look_up(offsets, sources, documents + 1)
+            return Segments(rows=rows, stores=sources, starts=starts, lengths=ends - starts)
+
+        planned = fill_rows(draw, num_rows=num_rows, row_length=row_length)
+        return read_rows(planned, self._stores, num_rows=num_rows, row_length=row_length)

@@ -1,7 +1,7 @@
 """Rows of tokens put together from pieces of documents, without a Python loop over rows or tokens.
 
 A segment says: so many tokens, from that place of that store, into this row. Rows are planned as
-segments, round by round over the rows that are not full, and read at the end in one go per store.
+segments, round by round over the rows that are not full, and read at the end in one go.
 Which pieces are drawn is decided in `pretraining.py` and `finetuning.py`.
 """
 
@@ -18,7 +18,7 @@ Array = np.ndarray[Any, Any]
 class Segments:
     """Pieces of stores, each for a row; four int64 arrays of one length.
 
-    A store is an array of token ids. Pieces of one row follow each other in their order.
+    A store is a long row of token ids. Pieces of one row follow each other in their order.
     """
 
     rows: Array
@@ -48,8 +48,38 @@ def fill_rows(
     return planned
 
 
+class Stores:
+    """Stores of token ids, each in parts that follow each other, such as the parts of a token file.
+
+    A piece lies in one part. Which part that is, is looked up for all pieces at once.
+    """
+
+    def __init__(self, stores: Sequence[Sequence[Array]]) -> None:
+        """Take the parts of each store; a store may have none."""
+        self._parts = [part for parts in stores for part in parts]
+        ends = np.cumsum([0, *map(len, self._parts)])
+        self._first_places = ends[:-1]
+        self._bases = ends[np.cumsum([0, *map(len, stores)])[:-1]]
+
+    def read(self, stores: Array, starts: Array, lengths: Array) -> Array:
+        """Return the pieces `[start, start + length)` of stores, concatenated, int64."""
+        is_read = lengths > 0
+        places = (self._bases[stores] + starts)[is_read]
+        numbers = np.searchsorted(self._first_places, places, side="right") - 1
+        begins = places - self._first_places[numbers]
+        ends = begins + lengths[is_read]
+        # One slice a piece: three times as fast as to compute the place of every token.
+        pieces = [
+            self._parts[number][begin:end]
+            for number, begin, end in zip(
+                numbers.tolist(), begins.tolist(), ends.tolist(), strict=True
+            )
+        ]
+        return np.concatenate(pieces).astype(np.int64)
+
+
 def read_rows(
-    planned: Sequence[Segments], stores: Sequence[Array], *, num_rows: int, row_length: int
+    planned: Sequence[Segments], stores: Stores, *, num_rows: int, row_length: int
 ) -> Array:
     """Read planned rows.
 
@@ -64,15 +94,9 @@ def read_rows(
     rows, store_of, starts, lengths = (
         values[order] for values in (rows, store_of, starts, lengths)
     )
-    column = _columns(rows, lengths)
-    lengths = np.clip(row_length - column, 0, lengths)
-    targets = rows * row_length + column
-    ids = np.empty(num_rows * row_length, dtype=np.int64)
-    for store in np.unique(store_of):
-        chosen = np.flatnonzero(store_of == store)
-        places = _ranges(starts[chosen], lengths[chosen])
-        ids[_ranges(targets[chosen], lengths[chosen])] = stores[store][places]
-    return ids.reshape(num_rows, row_length)
+    lengths = np.clip(row_length - _columns(rows, lengths), 0, lengths)
+    # Every row is full, so the pieces in their order are the rows.
+    return stores.read(store_of, starts, lengths).reshape(num_rows, row_length)
 
 
 def draw_indices(ratios: Array, generator: np.random.Generator, count: int) -> Array:
@@ -108,9 +132,3 @@ def _columns(rows: Array, lengths: Array) -> Array:
     is_first = np.diff(rows, prepend=-1) != 0
     row_begins = begins[is_first]
     return begins - np.repeat(row_begins, np.diff(np.flatnonzero(is_first), append=len(rows)))
-
-
-def _ranges(starts: Array, lengths: Array) -> Array:
-    """Concatenate the ranges [start, start + length)."""
-    ends = np.cumsum(lengths)
-    return np.repeat(starts - (ends - lengths), lengths) + np.arange(ends[-1] if len(ends) else 0)

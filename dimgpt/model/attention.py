@@ -54,7 +54,7 @@ def fastest_kernel(device: torch.device, dtype: torch.dtype) -> str:
     if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16):
         if fused_attention.HAS_FLASH_ATTN:
             return "flash_attn"
-        if fused_attention.supports_varlen(device.index):
+        if fused_attention.supports_varlen(device):
             return "varlen"
     if device.type == "cpu" and dtype == torch.bfloat16:
         return "matmul"  # torch's fused kernel is four times slower backward in bf16 there
@@ -102,10 +102,20 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tensor:
             return _sdpa_in_blocks(q, k, v, window_size)
         mask = visible(num_queries, num_keys, window_size, q.device)
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, T, D)
-    mixed = F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, is_causal=is_causal, enable_gqa=q.shape[1] != k.shape[1]
+    return _scaled_dot_product(q, k, v, mask=mask, is_causal=is_causal).transpose(1, 2)
+
+
+def _scaled_dot_product(
+    q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, is_causal: bool = False
+) -> Tensor:
+    num_groups = q.shape[1] // k.shape[1]
+    if mask is not None and q.is_cuda and num_groups > 1:
+        # Of the kernels there, only the one that holds all the scores takes groups with a mask.
+        k, v = (x[:, :, None].expand(-1, -1, num_groups, -1, -1).flatten(1, 2) for x in (k, v))
+        num_groups = 1
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=is_causal, enable_gqa=num_groups > 1
     )
-    return mixed.transpose(1, 2)
 
 
 def _hides_most(num_queries: int, num_keys: int, window_size: int) -> bool:
@@ -129,9 +139,7 @@ def _sdpa_in_blocks(q: Tensor, k: Tensor, v: Tensor, window_size: int) -> Tensor
     # (B, N, L, H, D) -> (N, B * H, L, D)
     q, k, v = (x.permute(1, 0, 3, 2, 4).flatten(1, 2) for x in (q, k, v))
     mask = _block_masks(num_blocks, num_before, window_size, q.device)
-    mixed = F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask[:, None], enable_gqa=q.shape[1] != k.shape[1]
-    )
+    mixed = _scaled_dot_product(q, k, v, mask=mask[:, None])
     mixed = mixed.unflatten(1, (batch, -1)).permute(1, 0, 3, 2, 4).flatten(1, 2)  # (B, T, H, D)
     return mixed[:, :length]
 

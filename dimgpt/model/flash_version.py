@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import attention as torch_attention
 
 from dimgpt.model import fused_attention
 
@@ -24,9 +25,9 @@ def activate_newest_flash_attention(device: torch.device) -> str | None:
     A version that fails, or gives other values or gradients, is put aside with a warning. Call it
     before the model is compiled.
     """
-    attention: Any = torch.nn.attention
+    attention: Any = torch_attention
     is_there = hasattr(attention, "activate_flash_attention_impl")
-    if not (is_there and device.type == "cuda" and fused_attention.supports_varlen(device.index)):
+    if not (is_there and device.type == "cuda" and fused_attention.supports_varlen(device)):
         return None
     expected: list[Tensor] | None = None
     for name, module in _VERSIONS:

@@ -35,12 +35,12 @@ _HAS_GROUPS = HAS_VARLEN and "enable_gqa" in inspect.signature(_varlen_attn).par
 HAS_FLASH_ATTN = importlib.util.find_spec("flash_attn_2_cuda") is not None
 
 
-def supports_varlen(device_index: int | None) -> bool:
+def supports_varlen(device: torch.device) -> bool:
     """Say whether torch's FlashAttention runs on this card: it needs Ampere or newer."""
     if not HAS_VARLEN:
         return False
     # Of all the ways to ask, the one that compiled code may take without a break in its graph.
-    return torch.cuda.get_device_properties(device_index).major >= 8
+    return torch.cuda.get_device_properties(device).major >= 8
 
 
 def varlen(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tensor:

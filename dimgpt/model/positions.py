@@ -1,7 +1,8 @@
 """How a token comes to know its place, by the name that `ModelConfig.positions` gives it.
 
 Both are computed, not learned and not stored: rotary angles turn queries and keys inside attention
-(`rope.py`), sinusoidal waves are added to the embedding once.
+(`rope.py`), sinusoidal waves are added to the embedding once. The tables are made on the CPU even
+where a model is built without numbers (on the meta device), since no file would fill them.
 """
 
 from collections.abc import Callable
@@ -24,12 +25,8 @@ class RotaryPositions(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self._sizes = (config.context_length, config.head_dim, config.rope_theta)
-        self.fill()
-
-    def fill(self) -> None:
-        """Compute the tables, on the CPU."""
-        cos, sin = rope_table(*self._sizes)
+        with torch.device("cpu"):
+            cos, sin = rope_table(config.context_length, config.head_dim, config.rope_theta)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
@@ -49,20 +46,20 @@ class SinusoidalPositions(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self._sizes = (config.context_length, config.embedding_dim)
-        self.fill()
-
-    def fill(self) -> None:
-        """Compute the table, on the CPU."""
-        length, dim = self._sizes
-        wavelengths = 10_000.0 ** (torch.arange(0, dim, 2, dtype=torch.float32) / dim)
-        angles = torch.arange(length, dtype=torch.float32)[:, None] / wavelengths
-        table = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)  # (positions, C)
+        with torch.device("cpu"):
+            table = sinusoidal_table(config.context_length, config.embedding_dim)
         self.register_buffer("table", table, persistent=False)
 
     def forward(self, x: Tensor, start: int) -> tuple[Tensor, Rotation | None]:
         """Return embeddings (B, T, C) with their positions added; attention does not turn."""
         return x + self.table[start : start + x.shape[1]].type_as(x), None
+
+
+def sinusoidal_table(num_positions: int, dim: int) -> Tensor:
+    """Return what is added at each position, (num_positions, dim), float32."""
+    wavelengths = 10_000.0 ** (torch.arange(0, dim, 2, dtype=torch.float32) / dim)
+    angles = torch.arange(num_positions, dtype=torch.float32)[:, None] / wavelengths
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)
 
 
 POSITIONS: dict[str, Callable[[ModelConfig], RotaryPositions | SinusoidalPositions]] = {

@@ -87,19 +87,20 @@ class Transformer(nn.Module):
     def __init__(self, config: ModelConfig, *, attention_kernel: str = "auto") -> None:
         super().__init__()
         self.config = config
-        self.token_embedding = nn.Embedding(config.vocab_size, config.embedding_dim)
+        shape = (config.vocab_size, config.embedding_dim)
+        self.token_embedding = nn.Embedding.from_pretrained(torch.empty(shape), freeze=False)
         self.positions = POSITIONS[config.positions](config)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(
             Block(config, kernel=attention_kernel) for _ in range(config.num_layers)
         )
         self.final_norm = NORMS[config.norm](config) if config.use_final_norm else nn.Identity()
-        shape = (config.vocab_size, config.embedding_dim)
         weight = None if config.tie_embeddings else nn.Parameter(torch.empty(shape))
         self.register_parameter("output_weight", weight)
         bias = nn.Parameter(torch.zeros(config.vocab_size)) if config.use_biases else None
         self.register_parameter("output_bias", bias)
-        initialise(self)
+        if not self.token_embedding.weight.is_meta:  # without numbers, drawing some takes seconds
+            initialise(self)
 
     def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
         """Compute the logits (B, T, vocab_size) of ids (B, T), int64.

@@ -6,12 +6,16 @@ made. Nothing is computed here: the rooms do the work, this room says what goes 
 
 from dimgpt.pipeline.data import (
     match_vocabulary,
+    merge_shares,
     open_conversations,
     open_corpus,
     open_data,
     prepare_files,
+    prepare_share,
     prepare_vocabulary,
+    read_reports,
 )
+from dimgpt.pipeline.exports import export
 from dimgpt.pipeline.imports import import_model, open_original
 from dimgpt.pipeline.models import build_model, open_model, save_trained
 from dimgpt.pipeline.runs import find_run, open_run
@@ -24,10 +28,12 @@ __all__ = [
     "build_model",
     "build_trainer",
     "evaluate_documents",
+    "export",
     "find_run",
     "import_model",
     "load_vocabulary",
     "match_vocabulary",
+    "merge_shares",
     "open_conversations",
     "open_corpus",
     "open_data",
@@ -35,6 +41,8 @@ __all__ = [
     "open_run",
     "open_original",
     "prepare_files",
+    "prepare_share",
     "prepare_vocabulary",
+    "read_reports",
     "save_trained",
 ]

@@ -7,19 +7,21 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator
 
-from dimgpt.config import DataConfig
+from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig
 from dimgpt.data.corpus import ConversationCorpus, Corpus
+from dimgpt.data.disk import require_room
 from dimgpt.data.finetuning import FinetuningData
+from dimgpt.data.finishing import read_report
+from dimgpt.data.jobs import Job
+from dimgpt.data.listing import TABLE_SUFFIXES, TEXT_SUFFIXES, is_local, list_files
 from dimgpt.data.manifest import read_manifest
-from dimgpt.data.preparation import prepare_conversations, prepare_source, sample_mixture
+from dimgpt.data.merging import merge
+from dimgpt.data.preparation import Watch, missing_bytes, plan_preparation, run_job, run_share
 from dimgpt.data.pretraining import PretrainingData
-from dimgpt.data.sources import (
-    TABLE_SUFFIXES,
-    TEXT_SUFFIXES,
-    is_local,
-    list_files,
-    read_conversations,
-)
+from dimgpt.data.report import SourceReport
+from dimgpt.data.shares import Share
+from dimgpt.data.sources import read_conversations
+from dimgpt.data.vocabulary_sample import sample_mixture
 from dimgpt.files import replace_file
 from dimgpt.pipeline.tokenizers import make_tokenizer
 from dimgpt.settings import override, to_dict
@@ -61,7 +63,11 @@ def prepare_vocabulary(
     with tempfile.TemporaryFile(dir=path.parent):
         pass  # where nothing can be written is known now, not after hours of work
     documents = sample_mixture(
-        data.sources, num_characters=data.vocabulary_characters, seed=data.seed
+        data.sources,
+        num_characters=data.vocabulary_characters,
+        seed=data.seed,
+        skip_bad=data.bad_records == "skip",
+        folder=path.parent,
     )
     if data.use_conversations_in_vocabulary:
         documents = itertools.chain(documents, _spoken_texts(data))
@@ -71,32 +77,49 @@ def prepare_vocabulary(
 
 
 def prepare_files(
-    workspace: Workspace, tokenizer: Tokenizer, *, progress: Callable[[int], None] | None = None
+    workspace: Workspace, tokenizer: Tokenizer, *, progress: Watch | None = None
 ) -> None:
     """Write the token files of every source and every group of conversations.
+
+    A run that was cut off goes on where it was.
 
     Args:
         workspace: What to prepare, and where.
         tokenizer: Its vocabulary.
-        progress: Called with the characters done so far, over all sources.
+        progress: Watches.
+
+    Raises:
+        FileNotFoundError, ValueError, OSError, RuntimeError: As `prepare_source`.
     """
-    data, before, done = workspace.preset.data, 0, 0
+    for job in _plan_jobs(workspace, tokenizer):
+        run_job(job, progress=progress)
+    _keep_data_config(workspace)
 
-    def report(_: int, characters: int) -> None:
-        nonlocal done
-        done = before + characters
-        if progress is not None:
-            progress(done)
 
-    for source in data.sources:
-        folder = workspace.data_dir("pretraining")
-        prepare_source(source, tokenizer, folder, config=data, progress=report)
-        before = done
-    for group in data.conversations:
-        folder = workspace.data_dir("finetuning")
-        prepare_conversations(group, tokenizer, folder, config=data, progress=report)
-        before = done
-    replace_file(workspace.data_config_path, json.dumps(to_dict(data), indent=1).encode())
+def prepare_share(
+    workspace: Workspace, tokenizer: Tokenizer, share: Share, *, progress: Watch | None = None
+) -> None:
+    """Write one share of the token files, for `merge_shares` when all are there.
+
+    Raises:
+        ValueError: Copies are to be dropped, which takes one run; or as `prepare_source`.
+        FileNotFoundError, OSError, RuntimeError: As `prepare_source`.
+    """
+    for job in _plan_jobs(workspace, tokenizer, share=share):
+        run_share(job, share, progress=progress)
+
+
+def merge_shares(workspace: Workspace) -> None:
+    """Make the token files of all sources of the shares that several runs have written.
+
+    Raises:
+        FileNotFoundError: A share is missing.
+        ValueError: A share is unfinished, or of other settings, texts or another vocabulary.
+    """
+    tokenizer = load_vocabulary(workspace)
+    for job in _plan_jobs(workspace, tokenizer):
+        merge(job)
+    _keep_data_config(workspace)
 
 
 def match_vocabulary(workspace: Workspace) -> Workspace:
@@ -119,6 +142,17 @@ def open_conversations(workspace: Workspace) -> ConversationCorpus:
     return ConversationCorpus.open(workspace.data_dir("finetuning"), groups, fingerprint)
 
 
+def read_reports(workspace: Workspace) -> list[SourceReport]:
+    """Return what `prepare_files` has seen in each source and each group of conversations."""
+    data = load_data_config(workspace)
+    reports = [
+        read_report(workspace.data_dir("pretraining") / source.name, group=source.group)
+        for source in data.sources
+    ]
+    folder = workspace.data_dir("finetuning")
+    return [*reports, *(read_report(folder / group.name) for group in data.conversations)]
+
+
 def open_data(workspace: Workspace, stage: Stage) -> TrainingData:
     """Return the batches of a stage."""
     preset, config = workspace.preset, workspace.config(stage)
@@ -136,6 +170,27 @@ def open_data(workspace: Workspace, stage: Stage) -> TrainingData:
         instruction_weight=load_data_config(workspace).instruction_weight,
         **shape,
     )
+
+
+def _plan_jobs(
+    workspace: Workspace, tokenizer: Tokenizer, *, share: Share | None = None
+) -> list[Job]:
+    """Look what there is to do, and whether the disk has room for all of it."""
+    data, jobs = workspace.preset.data, []
+    sources: list[SourceConfig | ConversationSourceConfig] = [*data.sources, *data.conversations]
+    for source in sources:
+        is_documents = isinstance(source, SourceConfig)
+        folder = workspace.data_dir("pretraining" if is_documents else "finetuning")
+        jobs.append(plan_preparation(source, tokenizer, folder, config=data))
+    wanted = [job for job in jobs if job is not None]
+    num_bytes = sum(map(missing_bytes, wanted)) // (share.count if share else 1)
+    require_room(workspace.data_root, num_bytes)
+    return wanted
+
+
+def _keep_data_config(workspace: Workspace) -> None:
+    content = json.dumps(to_dict(workspace.preset.data), indent=1)
+    replace_file(workspace.data_config_path, content.encode())
 
 
 def fingerprint_data(workspace: Workspace, stage: Stage) -> str:

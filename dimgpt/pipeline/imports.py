@@ -6,6 +6,7 @@ from dimgpt.model.transformer import Transformer
 from dimgpt.text.byte_level import TOYGPT_SPECIAL_TOKENS, ByteLevelTokenizer
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.text.tokenizer_file import TOKENIZER_FILES, load_tokenizer_file
+from dimgpt.weights.card import Card
 from dimgpt.weights.originals import Original, System, load_original
 from dimgpt.weights.store import load_model, load_tokenizer, save_model
 
@@ -72,10 +73,15 @@ def import_model(
     original = load_original(path, context_length=context_length)
     if use_tokenizer:
         found = tokenizer_path or _find_tokenizer(path, original.system, VOCABULARY_PATH)
-        tokenizer = _open_tokenizer(original, found)
+        try:
+            tokenizer = _open_tokenizer(original, found)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}; --tokenizer takes another, --no-use-tokenizer none"
+            ) from None
     if _is_free(folder):
         origin = f"{_SYSTEM_NAMES[original.system]} ({path.resolve().name})"
-        save_model(original.model, folder, tokenizer, card={"Imported from": origin})
+        save_model(original.model, folder, tokenizer, card=Card(facts={"Imported from": origin}))
     elif not _is_same(folder, original.model, tokenizer):
         raise ValueError(f"{folder} holds something else, which stays: choose another --name")
     return folder

@@ -2,11 +2,11 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from dimgpt.model.transformer import Transformer
+from dimgpt.pipeline.cards import curves_of, trained_card
 from dimgpt.pipeline.imports import VOCABULARY_PATH, open_original
 from dimgpt.runtime import Runtime
 from dimgpt.text.tokenizer import Tokenizer
@@ -57,7 +57,11 @@ def fingerprint_weights(model: Transformer) -> str:
 def save_trained(workspace: Workspace, stage: Stage, trainer: Trainer) -> Path:
     """Write the model of a finished stage to its folder, with tokenizer and card."""
     folder = workspace.model_dir(stage)
-    facts: dict[str, Any] = {"preset": workspace.preset.name, "stage": stage}
-    facts |= trainer.summary().rows()
-    save_model(trainer.folder.whole_model(), folder, load_vocabulary(workspace), card=facts)
+    save_model(
+        trainer.folder.whole_model(),
+        folder,
+        load_vocabulary(workspace),
+        card=trained_card(workspace, stage, trainer),
+        curves=curves_of(workspace, stage),
+    )
     return folder

@@ -16,7 +16,7 @@ from dimgpt.text.special_tokens import NEW_LINE, TAB
 
 _PLAIN_ASCII = (ASCII + "\t\n").encode()
 _PLAIN = frozenset(ALPHABET + "\t\n").difference(CIRCLED_DIGITS)
-_MAX_REPLACED_CHARACTERS = 32
+_MAX_REPLACED_CHARACTERS = 32  # each costs a fast pass over the text
 _EMOJI_OF_STAND_INS = {stand_in: emoji for emoji, stand_in in STAND_INS.items()}
 _STAND_IN = re.compile(f"[{''.join(_EMOJI_OF_STAND_INS)}]")
 
@@ -62,7 +62,7 @@ def restore_text(text: str) -> str:
 def _foreign_characters(text: str) -> set[str]:
     """Return the characters of a text that do not simply stay.
 
-    Deleting plain ASCII first leaves little to look at, and takes a tenth of the time.
+    Deleting plain ASCII first leaves little to look at: three times as fast as an expression.
     """
     data = text.encode("utf-8", "surrogatepass").translate(None, _PLAIN_ASCII)
     return set(data.decode("utf-8", "surrogatepass")) - _PLAIN
@@ -74,15 +74,15 @@ def _replace_foreign(text: str, foreign: set[str]) -> str:
         text = text.replace("\r", "")
     text = _replace_sequences(text, REPLACEMENTS, foreign)
     for digit in foreign.intersection(CIRCLED_DIGITS):
-        text = text.replace(digit, _transliterate(digit))
+        text = text.replace(digit, transliterate(digit))
     text = _replace_sequences(text, STAND_INS, foreign)
     others = foreign.difference(CIRCLED_DIGITS)
     if len(others) > _MAX_REPLACED_CHARACTERS:  # one slow pass instead of many fast ones
         table = {ord(character): character for character in set(text)}
-        table |= {ord(other): _transliterate(other) for other in others}
+        table |= {ord(other): transliterate(other) for other in others}
         return text.translate(table)
     for other in others:
-        text = text.replace(other, _transliterate(other))
+        text = text.replace(other, transliterate(other))
     return text
 
 
@@ -95,7 +95,7 @@ def _replace_sequences(text: str, table: dict[str, str], foreign: set[str]) -> s
 
 
 @lru_cache(maxsize=65_536)
-def _transliterate(character: str) -> str:
+def transliterate(character: str) -> str:
     """Write one character with ASCII, tabulations and line ends; often with nothing."""
     if "\ud800" <= character <= "\udfff":  # lone surrogates make unidecode warn
         return ""

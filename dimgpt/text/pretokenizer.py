@@ -13,7 +13,10 @@ from dimgpt.text.special_tokens import NEW_LINE, TAB
 
 _LETTERS = "".join(filter(str.isalpha, ALPHABET))
 _OTHERS = rf"[^{_LETTERS}0-9 \t\n]"
-_WORD = re.compile(rf" ?[{_LETTERS}]+| ?{_OTHERS}+| ?[0-9]+|[\t\n]| +(?= [^ \t\n])| +")
+WORD_PATTERN = rf" ?[{_LETTERS}]+| ?{_OTHERS}+| ?[0-9]+|[\t\n]| +(?= [^ \t\n])| +"
+"""Matches one word, in Python's regular expressions and in Oniguruma's."""
+
+_WORD = re.compile(WORD_PATTERN)
 _SINGLE_SPACE = re.compile("(?<! ) ")
 _SEGMENT_CHARACTERS = 1 << 20
 

@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from dimgpt.config import TrainingConfig
 from dimgpt.data.batch import Batch
@@ -18,6 +17,7 @@ from dimgpt.training.processes import is_sharded
 
 _BYTES_PER_LOGIT = 2 + 2 + 4
 _MAX_CHUNKS = 32
+_CPU_CHUNK_BYTES = 8 * 2**20  # logits that stay in the caches between one pass and the next
 
 
 class LossSums(NamedTuple):
@@ -42,24 +42,65 @@ def chunked_cross_entropy(
 ) -> LossSums:
     """Compute the same from hidden states (B, T, C), a share of the logits at a time.
 
-    The backward pass computes the logits of each chunk again, so that no more than those of one
-    chunk are ever in memory: a twentieth more of a step's work at DimensionGPT's size.
+    The gradient of a chunk is computed right after its logits, so that no more than those of one
+    chunk are ever in memory, and nothing is computed twice.
     """
-
-    def sums(hidden: Tensor, targets: Tensor, weights: Tensor) -> LossSums:
-        return weighted_cross_entropy(model.logits(hidden), targets, weights)
-
-    rows = [x.flatten(0, 1)[None] for x in (hidden, targets, weights)]
-    chunks = zip(*(x.tensor_split(num_chunks, dim=1) for x in rows), strict=True)
-    parts = [
-        checkpoint(sums, *chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks
-    ]
+    rows = [x.flatten(0, 1) for x in (hidden, targets, weights)]
+    if torch.is_grad_enabled():
+        matrix, bias = model.output_matrix, model.output_bias
+        loss, correct = _ChunkedCrossEntropy.apply(matrix, bias, *rows, num_chunks)
+        return LossSums(loss, correct)
+    chunks = zip(*(x[None].tensor_split(num_chunks, dim=1) for x in rows), strict=True)
+    parts = [weighted_cross_entropy(model.logits(h), t, w) for h, t, w in chunks]
     loss, correct = (torch.stack(values).sum() for values in zip(*parts, strict=True))
     return LossSums(loss, correct)
 
 
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Output layer and loss in one, over N tokens: the forward pass leaves the gradients behind."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        matrix: Tensor,
+        bias: Tensor | None,
+        hidden: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        num_chunks: int,
+    ) -> tuple[Tensor, Tensor]:
+        loss = correct = torch.zeros((), device=hidden.device)
+        grad_matrix = torch.zeros_like(matrix)
+        grad_bias = None if bias is None else torch.zeros_like(bias)
+        grads_hidden = []
+        chunks = zip(*(x.tensor_split(num_chunks) for x in (hidden, targets, weights)), strict=True)
+        for states, ids, weight in chunks:
+            logits = F.linear(states, matrix, bias).float()  # (n, V)
+            correct = correct + ((logits.argmax(dim=-1) == ids) * weight).sum()
+            largest = logits.amax(dim=-1, keepdim=True)
+            chosen = logits.gather(1, ids[:, None]) - largest
+            exponentials = logits.sub_(largest).exp_()
+            total = exponentials.sum(dim=-1, keepdim=True)
+            loss = loss + ((total.log() - chosen)[:, 0] * weight).sum()
+            # The gradient of the logits: probabilities, less 1 at the target, times the weight.
+            grad = exponentials.mul_(weight[:, None] / total)
+            grad.scatter_add_(1, ids[:, None], -weight[:, None])
+            grads_hidden.append((grad @ matrix).type_as(hidden))
+            grad_matrix += grad.T @ states
+            if grad_bias is not None:
+                grad_bias += grad.sum(dim=0)
+        ctx.save_for_backward(grad_matrix, grad_bias, torch.cat(grads_hidden))
+        ctx.mark_non_differentiable(correct)
+        return loss, correct
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor, grad_correct: Tensor) -> Any:
+        grads = [None if g is None else g * grad_loss for g in ctx.saved_tensors]
+        return (*grads, None, None, None)
+
+
 def choose_loss_chunks(*, num_tokens: int, vocab_size: int, free_bytes: int) -> int:
-    """Return into how many chunks the logits of a micro-batch are cut: 1 where memory is plenty.
+    """Return how many chunks a GPU cuts the logits of a micro-batch into: 1 if memory is plenty.
 
     Logits and their gradient, in half precision and once in float32, should not take more than a
     quarter of the memory; if they would, each chunk takes a sixteenth.
@@ -68,6 +109,18 @@ def choose_loss_chunks(*, num_tokens: int, vocab_size: int, free_bytes: int) -> 
     if num_bytes <= free_bytes / 4:
         return 1
     return min(math.ceil(16 * num_bytes / max(free_bytes, 1)), _MAX_CHUNKS)
+
+
+def _fitting_loss_chunks(model: Transformer, config: TrainingConfig, runtime: Runtime) -> int:
+    num_tokens, vocab_size = (
+        config.batch_size * model.config.context_length,
+        model.config.vocab_size,
+    )
+    if runtime.device.type == "cpu":  # not by what is free: a run repeats bit for bit there
+        return min(math.ceil(num_tokens * vocab_size * 4 / _CPU_CHUNK_BYTES), _MAX_CHUNKS)
+    return choose_loss_chunks(
+        num_tokens=num_tokens, vocab_size=vocab_size, free_bytes=available_memory(runtime)
+    )
 
 
 def uses_compile(config: TrainingConfig, runtime: Runtime) -> bool:
@@ -82,11 +135,7 @@ def compiled_loss(
 
     The loss is compiled together with the model: its passes over (B, T, V) then become one.
     """
-    num_chunks = config.loss_chunks or choose_loss_chunks(
-        num_tokens=config.batch_size * model.config.context_length,
-        vocab_size=model.config.vocab_size,
-        free_bytes=available_memory(runtime),
-    )
+    num_chunks = config.loss_chunks or _fitting_loss_chunks(model, config, runtime)
 
     def sums(inputs: Tensor, targets: Tensor, weights: Tensor) -> LossSums:
         hidden = model.hidden_states(inputs)
@@ -97,5 +146,5 @@ def compiled_loss(
     activate_newest_flash_attention(runtime.device)
     # Of a model that is cut among processes, the blocks are compiled; see `sharding.py`.
     is_whole = uses_compile(config, runtime) and not is_sharded(config, runtime)
-    compute = torch.compile(sums, dynamic=False, fullgraph=True) if is_whole else sums
+    compute = torch.compile(sums, dynamic=False) if is_whole else sums
     return lambda batch: compute(batch.inputs, batch.targets, batch.weights)

@@ -6,11 +6,13 @@ model can be larger than one device. https://arxiv.org/abs/2304.11277
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dimgpt.data.batch import Batch
+from dimgpt.model.kv_cache import KVCache
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
 from dimgpt.training.gradient import Gradient
@@ -42,10 +44,21 @@ def shard_model(model: Transformer, runtime: Runtime, *, use_compile: bool) -> N
     )
     for block in model.blocks:
         if use_compile:
-            block.compile(dynamic=False)
+            _compile(block)
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh)
     register_fsdp_forward_method(model, "hidden_states")
+
+
+def _compile(block: nn.Module) -> None:
+    """Compile a block for whole sequences; with a cache it would be once for every layer."""
+    eager, compiled = block.forward, torch.compile(block.forward, dynamic=False)
+
+    def forward(x: Tensor, *, rotation: Any, layer: int, cache: KVCache | None) -> Tensor:
+        compute = compiled if cache is None else eager
+        return compute(x, rotation=rotation, layer=layer, cache=cache)
+
+    block.forward = forward
 
 
 class ShardedGradient(Gradient):

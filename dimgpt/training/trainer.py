@@ -252,10 +252,10 @@ class Trainer:
         is_best = self.state.take_note_of(measured)
         self.journal.emit("validation", **measured)
         if self.state.has_lost(self.config.patience):
+            num, best = self.state.num_validations_since_best, self.state.best_loss
             self.journal.notice(
-                f"no validation loss under {self.state.best_loss:.4f} in the last "
-                f"{self.state.num_validations_since_best} validations: the run ends; the best "
-                "weights are in checkpoints/best-*"
+                f"no validation loss under {best:.4f} in the last {num} validations: the run ends "
+                "(the best weights: checkpoints/best-*)"
             )
         return is_best
 

@@ -17,6 +17,7 @@ from dimgpt.weights.dimensiongpt import build_dimensiongpt
 from dimgpt.weights.found import describe, list_names
 from dimgpt.weights.huggingface import CONFIG_NAME, is_huggingface, load_huggingface, read_json
 from dimgpt.weights.lillm import build_lillm
+from dimgpt.weights.store import load_model
 from dimgpt.weights.toygpt import build_toygpt
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "load_lillm",
     "load_original",
     "load_toygpt",
+    "load_weights",
 ]
 
 System = Literal["dimensiongpt", "lillm", "toygpt", "huggingface"]
@@ -94,6 +96,16 @@ def load_toygpt(path: Path, config: ModelConfig | None = None) -> Transformer:
         ValueError: The file is none of toyGPT's, is damaged, or has other sizes.
     """
     return build_toygpt(read_checkpoint(path), config)
+
+
+def load_weights(path: Path) -> Transformer:
+    """Load a model folder of dimgpt, or weights of another system, without a tokenizer.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        ValueError: It is damaged, or none of them.
+    """
+    return load_original(path).model if is_original(path) else load_model(path)
 
 
 def is_original(path: Path) -> bool:

@@ -1,9 +1,10 @@
 """A model folder: everything that a model is, and nothing that could run.
 
     config.json         format version, model config, SHA-256 of the files below
-    model.safetensors   weights, float32
+    model.safetensors   weights, float32 unless another precision was asked for
     vocab.txt           the tokenizer, where one was given; tokenizer.json if it is byte-level
-    README.md           a card for people; not read back
+    card.json           what is known about the model, and its curves.png, where they were given
+    README.md           the same for people; not read back
 
 A save is complete or did not happen. The files are written into `.saving/`; renaming that folder to
 `.saved/` is the moment from which they count; then they move to their places one by one, and until
@@ -14,9 +15,8 @@ optimizer state is kept here, and no file is downloaded.
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -29,9 +29,10 @@ from dimgpt.model.transformer import Transformer
 from dimgpt.settings import from_dict, to_dict
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.text.tokenizer_file import TOKENIZER_FILES, load_tokenizer_file
+from dimgpt.weights.card import CURVES_NAME, Card, card_text
 
 FORMAT_VERSION = 1
-CONFIG_NAME, WEIGHTS_NAME = "config.json", "model.safetensors"
+CONFIG_NAME, WEIGHTS_NAME, CARD_NAME = "config.json", "model.safetensors", "card.json"
 _MAX_CONTEXT = 2**20
 _SAVING, _SAVED = ".saving", ".saved"
 _HOW_TO_MAKE = "run training.ipynb or `python -m dimgpt train`, which make it"
@@ -51,21 +52,25 @@ def save_model(
     folder: Path,
     tokenizer: Tokenizer | None = None,
     *,
-    card: Mapping[str, Any] | None = None,
+    card: Card | None = None,
+    curves: bytes | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> None:
     """Write a model folder; an interruption at any point leaves the old model or the new one.
 
     Args:
-        model: On any device, in any precision; stored as float32.
+        model: On any device, in any precision.
         folder: Made if it is missing; what else it holds stays.
         tokenizer: The model's own; `None` leaves the folder without one.
-        card: Facts for the README, name -> value.
+        card: What is known about the model, for its README.
+        curves: The picture of its training, PNG.
+        dtype: Precision in which the weights are stored.
 
     Raises:
-        ValueError: A weight is NaN or infinite, or the tokenizer has another number of tokens.
+        ValueError: A weight is no finite number, or the tokenizer has another number of tokens.
     """
     _require_matching(model, tokenizer)
-    tensors = _weights_of(model)
+    tensors = _weights_of(model, dtype)
     _require_finite(tensors, source=f"the model to save in {folder}")
     _finish_save(folder)  # of a run that was interrupted
     staging = folder / _SAVING
@@ -75,10 +80,9 @@ def save_model(
         save_file(tensors, staging / WEIGHTS_NAME)
         if tokenizer is not None:
             tokenizer.save(staging / tokenizer.file_name)
-        _write_manifest(staging, model.config)
-        facts = {"Parameters": f"{model.num_parameters:,}", **(card or {})}
-        readme = _card_text(folder.absolute().name, model.config, facts)
-        (staging / "README.md").write_text(readme, encoding="utf-8")
+        if curves is not None:
+            (staging / CURVES_NAME).write_bytes(curves)
+        _describe(staging, model, card, name=folder.absolute().name)
         for path in [*sorted(staging.iterdir()), staging]:
             sync_folder(path)
         staging.rename(folder / _SAVED)
@@ -119,6 +123,21 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return load_tokenizer_file(_verified(folder, [*names, "vocab.txt"][0], manifest))
 
 
+def load_card(folder: Path) -> tuple[Card, bytes | None]:
+    """Load what is known about the model of a folder, and the picture of its training.
+
+    Raises:
+        FileNotFoundError: The folder, or a file that config.json names, is missing.
+        ValueError: A file is damaged.
+    """
+    manifest, card, curves = _read_manifest(folder), Card(), None
+    if CARD_NAME in manifest.hashes:
+        card = Card.from_json(_verified(folder, CARD_NAME, manifest))
+    if CURVES_NAME in manifest.hashes:
+        curves = _verified(folder, CURVES_NAME, manifest).read_bytes()
+    return card, curves
+
+
 def build_model(config: ModelConfig, tensors: Mapping[str, Tensor], *, source: str) -> Transformer:
     """Make a model, in evaluation mode, of tensors that fit it by name and shape.
 
@@ -148,13 +167,12 @@ def build_model(config: ModelConfig, tensors: Mapping[str, Tensor], *, source: s
     _require_finite(tensors, source=source)
     weights = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
     model.load_state_dict(weights, assign=True)
-    model.positions.fill()  # computed, not stored: the meta device has left them empty
     return model.eval()
 
 
-def _weights_of(model: Transformer) -> dict[str, Tensor]:
+def _weights_of(model: Transformer, dtype: torch.dtype) -> dict[str, Tensor]:
     return {
-        name: tensor.detach().to("cpu", torch.float32).contiguous()
+        name: tensor.detach().to("cpu", dtype).contiguous()
         for name, tensor in model.state_dict().items()
     }
 
@@ -216,6 +234,21 @@ def _write_manifest(staging: Path, config: ModelConfig) -> None:
     (staging / CONFIG_NAME).write_text(text, encoding="utf-8")
 
 
+def _describe(staging: Path, model: Transformer, card: Card | None, *, name: str) -> None:
+    """Write what is said about the files: the card, their hashes, and the page for people."""
+    if card is not None:
+        (staging / CARD_NAME).write_bytes(card.to_json())
+    _write_manifest(staging, model.config)
+    card = card or Card()
+    text = card_text(
+        replace(card, name=card.name or name),
+        model.config,
+        num_parameters=model.num_parameters,
+        has_curves=(staging / CURVES_NAME).exists(),
+    )
+    (staging / "README.md").write_text(text, encoding="utf-8")
+
+
 def _read_manifest(folder: Path) -> _Manifest:
     path = _locate(folder, CONFIG_NAME)
     try:
@@ -261,35 +294,6 @@ def _locate(folder: Path, name: str) -> Path:
             f"{path} is a link or no file: it may lead out of the folder; put the file itself there"
         )
     return path
-
-
-def _card_text(name: str, config: ModelConfig, facts: Mapping[str, Any]) -> str:
-    sizes = {
-        "Vocabulary": f"{config.vocab_size:,} tokens",
-        "Context": f"{config.context_length:,} tokens",
-        "Window": f"{config.window_size} tokens" if config.window_size else "full",
-        "Layers": config.num_layers,
-        "Width": config.embedding_dim,
-        "Heads": f"{config.num_heads} for queries, {config.num_kv_heads} for keys and values",
-    }
-    rows = "\n".join(f"| {key} | {value} |" for key, value in {**facts, **sizes}.items())
-    return f"""# {name}
-
-A language model made with dimgpt.
-
-| | |
-| --- | --- |
-{rows}
-
-```python
-from pathlib import Path
-
-from dimgpt.weights.store import load_model, load_tokenizer
-
-folder = Path("models/{name}")
-model, tokenizer = load_model(folder), load_tokenizer(folder)
-```
-"""
 
 
 def _one_line(error: BaseException) -> str:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dimgpt.data.manifest import Manifest, write_manifest
-from dimgpt.data.token_file import TokenFileWriter
+from dimgpt.data.token_writer import TokenFileWriter
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 from dimgpt.text.special_tokens import SPECIAL_TOKENS
 
@@ -36,7 +36,7 @@ def write_files():
             vocabulary_sha256=FINGERPRINT,
             vocab_size=vocab_size,
             source={},
-            num_dropped=0,
+            dropped={},
             files=files,
         )
         write_manifest(folder, manifest)

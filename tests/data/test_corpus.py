@@ -29,6 +29,15 @@ def test_the_table_shows_what_is_drawn(folder):
     assert (news.multiplier, news.ratio) == (3.0, 0.5)
 
 
+def test_a_test_split_is_there_when_all_sources_have_one(folder, write_files):
+    assert Corpus.open(folder, [BOOKS, NEWS], FINGERPRINT).test is None
+    splits = {"train": [[2, 20, 9]], "validation": [[2, 9]], "test": [[2, 21, 9]]}
+    write_files(folder / "books", splits)
+    assert Corpus.open(folder, [BOOKS, NEWS], FINGERPRINT).test is None
+    test = Corpus.open(folder, [BOOKS], FINGERPRINT).test
+    assert test.files[0].document(0).tolist() == [2, 21, 9]
+
+
 def test_an_unprepared_source_is_named(folder):
     wiki = SourceConfig(name="wiki", path="w")
     with pytest.raises(FileNotFoundError, match=r"wiki is not prepared; prepare it again"):

@@ -1,13 +1,11 @@
-import multiprocessing
-import os
-import signal
+import random
 
 import numpy as np
 import pytest
 
 from dimgpt.data import encoding
 from dimgpt.data.conversation import Conversation, Message
-from dimgpt.data.encoding import EncodingRules, encode_chunk, encode_in_order, split_key
+from dimgpt.data.encoding import EncodingRules, encode_chunk, split_key
 
 RULES = EncodingRules(min_characters=4, compose_accents=False, seed=0)
 
@@ -58,40 +56,39 @@ def test_near_copies_share_their_key():
     assert split_key("2 + 3", seed=0) != split_key("2 + 4", seed=0)
 
 
-@pytest.fixture
-def small_chunks(monkeypatch):
-    monkeypatch.setattr(encoding, "_CHUNK_CHARACTERS", 50)
-    monkeypatch.setattr(encoding, "_MAX_CHUNKS_WITHOUT_PROCESSES", 2)
+@pytest.mark.parametrize("composes", [False, True])
+def test_a_long_document_is_encoded_piece_by_piece_like_a_short_one(
+    tokenizer, monkeypatch, composes
+):
+    pieces = [
+        "le chat",
+        "\u200b",
+        "  ",
+        "\n\n\n",
+        " \n",
+        "e\u0301",
+        "\ta",
+        "\ud800",
+        "été.",
+        "🙂",
+        "\r\n",
+    ]
+    generator = random.Random(0)
+    text = "".join(generator.choice([*pieces, " a", "\nb", ". c"]) for _ in range(2_000))
+    rules = EncodingRules(min_characters=4, compose_accents=composes, seed=0)
+    whole = encode_chunk([text], tokenizer, rules)
+    monkeypatch.setattr(encoding, "_LONG_CHARACTERS", 50)
+    assert len(list(encoding._clean_pieces(text, tokenizer, compose_accents=composes))) > 20
+    in_pieces = encode_chunk([text], tokenizer, rules)
+    assert in_pieces.ids.tolist() == whole.ids.tolist()
+    assert in_pieces.num_characters.tolist() == whole.num_characters.tolist()
+    assert in_pieces.num_bytes.tolist() == whole.num_bytes.tolist()
 
 
-DOCUMENTS = [f"document {number} " * (1 + number % 5) for number in range(60)]
-
-
-@pytest.mark.usefixtures("small_chunks")
-def test_processes_return_what_one_returns_in_the_same_order(tokenizer):
-    alone, together = (
-        list(encode_in_order(DOCUMENTS, tokenizer, RULES, num_workers=count)) for count in (1, 2)
-    )
-    assert len(alone) == len(together) > 10
-    for one, other in zip(alone, together, strict=True):
-        assert one.ids.tobytes() == other.ids.tobytes()
-        assert one.keys.tolist() == other.keys.tolist()
-
-
-@pytest.mark.usefixtures("small_chunks")
-def test_a_killed_process_ends_the_run_with_one_line(tokenizer):
-    chunks = encode_in_order(DOCUMENTS, tokenizer, RULES, num_workers=1 + 1)
-    next(chunks)
-    for process in multiprocessing.active_children():
-        os.kill(process.pid, signal.SIGKILL)
-    with pytest.raises(RuntimeError, match="a process that encodes died"):
-        list(chunks)
-    assert not multiprocessing.active_children()
-
-
-@pytest.mark.usefixtures("small_chunks")
-def test_leaving_early_ends_the_processes(tokenizer):
-    chunks = encode_in_order(DOCUMENTS, tokenizer, RULES, num_workers=2)
-    next(chunks)
-    chunks.close()
-    assert not multiprocessing.active_children()
+@pytest.mark.parametrize("text", ["\u200b" * 200, " " * 200, "a" * 200, "\n" * 99 + "a"])
+def test_a_long_document_without_a_place_to_cut_is_one_piece(tokenizer, monkeypatch, text):
+    whole = encode_chunk([text], tokenizer, RULES)
+    monkeypatch.setattr(encoding, "_LONG_CHARACTERS", 50)
+    in_pieces = encode_chunk([text], tokenizer, RULES)
+    assert in_pieces.ids.tolist() == whole.ids.tolist()
+    assert in_pieces.report.dropped == whole.report.dropped

@@ -9,7 +9,7 @@ import pytest
 from dimgpt.data.corpus import ConversationCorpus, Corpus
 from dimgpt.data.originals import convert_dimensiongpt_data
 from dimgpt.data.token_file import TokenFile
-from dimgpt.text.tokenizer import Tokenizer
+from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 
 SHARED = Path(__file__).parents[3] / "shared" / "fixtures"
 FIXTURE = SHARED / "dimensiongpt_data"
@@ -229,7 +229,7 @@ def test_a_group_cannot_write_outside_its_folder(tmp_path, tokenizer):
 @needs_fixture
 def test_files_that_the_original_wrote_are_opened_as_it_describes_them(tmp_path):
     info = json.loads((FIXTURE / "info.json").read_text(encoding="utf-8"))
-    tokenizer = Tokenizer.load(SHARED / "dimensiongpt_tokenizer" / "vocab.txt")
+    tokenizer = GreedyTokenizer.load(SHARED / "dimensiongpt_tokenizer" / "vocab.txt")
     sources, groups = convert_dimensiongpt_data(FIXTURE, tmp_path, tokenizer)
     corpus = Corpus.open(tmp_path / "pretraining", sources, tokenizer.fingerprint)
     names = [source.name for source in sources]
@@ -242,11 +242,11 @@ def test_files_that_the_original_wrote_are_opened_as_it_describes_them(tmp_path)
         assert source.multiplier == described["multiplier"]
         assert described["size"] == {"train": train.num_tokens, "val": validation.num_tokens}
     books = corpus.train.files[names.index("livres")]
-    assert books.ids[:40].tolist() == info["train_bin_head_uint16"]
+    assert books.parts[0][:40].tolist() == info["train_bin_head_uint16"]
     heads = [{"start": int(books.offsets[i]), "size": len(books.document(i))} for i in range(3)]
     assert heads == info["train_ids_head"]
     original = (FIXTURE / "pretraining" / "livres" / "train.bin").read_bytes()
-    assert books.ids.tobytes() == original
+    assert books.parts[0].tobytes() == original
     conversations = ConversationCorpus.open(tmp_path / "finetuning", groups, tokenizer.fingerprint)
     train = sum(file.num_tokens for file in conversations.train.files)
     held_out = {"chatbot": info["ft_val_size"]}
@@ -268,7 +268,7 @@ def test_files_that_the_original_wrote_are_opened_as_it_describes_them(tmp_path)
 def test_the_originals_are_left_as_they_are(tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(FIXTURE, copy)
-    tokenizer = Tokenizer.load(SHARED / "dimensiongpt_tokenizer" / "vocab.txt")
+    tokenizer = GreedyTokenizer.load(SHARED / "dimensiongpt_tokenizer" / "vocab.txt")
     convert_dimensiongpt_data(copy, tmp_path / "new", tokenizer)
     for path in FIXTURE.rglob("*"):
         if path.is_file():

@@ -4,11 +4,13 @@ import json
 import pytest
 
 from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig
-from dimgpt.data import encoding, preparation
+from dimgpt.data import preparation, workers
+from dimgpt.data.jobs import Sizes
 from dimgpt.data.manifest import read_manifest
-from dimgpt.data.preparation import prepare_conversations, prepare_source, sample_mixture
+from dimgpt.data.preparation import prepare_source
 from dimgpt.data.token_file import TokenFile
 
+SMALL = Sizes(block_bytes=200, part_bytes=900)
 CONFIG = DataConfig(min_document_characters=4, validation_ratio=0.2, num_workers=1)
 
 
@@ -52,8 +54,7 @@ def test_preparing_again_gives_identical_files(source, tokenizer, tmp_path):
 
 
 def test_the_number_of_processes_changes_no_byte(source, tokenizer, tmp_path, monkeypatch):
-    monkeypatch.setattr(encoding, "_CHUNK_CHARACTERS", 200)
-    monkeypatch.setattr(encoding, "_MAX_CHUNKS_WITHOUT_PROCESSES", 1)
+    monkeypatch.setattr(workers, "MAX_VALUES_WITHOUT_PROCESSES", 1)
     first, second = (
         contents(
             prepare_source(
@@ -61,6 +62,7 @@ def test_the_number_of_processes_changes_no_byte(source, tokenizer, tmp_path, mo
                 tokenizer,
                 tmp_path / str(count),
                 config=dataclasses.replace(CONFIG, num_workers=count),
+                sizes=SMALL,
             )
         )
         for count in (1, 2)
@@ -70,12 +72,12 @@ def test_the_number_of_processes_changes_no_byte(source, tokenizer, tmp_path, mo
 
 def test_a_finished_folder_is_kept(source, tokenizer, tmp_path, monkeypatch):
     folder = prepare_source(source, tokenizer, tmp_path, config=CONFIG)
-    before = (folder / "train.bin").stat()
-    monkeypatch.setattr(preparation, "encode_in_order", None)
+    before = (folder / "train-00000.bin").stat()
+    monkeypatch.setattr(preparation, "run_job", None)
     other_multiplier = dataclasses.replace(source, multiplier=3.0, group="pets")
     other_vocabulary_size = dataclasses.replace(CONFIG, vocabulary_characters=5)
     prepare_source(other_multiplier, tokenizer, tmp_path, config=other_vocabulary_size)
-    assert (folder / "train.bin").stat() == before
+    assert (folder / "train-00000.bin").stat() == before
 
 
 @pytest.mark.parametrize(
@@ -108,7 +110,7 @@ def test_another_generator_of_the_demo_prepares_again(tokenizer, tmp_path, monke
     )
     other = contents(prepare_source(source, tokenizer, tmp_path, config=CONFIG))
     assert first == same
-    assert other["train.bin"] != first["train.bin"]
+    assert other["train-00000.bin"] != first["train-00000.bin"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"zero", None])
@@ -118,35 +120,37 @@ def test_a_damaged_folder_is_prepared_again(source, tokenizer, tmp_path, damage)
     if damage is None:
         (folder / "manifest.json").unlink()
     else:
-        (folder / "train.bin").write_bytes(damage)
+        (folder / "train-00000.bin").write_bytes(damage)
     prepare_source(source, tokenizer, tmp_path, config=CONFIG)
     assert contents(folder) == before
 
 
-def test_a_failure_half_way_leaves_the_old_folder_and_nothing_else(
-    source, tokenizer, tmp_path, monkeypatch
-):
+def test_a_failure_half_way_leaves_the_old_folder_and_what_is_finished(source, tokenizer, tmp_path):
     folder = prepare_source(source, tokenizer, tmp_path / "out", config=CONFIG)
     before = contents(folder)
-    monkeypatch.setattr(encoding, "_CHUNK_CHARACTERS", 200)
 
-    def stop(num_documents, num_characters):
-        if num_documents > 50:
+    def stop(progress):
+        if progress.num_documents > 50:
             raise KeyboardInterrupt
 
     config = dataclasses.replace(CONFIG, seed=1)
     with pytest.raises(KeyboardInterrupt):
-        prepare_source(source, tokenizer, tmp_path / "out", config=config, progress=stop)
+        prepare_source(
+            source, tokenizer, tmp_path / "out", config=config, progress=stop, sizes=SMALL
+        )
     assert contents(folder) == before
-    assert list((tmp_path / "out").iterdir()) == [folder]
+    unfinished = tmp_path / "out" / "cats.unfinished"
+    assert sorted((tmp_path / "out").iterdir()) == [folder, unfinished]
+    assert (unfinished / "part-00000.json").exists()
+    assert not list(unfinished.glob("*.partial"))
 
 
-def test_a_source_that_breaks_off_leaves_nothing(source, tokenizer, tmp_path):
+def test_a_source_that_breaks_off_gives_no_folder(source, tokenizer, tmp_path):
     with (tmp_path / "cats.jsonl").open("a") as file:
         file.write('{"text": ')
     with pytest.raises(ValueError, match="line 102 is no JSON"):
         prepare_source(source, tokenizer, tmp_path / "out", config=CONFIG)
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out" / "cats").exists()
 
 
 @pytest.mark.parametrize("ratio", [0.0, 1e-6, 1.0])
@@ -186,7 +190,7 @@ def test_conversations_and_system_prompts_are_stored_bare(tokenizer, tmp_path):
         path=str(tmp_path / "chat.jsonl"),
         system_prompts_path=str(tmp_path / "prompts.jsonl"),
     )
-    folder = prepare_conversations(source, tokenizer, tmp_path / "out", config=CONFIG)
+    folder = prepare_source(source, tokenizer, tmp_path / "out", config=CONFIG)
     files = {
         name: TokenFile(folder, name, fingerprint=tokenizer.fingerprint)
         for name in ("train", "validation", "system_prompts")
@@ -197,25 +201,7 @@ def test_conversations_and_system_prompts_are_stored_bare(tokenizer, tmp_path):
     prompts = files["system_prompts"]
     assert prompts.document(0).tolist() == [6, *tokenizer.encode("un chat")]
 
-    before = (folder / "train.bin").stat()
+    before = (folder / "train-00001.bin").stat()
     other = dataclasses.replace(source, ratio=0.5, system_prompt_ratios={"chat": 1.0})
-    prepare_conversations(other, tokenizer, tmp_path / "out", config=CONFIG)
-    assert (folder / "train.bin").stat() == before
-
-
-def test_the_mixture_follows_size_and_multiplier(tmp_path):
-    cats = write_source(tmp_path / "cats.jsonl", ["chat" * 25] * 300, multiplier=3.0)
-    dogs = write_source(tmp_path / "dogs.jsonl", ["chien" * 20] * 600, multiplier=0.5)
-    sample = list(sample_mixture([cats, dogs], num_characters=60_000, seed=0))
-    num_cats = sum(text.startswith("chat") for text in sample)
-    assert len(sample) == pytest.approx(600, rel=0.1)
-    assert num_cats / len(sample) == pytest.approx(0.75, abs=0.05)
-    assert sample == list(sample_mixture([cats, dogs], num_characters=60_000, seed=0))
-    assert sample != list(sample_mixture([cats, dogs], num_characters=60_000, seed=1))
-
-
-def test_a_small_mixture_gives_everything(tmp_path):
-    cats = write_source(tmp_path / "cats.jsonl", ["chat", "chaton"], multiplier=2.0)
-    dogs = write_source(tmp_path / "dogs.jsonl", ["chien"], multiplier=0.5)
-    sample = list(sample_mixture([cats, dogs], num_characters=10**9, seed=0))
-    assert sorted(sample) == ["chat"] * 4 + ["chaton"] * 4 + ["chien"]
+    prepare_source(other, tokenizer, tmp_path / "out", config=CONFIG)
+    assert (folder / "train-00001.bin").stat() == before

@@ -3,6 +3,7 @@ import pytest
 
 from dimgpt.data.segments import (
     Segments,
+    Stores,
     draw_indices,
     fill_rows,
     find_documents,
@@ -23,7 +24,7 @@ def test_rows_are_read_piece_by_piece_and_cut_at_their_end():
         make([0], [1], [10], [1]),
         make([0, 0], [0, 1], [18, 5], [1, 9]),
     ]
-    rows = read_rows(planned, stores, num_rows=2, row_length=4)
+    rows = read_rows(planned, Stores([[store] for store in stores]), num_rows=2, row_length=4)
     assert rows.dtype == np.int64
     assert rows.tolist() == [[103, 104, 210, 118], [200, 201, 202, 203]]
 
@@ -45,8 +46,17 @@ def test_random_plans_are_read_as_a_plain_loop_reads_them():
             part.rows, part.stores, part.starts, part.lengths, strict=True
         ):
             expected[row].extend(stores[store][start : start + length])
-    rows = read_rows(planned, stores, num_rows=7, row_length=20)
-    assert rows.tolist() == [row[:20] for row in expected]
+    whole = Stores([[store] for store in stores])
+    in_parts = Stores([[store[:48], store[48:]] for store in stores])
+    for read_from in (whole, in_parts):
+        rows = read_rows(planned, read_from, num_rows=7, row_length=20)
+        assert rows.tolist() == [row[:20] for row in expected]
+
+
+def test_a_store_may_have_many_parts_or_none():
+    stores = Stores([[], [np.array([1, 2]), np.array([3])], [], [np.array([4, 5])]])
+    which, starts, lengths = np.array([[1, 1, 0, 3, 1], [0, 2, 0, 1, 1], [2, 1, 0, 1, 1]])
+    assert stores.read(which, starts, lengths).tolist() == [1, 2, 3, 5, 2]
 
 
 def test_full_rows_draw_no_more():

@@ -1,7 +1,5 @@
 import gzip
 import json
-import sys
-from types import SimpleNamespace
 
 import pyarrow
 import pyarrow.parquet
@@ -109,21 +107,6 @@ def test_a_demo_is_the_same_for_the_same_seed():
     assert documents[0] == documents[1] != documents[2]
     conversations = ConversationSourceConfig(name="x", path="demo://conversations/5")
     assert len(list(read_conversations(conversations, seed=1))) == 5
-
-
-def test_a_hub_data_set_is_streamed(monkeypatch):
-    asked = []
-
-    def load_dataset(*arguments, **settings):
-        asked.append((arguments, settings))
-        return [{"text": "one"}, {"text": "two"}]
-
-    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
-    path = "hf://datasets/owner/name"
-    assert read(path, hub_config="fr", hub_split="test") == ["one", "two"]
-    assert asked == [(("owner/name", "fr"), {"split": "test", "streaming": True})]
-    with pytest.raises(ValueError, match=f"{path}, row 1 has no 'body'"):
-        read(path, text_column="body")
 
 
 def read_turns(path):

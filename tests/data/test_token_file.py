@@ -1,12 +1,15 @@
+import dataclasses
 import errno
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dimgpt.data.manifest import read_manifest
-from dimgpt.data.token_file import TokenFile, TokenFileWriter
+from dimgpt.data.manifest import Manifest, read_manifest, write_manifest
+from dimgpt.data.token_file import TokenFile
+from dimgpt.data.token_writer import TokenFileWriter, join_parts
 
 FINGERPRINT = "f" * 64
 DOCUMENTS = [[2, 20, 21, 9], [2, 9], [2, 30, 31, 32, 33, 9]]
@@ -26,8 +29,8 @@ def test_documents_come_back_as_written(folder):
     assert [file.document(i).tolist() for i in range(file.num_documents)] == DOCUMENTS
     assert file.offsets.tolist() == [0, 4, 6, 12]
     assert file.num_tokens == 12
-    assert file.ids.dtype == np.uint16
-    assert not file.ids.flags.writeable
+    assert file.dtype == np.uint16
+    assert not file.document(0).flags.writeable
 
 
 def test_the_file_is_the_plain_concatenation(folder):
@@ -38,8 +41,17 @@ def test_the_file_is_the_plain_concatenation(folder):
 def test_a_large_vocabulary_is_written_in_four_bytes(tmp_path, write_files):
     write_files(tmp_path, {"train": [[2, 65_536, 9]]}, vocab_size=70_000)
     file = open_train(tmp_path)
-    assert file.ids.dtype == np.uint32
+    assert file.dtype == np.uint32
     assert file.document(0).tolist() == [2, 65_536, 9]
+
+
+def write(writer, ids, lengths):
+    writer.write_documents(np.array(ids), np.array(lengths), num_characters=0, num_bytes=0)
+
+
+def edit_manifest(folder, **changes):
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def cut_short(path):
@@ -59,6 +71,78 @@ def zero_the_tail(path):
 
 def take_the_other_split(path):
     path.write_bytes(path.with_name(path.name.replace("train", "validation")).read_bytes())
+
+
+def test_a_folder_of_the_first_format_is_still_opened(folder):
+    path = folder / "manifest.json"
+    values = json.loads(path.read_text())
+    for name, entry in values["files"].items():
+        (part,) = entry.pop("parts")
+        assert part["name"] == f"{name}.bin"
+        entry["ids_sha256"] = part["sha256"]
+    del values["dropped"]
+    path.write_text(json.dumps(values | {"format_version": 1, "num_dropped": 3}))
+    assert open_train(folder).document(2).tolist() == DOCUMENTS[2]
+    assert read_manifest(folder).num_dropped == 3
+
+
+@pytest.fixture
+def joined(tmp_path):
+    """Three parts, joined; the one in the middle is in a folder of its own."""
+    (tmp_path / "share").mkdir()
+    pieces = []
+    for number, documents in enumerate((DOCUMENTS[:1], DOCUMENTS[1:], [[2, 40, 9]] * 3)):
+        folder = tmp_path / "share" if number == 1 else tmp_path
+        with TokenFileWriter(folder, f"train-{number}", vocab_size=100) as writer:
+            write(writer, sum(documents, []), list(map(len, documents)))
+        (part,) = writer.summary.parts
+        part = dataclasses.replace(part, name=(folder / part.name).relative_to(tmp_path).as_posix())
+        pieces.append((writer.index_path, dataclasses.replace(writer.summary, parts=(part,))))
+    summary = join_parts(tmp_path, "train", pieces)
+    manifest = Manifest(
+        vocabulary_sha256=FINGERPRINT,
+        vocab_size=100,
+        source={},
+        dropped={},
+        files={"train": summary},
+    )
+    write_manifest(tmp_path, manifest)
+    return tmp_path
+
+
+def test_parts_are_one_file_to_readers(joined):
+    file = open_train(joined)
+    expected = [*DOCUMENTS, *[[2, 40, 9]] * 3]
+    assert [file.document(n).tolist() for n in range(file.num_documents)] == expected
+    assert file.offsets.tolist() == [0, 4, 6, 12, 15, 18, 21]
+    assert [len(part) for part in file.parts] == [4, 8, 9]
+    assert not file.parts[0].flags.writeable
+
+
+@pytest.mark.parametrize("damage", [cut_short, flip_a_bit, zero_the_tail, Path.unlink])
+@pytest.mark.parametrize("name", ["train-0.bin", "share/train-1.bin", "train-2.bin"])
+def test_a_damaged_part_is_refused_by_its_name(joined, name, damage):
+    damage(joined / name)
+    with pytest.raises((ValueError, FileNotFoundError), match=rf"{name} .*; prepare it again"):
+        open_train(joined)
+
+
+def test_swapped_parts_are_refused(joined):
+    first, last = (joined / f"train-{number}.bin" for number in (0, 2))
+    content = first.read_bytes()
+    first.write_bytes(last.read_bytes())
+    last.write_bytes(content)
+    with pytest.raises(ValueError, match="prepare it again"):
+        open_train(joined)
+
+
+@pytest.mark.parametrize("name", ["../train.bin", "/etc/passwd", "a/../../b", "..\\x"])
+def test_a_part_outside_the_folder_is_refused(folder, name):
+    files = json.loads((folder / "manifest.json").read_text())["files"]
+    files["train"]["parts"][0]["name"] = name
+    edit_manifest(folder, files=files)
+    with pytest.raises(ValueError, match="lies outside the folder"):
+        open_train(folder)
 
 
 @pytest.mark.parametrize("damage", [cut_short, flip_a_bit, zero_the_tail, take_the_other_split])
@@ -88,14 +172,9 @@ def test_a_damaged_manifest_is_refused(folder, content):
         read_manifest(folder)
 
 
-def edit_manifest(folder, **changes):
-    path = folder / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
 def test_another_format_version_is_refused(folder):
-    edit_manifest(folder, format_version=2)
-    with pytest.raises(ValueError, match="format 2"):
+    edit_manifest(folder, format_version=3)
+    with pytest.raises(ValueError, match="format 3"):
         open_train(folder)
 
 
@@ -126,10 +205,6 @@ def test_the_size_is_checked_even_without_verification(folder):
     cut_short(folder / "train.bin")
     with pytest.raises(ValueError, match="22 bytes instead of 24"):
         open_train(folder, verify=False)
-
-
-def write(writer, ids, lengths):
-    writer.write_documents(np.array(ids), np.array(lengths), num_characters=0, num_bytes=0)
 
 
 def test_an_exception_while_writing_leaves_the_old_file(folder):

@@ -6,7 +6,8 @@ import torch
 
 from dimgpt.config import ModelConfig
 from dimgpt.data.manifest import Manifest, write_manifest
-from dimgpt.data.token_file import TokenFile, TokenFileWriter
+from dimgpt.data.token_file import TokenFile
+from dimgpt.data.token_writer import TokenFileWriter
 from dimgpt.evaluation.perplexity import measure_perplexity
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
@@ -43,7 +44,7 @@ def write(tmp_path):
             vocabulary_sha256=FINGERPRINT,
             vocab_size=VOCAB_SIZE,
             source={},
-            num_dropped=0,
+            dropped={},
             files={"validation": writer.summary},
         )
         write_manifest(tmp_path, manifest)

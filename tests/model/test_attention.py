@@ -147,7 +147,7 @@ def test_a_newer_flash_attention_is_kept_only_if_it_gives_the_same(monkeypatch, 
     }
     for name, fake in fakes.items():
         monkeypatch.setattr(torch.nn.attention, name, fake, raising=False)
-    monkeypatch.setattr(fused_attention, "supports_varlen", lambda index: True)
+    monkeypatch.setattr(fused_attention, "supports_varlen", lambda device: True)
     monkeypatch.setattr(flash_version, "_is_installed", lambda module: True)
     results = iter([torch.zeros(3), torch.zeros(3) if is_right else torch.ones(3)])
     monkeypatch.setattr(flash_version, "_try_kernel", lambda device: [next(results)])

@@ -14,6 +14,7 @@ from dimgpt.files import sha256_of
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 from dimgpt.weights import store
+from dimgpt.weights.card import Card
 from dimgpt.weights.store import load_model, load_tokenizer, save_model
 
 VOCABULARY = Path(__file__).parents[1] / "fixtures" / "dimensiongpt_sampling" / "vocab_512.txt"
@@ -83,7 +84,7 @@ def test_a_model_folder_is_complete(folder: Path, tokenizer: GreedyTokenizer) ->
 
 
 def test_the_card_tells_the_sizes_and_the_facts_given(tmp_path: Path, model: Transformer) -> None:
-    save_model(model, tmp_path / "my-model", card={"Training tokens": "1,000"})
+    save_model(model, tmp_path / "my-model", card=Card(facts={"Training tokens": "1,000"}))
     text = (tmp_path / "my-model" / "README.md").read_text()
     assert "# my-model" in text
     assert "| Training tokens | 1,000 |" in text

@@ -139,7 +139,7 @@ def measure_micro_batch(
 
     The weights are not changed, gradients are dropped.
     """
-    torch._dynamo.reset()
+    torch.compiler.reset()
     try:
         return _time_micro_batch(model, config, runtime, repeats=repeats)
     except torch.OutOfMemoryError:

@@ -8,8 +8,8 @@ import torch
 from dimgpt.config import TrainingConfig
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import choose_runtime
-from dimgpt.training import micro_batch
-from dimgpt.training.micro_batch import (
+from dimgpt.training import micro_batch_search
+from dimgpt.training.micro_batch_search import (
     Measurement,
     candidate_sizes,
     divide,
@@ -104,7 +104,7 @@ def test_a_size_out_of_memory_is_no_measurement(config, make_trainer, monkeypatc
 
 def test_only_long_runs_on_a_gpu_search_by_themselves(config, make_trainer, monkeypatch):
     model = make_trainer(config).model
-    monkeypatch.setattr(micro_batch, "search", lambda *_, **__: pytest.fail("searched"))
+    monkeypatch.setattr(micro_batch_search, "search", lambda *_, **__: pytest.fail("searched"))
     long = dataclasses.replace(config, max_steps=100_000)
     assert with_fastest_micro_batch(model, long, CPU) is long
     never = dataclasses.replace(long, use_micro_batch_search=False)

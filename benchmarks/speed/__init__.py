@@ -1,0 +1,1 @@
+"""What the scripts that measure training share: clocks, loops, checks. Not part of the package."""

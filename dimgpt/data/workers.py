@@ -1,0 +1,104 @@
+"""A function applied to many values by several processes; results come back in their order.
+
+Few values wait at a time, however many there are. Processes, not threads: the work is Python. They
+are spawned, since a process forked beside torch's threads may hang, and they end with the process
+that started them, even if that one is killed.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import chain, islice
+from typing import Any, TypeVar
+
+K = TypeVar("K")
+T = TypeVar("T")
+R = TypeVar("R")
+
+# Starting processes takes longer than to do so little.
+MAX_VALUES_WITHOUT_PROCESSES = 8
+_WAITING_PER_WORKER = 3
+
+
+def map_in_order(
+    work: Callable[[T], R], values: Iterable[tuple[K, T]], *, num_workers: int | None
+) -> Generator[tuple[K, R], None, None]:
+    """Yield `(key, work(value))` for each `(key, value)`, in their order.
+
+    Args:
+        work: A pure function that can be pickled, and so can its result.
+        values: Read by this process as they are needed; keys stay here.
+        num_workers: Processes; `None` takes one per core. Few values are done right here.
+
+    Raises:
+        RuntimeError: A process died.
+    """
+    values = iter(values)
+    first_values = list(islice(values, MAX_VALUES_WITHOUT_PROCESSES + 1))
+    values = chain(first_values, values)
+    num_workers = num_workers or num_cores()
+    if num_workers == 1 or len(first_values) <= MAX_VALUES_WITHOUT_PROCESSES:
+        yield from ((key, work(value)) for key, value in values)
+        return
+    try:
+        yield from _map_in_processes(work, values, num_workers)
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            "a process that encodes died: out of memory, killed, or started from a script without "
+            '`if __name__ == "__main__":`; run again to go on, with num_workers=1 if it persists'
+        ) from error
+
+
+def num_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _map_in_processes(
+    work: Callable[[T], R], values: Iterable[tuple[K, T]], num_workers: int
+) -> Generator[tuple[K, R], None, None]:
+    context = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(
+        num_workers, mp_context=context, initializer=_begin, initargs=(work,)
+    )
+    waiting: deque[tuple[K, Future[R]]] = deque()
+    try:
+        for key, value in values:
+            waiting.append((key, executor.submit(_work, value)))
+            if len(waiting) >= _WAITING_PER_WORKER * num_workers:
+                first_key, future = waiting.popleft()
+                yield first_key, future.result()
+        while waiting:
+            first_key, future = waiting.popleft()
+            yield first_key, future.result()
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+_works: list[Callable[[Any], Any]] = []
+"""In a worker: what it is there for. Sent once, since it may hold a whole vocabulary."""
+
+
+def _begin(work: Callable[[Any], Any]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the parent decides
+    _works.append(work)
+    threading.Thread(target=_end_with_parent, name="end with parent", daemon=True).start()
+
+
+def _work(value: Any) -> Any:
+    return _works[-1](value)
+
+
+def _end_with_parent() -> None:
+    """Wait for the parent's end: workers of a killed one would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

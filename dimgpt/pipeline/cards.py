@@ -1,0 +1,58 @@
+"""What a finished stage tells about its model: results, data, settings. Nothing is invented."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from dimgpt.config import ConversationSourceConfig, SourceConfig
+from dimgpt.data.finetuning import FinetuningData
+from dimgpt.data.pretraining import PretrainingData
+from dimgpt.settings import to_dict
+from dimgpt.training.trainer import Trainer
+from dimgpt.weights.card import CURVES_NAME, Card
+from dimgpt.workspace import Stage, Workspace
+
+_PUBLIC = "hf://"
+
+
+def trained_card(workspace: Workspace, stage: Stage, trainer: Trainer) -> Card:
+    """Return the card of the model that a trainer has trained."""
+    data = trainer.data
+    mixture: list[dict[str, Any]] = []
+    sources: Iterable[SourceConfig | ConversationSourceConfig] = ()
+    if isinstance(data, PretrainingData):
+        sources = data.corpus.sources
+        mixture = [to_dict(row) for row in data.corpus.table()]
+    elif isinstance(data, FinetuningData):
+        sources = data.corpus.groups
+        files = zip(sources, data.corpus.train.files, data.corpus.train.ratios, strict=True)
+        mixture = [
+            {
+                "source": group.name,
+                "conversations": file.num_documents,
+                "tokens": file.num_tokens,
+                "ratio": float(ratio),
+            }
+            for group, file, ratio in files
+        ]
+    facts = {"Preset": workspace.preset.name, "Stage": stage, **trainer.summary().rows()}
+    return Card(
+        facts=facts,
+        mixture=tuple(mixture),
+        training=to_dict(trainer.config),
+        notes=tuple(filter(None, map(_note, sources))),
+    )
+
+
+def curves_of(workspace: Workspace, stage: Stage) -> bytes | None:
+    """Return the picture of a stage's run, where one was drawn."""
+    path = workspace.run_dir(stage) / CURVES_NAME
+    return path.read_bytes() if path.is_file() else None
+
+
+def _note(source: SourceConfig | ConversationSourceConfig) -> str:
+    """Say where a source is from and what its publisher allows; a person's own path stays out."""
+    licence = getattr(source, "licence", None)
+    origin = f" ({source.path})" if source.path.startswith(_PUBLIC) else ""
+    if not licence and not origin:
+        return ""
+    return f"Data {source.name}{origin}: {licence or 'the licence of its publisher applies'}."

@@ -1,0 +1,184 @@
+"""The card of a model: a README for people, with the header that the Hugging Face hub reads.
+
+It tells what its caller knows and nothing else: what is not given has no line. The facts travel
+beside the weights as `card.json`, so that an export can tell them too.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dimgpt.config import ModelConfig
+from dimgpt.settings import from_dict, to_dict
+
+CURVES_NAME = "curves.png"
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|~#&$])")
+_LOADING = """from pathlib import Path
+
+from dimgpt.weights.store import load_model, load_tokenizer
+
+folder = Path(".")  # this folder
+model, tokenizer = load_model(folder), load_tokenizer(folder)"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Card:
+    """What is known about a model besides its shape."""
+
+    name: str = ""
+    """Title; the name of its folder if empty."""
+    facts: dict[str, str] = field(default_factory=dict)
+    """Rows of the first table: what the training took and reached, bits per byte."""
+    mixture: tuple[dict[str, Any], ...] = ()
+    """One row a source: column -> value."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """Settings of the training, by their names in `TrainingConfig`."""
+    languages: tuple[str, ...] = ()
+    """ISO 639 codes."""
+    licence: str = ""
+    """Licence of the weights, as the hub spells it: `mit`, `apache-2.0`."""
+    notes: tuple[str, ...] = ()
+    """Sentences about the licences of the sources, and whatever else a user must know."""
+
+    def to_json(self) -> bytes:
+        """Return the content of `card.json`."""
+        return json.dumps(to_dict(self), indent=2, ensure_ascii=False, default=str).encode()
+
+    @classmethod
+    def from_json(cls, path: Path) -> "Card":
+        """Read a `card.json`.
+
+        Raises:
+            ValueError: The file is damaged.
+        """
+        try:
+            card = from_dict(cls, json.loads(path.read_bytes()))
+            _require_kinds(card)
+            return card
+        except (ValueError, TypeError, RecursionError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"{path} tells no facts about a model ({reason}): delete it, or copy the folder "
+                "again"
+            ) from None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Usage:
+    """How the files beside a card are used."""
+
+    text: str
+    """Code, or another way to use them, in Markdown."""
+    notes: tuple[str, ...] = ()
+    """What is different there, a sentence each."""
+    library: str = ""
+    """Library that the hub names, such as `transformers`."""
+    tags: tuple[str, ...] = ()
+    """Words to find the model by."""
+
+
+OWN_USAGE = Usage(text=f"```python\n{_LOADING}\n```")
+"""How a model folder is used."""
+
+
+def card_text(
+    card: Card,
+    config: ModelConfig,
+    *,
+    num_parameters: int,
+    usage: Usage = OWN_USAGE,
+    has_curves: bool = False,
+) -> str:
+    """Write the README.
+
+    Args:
+        card: What is known; its name is the title.
+        config: Shape of the model.
+        num_parameters: Trainable numbers.
+        usage: How the files beside it are used.
+        has_curves: `curves.png` lies beside it.
+    """
+    rows = {"Parameters": f"{num_parameters:,}", **card.facts, **_sizes(config)}
+    parts = [
+        _header(card, usage),
+        f"# {_escape(card.name)}",
+        "A language model made with dimgpt.",
+        _table([("", ""), *rows.items()]),
+        "## How to use it",
+        usage.text,
+        *map(_bullet, usage.notes),
+    ]
+    if card.mixture:
+        columns = list(dict.fromkeys(column for row in card.mixture for column in row))
+        body = [[row.get(column, "") for column in columns] for row in card.mixture]
+        parts += ["## Data", _table([columns, *body])]
+    if card.training or has_curves:
+        parts.append("## Training")
+    if has_curves:
+        parts.append(f"![Loss and accuracy]({CURVES_NAME})")
+    if card.training:
+        parts.append(_table([("Setting", "Value"), *card.training.items()]))
+    if card.notes:
+        parts += ["## Licences and limits", *map(_bullet, card.notes)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _require_kinds(card: Card) -> None:
+    kinds = {"name": str, "licence": str, "facts": dict, "training": dict}
+    wrong = [name for name, kind in kinds.items() if not isinstance(getattr(card, name), kind)]
+    wrong += ["mixture"] if not all(isinstance(row, dict) for row in card.mixture) else []
+    if wrong or not all(isinstance(text, str) for text in (*card.languages, *card.notes)):
+        raise TypeError(f"{', '.join(wrong) or 'languages or notes'} of another kind")
+
+
+def _header(card: Card, usage: Usage) -> str:
+    """Write the hub's header; JSON strings are YAML too."""
+    values: dict[str, Any] = {
+        "language": list(card.languages),
+        "license": card.licence,
+        "library_name": usage.library,
+        "pipeline_tag": "text-generation",
+        "tags": ["dimgpt", *usage.tags],
+    }
+    lines = [f"{key}: {json.dumps(value)}" for key, value in values.items() if value]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _sizes(config: ModelConfig) -> dict[str, str]:
+    window = config.window_size
+    return {
+        "Vocabulary": f"{config.vocab_size:,} tokens",
+        "Context": f"{config.context_length:,} tokens",
+        "Window": f"{window} tokens" if window else "full",
+        "Layers": str(config.num_layers),
+        "Width": str(config.embedding_dim),
+        "Width of the feed-forward": str(config.ffn_dim),
+        "Heads": f"{config.num_heads} for queries, {config.num_kv_heads} for keys and values",
+    }
+
+
+def _table(rows: Sequence[Sequence[Any]]) -> str:
+    lines = ["| " + " | ".join(_escape(_shown(cell)) for cell in row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, Mapping | list | tuple):
+        return json.dumps(value)
+    return str(value)
+
+
+def _bullet(sentence: str) -> str:
+    return f"- {_escape(sentence)}"
+
+
+def _escape(text: str) -> str:
+    """Let a text from elsewhere be shown as it is, on one line."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))

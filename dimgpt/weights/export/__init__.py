@@ -1,0 +1,1 @@
+"""Models for other programs, as folders that those open without our code."""

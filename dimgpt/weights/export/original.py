@@ -1,0 +1,83 @@
+"""A model as the original DimensionGPT saves it: a bare state dict, and `vocab.txt` beside it.
+
+Sizes are not in such a file: its notebooks read them from their own constants. What those cannot
+say is refused: other norms, positions or feed-forwards, biases, an output layer of its own.
+"""
+
+from pathlib import Path
+
+import torch
+
+from dimgpt.config import ModelConfig
+from dimgpt.model.transformer import Transformer
+from dimgpt.text.tokenizer import Tokenizer
+from dimgpt.weights.card import Usage
+
+_VOCABULARY_NAME, _WEIGHTS_NAME = "vocab.txt", "model.pt"
+_THEIR_NAMES = {
+    "attention_norm": "norm_1",
+    "ffn_norm": "norm_2",
+    "attention.output": "attention.projection",
+    "feed_forward.gate": "feed_forward.linear_1",
+    "feed_forward.up": "feed_forward.linear_2",
+    "feed_forward.down": "feed_forward.linear_3",
+}
+_FIXED = (
+    "norm",
+    "positions",
+    "feed_forward",
+    "use_biases",
+    "use_final_norm",
+    "tie_embeddings",
+    "norm_eps",
+    "rope_theta",
+)
+_SIZES = ("context_length", "window_size", "num_heads", "num_kv_heads")
+_USAGE = f"""Copy `{_WEIGHTS_NAME}` to `models/` and `{_VOCABULARY_NAME}` to `data/` of the original
+DimensionGPT, set the sizes above in its settings, and run its `testing.ipynb`."""
+_OWN_USAGE = f""" dimgpt opens the two as well:
+`python -m dimgpt generate --model models/{_WEIGHTS_NAME}`."""
+
+
+def write_original(model: Transformer, tokenizer: Tokenizer, folder: Path) -> Usage:
+    """Write weights and vocabulary into an empty folder.
+
+    Raises:
+        ValueError: The model has parts that the original does not have, or another tokenizer.
+    """
+    _require_original(model.config)
+    if tokenizer.file_name != _VOCABULARY_NAME:
+        raise ValueError(
+            f"the model's tokenizer is a {tokenizer.file_name}: the original DimensionGPT reads a "
+            "vocab.txt only; export with --to transformers, gguf or safetensors"
+        )
+    tensors = {
+        _rename(name): tensor.detach().to("cpu", torch.float32).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    tensors["final_linear.weight"] = tensors["token_embedding.weight"]  # one storage
+    torch.save(tensors, folder / _WEIGHTS_NAME)
+    tokenizer.save(folder / _VOCABULARY_NAME)
+    published = ModelConfig()  # what dimgpt takes for the sizes that the file does not show
+    is_known = all(getattr(model.config, name) == getattr(published, name) for name in _SIZES)
+    return Usage(text=_USAGE + (_OWN_USAGE if is_known else ""))
+
+
+def _require_original(config: ModelConfig) -> None:
+    published = ModelConfig()
+    reasons = [
+        f"{name} is {getattr(config, name)!r}, not {getattr(published, name)!r}"
+        for name in _FIXED
+        if getattr(config, name) != getattr(published, name)
+    ]
+    if reasons:
+        raise ValueError(
+            f"the original DimensionGPT has no such model: {', '.join(reasons)}; export with --to "
+            "transformers, gguf or safetensors"
+        )
+
+
+def _rename(name: str) -> str:
+    for ours, theirs in _THEIR_NAMES.items():
+        name = name.replace(f".{ours}.", f".{theirs}.")
+    return name

@@ -1,0 +1,152 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from dimgpt.config import ExportConfig
+from dimgpt.model.transformer import Transformer
+from dimgpt.text.greedy_tokenizer import GreedyTokenizer
+from dimgpt.weights.card import Card
+from dimgpt.weights.export import exporter, transformers_folder
+from dimgpt.weights.export.exporter import export_model
+from dimgpt.weights.store import load_card, load_model, load_tokenizer
+
+CARD = Card(name="tiny", facts={"Validation bits per byte": "1.234"})
+TRANSFORMERS = ExportConfig(target="transformers")
+
+
+@pytest.fixture
+def folder(tiny_model: Transformer, tokenizer: GreedyTokenizer, tmp_path: Path) -> Path:
+    return export_model(tiny_model, tokenizer, tmp_path / "out", TRANSFORMERS, card=CARD)
+
+
+def refused(
+    model: Transformer, tokenizer: GreedyTokenizer, folder: Path, match: str, **changes: str
+) -> None:
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    config = ExportConfig(**{"target": "transformers", **changes})
+    with pytest.raises(ValueError, match=match) as caught:
+        export_model(model, tokenizer, folder, config, card=CARD)
+    assert "\n" not in str(caught.value)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_every_export_has_a_card_and_a_record_of_its_files(folder: Path) -> None:
+    text = (folder / "README.md").read_text("utf-8")
+    assert "| Validation bits per byte | 1.234 |" in text
+    assert "AutoModelForCausalLM" in text
+    record = json.loads((folder / "export.json").read_text("utf-8"))
+    names = {path.name for path in folder.iterdir()}
+    assert {*record["sha256"], "export.json"} == names
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16"])
+def test_a_plain_copy_is_a_model_folder_of_ours(
+    tiny_model: Transformer, tokenizer: GreedyTokenizer, tmp_path: Path, dtype: str
+) -> None:
+    config = ExportConfig(target="safetensors", dtype=dtype)
+    folder = export_model(
+        tiny_model, tokenizer, tmp_path / "copy", config, card=CARD, curves=b"picture"
+    )
+    weight = tiny_model.token_embedding.weight
+    kinds = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+    loaded = load_model(folder).token_embedding.weight
+    assert torch.equal(loaded, weight.to(kinds[dtype]).float())
+    assert load_tokenizer(folder).tokens == tokenizer.tokens
+    assert load_card(folder) == (CARD, b"picture")
+
+
+def test_an_older_export_of_the_model_is_replaced(
+    tiny_model: Transformer, tokenizer: GreedyTokenizer, folder: Path
+) -> None:
+    (folder / "config.json").write_text("{}")
+    export_model(tiny_model, tokenizer, folder, TRANSFORMERS, card=CARD)
+    assert json.loads((folder / "config.json").read_text())["model_type"] == "mistral"
+    assert [path.name for path in folder.parent.iterdir()] == ["out"]
+
+
+def test_what_is_no_export_of_the_model_stays(
+    tiny_model: Transformer, tokenizer: GreedyTokenizer, folder: Path, tmp_path: Path
+) -> None:
+    refused(tiny_model, tokenizer, folder, "no export of tiny.*--output", target="pt")
+    (folder / "notes.txt").write_text("mine")
+    refused(tiny_model, tokenizer, folder, "holds notes.txt: it would be lost.*--output")
+    (folder / "notes.txt").unlink()
+    for content in ("[]", "{", '{"sha256": []}', '{"format": "other", "sha256": {}}'):
+        (folder / "export.json").write_text(content)
+        refused(tiny_model, tokenizer, folder, "it would be lost")
+    (tmp_path / "file").write_text("mine")
+    refused(tiny_model, tokenizer, tmp_path / "file", "it would be lost")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_an_export_of_another_model_stays(
+    tiny_model: Transformer, tokenizer: GreedyTokenizer, folder: Path
+) -> None:
+    other = Card(name="other")
+    with pytest.raises(ValueError, match="no export of other"):
+        export_model(tiny_model, tokenizer, folder, TRANSFORMERS, card=other)
+
+
+@pytest.mark.parametrize(("bad", "match"), [(float("nan"), "NaN"), (1e6, "1e\\+06, too large")])
+def test_weights_that_are_no_numbers_there_are_refused(
+    llama_model: Transformer, tmp_path: Path, tokenizer: GreedyTokenizer, bad: float, match: str
+) -> None:
+    model = Transformer(llama_model.config)
+    with torch.no_grad():
+        model.blocks[1].feed_forward.down.weight[3, 4] = bad
+    config = ExportConfig(target="transformers", dtype="f16")
+    small = GreedyTokenizer(tokenizer.tokens[:300])
+    with pytest.raises(ValueError, match=f"blocks.1.feed_forward.down.weight holds.*{match}"):
+        export_model(model, small, tmp_path / "out", config, card=CARD)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_leaves_nothing_or_the_older_export(
+    tiny_model: Transformer,
+    tokenizer: GreedyTokenizer,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(tensors: object, path: Path, **options: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr(transformers_folder, "save_file", fail)
+    for target in (folder, tmp_path / "new"):
+        with pytest.raises(OSError, match="No space left"):
+            export_model(tiny_model, tokenizer, target, TRANSFORMERS, card=CARD)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_interruption_leaves_nothing_half(
+    tiny_model: Transformer,
+    tokenizer: GreedyTokenizer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exporter, "_hashes", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        export_model(tiny_model, tokenizer, tmp_path / "out", TRANSFORMERS, card=CARD)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_tokenizer_of_another_size_is_refused(
+    llama_model: Transformer, tokenizer: GreedyTokenizer, tmp_path: Path
+) -> None:
+    refused(llama_model, tokenizer, tmp_path / "out", "512 tokens, the model 300")
+
+
+@pytest.mark.parametrize(
+    ("target", "dtype"), [("transformers", "q8_0"), ("pt", "f16"), ("safetensors", "q8_0")]
+)
+def test_a_precision_that_the_target_lacks_is_refused(target: str, dtype: str) -> None:
+    with pytest.raises(ValueError, match=f"dtype is '{dtype}'"):
+        ExportConfig(target=target, dtype=dtype)

@@ -1,0 +1,89 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from dimgpt.config import ModelConfig
+from dimgpt.weights.card import Card, Usage, card_text
+
+FULL = Card(
+    name="my_model*",
+    facts={"Validation bits per byte": "1.234"},
+    mixture=({"source": "a<b>|c", "tokens": 12_345, "ratio": 0.25}, {"source": "d", "tokens": 1}),
+    training={"batch_size": 16, "adam_betas": (0.9, 0.95), "use_compile": None},
+    languages=("fr",),
+    licence="mit",
+    notes=("Data a: CC BY.",),
+)
+
+
+def test_everything_that_is_known_is_told() -> None:
+    text = card_text(FULL, ModelConfig(), num_parameters=208_929_792, has_curves=True)
+    for line in (
+        'language: ["fr"]',
+        'license: "mit"',
+        "# my\\_model\\*",
+        "| Parameters | 208,929,792 |",
+        "| Validation bits per byte | 1.234 |",
+        "| Window | 256 tokens |",
+        "| a\\<b\\>\\|c | 12,345 | 0.25 |",
+        "| d | 1 |  |",
+        "![Loss and accuracy](curves.png)",
+        "| adam\\_betas | \\[0.9, 0.95\\] |",
+        "- Data a: CC BY.",
+    ):
+        assert line in text.splitlines(), line
+
+
+def test_what_is_not_known_has_no_line() -> None:
+    text = card_text(Card(name="m"), ModelConfig(window_size=None), num_parameters=1)
+    assert "## Data" not in text
+    assert "## Training" not in text
+    assert "license" not in text
+    assert "language:" not in text
+    assert "| Window | full |" in text
+
+
+@pytest.mark.parametrize("hostile", ["a\n# b", "---\nlicense: mit", "](javascript:x)", "<script>"])
+def test_a_name_from_elsewhere_stays_one_line_of_text(hostile: str) -> None:
+    card = Card(name=hostile, facts={hostile: hostile}, licence=hostile, notes=(hostile,))
+    text = card_text(card, ModelConfig(), num_parameters=1)
+    header, body = text.split("\n---\n", 1)
+    assert [line.split(":")[0] for line in header.splitlines()[1:]] == [
+        "license",
+        "pipeline_tag",
+        "tags",
+    ]
+    assert "<script>" not in body
+    assert len([line for line in body.splitlines() if line.startswith("# ")]) == 1
+
+
+def test_usage_is_told_with_its_limits() -> None:
+    usage = Usage(text="run it", notes=("Not beyond 17 tokens.",), library="gguf", tags=("x",))
+    text = card_text(FULL, ModelConfig(), num_parameters=1, usage=usage)
+    assert 'library_name: "gguf"' in text
+    assert 'tags: ["dimgpt", "x"]' in text
+    assert "run it\n\n- Not beyond 17 tokens." in text
+
+
+def test_a_card_comes_back_from_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "card.json"
+    path.write_bytes(FULL.to_json())
+    again = Card.from_json(path)
+    assert again.mixture == FULL.mixture
+    assert card_text(again, ModelConfig(), num_parameters=1) == card_text(
+        FULL, ModelConfig(), num_parameters=1
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", '{"facts": []}', '{"mixture": [1]}', '{"notes": [2]}', '{"x": 1}', '{"name": 3}'],
+)
+def test_a_damaged_card_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "card.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match="tells no facts") as caught:
+        Card.from_json(path)
+    assert "\n" not in str(caught.value)
+    assert json.loads(FULL.to_json())["name"] == "my_model*"

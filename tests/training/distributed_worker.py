@@ -3,6 +3,8 @@
 Usage: distributed_worker.py JOBS, JSON with a list of `Job`.
 """
 
+import contextlib
+import errno
 import json
 import os
 import signal
@@ -10,6 +12,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest import mock
 
 import torch
 from conftest import MODEL, ToyData
@@ -18,6 +21,7 @@ from dimgpt.config import TrainingConfig
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import join_processes
 from dimgpt.settings import override
+from dimgpt.training import sharded_checkpoint
 from dimgpt.training.trainer import Trainer
 
 
@@ -36,14 +40,36 @@ class Job:
         config = TrainingConfig(**self.config)
         torch.manual_seed(0)
         model = Transformer(override(MODEL, **self.model))
-        Trainer(
+        trainer = Trainer(
             model,
             FaultyData(config, self, runtime.rank),
             config,
             run_dir=Path(self.folder),
             runtime=runtime,
             sample=lambda: write(model),
-        ).fit()
+        )
+        with self.machine_faults(trainer, is_here=runtime.rank == self.rank):
+            trainer.fit()
+
+    def machine_faults(self, trainer, *, is_here):
+        """Let memory run out above 2 rows from the first of `steps` on, or the disk be full."""
+        real_sums, real_write = trainer.stepper.loss_sums, sharded_checkpoint.write_tensors
+
+        def loss_sums(batch):
+            if len(batch.inputs) > 2 and trainer.state.step + 1 >= self.steps[0]:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return real_sums(batch)
+
+        def write_tensors(path, *arguments, **options):
+            if path.parent.name == f"step-{self.steps[0]:08d}.tmp":
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return real_write(path, *arguments, **options)
+
+        if is_here and self.fault == "no memory":
+            trainer.stepper.loss_sums = loss_sums
+        if is_here and self.fault == "no space":
+            return mock.patch.object(sharded_checkpoint, "write_tensors", write_tensors)
+        return contextlib.nullcontext()
 
 
 @torch.inference_mode()

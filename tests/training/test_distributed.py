@@ -121,6 +121,9 @@ def runs(tmp_path_factory):
             job(root / "parts-then-one", replace(HALF, sharding="full")),
             job(root / "one-then-parts", PARTS),
             job(root / "parts-gone-back", gone_back, fault="nan once", steps=(4, 5, 6, 7, 8)),
+            job(root / "no-memory-at-first", TOY, fault="no memory", steps=(1,)),
+            job(root / "no-memory-later", TOY, fault="no memory", steps=(5,)),
+            job(root / "parts-no-space", PARTS, fault="no space", steps=(4,)),
             job(root / "locked", TOY),
             job(root / "signalled", endless, fault="sigterm", steps=(7,)),
             job(root / "terminated", endless, fault="slow"),
@@ -215,6 +218,18 @@ def test_all_go_back_to_the_checkpoint_together_and_one_says_so(runs):
     for name in ("gone-back", "parts-gone-back"):
         assert_same(runs / name, runs / "alone")
     assert (runs / "said.txt").read_text().count("back to the checkpoint of step 3") == 2
+
+
+@pytest.mark.parametrize("name", ["no-memory-at-first", "no-memory-later"])
+def test_memory_that_runs_out_in_one_process_changes_nothing_but_its_pieces(runs, name):
+    assert_same(runs / name, runs / "alone")
+
+
+def test_a_disk_that_is_full_for_one_process_leaves_the_checkpoint_out_for_all(runs):
+    assert_same(runs / "parts-no-space", runs / "alone")
+    folder = runs / "parts-no-space" / "checkpoints"
+    assert [path.name for path in folder.glob("step-*")] == ["step-00000008"]
+    assert "the checkpoint of step 4 could not be written" in (runs / "said.txt").read_text()
 
 
 def wait_for_step(folder, step, process):

@@ -158,3 +158,8 @@ def test_a_fall_that_does_not_fit_before_the_end_is_refused():
     assert TrainingConfig(schedule="wsd", decay_steps=98_000).decay_steps == 98_000
     with pytest.raises(ValueError, match=r"decay_steps is 98001: .*must fit into max_steps"):
         TrainingConfig(schedule="wsd", decay_steps=98_001)
+
+
+def test_a_context_whose_tables_would_fill_the_memory_is_refused():
+    with pytest.raises(ValueError, match=r"context_length is 1048577: .* at most 1,048,576"):
+        ModelConfig(context_length=2**20 + 1)

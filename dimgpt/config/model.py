@@ -10,6 +10,7 @@ Positions = Literal["rotary", "sinusoidal"]
 FeedForwardKind = Literal["swiglu", "gelu"]
 InitStd = Literal["fixed", "fan_in"]
 ScaledOutputs = Literal["none", "attention", "both"]
+_LONGEST_CONTEXT = 2**20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +71,11 @@ class ModelConfig:
         require_choice(self, "feed_forward", get_args(FeedForwardKind))
         require_choice(self, "init", get_args(InitStd))
         require_choice(self, "scaled_outputs", get_args(ScaledOutputs))
+        if self.context_length > _LONGEST_CONTEXT:
+            raise ValueError(
+                f"context_length is {self.context_length}: it must be at most "
+                f"{_LONGEST_CONTEXT:,}, since the positions are tables; lower it"
+            )
         if self.embedding_dim % (2 * self.num_heads):
             raise ValueError(
                 f"embedding_dim is {self.embedding_dim}: it must be a multiple of 2 * num_heads "

@@ -33,7 +33,6 @@ from dimgpt.weights.card import CURVES_NAME, Card, card_text
 
 FORMAT_VERSION = 1
 CONFIG_NAME, WEIGHTS_NAME, CARD_NAME = "config.json", "model.safetensors", "card.json"
-_MAX_CONTEXT = 2**20
 _SAVING, _SAVED = ".saving", ".saved"
 _HOW_TO_MAKE = "run training.ipynb or `python -m dimgpt train`, which make it"
 
@@ -150,10 +149,6 @@ def build_model(config: ModelConfig, tensors: Mapping[str, Tensor], *, source: s
         raise ValueError(
             f"{source} has {len(tensors)} tensors, too few for num_layers {config.num_layers}: "
             "take the config that belongs to these weights"
-        )
-    if config.context_length > _MAX_CONTEXT:  # the positions are tables
-        raise ValueError(
-            f"{source}: context_length is {config.context_length}: give at most {_MAX_CONTEXT}"
         )
     try:
         with torch.device("meta"):

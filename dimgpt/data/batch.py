@@ -73,8 +73,8 @@ def prefetch(
 ) -> Generator[T, None, None]:
     """Yield `make(start)` ... `make(stop - 1)`, made ahead by a thread.
 
-    The thread ends with the last item, and soon after the consumer stops early. What `make` raises
-    is raised here, at its place.
+    The thread ends with the last item; a consumer that stops early waits until it has ended. What
+    `make` raises is raised here, at its place.
 
     Args:
         make: Makes an item from its number, in the thread; pin memory there.
@@ -85,21 +85,26 @@ def prefetch(
     ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(maxsize=depth)
     is_stopped = threading.Event()
 
+    def is_wanted() -> bool:
+        return not is_stopped.is_set() and threading.main_thread().is_alive()
+
     def put(item: T | None, error: BaseException | None) -> None:
-        while not is_stopped.is_set():
+        while is_wanted():
             with contextlib.suppress(queue.Full):
                 return ready.put((item, error), timeout=_POLL_SECONDS)
 
     def work() -> None:
         try:
             for number in range(start, stop):
-                if is_stopped.is_set():
+                if not is_wanted():
                     return
                 put(make(number), None)
         except BaseException as error:
             put(None, error)
 
-    threading.Thread(target=work, name="prefetch", daemon=True).start()
+    # No daemon: a process that ends while such a thread is inside of torch is aborted.
+    thread = threading.Thread(target=work, name="prefetch")
+    thread.start()
     try:
         for _ in range(start, stop):
             item, error = ready.get()
@@ -108,3 +113,4 @@ def prefetch(
             yield item  # type: ignore[misc]
     finally:
         is_stopped.set()
+        thread.join()

@@ -59,7 +59,8 @@ class CheckpointWriter:
                 copied_event.synchronize()
             self._write(copied, kinds)
 
-        self._thread = threading.Thread(target=write, name="checkpoint", daemon=True)
+        # No daemon: a process that is told to end at once ends with a whole checkpoint.
+        self._thread = threading.Thread(target=write, name="checkpoint")
         self._thread.start()
 
     def wait(self) -> None:

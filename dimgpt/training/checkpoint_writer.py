@@ -98,7 +98,7 @@ class CheckpointWriter:
                 if copy is None or copy.shape != tensor.shape or copy.dtype != tensor.dtype:
                     copy = self._new_copy(tensor)
                     self._copies[file, name] = copy
-                copies[file][name] = copy.copy_(tensor.detach(), non_blocking=True)
+                copies[file][name] = copy.copy_(tensor.detach(), non_blocking=copy.is_pinned())
         return copies
 
     def _new_copy(self, tensor: Tensor) -> Tensor:

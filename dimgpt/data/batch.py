@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 T = TypeVar("T")
+_Queue = queue.Queue[tuple[T | None, BaseException | None]]
 _POLL_SECONDS = 0.1
 
 
@@ -82,28 +83,16 @@ def prefetch(
         stop: Number after the last.
         depth: Items that wait ready.
     """
-    ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(maxsize=depth)
+    ready: _Queue[T] = queue.Queue(maxsize=depth)
     is_stopped = threading.Event()
 
     def is_wanted() -> bool:
         return not is_stopped.is_set() and threading.main_thread().is_alive()
 
-    def put(item: T | None, error: BaseException | None) -> None:
-        while is_wanted():
-            with contextlib.suppress(queue.Full):
-                return ready.put((item, error), timeout=_POLL_SECONDS)
-
-    def work() -> None:
-        try:
-            for number in range(start, stop):
-                if not is_wanted():
-                    return
-                put(make(number), None)
-        except BaseException as error:
-            put(None, error)
-
     # No daemon: a process that ends while such a thread is inside of torch is aborted.
-    thread = threading.Thread(target=work, name="prefetch")
+    thread = threading.Thread(
+        target=_fill, args=(ready, make, range(start, stop), is_wanted), name="prefetch"
+    )
     thread.start()
     try:
         for _ in range(start, stop):
@@ -114,3 +103,22 @@ def prefetch(
     finally:
         is_stopped.set()
         thread.join()
+
+
+def _fill(
+    ready: _Queue[T], make: Callable[[int], T], numbers: range, is_wanted: Callable[[], bool]
+) -> None:
+    """Put what is made into a queue, or what is raised instead, while it is wanted."""
+
+    def put(item: T | None, error: BaseException | None) -> None:
+        while is_wanted():
+            with contextlib.suppress(queue.Full):
+                return ready.put((item, error), timeout=_POLL_SECONDS)
+
+    try:
+        for number in numbers:
+            if not is_wanted():
+                return
+            put(make(number), None)
+    except BaseException as error:
+        put(None, error)

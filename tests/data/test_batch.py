@@ -9,7 +9,6 @@ import pytest
 
 from dimgpt.data.batch import make_batches, prefetch
 
-
 ENDS_WHILE_A_BATCH_IS_MADE = """
 import torch
 from dimgpt.data.batch import prefetch

@@ -27,7 +27,7 @@ check: $(VENV)/.ready
 	@$(RUN) -m mypy
 
 bench: $(VENV)/.ready
-	@for script in benchmarks/*.py; do echo "$$script"; $(RUN) "$$script" || exit 1; done
+	@for script in $$(grep -l __main__ benchmarks/*.py); do echo "$$script"; $(RUN) "$$script" || exit 1; done
 
 notebook: $(VENV)/.ready
 	@$(RUN) -m jupyterlab

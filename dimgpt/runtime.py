@@ -1,9 +1,13 @@
 """What this machine is, and what to compute on it.
 
-The only file that asks for a GPU. Everything else takes the `Runtime` that is made here.
+The only file that asks for a GPU, and for the other processes that torchrun has started.
+Everything else takes the `Runtime` that is made here.
 """
 
 import contextlib
+import dataclasses
+import gc
+import logging
 import os
 import platform
 import shutil
@@ -14,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from dimgpt.config import Precision
 
@@ -48,12 +53,27 @@ class Runtime:
     device: torch.device
     precision: Precision
     """Never `auto`; weights and their updates stay in float32 in every one."""
+    rank: int = 0
+    """Number of this process among those that train together."""
+    num_processes: int = 1
+    """Processes that train together, on all machines."""
+
+    @property
+    def is_first(self) -> bool:
+        """Say whether this process is the one that writes and speaks for all."""
+        return self.rank == 0
+
+    @property
+    def half_dtype(self) -> torch.dtype | None:
+        """What matrix products run in if that is not float32."""
+        dtype = _DTYPES[self.precision]
+        return None if dtype == torch.float32 else dtype
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which matrix products run in `precision`."""
-        if self.precision in ("fp32", "tf32"):
+        if self.half_dtype is None:
             return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=_DTYPES[self.precision])
+        return torch.autocast(self.device.type, dtype=self.half_dtype)
 
     @contextlib.contextmanager
     def matmul_precision(self) -> Iterator[None]:
@@ -96,6 +116,58 @@ def choose_runtime(precision: Precision = "auto", device: str = "auto") -> Runti
             f"precision is 'tf32': {_device_name(chosen)} has no such products; choose fp32 or auto"
         )
     return Runtime(device=chosen, precision=precision)
+
+
+@contextlib.contextmanager
+def join_processes(precision: Precision = "auto", device: str = "auto") -> Iterator[Runtime]:
+    """Yield the runtime of this process among those that torchrun has started; else its own.
+
+    They form torch's process group until the block ends. Only the first one logs warnings.
+
+    Raises:
+        ValueError: Several processes cannot share the device.
+    """
+    runtime = choose_runtime(precision, device)
+    num_processes = int(os.environ.get("WORLD_SIZE", 1))
+    if num_processes == 1:
+        yield runtime
+        return
+    if ":" in device or runtime.device.type == "mps":
+        raise ValueError(
+            f"device is {device!r}: each of {num_processes} processes needs its own; choose cuda "
+            "or cpu"
+        )
+    own = runtime.device
+    if own.type == "cuda":
+        own = _find_device(f"cuda:{os.environ['LOCAL_RANK']}")
+        torch.cuda.set_device(own)
+    rank = int(os.environ["RANK"])
+    with _process_group(own, is_silent=rank > 0):
+        yield dataclasses.replace(runtime, device=own, rank=rank, num_processes=num_processes)
+
+
+@contextlib.contextmanager
+def _process_group(device: torch.device, *, is_silent: bool) -> Iterator[None]:
+    """Join the process group: tensors of the host meet through gloo, those of cards through nccl.
+
+    Compiled, a model stays one graph: torch would cut it to exchange gradients a little earlier,
+    and fails where the graph holds operators of higher order.
+    """
+    from torch._dynamo import config
+
+    log = logging.getLogger("dimgpt")
+    level = log.level
+    if is_silent:
+        log.setLevel(logging.ERROR)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    try:
+        with config.patch(optimize_ddp=False):
+            yield
+    finally:
+        # What still refers to the group would keep its threads alive until the interpreter ends.
+        gc.collect()
+        dist.destroy_process_group()
+        log.setLevel(level)
 
 
 def _find_device(name: str) -> torch.device:

@@ -8,6 +8,7 @@ from dimgpt.runtime import (
     available_memory,
     choose_runtime,
     describe_machine,
+    join_processes,
     peak_flops,
 )
 
@@ -122,3 +123,16 @@ def test_the_machine_is_described_in_words(tmp_path):
     assert rows["precision"] == "fp32"
     assert rows["cores"] == str(available_cores())
     assert all(rows.values())
+
+
+def test_a_process_that_nobody_started_with_others_is_alone(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with join_processes("fp32", "cpu") as runtime:
+        assert (runtime.rank, runtime.num_processes, runtime.is_first) == (0, 1, True)
+        assert not torch.distributed.is_initialized()
+
+
+def test_several_processes_are_refused_one_device(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="each of 2 processes"), join_processes("fp32", "cpu:0"):
+        pass

@@ -22,6 +22,7 @@ from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
 from dimgpt.training.loss import compiled_loss
 from dimgpt.training.optimizer import build_optimizer
+from dimgpt.training.share import take_share
 from dimgpt.training.step import Stepper
 
 LossFunction = Callable[[Batch], Tensor]
@@ -68,7 +69,8 @@ class OurLoop(Loop):
     def step(self, batches: list[Batch]) -> None:
         """Take one optimizer step, whose values nobody reads."""
         self.num_steps += 1
-        self.stepper.take(self.num_steps, batches, should_stop=lambda: False)
+        rows = take_share(batches, self.runtime)
+        self.stepper.take(self.num_steps, rows, should_stop=lambda: False)
 
 
 def our_loop(model_config: ModelConfig, config: TrainingConfig, runtime: Runtime) -> OurLoop:

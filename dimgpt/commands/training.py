@@ -19,8 +19,9 @@ from dimgpt.pipeline import (
     save_trained,
 )
 from dimgpt.presets import Preset, get_preset
-from dimgpt.runtime import choose_runtime
+from dimgpt.runtime import Runtime, choose_runtime, join_processes
 from dimgpt.training.progress import ProgressBar
+from dimgpt.training.summary import TrainingSummary
 from dimgpt.weights.originals import load_weights
 from dimgpt.weights.store import load_model
 from dimgpt.workspace import Stage, Workspace
@@ -129,15 +130,25 @@ class Evaluate(Folders):
 def _train(
     workspace: Workspace, stage: Stage, *, device: str, branch_from: Path | None = None
 ) -> None:
-    runtime = choose_runtime(workspace.config(stage).precision, device)
+    with join_processes(workspace.config(stage).precision, device) as runtime:
+        summary = _fit(workspace, stage, runtime=runtime, branch_from=branch_from)
+    if not runtime.is_first:
+        return
+    print(Table.of(summary.rows(), title=str(workspace.model_dir(stage))))
+    if not summary.is_finished:
+        raise KeyboardInterrupt("run the same command again to go on")
+
+
+def _fit(
+    workspace: Workspace, stage: Stage, *, runtime: Runtime, branch_from: Path | None
+) -> TrainingSummary:
+    """Train, and save what is finished."""
     bar = ProgressBar(description=stage)
     trainer = build_trainer(
         workspace, stage, runtime=runtime, observers=[bar], branch_from=branch_from
     )
     with contextlib.closing(bar):
         summary = trainer.fit()
-    if summary.is_finished:
+    if runtime.is_first and summary.is_finished:
         save_trained(workspace, stage, trainer)
-    print(Table.of(summary.rows(), title=str(workspace.model_dir(stage))))
-    if not summary.is_finished:
-        raise KeyboardInterrupt("run the same command again to go on")
+    return summary

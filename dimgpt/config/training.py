@@ -13,6 +13,7 @@ from dimgpt.config.rules import (
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 Schedule = Literal["cosine", "linear", "wsd"]
 Cooldown = Literal["linear", "sqrt"]
+Sharding = Literal["none", "full"]
 Tracker = Literal["tensorboard", "wandb", "trackio"]
 
 
@@ -69,6 +70,8 @@ class TrainingConfig:
     """
     use_compile: bool | None = None
     """`torch.compile` the model; `None` does so on CUDA only."""
+    sharding: Sharding = "none"
+    """Of several processes, `none` gives each the whole model, `full` a part of all its tensors."""
     loss_chunks: int | None = None
     """Parts in which the logits are computed, to save memory; `None` decides by the device."""
     use_micro_batch_search: bool | None = None
@@ -82,6 +85,7 @@ class TrainingConfig:
         self._require_ranges()
         require_choice(self, "precision", get_args(Precision))
         require_choice(self, "schedule", get_args(Schedule))
+        require_choice(self, "sharding", get_args(Sharding))
         require_choice(self, "cooldown", get_args(Cooldown))
         if unknown := set(self.trackers) - set(get_args(Tracker)):
             raise ValueError(

@@ -58,7 +58,7 @@ def save_trained(workspace: Workspace, stage: Stage, trainer: Trainer) -> Path:
     """Write the model of a finished stage to its folder, with tokenizer and card."""
     folder = workspace.model_dir(stage)
     save_model(
-        trainer.model,
+        trainer.folder.whole_model(),
         folder,
         load_vocabulary(workspace),
         card=trained_card(workspace, stage, trainer),

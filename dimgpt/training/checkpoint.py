@@ -13,7 +13,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from dimgpt.files import new_folder, sha256_of
 from dimgpt.training.hashed_file import write_tensors
+from dimgpt.training.tensor_parts import are_parts, read_whole
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,16 @@ class Checkpoint:
     """File name without suffix -> tensors by name."""
     state: dict[str, Any]
     """Everything that JSON holds: counters, averages, configs."""
+    offsets: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Tensors that are parts -> where in the whole ones they begin."""
+    path: Path | None = None
+    """Where it was loaded from."""
+
+    @property
+    def has_optimizer(self) -> bool:
+        """Say whether training can go on from it."""
+        stored = [] if self.path is None else self.path.glob("optimizer*.safetensors")
+        return "optimizer" in self.tensors or any(stored)
 
 
 class CheckpointStore:
@@ -61,18 +72,30 @@ class CheckpointStore:
         Raises:
             OSError: It cannot be written; the ones before it are as they were.
         """
-        path = self.folder / f"{kind}-{checkpoint.step:08d}"
+        path = self.path_of(kind, checkpoint.step)
         with new_folder(path) as temporary:
             hashes = {
                 f"{name}.safetensors": write_tensors(temporary / f"{name}.safetensors", tensors)
                 for name, tensors in checkpoint.tensors.items()
             }
-            state = json.dumps({"step": checkpoint.step, **checkpoint.state}, indent=1).encode()
-            (temporary / "state.json").write_bytes(state)
-            hashes["state.json"] = hashlib.sha256(state).hexdigest()
-            (temporary / "manifest.json").write_text(json.dumps(hashes, indent=1), encoding="utf-8")
+            self.complete(temporary, checkpoint, hashes)
         self._drop(kind, newest=path)
         return path
+
+    def complete(self, folder: Path, checkpoint: Checkpoint, hashes: Mapping[str, str]) -> None:
+        """Write the state, and last the manifest, of which `hashes` are those of the tensors."""
+        state = json.dumps({"step": checkpoint.step, **checkpoint.state}, indent=1).encode()
+        (folder / "state.json").write_bytes(state)
+        manifest = {**hashes, "state.json": hashlib.sha256(state).hexdigest()}
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+
+    def path_of(self, kind: str, step: int) -> Path:
+        """Return where a checkpoint belongs."""
+        return self.folder / f"{kind}-{step:08d}"
+
+    def load(self, path: Path) -> Checkpoint:
+        """Load a checkpoint of whatever folder; see `load_checkpoint`."""
+        return load_checkpoint(path)
 
     def load_latest(self) -> Checkpoint | None:
         """Load the newest checkpoint that is whole; `None` when there is none.
@@ -81,7 +104,7 @@ class CheckpointStore:
         """
         for path in reversed(self._paths("step")):
             try:
-                return load_checkpoint(path)
+                return self.load(path)
             except ValueError as error:
                 log.warning("%s: taking the one before it", error)
         return None
@@ -108,21 +131,32 @@ class CheckpointStore:
         )
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: Path, *, with_tensors: bool = True, is_known: bool = False) -> Checkpoint:
     """Load one checkpoint.
+
+    Args:
+        path: Its folder.
+        with_tensors: Load them, and put together what lies in parts.
+        is_known: Someone else has compared it with its manifest.
 
     Raises:
         ValueError: It is damaged, or no checkpoint.
     """
-    problem = _problem_with(path)
+    problem = None if is_known else _problem_with(path)
     if problem is None:
         try:
             state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-            tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
-            return Checkpoint(step=state["step"], tensors=tensors, state=state)
+            tensors = _load_tensors(path) if with_tensors else {}
+            return Checkpoint(step=state["step"], tensors=tensors, state=state, path=path)
         except (SafetensorError, json.JSONDecodeError) as error:
             problem = str(error)
     raise ValueError(f"checkpoint {path} is damaged ({problem})")
+
+
+def _load_tensors(path: Path) -> dict[str, dict[str, Tensor]]:
+    if are_parts(path):
+        return read_whole(path)
+    return {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
 
 
 def _problem_with(path: Path) -> str | None:

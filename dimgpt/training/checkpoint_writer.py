@@ -4,6 +4,7 @@ A step is held up by the copy of its tensors into host memory alone; a thread wr
 memory of the copy is kept and used again, so that one write at a time is under way.
 """
 
+import dataclasses
 import logging
 import threading
 from collections.abc import Mapping, Sequence
@@ -41,6 +42,7 @@ class CheckpointWriter:
         state: dict[str, Any],
         *,
         kinds: Sequence[str],
+        offsets: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:
         """Copy the tensors, and begin to write them; waits if the write before is not done.
 
@@ -49,9 +51,11 @@ class CheckpointWriter:
             tensors: By file and name; the caller may change them as soon as this returns.
             state: What JSON holds; must not change any more.
             kinds: Checkpoints to make of it: `best` takes the weights alone.
+            offsets: Of tensors that are parts, where in the whole ones they begin.
         """
         self.wait()
-        copied = Checkpoint(step=step, tensors=self._copy(tensors), state=state)
+        copies = self._copy(tensors)
+        copied = Checkpoint(step=step, tensors=copies, state=state, offsets=offsets or {})
         copied_event = self._mark()
 
         def write() -> None:
@@ -75,7 +79,7 @@ class CheckpointWriter:
             for kind in kinds:
                 if kind == "best":
                     weights = {"model": checkpoint.tensors["model"]}
-                    best = Checkpoint(step=checkpoint.step, tensors=weights, state=checkpoint.state)
+                    best = dataclasses.replace(checkpoint, tensors=weights)
                     self.store.save(best, kind=kind)
                 else:
                     self.store.save(checkpoint, kind=kind)

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,23 +25,31 @@ _NAMES = {
 }
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], *, header: Mapping[str, str] | None = None
+) -> str:
     """Write contiguous tensors of the CPU, and return the SHA-256 of the file.
 
     The format: https://github.com/huggingface/safetensors#format
+
+    Args:
+        path: The file.
+        tensors: By name.
+        header: Other texts for its header.
     """
     # Wide types first: so each begins at a multiple of its size.
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
-    header, offset = {}, 0
+    entries: dict[str, Any] = {"__metadata__": dict(header)} if header else {}
+    offset = 0
     for name in order:
         tensor = tensors[name]
-        header[name] = {
+        entries[name] = {
             "dtype": _NAMES[tensor.dtype],
             "shape": list(tensor.shape),
             "data_offsets": [offset, offset + tensor.nbytes],
         }
         offset += tensor.nbytes
-    text = json.dumps(header).encode()
+    text = json.dumps(entries).encode()
     text += b" " * (-len(text) % 8)
     digest = hashlib.sha256()
     with path.open("wb") as file:

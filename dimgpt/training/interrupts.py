@@ -2,7 +2,7 @@
 
 Ctrl-C, the stop button of a notebook and a scheduler's SIGTERM all end in the same way: the trainer
 ends its step, or drops it before the update, saves, and returns. A second one does at once what it
-did before.
+did before, unless a launcher may have passed on what the terminal has sent already.
 """
 
 import contextlib
@@ -22,10 +22,13 @@ class Interrupt:
 
 
 @contextlib.contextmanager
-def catch_interrupts() -> Iterator[Interrupt]:
+def catch_interrupts(*, again: bool = True) -> Iterator[Interrupt]:
     """Yield a flag that SIGINT and SIGTERM set; afterwards the old handlers are back.
 
     Outside the main thread Python cannot catch signals: the flag stays unset.
+
+    Args:
+        again: Let a second signal do what it did before.
     """
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
@@ -40,7 +43,8 @@ def catch_interrupts() -> Iterator[Interrupt]:
 
     def remember(number: int, frame: FrameType | None) -> None:
         interrupt.signal = number
-        restore()
+        if again:
+            restore()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         previous[number] = signal.signal(number, remember)

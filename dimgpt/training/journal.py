@@ -58,7 +58,7 @@ class Journal:
 
     def start(self, *, max_steps: int, changes: dict[str, str]) -> None:
         """Say that a sitting begins."""
-        self._peak_flops = peak_flops(self.runtime)
+        self._peak_flops = peak_flops(self.runtime) * self.runtime.num_processes
         self.emit("start", max_steps=max_steps, changes=changes)
         self.start_timing()
 
@@ -67,8 +67,10 @@ class Journal:
         self._timed_from = self.stopwatch.seconds
 
     def emit(self, kind: str, **values: Any) -> None:
-        """Append a record to the history, and show it to the observers."""
+        """Append a record to the history, and show it to the observers; the first process does."""
         self.state.seconds = self.stopwatch.seconds
+        if not self.runtime.is_first:
+            return
         record = {
             "kind": kind,
             "step": self.state.step,

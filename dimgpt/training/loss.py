@@ -13,6 +13,7 @@ from dimgpt.data.batch import Batch
 from dimgpt.model.flash_version import activate_newest_flash_attention
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime, available_memory
+from dimgpt.training.processes import is_sharded
 
 _BYTES_PER_LOGIT = 2 + 2 + 4
 _MAX_CHUNKS = 32
@@ -122,6 +123,11 @@ def _fitting_loss_chunks(model: Transformer, config: TrainingConfig, runtime: Ru
     )
 
 
+def uses_compile(config: TrainingConfig, runtime: Runtime) -> bool:
+    """Say whether the model is to be compiled."""
+    return runtime.device.type == "cuda" if config.use_compile is None else config.use_compile
+
+
 def compiled_loss(
     model: Transformer, config: TrainingConfig, runtime: Runtime
 ) -> Callable[[Batch], LossSums]:
@@ -138,8 +144,7 @@ def compiled_loss(
         return chunked_cross_entropy(model, hidden, targets, weights, num_chunks=num_chunks)
 
     activate_newest_flash_attention(runtime.device)
-    use_compile = config.use_compile
-    if use_compile is None:
-        use_compile = runtime.device.type == "cuda"
-    compute = torch.compile(sums, dynamic=False) if use_compile else sums
+    # Of a model that is cut among processes, the blocks are compiled; see `sharding.py`.
+    is_whole = uses_compile(config, runtime) and not is_sharded(config, runtime)
+    compute = torch.compile(sums, dynamic=False) if is_whole else sums
     return lambda batch: compute(batch.inputs, batch.targets, batch.weights)

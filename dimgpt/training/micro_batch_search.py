@@ -43,9 +43,20 @@ Measure = Callable[[int], Measurement | None]
 
 
 def wants_micro_batch_search(config: TrainingConfig, runtime: Runtime) -> bool:
-    """Say whether a run is to begin with the search: if the config says nothing, long ones do."""
+    """Say whether a run is to begin with the search: if the config says nothing, long ones do.
+
+    Raises:
+        ValueError: It is asked for in several processes, of which each would find another size.
+    """
+    are_several = runtime.num_processes > 1
     if config.use_micro_batch_search is None:
-        return runtime.device.type == "cuda" and config.max_steps >= _LONG_RUN_STEPS
+        is_long = config.max_steps >= _LONG_RUN_STEPS
+        return is_long and runtime.device.type == "cuda" and not are_several
+    if config.use_micro_batch_search and are_several:
+        raise ValueError(
+            f"use_micro_batch_search is True: it is for one process, not for "
+            f"{runtime.num_processes}; leave it out and choose batch_size"
+        )
     return config.use_micro_batch_search
 
 

@@ -18,10 +18,11 @@ class MicroBatches:
 
     Args:
         num_rows: Most rows at once; `None` takes the batches as they come.
+        may_halve: Whether a process may begin its rows again: not if others wait for each piece.
     """
 
-    def __init__(self, num_rows: int | None = None) -> None:
-        self.num_rows = num_rows
+    def __init__(self, num_rows: int | None = None, *, may_halve: bool = True) -> None:
+        self.num_rows, self.may_halve = num_rows, may_halve
 
     def run(self, work: Callable[[list[Batch]], T], batches: Sequence[Batch]) -> T:
         """Do `work` on the batches, again in pieces of half the size when memory runs out.
@@ -37,8 +38,13 @@ class MicroBatches:
             try:
                 return work(self.cut(batches))
             except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
+                if not self.may_halve:
+                    raise RuntimeError(
+                        "memory ran out, and a model in parts cannot halve its micro-batches on "
+                        "the way: lower batch_size, raise accumulation_steps, and run again"
+                    ) from None
             # Only here is the error gone, and with it the tensors that its traceback held.
             torch.cuda.empty_cache()
             self._halve(batches)
@@ -67,7 +73,8 @@ class MicroBatches:
         self.num_rows = (largest + 1) // 2
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that memory has run out."""
     # The CPU's allocator raises a plain RuntimeError.
     is_cpu = "DefaultCPUAllocator" in str(error)
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or is_cpu

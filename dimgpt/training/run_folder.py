@@ -21,13 +21,16 @@ from dimgpt.config import TrainingConfig
 from dimgpt.files import replace_file
 from dimgpt.model.transformer import Transformer
 from dimgpt.settings import to_dict
-from dimgpt.training.checkpoint import Checkpoint, CheckpointStore, load_checkpoint
+from dimgpt.training.checkpoint import Checkpoint, CheckpointStore
 from dimgpt.training.checkpoint_writer import CheckpointWriter
 from dimgpt.training.metrics import History
 from dimgpt.training.optimizer import optimizer_tensors, restore_optimizer
 from dimgpt.training.resume import changed_settings, require_same_run
 from dimgpt.training.run_state import RunState
+from dimgpt.training.sharded_checkpoint import ShardedCheckpointStore
+from dimgpt.training.sharding import offsets_of, parts_of, restore_parts
 from dimgpt.training.step import Stepper
+from dimgpt.training.tensor_parts import read_into
 from dimgpt.training.trackers import open_trackers
 
 
@@ -57,8 +60,10 @@ class RunFolder:
     ) -> None:
         self.path, self.model, self.stepper, self.config = path, model, stepper, config
         self.vocabulary, self.fingerprints, self.recipe = vocabulary, fingerprints, recipe
+        self.runtime, self.processes = stepper.runtime, stepper.processes
         self.history = History(path / "history.jsonl")
-        self.checkpoints = CheckpointStore(path / "checkpoints", keep=config.keep_checkpoints)
+        self.is_sharded = stepper.gradient.is_sharded
+        self.checkpoints = self._open_store(path / "checkpoints")
         self.writer = CheckpointWriter(self.checkpoints, stepper.runtime.device)
         self._saved: tuple[int, int] | None = None
 
@@ -71,13 +76,13 @@ class RunFolder:
         Raises:
             ValueError: The checkpoint belongs to a run of another model, vocabulary or data.
         """
-        self.checkpoints.clean()
-        checkpoint = self.checkpoints.load_latest()
+        self.processes.lead(self.checkpoints.clean)
+        checkpoint = self._load_latest()
         is_branch = checkpoint is None and branch_from is not None
         if is_branch:
-            checkpoint = _load_to_branch(branch_from, self.history)  # type: ignore[arg-type]
+            checkpoint = self._load_to_branch(branch_from)  # type: ignore[arg-type]
         if checkpoint is None:
-            self.history.rewind(0)
+            self._rewind(0)
             self._write_recipe()
             return RunState(), {}
         require_same_run(
@@ -96,29 +101,38 @@ class RunFolder:
     def open_trackers(self, step: int) -> AbstractContextManager[list[Callable[[Any], None]]]:
         """Open what the run shows itself in, from a step on; see `trackers.py`."""
         settings = to_dict(self.model.config) | to_dict(self.config)
-        return open_trackers(self.config.trackers, self.path, step=step, settings=settings)
+        trackers = self.config.trackers if self.runtime.is_first else ()
+        return open_trackers(trackers, self.path, step=step, settings=settings)
 
     def go_back(self) -> RunState | None:
         """Put everything back to the newest checkpoint; `None` where there is none."""
-        self.writer.wait()
-        checkpoint = self.checkpoints.load_latest()
+        self.processes.lead(self.writer.wait)
+        checkpoint = self._load_latest()
         return None if checkpoint is None else self._restore(checkpoint)
 
     def save(self, state: RunState, *kinds: str) -> None:
         """Begin to write the run as it is; see `CheckpointWriter.submit` for the kinds."""
+        if "step" in kinds:
+            self._saved = (state.step, state.looked_around_at)
+        if not (self.runtime.is_first or self.is_sharded):
+            return
         tensors: dict[str, dict[str, Tensor]] = {"model": self.model.state_dict()}
         if "step" in kinds:
             tensors["optimizer"] = optimizer_tensors(self.stepper.optimizer, self.model)
             if kept := self.stepper.tensors():
                 tensors["step"] = kept
-            self._saved = (state.step, state.looked_around_at)
+        offsets: dict[str, tuple[int, ...]] = {}
+        if self.is_sharded:
+            for file, named in tensors.items():
+                offsets |= offsets_of(named)
+                tensors[file] = parts_of(named, is_first=self.runtime.is_first)
         values = state.to_json() | {
             "model": to_dict(self.model.config),
             "training": to_dict(self.config),
             "vocabulary": self.vocabulary,
             "fingerprints": dict(self.fingerprints),
         }
-        self.writer.submit(state.step, tensors, values, kinds=kinds)
+        self.writer.submit(state.step, tensors, values, kinds=kinds, offsets=offsets)
 
     def finish(self, state: RunState) -> None:
         """Save what has not been saved yet, and wait until it is on the disk.
@@ -137,33 +151,70 @@ class RunFolder:
                 f"({self.writer.error}): the one before it is whole; free some space and run again"
             )
 
+    def whole_model(self) -> Transformer:
+        """Return the model; of one in parts, what was saved last, put together on the CPU."""
+        if not self.is_sharded:
+            return self.model
+        assert self._saved is not None
+        model = Transformer(self.model.config)
+        read_into(model.state_dict(), self.checkpoints.path_of("step", self._saved[0]))
+        return model
+
+    def _load_latest(self) -> Checkpoint | None:
+        """Load the newest checkpoint that is whole, the same one in all processes."""
+        checkpoint = self.checkpoints.load_latest()
+        self.processes.require_same_checkpoint(-1 if checkpoint is None else checkpoint.step)
+        return checkpoint
+
+    def _load_to_branch(self, path: Path) -> Checkpoint:
+        """Load a checkpoint of another run, and take over the history that led to it."""
+        checkpoint, history = _load_checkpoint_of(path, self._open_store)
+        if history.is_file() and self.runtime.is_first:
+            self.path.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(history, self.history.path)
+        return checkpoint
+
+    def _open_store(self, folder: Path) -> CheckpointStore:
+        keep = self.config.keep_checkpoints
+        if self.is_sharded:
+            return ShardedCheckpointStore(folder, self.runtime, keep=keep)
+        return CheckpointStore(folder, keep=keep)
+
+    def _rewind(self, step: int) -> None:
+        if self.runtime.is_first:
+            self.history.rewind(step)
+
     def _write_recipe(self) -> None:
-        if self.recipe:
+        if self.recipe and self.runtime.is_first:
             replace_file(self.path / "run.json", json.dumps(self.recipe, indent=1).encode())
 
     def _restore(self, checkpoint: Checkpoint) -> RunState:
-        self.model.load_state_dict(checkpoint.tensors["model"])
         self.stepper.optimizer.state.clear()
-        restore_optimizer(self.stepper.optimizer, self.model, checkpoint.tensors["optimizer"])
-        self.stepper.restore(checkpoint.tensors.get("step", {}))
+        if self.is_sharded:
+            assert checkpoint.path is not None
+            rest = restore_parts(self.model, self.stepper.optimizer, checkpoint.path)
+            self.stepper.restore(rest)
+        else:
+            self.model.load_state_dict(checkpoint.tensors["model"])
+            restore_optimizer(self.stepper.optimizer, self.model, checkpoint.tensors["optimizer"])
+            self.stepper.restore(checkpoint.tensors.get("step", {}))
         state = RunState.from_json(checkpoint.state)
         self.stepper.micro_batches.num_rows = state.micro_batch_rows
-        self.history.rewind(state.step)
+        self._rewind(state.step)
         return state
 
 
-def _load_to_branch(path: Path, history: History) -> Checkpoint:
-    """Load a checkpoint of another run, or the newest one of a run, and take over its history."""
+def _load_checkpoint_of(
+    path: Path, open_store: Callable[[Path], CheckpointStore]
+) -> tuple[Checkpoint, Path]:
+    """Load a checkpoint of a run, or the newest one of it; return it and the run's history."""
     if (path / "checkpoints").is_dir():
-        checkpoint, run_dir = CheckpointStore(path / "checkpoints").load_latest(), path
+        checkpoint, run_dir = open_store(path / "checkpoints").load_latest(), path
     else:
-        checkpoint, run_dir = load_checkpoint(path), path.parent.parent
-    if checkpoint is None or "optimizer" not in checkpoint.tensors:
+        checkpoint, run_dir = open_store(path.parent).load(path), path.parent.parent
+    if checkpoint is None or not checkpoint.has_optimizer:
         raise ValueError(
             f"branch_from is {path}: it has no checkpoint with an optimizer; take a folder "
             "checkpoints/step-... of a run"
         )
-    if (run_dir / "history.jsonl").is_file():
-        history.path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(run_dir / "history.jsonl", history.path)
-    return checkpoint
+    return checkpoint, run_dir / "history.jsonl"

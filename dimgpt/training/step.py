@@ -9,16 +9,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dimgpt.config import TrainingConfig
 from dimgpt.data.batch import Batch
+from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
+from dimgpt.training.distributed import build_gradient
 from dimgpt.training.guard import UpdateGuard, Verdict
 from dimgpt.training.loss import LossSums
 from dimgpt.training.loss_scaler import LossScaler
 from dimgpt.training.micro_batches import MicroBatches
 from dimgpt.training.optimizer import set_learning_rates
+from dimgpt.training.processes import Processes
+from dimgpt.training.share import StepRows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +81,7 @@ class Stepper:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Transformer,
         optimizer: torch.optim.Optimizer,
         loss_sums: Callable[[Batch], LossSums],
         config: TrainingConfig,
@@ -86,12 +90,17 @@ class Stepper:
     ) -> None:
         self.model, self.optimizer, self.loss_sums = model, optimizer, loss_sums
         self.config, self.runtime = config, runtime
-        self.micro_batches = MicroBatches()
+        self.processes = Processes(runtime)
+        self.gradient = build_gradient(model, self._loss_sums, config, runtime)
+        self.micro_batches = MicroBatches(may_halve=not self.gradient.is_sharded)
         self.guard = UpdateGuard(runtime.device, skip_spikes=config.skip_spikes)
         self.scaler = LossScaler(runtime.device, is_enabled=runtime.needs_loss_scaling)
 
+    def _loss_sums(self, batch: Batch) -> LossSums:
+        return self.loss_sums(batch)  # looked up now: it can be replaced in one place
+
     def take(
-        self, step: int, batches: Sequence[Batch], *, should_stop: Callable[[], bool]
+        self, step: int, rows: StepRows, *, should_stop: Callable[[], bool]
     ) -> PendingStep | None:
         """Queue a step, or return `None` if it is to stop before the gradient is complete.
 
@@ -99,19 +108,20 @@ class Stepper:
         were, bit for bit.
         """
         learning_rate = set_learning_rates(self.optimizer, step, self.config)
-        weight = max(sum(float(batch.weights.sum()) for batch in batches), 1e-8)
 
         def compute(pieces: list[Batch]) -> Tensor | None:
-            return self._gradient(step, pieces, weight=weight, should_stop=should_stop)
+            return self._gradient(step, pieces, weight=rows.weight, should_stop=should_stop)
 
-        means = self.micro_batches.run(compute, batches)
+        means = self.micro_batches.run(compute, rows.batches)
         if means is None:
             return None
+        self.gradient.complete()
+        means = self.processes.add_up(means)
         norm, verdict = self._update(means[0])
         values = torch.cat((means, torch.stack((norm, verdict.float()))))
         return PendingStep(
             step=step,
-            num_tokens=sum(batch.inputs.numel() for batch in batches),
+            num_tokens=rows.num_tokens,
             learning_rate=learning_rate,
             # Only CUDA has an event that says when the values are there.
             values=values.to("cpu", non_blocking=self.runtime.is_asynchronous),
@@ -135,18 +145,21 @@ class Stepper:
         weight: float,
         should_stop: Callable[[], bool],
     ) -> Tensor | None:
-        """Add up the gradients; return the step's loss and accuracy, float32 (2,)."""
+        """Add up the gradients; return this process's part of loss and accuracy, float32 (2,)."""
         self.optimizer.zero_grad(set_to_none=True)
-        torch.manual_seed(self.config.seed + step)  # dropout, too, depends on the step alone
+        # Dropout, too, depends on the step alone; each process leaves out others.
+        torch.manual_seed(self.config.seed + step + (self.runtime.rank << 32))
         self.model.train()
         sums = torch.zeros(2, device=self.runtime.device)
-        for piece in pieces:
+        scale = self.scaler.scale * self.gradient.num_means
+        for number, piece in enumerate(pieces, 1):
             if should_stop():
                 self.optimizer.zero_grad(set_to_none=True)
                 return None
-            with self.runtime.autocast():
-                loss, correct = self.loss_sums(piece.to(self.runtime.device))
-            (loss * self.scaler.scale / weight).backward()
+            with self.gradient.piece(is_last=number == len(pieces)):
+                with self.runtime.autocast():
+                    loss, correct = self.gradient.loss_sums(piece.to(self.runtime.device))
+                (loss * scale / weight).backward()
             sums += torch.stack((loss.detach(), correct))
         return sums / weight
 
@@ -156,7 +169,7 @@ class Stepper:
         if self.scaler.is_enabled:
             for parameter in parameters:
                 parameter.grad.div_(self.scaler.scale)  # type: ignore[union-attr]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
+        norm = self.gradient.clip(parameters, self.config.max_grad_norm)
         verdict = self.guard.judge(loss, norm)
         if self.scaler.is_enabled:
             is_overflow = loss.isfinite() & ~norm.isfinite() & (self.scaler.scale > 1)

@@ -17,21 +17,23 @@ import numpy as np
 import torch
 
 from dimgpt.config import TrainingConfig
-from dimgpt.data.batch import Batch, prefetch
+from dimgpt.data.batch import prefetch
 from dimgpt.model.flops import training_flops_per_token
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
 from dimgpt.training.checkpoint import CheckpointStore
 from dimgpt.training.data import TrainingData
+from dimgpt.training.distributed import place_model
 from dimgpt.training.guard import Verdict
-from dimgpt.training.interrupts import catch_interrupts
 from dimgpt.training.journal import Journal, Observer, Record
 from dimgpt.training.loss import compiled_loss
 from dimgpt.training.metrics import History
 from dimgpt.training.optimizer import build_optimizer
+from dimgpt.training.processes import AgreedStop
 from dimgpt.training.run_folder import RunFolder
 from dimgpt.training.run_lock import lock_run
 from dimgpt.training.run_state import RunState
+from dimgpt.training.share import StepRows, share_of, take_share
 from dimgpt.training.step import PendingStep, Stepper
 from dimgpt.training.summary import TrainingSummary
 from dimgpt.training.validation import validate
@@ -78,11 +80,12 @@ class Trainer:
         branch_from: Path | None = None,
         recipe: Record | None = None,
     ) -> None:
-        self.model, self.data, self.config = model.to(runtime.device), data, config
+        self.model, self.data, self.config = place_model(model, config, runtime), data, config
         self.runtime, self.sample, self.branch_from = runtime, sample, branch_from
         self.byte_counts = None if byte_counts is None else torch.from_numpy(byte_counts)
         self.optimizer, loss = build_optimizer(model, config), compiled_loss(model, config, runtime)
         self.stepper = Stepper(model, self.optimizer, loss, config, runtime=runtime)
+        self.processes = self.stepper.processes
         self.folder = RunFolder(
             run_dir,
             model=model,
@@ -123,17 +126,17 @@ class Trainer:
             ValueError: The folder holds a run of another model, vocabulary or data.
         """
         with contextlib.ExitStack() as stack:
-            stack.enter_context(lock_run(self.folder.path))
+            self.processes.lead(lambda: stack.enter_context(lock_run(self.folder.path)))
             stack.callback(self.folder.writer.wait)
             state, changes = self.folder.resume(self.branch_from)
             self._follow(state)
-            interrupt = stack.enter_context(catch_interrupts())
+            stop = stack.enter_context(self.processes.catch_interrupts())
             self.journal.trackers = stack.enter_context(self.folder.open_trackers(state.step))
             self.journal.start(max_steps=self.config.max_steps, changes=changes)
             stack.enter_context(self.runtime.matmul_precision())
-            self._train(lambda: interrupt.signal is not None)
+            self._train(stop)
             self.folder.finish(self.state)
-        if interrupt.signal == signal.SIGTERM:
+        if stop.signal == signal.SIGTERM:
             raise SystemExit(128 + signal.SIGTERM)
         return self.summary()
 
@@ -154,7 +157,7 @@ class Trainer:
             is_finished=self._is_over(),
         )
 
-    def _train(self, should_stop: Callable[[], bool]) -> None:
+    def _train(self, should_stop: AgreedStop) -> None:
         if self.state.looked_around_at < self.state.step:
             self._look_around(should_stop)  # a stop had come in between
         while not (should_stop() or self._is_over()):
@@ -166,15 +169,18 @@ class Trainer:
         self.state = state
         self.journal.follow(state)
 
-    def _take_steps(self, should_stop: Callable[[], bool]) -> None:
+    def _take_steps(self, should_stop: AgreedStop) -> None:
         """Take steps until the run is over, is to stop, or must go back."""
         first, queued = self.state.step + 1, None
-        with contextlib.closing(
-            prefetch(self._read_batches, first, self.config.max_steps + 1)
-        ) as steps:
-            for step, batches in enumerate(steps, first):
+
+        def read(step: int) -> StepRows:
+            return take_share(self.data.batches(step), self.runtime)
+
+        with contextlib.closing(prefetch(read, first, self.config.max_steps + 1)) as steps:
+            for step, rows in enumerate(steps, first):
                 previous = queued
-                queued = self.stepper.take(step, batches, should_stop=should_stop)
+                should_stop.agree()
+                queued = self.stepper.take(step, rows, should_stop=should_stop)
                 if previous is not None:  # read while the device works on the next one
                     self._finish_step(previous)
                 is_stopping = should_stop()
@@ -185,13 +191,6 @@ class Trainer:
                         self._look_around(should_stop)
                 if is_stopping or self._must_go_back() or self._is_over():
                     return
-
-    def _read_batches(self, step: int) -> list[Batch]:
-        """Make the batches of a step, in the prefetching thread."""
-        batches = self.data.batches(step)
-        if self.runtime.device.type == "cuda":
-            return [batch.pin_memory() for batch in batches]
-        return batches
 
     def _waits_after(self, step: int) -> bool:
         """Say whether the values of a step are needed before the next one can begin."""
@@ -230,7 +229,8 @@ class Trainer:
             if is_best is None:
                 return
             kinds += ["best"] if is_best else []
-        if self.sample and due["sample"]:
+        is_writing = self.runtime.is_first or self.stepper.gradient.is_sharded
+        if self.sample and due["sample"] and is_writing:
             self.model.eval()
             self.journal.emit("sample", text=self.sample())
         self.state.looked_around_at = self.state.step
@@ -262,12 +262,12 @@ class Trainer:
         measure = functools.partial(
             validate,
             self.stepper.loss_sums,
-            runtime=self.runtime,
+            processes=self.processes,
             byte_counts=self.byte_counts,
             should_stop=should_stop,
         )
-        batches = self.data.validation_batches(self.config.validation_batches)
-        return self.stepper.micro_batches.run(measure, list(batches))
+        batches = list(self.data.validation_batches(self.config.validation_batches))
+        return self.stepper.micro_batches.run(measure, share_of(batches, self.runtime))
 
     def _is_over(self) -> bool:
         is_last = self.state.step >= self.config.max_steps

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from dimgpt.data.batch import Batch
-from dimgpt.runtime import Runtime
 from dimgpt.training.loss import LossSums
+from dimgpt.training.processes import Processes
 
 
 @torch.no_grad()
@@ -16,7 +16,7 @@ def validate(
     loss_sums: Callable[[Batch], LossSums],
     batches: Iterable[Batch],
     *,
-    runtime: Runtime,
+    processes: Processes,
     byte_counts: Tensor | None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float]:
@@ -24,11 +24,12 @@ def validate(
 
     Args:
         loss_sums: Sums over a batch on the device, of a model in evaluation mode.
-        batches: Tokens of weight 0 count nowhere.
-        runtime: Device and precision.
+        batches: The share of this process; tokens of weight 0 count nowhere.
+        processes: Those that measure together.
         byte_counts: UTF-8 bytes that each token stands for, (V,), on the CPU.
         should_stop: Asked before each batch; a validation that is cut short returns nothing.
     """
+    runtime = processes.runtime
     sums = torch.zeros(2, device=runtime.device)
     weight, num_bytes = 0.0, 0.0
     for batch in batches:
@@ -39,7 +40,9 @@ def validate(
         weight += float(batch.weights.sum())
         if byte_counts is not None:
             num_bytes += float((byte_counts[batch.targets] * batch.weights).sum())
-    loss, correct = sums.tolist()
+    loss, correct = processes.add_up(sums).tolist()
+    counts = torch.tensor([weight, num_bytes], dtype=torch.float64)
+    weight, num_bytes = processes.add_up(counts).tolist()
     measured = {"loss": loss / max(weight, 1e-8), "accuracy": correct / max(weight, 1e-8)}
     if num_bytes > 0:
         measured["bits_per_byte"] = loss / math.log(2) / num_bytes

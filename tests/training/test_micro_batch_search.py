@@ -118,3 +118,11 @@ def test_only_long_runs_on_a_gpu_search_by_themselves(
     asked = dataclasses.replace(config, use_micro_batch_search=is_asked, max_steps=max_steps)
     runtime = dataclasses.replace(CPU, device=torch.device(device))
     assert wants_micro_batch_search(asked, runtime) is is_wanted
+
+
+def test_several_processes_do_not_search(config):
+    runtime = dataclasses.replace(CPU, device=torch.device("cuda"), num_processes=2)
+    long = dataclasses.replace(config, max_steps=100_000)
+    assert not wants_micro_batch_search(long, runtime)
+    with pytest.raises(ValueError, match="it is for one process, not for 2; leave it out"):
+        wants_micro_batch_search(dataclasses.replace(long, use_micro_batch_search=True), runtime)

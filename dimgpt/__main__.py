@@ -98,6 +98,11 @@ def _read_settings(name: str | None) -> dict[str, Any]:
         raise ValueError(f"config is {name}: it is not JSON ({error}); correct it") from error
     if not isinstance(settings, dict):
         raise ValueError(f"config is {name}: it must hold an object of settings; see --help")
+    if not isinstance(settings.get("preset", ""), str):
+        raise ValueError(
+            f"config is {name}: its preset is no name; if it is what a run keeps of itself, go on "
+            f"with `python -m dimgpt resume {Path(name).parent}`"
+        )
     return settings
 
 

@@ -114,6 +114,7 @@ def test_a_file_may_name_its_preset(here, capsys):
         ('{"training": {"max_steps": 0}}', "max_steps is 0"),
         ('{"training": 3}', "must be an object"),
         ('{"preset": "nope"}', "choose one of demo"),
+        ('{"stage": "pretraining", "preset": {"name": "toy"}}', "dimgpt resume "),
     ],
 )
 def test_a_file_that_cannot_be_used_is_one_line(here, content, reason):

@@ -123,7 +123,12 @@ def _name(dtype: torch.dtype) -> str:
 def compare_precisions(model: ModelConfig, runtime: Runtime, *, steps: int) -> dict[str, Any]:
     """Train the same small model in bf16 and fp32; another seed in fp32 says what noise is."""
     config = TrainingConfig(
-        batch_size=16, accumulation_steps=1, learning_rate=2e-3, use_compile=False, loss_chunks=1
+        batch_size=16,
+        accumulation_steps=1,
+        learning_rate=2e-3,
+        warmup_steps=0,
+        use_compile=False,
+        loss_chunks=1,
     )
     curves = {}
     for name, precision, seed in (("fp32", "fp32", 0), ("bf16", "bf16", 0), ("noise", "fp32", 1)):

@@ -1,4 +1,4 @@
-"""The same training step twice: this package's, and `transformers`' Mistral in a plain loop.
+"""The same training step twice: the trainer's own, and `transformers`' Mistral in a plain loop.
 
 Both get the same batches, the same groups of parameters, fused AdamW, clipping, and precision. The
 peer is the same architecture (grouped heads, window, SwiGLU, RMSNorm, tied embeddings) with random
@@ -22,12 +22,14 @@ from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
 from dimgpt.training.loss import compiled_loss
 from dimgpt.training.optimizer import build_optimizer
+from dimgpt.training.share import take_share
+from dimgpt.training.step import Stepper
 
 LossFunction = Callable[[Batch], Tensor]
 
 
 class Loop:
-    """A model that takes optimizer steps as the trainer does, without looking at itself."""
+    """A model that takes optimizer steps in a plain loop."""
 
     def __init__(
         self, model: nn.Module, loss: LossFunction, config: TrainingConfig, runtime: Runtime
@@ -55,12 +57,26 @@ class Loop:
         self.update()
 
 
-def our_loop(model_config: ModelConfig, config: TrainingConfig, runtime: Runtime) -> Loop:
-    """Return this package's model and compiled loss."""
+class OurLoop(Loop):
+    """This package's model and compiled loss, in the steps that the trainer takes."""
+
+    def __init__(self, model: Transformer, config: TrainingConfig, runtime: Runtime) -> None:
+        sums = compiled_loss(model, config, runtime)
+        super().__init__(model, lambda batch: sums(batch).loss, config, runtime)
+        self.stepper = Stepper(model, self.optimizer, sums, config, runtime=runtime)
+        self.num_steps = 0
+
+    def step(self, batches: list[Batch]) -> None:
+        """Take one optimizer step, whose values nobody reads."""
+        self.num_steps += 1
+        rows = take_share(batches, self.runtime)
+        self.stepper.take(self.num_steps, rows, should_stop=lambda: False)
+
+
+def our_loop(model_config: ModelConfig, config: TrainingConfig, runtime: Runtime) -> OurLoop:
+    """Return this package's side, with weights of the seed 0."""
     torch.manual_seed(0)
-    model = Transformer(model_config).to(runtime.device)
-    sums = compiled_loss(model, config, runtime)
-    return Loop(model, lambda batch: sums(batch).loss, config, runtime)
+    return OurLoop(Transformer(model_config).to(runtime.device), config, runtime)
 
 
 def peer_loop(
@@ -111,7 +127,7 @@ def random_data(model_config: ModelConfig, config: TrainingConfig) -> Pretrainin
     ids = np.random.default_rng(0).integers(model_config.vocab_size, size=20_000_000)
     offsets = np.arange(0, len(ids) + 1, 500)
     file: Any = SimpleNamespace(
-        ids=ids.astype(np.uint16 if model_config.vocab_size <= 2**16 else np.uint32),
+        parts=(ids.astype(np.uint16 if model_config.vocab_size <= 2**16 else np.uint32),),
         offsets=offsets,
         num_tokens=len(ids),
         num_documents=len(offsets) - 1,

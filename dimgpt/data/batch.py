@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 T = TypeVar("T")
+_Queue = queue.Queue[tuple[T | None, BaseException | None]]
 _POLL_SECONDS = 0.1
 
 
@@ -73,8 +74,8 @@ def prefetch(
 ) -> Generator[T, None, None]:
     """Yield `make(start)` ... `make(stop - 1)`, made ahead by a thread.
 
-    The thread ends with the last item, and soon after the consumer stops early. What `make` raises
-    is raised here, at its place.
+    The thread ends with the last item; a consumer that stops early waits until it has ended. What
+    `make` raises is raised here, at its place.
 
     Args:
         make: Makes an item from its number, in the thread; pin memory there.
@@ -82,24 +83,17 @@ def prefetch(
         stop: Number after the last.
         depth: Items that wait ready.
     """
-    ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(maxsize=depth)
+    ready: _Queue[T] = queue.Queue(maxsize=depth)
     is_stopped = threading.Event()
 
-    def put(item: T | None, error: BaseException | None) -> None:
-        while not is_stopped.is_set():
-            with contextlib.suppress(queue.Full):
-                return ready.put((item, error), timeout=_POLL_SECONDS)
+    def is_wanted() -> bool:
+        return not is_stopped.is_set() and threading.main_thread().is_alive()
 
-    def work() -> None:
-        try:
-            for number in range(start, stop):
-                if is_stopped.is_set():
-                    return
-                put(make(number), None)
-        except BaseException as error:
-            put(None, error)
-
-    threading.Thread(target=work, name="prefetch", daemon=True).start()
+    # No daemon: a process that ends while such a thread is inside of torch is aborted.
+    thread = threading.Thread(
+        target=_fill, args=(ready, make, range(start, stop), is_wanted), name="prefetch"
+    )
+    thread.start()
     try:
         for _ in range(start, stop):
             item, error = ready.get()
@@ -108,3 +102,23 @@ def prefetch(
             yield item  # type: ignore[misc]
     finally:
         is_stopped.set()
+        thread.join()
+
+
+def _fill(
+    ready: _Queue[T], make: Callable[[int], T], numbers: range, is_wanted: Callable[[], bool]
+) -> None:
+    """Put what is made into a queue, or what is raised instead, while it is wanted."""
+
+    def put(item: T | None, error: BaseException | None) -> None:
+        while is_wanted():
+            with contextlib.suppress(queue.Full):
+                return ready.put((item, error), timeout=_POLL_SECONDS)
+
+    try:
+        for number in numbers:
+            if not is_wanted():
+                return
+            put(make(number), None)
+    except BaseException as error:
+        put(None, error)

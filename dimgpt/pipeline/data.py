@@ -7,7 +7,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator
 
-from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig
+from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig, TrainingConfig
 from dimgpt.data.corpus import ConversationCorpus, Corpus
 from dimgpt.data.disk import require_room
 from dimgpt.data.finetuning import FinetuningData
@@ -153,11 +153,13 @@ def read_reports(workspace: Workspace) -> list[SourceReport]:
     return [*reports, *(read_report(folder / group.name) for group in data.conversations)]
 
 
-def open_data(workspace: Workspace, stage: Stage) -> TrainingData:
-    """Return the batches of a stage."""
-    preset, config = workspace.preset, workspace.config(stage)
+def open_data(
+    workspace: Workspace, stage: Stage, config: TrainingConfig | None = None
+) -> TrainingData:
+    """Return the batches of a stage, divided as the config says; by default as the stage's own."""
+    config = config or workspace.config(stage)
     shape = {
-        "context_length": preset.model.context_length,
+        "context_length": workspace.preset.model.context_length,
         "batch_size": config.batch_size,
         "accumulation_steps": config.accumulation_steps,
         "seed": config.seed,

@@ -15,6 +15,8 @@ from dimgpt.runtime import Runtime
 from dimgpt.settings import override, to_dict
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.training.journal import Observer
+from dimgpt.training.micro_batch_search import wants_micro_batch_search, with_fastest_micro_batch
+from dimgpt.training.run_lock import lock_run
 from dimgpt.training.trainer import Trainer
 from dimgpt.workspace import Stage, Workspace, load_vocabulary
 
@@ -27,18 +29,27 @@ def build_trainer(
     observers: Sequence[Observer] = (),
     branch_from: Path | None = None,
 ) -> Trainer:
-    """Put together what a stage needs; the trainer resumes by itself if the run has begun."""
+    """Put together what a stage needs; the trainer resumes by itself if the run has begun.
+
+    Raises:
+        RuntimeError: A micro-batch is to be searched, and another trainer is at work in the folder.
+    """
     tokenizer, model = load_vocabulary(workspace), build_model(workspace, stage)
     require_matching(model, tokenizer)
+    base_fingerprint = fingerprint_weights(model) if stage == "finetuning" else ""
+    config = workspace.config(stage)
+    if wants_micro_batch_search(config, runtime):
+        with lock_run(workspace.run_dir(stage)):  # it takes all the memory that it finds
+            config = with_fastest_micro_batch(model, config, runtime)
     return Trainer(
         model,
-        open_data(workspace, stage),
-        workspace.config(stage),
+        open_data(workspace, stage, config),
+        config,
         run_dir=workspace.run_dir(stage),
         runtime=runtime,
         vocabulary=tokenizer.fingerprint,
         data_fingerprint=fingerprint_data(workspace, stage),
-        base_fingerprint=fingerprint_weights(model) if stage == "finetuning" else "",
+        base_fingerprint=base_fingerprint,
         byte_counts=tokenizer.byte_counts(),
         sample=_sampler(workspace, stage, model, tokenizer),
         observers=observers,

@@ -63,7 +63,8 @@ class CheckpointWriter:
                 copied_event.synchronize()
             self._write(copied, kinds)
 
-        self._thread = threading.Thread(target=write, name="checkpoint", daemon=True)
+        # No daemon: a process that is told to end at once ends with a whole checkpoint.
+        self._thread = threading.Thread(target=write, name="checkpoint")
         self._thread.start()
 
     def wait(self) -> None:
@@ -101,7 +102,7 @@ class CheckpointWriter:
                 if copy is None or copy.shape != tensor.shape or copy.dtype != tensor.dtype:
                     copy = self._new_copy(tensor)
                     self._copies[file, name] = copy
-                copies[file][name] = copy.copy_(tensor.detach(), non_blocking=True)
+                copies[file][name] = copy.copy_(tensor.detach(), non_blocking=copy.is_pinned())
         return copies
 
     def _new_copy(self, tensor: Tensor) -> Tensor:

@@ -30,8 +30,8 @@ class History:
     """`history.jsonl`: one record a line, appended as a run goes.
 
     A record has a `kind` (`start`, `step`, `validation`, `sample`, `notice`), a `step`, and its
-    values. What a killed
-    run wrote after its last checkpoint is dropped on resume, so that no step stands twice.
+    values. What a killed run wrote after its last checkpoint is dropped on resume, so that no step
+    stands twice.
     """
 
     def __init__(self, path: Path) -> None:

@@ -42,18 +42,28 @@ class Measurement:
 Measure = Callable[[int], Measurement | None]
 
 
+def wants_micro_batch_search(config: TrainingConfig, runtime: Runtime) -> bool:
+    """Say whether a run is to begin with the search: if the config says nothing, long ones do.
+
+    Raises:
+        ValueError: It is asked for in several processes, of which each would find another size.
+    """
+    are_several = runtime.num_processes > 1
+    if config.use_micro_batch_search is None:
+        is_long = config.max_steps >= _LONG_RUN_STEPS
+        return is_long and runtime.device.type == "cuda" and not are_several
+    if config.use_micro_batch_search and are_several:
+        raise ValueError(
+            f"use_micro_batch_search is True: it is for one process, not for "
+            f"{runtime.num_processes}; leave it out and choose batch_size"
+        )
+    return config.use_micro_batch_search
+
+
 def with_fastest_micro_batch(
     model: Transformer, config: TrainingConfig, runtime: Runtime
 ) -> TrainingConfig:
-    """Return the config with the fastest division of its global batch; the model stays as it is.
-
-    Without a search (see `use_micro_batch_search`) the config comes back as it was.
-    """
-    is_wanted = config.use_micro_batch_search
-    if is_wanted is None:
-        is_wanted = runtime.device.type == "cuda" and config.max_steps >= _LONG_RUN_STEPS
-    if not is_wanted:
-        return config
+    """Return the config with the fastest division of its global batch; the model stays as it is."""
     model.to(runtime.device)
     free_bytes = available_memory(runtime) - _BYTES_PER_WEIGHT * model.num_parameters
     sizes = candidate_sizes(config.sequences_per_step, context_length=model.config.context_length)

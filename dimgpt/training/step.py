@@ -123,7 +123,8 @@ class Stepper:
             step=step,
             num_tokens=rows.num_tokens,
             learning_rate=learning_rate,
-            values=values.to("cpu", non_blocking=True),
+            # Only CUDA has an event that says when the values are there.
+            values=values.to("cpu", non_blocking=self.runtime.is_asynchronous),
             event=self._mark(),
         )
 

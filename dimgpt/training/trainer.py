@@ -83,10 +83,8 @@ class Trainer:
         self.model, self.data, self.config = place_model(model, config, runtime), data, config
         self.runtime, self.sample, self.branch_from = runtime, sample, branch_from
         self.byte_counts = None if byte_counts is None else torch.from_numpy(byte_counts)
-        self.optimizer = build_optimizer(model, config)
-        self.stepper = Stepper(
-            model, self.optimizer, compiled_loss(model, config, runtime), config, runtime=runtime
-        )
+        self.optimizer, loss = build_optimizer(model, config), compiled_loss(model, config, runtime)
+        self.stepper = Stepper(model, self.optimizer, loss, config, runtime=runtime)
         self.processes = self.stepper.processes
         self.folder = RunFolder(
             run_dir,
@@ -104,8 +102,7 @@ class Trainer:
             runtime=runtime,
             decay=config.metrics_decay,
         )
-        self.state = RunState()
-        self._went_back_at = 0
+        self.state, self._went_back_at = RunState(), 0
 
     @property
     def checkpoints(self) -> CheckpointStore:

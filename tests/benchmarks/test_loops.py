@@ -21,7 +21,7 @@ MODEL = ModelConfig(
     num_kv_heads=2,
     ffn_dim=43,
 )
-CONFIG = TrainingConfig(batch_size=2, accumulation_steps=2, learning_rate=1e-2)
+CONFIG = TrainingConfig(batch_size=2, accumulation_steps=2, learning_rate=1e-2, warmup_steps=0)
 NAMES = {
     "attention.query": "self_attn.q_proj",
     "attention.key": "self_attn.k_proj",

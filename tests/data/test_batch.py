@@ -1,21 +1,29 @@
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dimgpt.data.batch import make_batches, prefetch
 
+ENDS_WHILE_A_BATCH_IS_MADE = """
+import torch
+from dimgpt.data.batch import prefetch
+
+def make(number):
+    for _ in range(100 * number):
+        torch.ones(1_000_000).sqrt()
+
+items = prefetch(make, 0, 9)
+next(items)
+"""
+
 
 def prefetch_threads():
     return [thread for thread in threading.enumerate() if thread.name == "prefetch"]
-
-
-def wait_until_no_thread():
-    deadline = time.monotonic() + 5
-    while prefetch_threads() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return not prefetch_threads()
 
 
 def test_targets_and_weights_are_shifted_by_one():
@@ -53,7 +61,7 @@ def test_an_exception_is_raised_at_its_place():
     assert [next(items), next(items)] == [0, 1]
     with pytest.raises(ValueError, match="step 2 has no data"):
         next(items)
-    assert wait_until_no_thread()
+    assert not prefetch_threads()
 
 
 def test_the_thread_ends_when_the_consumer_stops_early():
@@ -61,4 +69,18 @@ def test_the_thread_ends_when_the_consumer_stops_early():
     next(items)
     assert prefetch_threads()
     items.close()
-    assert wait_until_no_thread()
+    assert not prefetch_threads()
+
+
+@pytest.mark.parametrize("how", ["items.close()", "", "raise SystemExit(0)"])
+def test_a_process_may_end_while_an_item_is_made(how):
+    """The interpreter ends such a thread by an exception, which inside of torch is an abort."""
+    script = f"{ENDS_WHILE_A_BATCH_IS_MADE}{how}"
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert (run.returncode, run.stderr) == (0, b"")

@@ -1,7 +1,10 @@
 """Checkpoints are written beside the run, which waits for the copy alone."""
 
 import dataclasses
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -156,3 +159,21 @@ def test_the_library_reads_what_is_written_and_the_hash_is_the_files(tmp_path, t
     for name, expected in named.items():
         assert loaded[name].dtype == expected.dtype
         assert torch.equal(loaded[name], expected)
+
+
+def test_a_process_that_ends_at_once_ends_with_a_whole_checkpoint(tmp_path):
+    script = f"""
+import torch
+from pathlib import Path
+from dimgpt.training.checkpoint import CheckpointStore
+from dimgpt.training.checkpoint_writer import CheckpointWriter
+
+writer = CheckpointWriter(CheckpointStore(Path({str(tmp_path)!r})), torch.device("cpu"))
+writer.submit(7, {{"model": {{"weight": torch.ones(30_000_000)}}}}, {{}}, kinds=["step"])
+raise SystemExit(5)
+"""
+    command = [sys.executable, "-c", script]
+    run = subprocess.run(command, cwd=Path(__file__).parents[2], check=False, timeout=120)
+    assert run.returncode == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000007"]
+    assert CheckpointStore(tmp_path).load_latest().step == 7

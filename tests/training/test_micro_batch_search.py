@@ -8,7 +8,6 @@ import torch
 from dimgpt.config import TrainingConfig
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import choose_runtime
-from dimgpt.training import micro_batch_search
 from dimgpt.training.micro_batch_search import (
     Measurement,
     candidate_sizes,
@@ -16,6 +15,7 @@ from dimgpt.training.micro_batch_search import (
     fastest,
     measure_micro_batch,
     search,
+    wants_micro_batch_search,
     with_fastest_micro_batch,
 )
 
@@ -102,10 +102,27 @@ def test_a_size_out_of_memory_is_no_measurement(config, make_trainer, monkeypatc
     assert measure_micro_batch(model, config, CPU) is None
 
 
-def test_only_long_runs_on_a_gpu_search_by_themselves(config, make_trainer, monkeypatch):
-    model = make_trainer(config).model
-    monkeypatch.setattr(micro_batch_search, "search", lambda *_, **__: pytest.fail("searched"))
+@pytest.mark.parametrize(
+    ("is_asked", "device", "max_steps", "is_wanted"),
+    [
+        (None, "cpu", 100_000, False),
+        (None, "cuda", 999, False),
+        (None, "cuda", 1_000, True),
+        (False, "cuda", 100_000, False),
+        (True, "cpu", 9, True),
+    ],
+)
+def test_only_long_runs_on_a_gpu_search_by_themselves(
+    config, is_asked, device, max_steps, is_wanted
+):
+    asked = dataclasses.replace(config, use_micro_batch_search=is_asked, max_steps=max_steps)
+    runtime = dataclasses.replace(CPU, device=torch.device(device))
+    assert wants_micro_batch_search(asked, runtime) is is_wanted
+
+
+def test_several_processes_do_not_search(config):
+    runtime = dataclasses.replace(CPU, device=torch.device("cuda"), num_processes=2)
     long = dataclasses.replace(config, max_steps=100_000)
-    assert with_fastest_micro_batch(model, long, CPU) is long
-    never = dataclasses.replace(long, use_micro_batch_search=False)
-    assert with_fastest_micro_batch(model, never, CPU) is never
+    assert not wants_micro_batch_search(long, runtime)
+    with pytest.raises(ValueError, match="it is for one process, not for 2; leave it out"):
+        wants_micro_batch_search(dataclasses.replace(long, use_micro_batch_search=True), runtime)

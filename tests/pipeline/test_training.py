@@ -1,0 +1,98 @@
+"""A run whose micro-batch is measured first: what it changes, and what it does not."""
+
+import dataclasses
+import json
+
+import pytest
+
+from dimgpt.config import DataConfig, ModelConfig, SourceConfig
+from dimgpt.pipeline import (
+    build_trainer,
+    match_vocabulary,
+    open_run,
+    prepare_files,
+    prepare_vocabulary,
+)
+from dimgpt.presets import PRESETS
+from dimgpt.runtime import choose_runtime
+from dimgpt.settings import override
+from dimgpt.training import micro_batch_search
+from dimgpt.training.micro_batch_search import Measurement
+from dimgpt.training.run_lock import lock_run
+from dimgpt.workspace import Workspace
+
+CPU = choose_runtime("fp32", "cpu")
+SPEEDS = {2: 100.0, 4: 200.0, 8: 150.0}
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    folder, demo = tmp_path_factory.mktemp("toy"), PRESETS["demo"]
+    stories = SourceConfig(name="stories", path="demo://stories/200")
+    data = DataConfig(sources=(stories,), conversations=(), vocab_size=250, num_workers=1)
+    model = ModelConfig(
+        context_length=32,
+        window_size=8,
+        embedding_dim=16,
+        num_layers=1,
+        num_heads=2,
+        num_kv_heads=1,
+        ffn_dim=24,
+    )
+    run = override(
+        demo.pretraining, batch_size=2, accumulation_steps=4, validation_batches=4, max_steps=2
+    )
+    run = dataclasses.replace(run, warmup_steps=1, use_micro_batch_search=True)
+    preset = dataclasses.replace(demo, name="toy", data=data, model=model, pretraining=run)
+    roots = {"data_root": folder / "data", "models_root": folder / "models"}
+    workspace = Workspace(preset=preset, **roots)
+    prepare_files(workspace, prepare_vocabulary(workspace))
+    return match_vocabulary(workspace)
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Let the measurements be made up; return the sizes that were measured."""
+    sizes = []
+
+    def measure(model, config, runtime):
+        sizes.append(config.batch_size)
+        speed = SPEEDS[config.batch_size]
+        return Measurement(batch_size=config.batch_size, tokens_per_second=speed, peak_bytes=0)
+
+    monkeypatch.setattr(micro_batch_search, "measure_micro_batch", measure)
+    return sizes
+
+
+def test_the_fastest_division_reads_the_same_sequences(workspace, measured):
+    trainer = build_trainer(workspace, "pretraining", runtime=CPU)
+    assert measured == [2, 4, 8]
+    assert trainer.config.batch_size == 4
+    assert trainer.config.sequences_per_step == 8
+    plain = override(workspace.preset.pretraining, use_micro_batch_search=False)
+    preset = override(workspace.preset, pretraining=plain)
+    other = build_trainer(override(workspace, preset=preset), "pretraining", runtime=CPU)
+    rows = [
+        [row for batch in each.data.batches(1) for row in batch.inputs.tolist()]
+        for each in (trainer, other)
+    ]
+    assert [len(batch.inputs) for batch in trainer.data.batches(1)] == [4, 4]
+    assert rows[0] == rows[1]
+
+
+def test_what_a_run_is_built_from_again_says_what_was_asked_for(workspace, measured):
+    trainer = build_trainer(workspace, "pretraining", runtime=CPU)
+    assert trainer.fit().is_finished
+    run_dir = workspace.run_dir("pretraining")
+    assert open_run(run_dir)[0].preset == workspace.preset
+    state = json.loads((run_dir / "checkpoints/step-00000002/state.json").read_bytes())
+    assert state["training"]["batch_size"] == 4
+
+
+def test_a_second_trainer_is_refused_before_it_measures(workspace, measured):
+    with (
+        lock_run(workspace.run_dir("pretraining")),
+        pytest.raises(RuntimeError, match="another training is running"),
+    ):
+        build_trainer(workspace, "pretraining", runtime=CPU)
+    assert measured == []

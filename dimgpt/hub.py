@@ -99,8 +99,9 @@ def list_files(
     files: list[HubFile] = []
     address: str | None = f"{api.endpoint}/api/{kind}s/{repo_id}/tree/{info.sha}?recursive=true"
     while address:
-        get_page = functools.partial(_get_page, address, patience)
-        entries, address = _persist(get_page, place, patience)
+        entries, address = _persist(
+            functools.partial(_get_page, address, patience), place, patience
+        )
         files += [_to_file(e, place, str(info.sha)) for e in entries if e["type"] == "file"]
     return sorted(files, key=lambda file: file.path)
 

@@ -185,12 +185,9 @@ def train_byte_level(
         ValueError: `vocab_size` has no room for bytes and special tokens, or the documents give
             fewer tokens.
     """
-    smallest = len(_BYTES) + len(special_tokens)
-    if vocab_size < smallest:
+    if vocab_size < (smallest := len(_BYTES) + len(special_tokens)):
         raise ValueError(f"vocab_size is {vocab_size}: it must be at least {smallest}; raise it")
-    backend = tokenizers.Tokenizer(tokenizers.models.BPE())
-    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=first_space)
-    backend.decoder = tokenizers.decoders.ByteLevel()
+    backend = _new_backend(first_space=first_space)
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=list(special_tokens),
@@ -205,6 +202,13 @@ def train_byte_level(
             "give more text or lower vocab_size"
         )
     return tokenizer
+
+
+def _new_backend(*, first_space: bool) -> Any:
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE())
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=first_space)
+    backend.decoder = tokenizers.decoders.ByteLevel()
+    return backend
 
 
 def _counted(documents: Iterable[str], progress: Callable[[int], None] | None) -> Iterator[str]:

@@ -22,6 +22,11 @@ from dimgpt.weights.store import load_model, load_tokenizer
 
 folder = Path(".")  # this folder
 model, tokenizer = load_model(folder), load_tokenizer(folder)"""
+_LOADING_WITHOUT_TEXT = """from pathlib import Path
+
+from dimgpt.weights.store import load_model
+
+model = load_model(Path("."))  # this folder"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,6 +87,11 @@ class Usage:
 
 OWN_USAGE = Usage(text=f"```python\n{_LOADING}\n```")
 """How a model folder is used."""
+USAGE_WITHOUT_TEXT = Usage(
+    text=f"```python\n{_LOADING_WITHOUT_TEXT}\n```",
+    notes=("The folder has no tokenizer: the model gives logits for token ids, and no text.",),
+)
+"""How a model folder without a tokenizer is used."""
 
 
 def card_text(
@@ -105,11 +115,11 @@ def card_text(
     parts = [
         _header(card, usage),
         f"# {_escape(card.name)}",
-        "A language model made with dimgpt.",
+        "A language model, in files that dimgpt wrote.",
         _table([("", ""), *rows.items()]),
         "## How to use it",
         usage.text,
-        *map(_bullet, usage.notes),
+        *_bullets(usage.notes),
     ]
     if card.mixture:
         columns = list(dict.fromkeys(column for row in card.mixture for column in row))
@@ -122,7 +132,7 @@ def card_text(
     if card.training:
         parts.append(_table([("Setting", "Value"), *card.training.items()]))
     if card.notes:
-        parts += ["## Licences and limits", *map(_bullet, card.notes)]
+        parts += ["## Licences and limits", *_bullets(card.notes)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -175,8 +185,9 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-def _bullet(sentence: str) -> str:
-    return f"- {_escape(sentence)}"
+def _bullets(sentences: Sequence[str]) -> list[str]:
+    """Return one list of them all, or nothing."""
+    return ["\n".join(f"- {_escape(sentence)}" for sentence in sentences)] if sentences else []
 
 
 def _escape(text: str) -> str:

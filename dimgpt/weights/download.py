@@ -2,7 +2,8 @@
 
 The files come as they are; `originals.py` and `store.py` read them. Everything arrives in
 `<folder>.download`, which takes its name when all of it is whole. What stands in a finished folder
-is never overwritten, be it downloaded or not.
+is never overwritten, be it downloaded or not; its `download.json` says what came from where, with
+the hashes.
 """
 
 import json
@@ -52,9 +53,8 @@ def download_model(
 ) -> Path:
     """Fetch a model's files into `models_root/<name>/`, or go on where that was cut off.
 
-    Weights, tokenizer, config and card are taken, other files are left and named in the log.
-    `download.json` says what came from where, with the hashes. A model that is there whole is kept
-    without asking the hub; only files that it lacks are fetched again.
+    Weights, tokenizer, config and card are taken, other files left and named in the log. A model
+    that is there whole is kept without asking the hub; only what it lacks is fetched again.
 
     Args:
         name: A key of `REPOSITORIES`, or `owner/name` on the hub, whose folder is `name`.
@@ -81,9 +81,7 @@ def download_model(
     options: dict[str, Any] = {"revision": revision, "endpoint": endpoint, "patience": patience}
     files = _choose(list_files(repo_id, kind="model", **options), repo_id)
     arriving = folder.with_name(f"{folder.name}.download")
-    _fetch_all(files, arriving, progress, patience)
-    _finish(files, arriving, folder)
-    return folder
+    return _finish(files, _fetch_all(files, arriving, progress, patience), folder)
 
 
 def _repo_id_of(name: str) -> str:
@@ -131,7 +129,7 @@ def _fetch_all(
     return folder
 
 
-def _finish(files: list[HubFile], arriving: Path, folder: Path) -> None:
+def _finish(files: list[HubFile], arriving: Path, folder: Path) -> Path:
     """Remove what an interrupted download of another revision has left, and give the name."""
     wanted = {arriving / file.path for file in files}
     for path in sorted(arriving.rglob("*"), reverse=True):
@@ -143,6 +141,7 @@ def _finish(files: list[HubFile], arriving: Path, folder: Path) -> None:
     _write_record(arriving, files)
     arriving.rename(folder)
     sync_folder(folder.parent)
+    return folder
 
 
 def _write_record(folder: Path, files: list[HubFile]) -> None:

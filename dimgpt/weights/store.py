@@ -12,10 +12,9 @@ they have, `.saved/` goes before what lies beside it. Other files in the folder 
 optimizer state is kept here, and no file is downloaded.
 """
 
-import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,26 +23,23 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dimgpt.config import ModelConfig
-from dimgpt.files import sha256_of, sync_folder
+from dimgpt.files import sync_folder
 from dimgpt.model.transformer import Transformer
-from dimgpt.settings import from_dict, to_dict
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.text.tokenizer_file import TOKENIZER_FILES, load_tokenizer_file
-from dimgpt.weights.card import CURVES_NAME, Card, card_text
+from dimgpt.weights.card import CURVES_NAME, OWN_USAGE, USAGE_WITHOUT_TEXT, Card, card_text
+from dimgpt.weights.manifest import (
+    CONFIG_NAME,
+    HOW_TO_MAKE,
+    SAVED,
+    SAVING,
+    finish_save,
+    read_manifest,
+    verified_path,
+    write_manifest,
+)
 
-FORMAT_VERSION = 1
-CONFIG_NAME, WEIGHTS_NAME, CARD_NAME = "config.json", "model.safetensors", "card.json"
-_SAVING, _SAVED = ".saving", ".saved"
-_HOW_TO_MAKE = "run training.ipynb or `python -m dimgpt train`, which make it"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Manifest:
-    """What config.json says."""
-
-    config: ModelConfig
-    hashes: dict[str, str]
-    """File name -> SHA-256."""
+WEIGHTS_NAME, CARD_NAME = "model.safetensors", "card.json"
 
 
 def save_model(
@@ -71,24 +67,20 @@ def save_model(
     _require_matching(model, tokenizer)
     tensors = _weights_of(model, dtype)
     _require_finite(tensors, source=f"the model to save in {folder}")
-    _finish_save(folder)  # of a run that was interrupted
-    staging = folder / _SAVING
+    finish_save(folder)  # of a run that was interrupted
+    staging = folder / SAVING
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
         save_file(tensors, staging / WEIGHTS_NAME)
-        if tokenizer is not None:
-            tokenizer.save(staging / tokenizer.file_name)
-        if curves is not None:
-            (staging / CURVES_NAME).write_bytes(curves)
-        _describe(staging, model, card, name=folder.absolute().name)
+        _describe(staging, model, tokenizer, card, curves, name=folder.absolute().name)
         for path in [*sorted(staging.iterdir()), staging]:
             sync_folder(path)
-        staging.rename(folder / _SAVED)
+        staging.rename(folder / SAVED)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     sync_folder(folder)
-    _finish_save(folder)
+    finish_save(folder)
 
 
 def load_model(folder: Path, *, device: str | torch.device = "cpu") -> Transformer:
@@ -98,14 +90,14 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu") -> Transform
         FileNotFoundError: The folder, or a file that config.json names, is missing.
         ValueError: A file is damaged, of another format, or does not fit the config.
     """
-    manifest = _read_manifest(folder)
-    path = _verified(folder, WEIGHTS_NAME, manifest)
+    manifest = read_manifest(folder)
+    path = verified_path(folder, WEIGHTS_NAME, manifest)
     try:
         tensors = load_file(path)
     except (SafetensorError, ValueError, KeyError, OSError) as error:
         raise ValueError(
             f"{path} is no safetensors file ({_one_line(error)}): copy the folder again, or "
-            f"{_HOW_TO_MAKE}"
+            f"{HOW_TO_MAKE}"
         ) from None
     return build_model(manifest.config, tensors, source=str(path)).to(device)
 
@@ -117,9 +109,14 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         FileNotFoundError: The folder, or its vocabulary, is missing.
         ValueError: The vocabulary is damaged, or was never saved with the model.
     """
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     names = [name for name in TOKENIZER_FILES.values() if name in manifest.hashes]
-    return load_tokenizer_file(_verified(folder, [*names, "vocab.txt"][0], manifest))
+    if not names:
+        raise ValueError(
+            f"{folder} was saved without a tokenizer: give one with --tokenizer, or import or save "
+            "the model again with its own"
+        )
+    return load_tokenizer_file(verified_path(folder, names[0], manifest))
 
 
 def load_card(folder: Path) -> tuple[Card, bytes | None]:
@@ -129,11 +126,11 @@ def load_card(folder: Path) -> tuple[Card, bytes | None]:
         FileNotFoundError: The folder, or a file that config.json names, is missing.
         ValueError: A file is damaged.
     """
-    manifest, card, curves = _read_manifest(folder), Card(), None
+    manifest, card, curves = read_manifest(folder), Card(), None
     if CARD_NAME in manifest.hashes:
-        card = Card.from_json(_verified(folder, CARD_NAME, manifest))
+        card = Card.from_json(verified_path(folder, CARD_NAME, manifest))
     if CURVES_NAME in manifest.hashes:
-        curves = _verified(folder, CURVES_NAME, manifest).read_bytes()
+        curves = verified_path(folder, CURVES_NAME, manifest).read_bytes()
     return card, curves
 
 
@@ -207,88 +204,34 @@ def _require_finite(tensors: Mapping[str, Tensor], *, source: str) -> None:
             )
 
 
-def _finish_save(folder: Path) -> None:
-    """Move the files of a complete save to their places."""
-    saved = folder / _SAVED
-    if not saved.is_dir() or saved.is_symlink():
-        return
-    for path in sorted(saved.iterdir()):
-        path.replace(folder / path.name)
-    saved.rmdir()
-    sync_folder(folder)
-
-
-def _write_manifest(staging: Path, config: ModelConfig) -> None:
-    content = {
-        "format": "dimgpt",
-        "format_version": FORMAT_VERSION,
-        "model": to_dict(config),
-        "sha256": {path.name: sha256_of(path) for path in sorted(staging.iterdir())},
-    }
-    text = json.dumps(content, indent=2) + "\n"
-    (staging / CONFIG_NAME).write_text(text, encoding="utf-8")
-
-
-def _describe(staging: Path, model: Transformer, card: Card | None, *, name: str) -> None:
-    """Write what is said about the files: the card, their hashes, and the page for people."""
+def _describe(
+    staging: Path,
+    model: Transformer,
+    tokenizer: Tokenizer | None,
+    card: Card | None,
+    curves: bytes | None,
+    *,
+    name: str,
+) -> None:
+    """Write what belongs to the weights: tokenizer, card, hashes, and the page for people."""
+    if tokenizer is not None:
+        tokenizer.save(staging / tokenizer.file_name)
+    if curves is not None:
+        (staging / CURVES_NAME).write_bytes(curves)
     if card is not None:
         (staging / CARD_NAME).write_bytes(card.to_json())
-    _write_manifest(staging, model.config)
+    write_manifest(staging, model.config)
+    # The library leaves the weights to their owner alone.
+    shutil.copymode(staging / CONFIG_NAME, staging / WEIGHTS_NAME)
     card = card or Card()
     text = card_text(
         replace(card, name=card.name or name),
         model.config,
         num_parameters=model.num_parameters,
-        has_curves=(staging / CURVES_NAME).exists(),
+        usage=USAGE_WITHOUT_TEXT if tokenizer is None else OWN_USAGE,
+        has_curves=curves is not None,
     )
     (staging / "README.md").write_text(text, encoding="utf-8")
-
-
-def _read_manifest(folder: Path) -> _Manifest:
-    path = _locate(folder, CONFIG_NAME)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != "dimgpt" or content["format_version"] != FORMAT_VERSION:
-            raise ValueError(
-                f"format {content['format']} {content['format_version']}, this program reads "
-                f"dimgpt {FORMAT_VERSION}"
-            )
-        hashes = {str(name): str(value) for name, value in content["sha256"].items()}
-        return _Manifest(config=from_dict(ModelConfig, content["model"]), hashes=hashes)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ValueError(
-            f"{path} is not the config of a model ({_one_line(error)}): copy the folder again, or "
-            f"{_HOW_TO_MAKE}"
-        ) from None
-
-
-def _verified(folder: Path, name: str, manifest: _Manifest) -> Path:
-    """Return the path of a file whose content is the one that config.json names."""
-    if name not in manifest.hashes:
-        raise ValueError(
-            f"{folder} was saved without {name}: save it again, with "
-            "save_model(model, folder, tokenizer)"
-        )
-    path = _locate(folder, name)
-    if sha256_of(path) != manifest.hashes[name]:
-        raise ValueError(
-            f"{path} is not the file that was saved (its SHA-256 differs from config.json): copy "
-            f"the folder again, or {_HOW_TO_MAKE}"
-        )
-    return path
-
-
-def _locate(folder: Path, name: str) -> Path:
-    """Return where a file of the newest complete save is; never one outside the folder."""
-    candidates = [folder / _SAVED / name, folder / name]
-    path = next((path for path in candidates if path.exists() or path.is_symlink()), None)
-    if path is None:
-        raise FileNotFoundError(f"{folder / name} is missing: {_HOW_TO_MAKE}")
-    if not path.is_file() or path.is_symlink() or (folder / _SAVED).is_symlink():
-        raise ValueError(
-            f"{path} is a link or no file: it may lead out of the folder; put the file itself there"
-        )
-    return path
 
 
 def _one_line(error: BaseException) -> str:

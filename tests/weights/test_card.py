@@ -44,6 +44,12 @@ def test_what_is_not_known_has_no_line() -> None:
     assert "| Window | full |" in text
 
 
+def test_sentences_make_one_list() -> None:
+    usage = Usage(text="Open it.", notes=("One.", "Two."))
+    text = card_text(Card(name="m"), ModelConfig(), num_parameters=1, usage=usage)
+    assert "Open it.\n\n- One.\n- Two.\n" in text
+
+
 @pytest.mark.parametrize("hostile", ["a\n# b", "---\nlicense: mit", "](javascript:x)", "<script>"])
 def test_a_name_from_elsewhere_stays_one_line_of_text(hostile: str) -> None:
     card = Card(name=hostile, facts={hostile: hostile}, licence=hostile, notes=(hostile,))

@@ -110,7 +110,7 @@ def test_saving_without_a_tokenizer_does_not_inherit_the_old_one(
     folder: Path, model: Transformer
 ) -> None:
     save_model(model, folder)
-    with pytest.raises(ValueError, match="saved without vocab.txt"):
+    with pytest.raises(ValueError, match="without a tokenizer: give one with --tokenizer"):
         load_tokenizer(folder)
 
 

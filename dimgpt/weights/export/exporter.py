@@ -51,11 +51,7 @@ def export_model(
             the precision, or the folder holds something else.
         ImportError: The target needs a package that is not installed.
     """
-    if tokenizer.vocab_size != model.config.vocab_size:
-        raise ValueError(
-            f"the tokenizer has {tokenizer.vocab_size} tokens, the model "
-            f"{model.config.vocab_size}: take both from one model folder"
-        )
+    _require_matching(model, tokenizer)
     _require_replaceable(folder, card.name, config)
     _require_representable(model, config)
     with new_folder(folder) as staging:
@@ -65,9 +61,7 @@ def export_model(
         else:
             usage = _write(model, tokenizer, staging, config, card)
             _write_card(staging, model, card, usage, curves)
-        record = {**_origin(card.name, config), "sha256": _hashes(staging)}
-        text = json.dumps(record, indent=2) + "\n"
-        (staging / RECORD_NAME).write_text(text, encoding="utf-8")
+        _write_record(staging, card.name, config)
     return folder
 
 
@@ -94,6 +88,14 @@ def _write_card(
         has_curves=curves is not None,
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def _require_matching(model: Transformer, tokenizer: Tokenizer) -> None:
+    if tokenizer.vocab_size != model.config.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model "
+            f"{model.config.vocab_size}: take both from one model folder"
+        )
 
 
 def _require_representable(model: Transformer, config: ExportConfig) -> None:
@@ -129,6 +131,12 @@ def _require_replaceable(folder: Path, name: str, config: ExportConfig) -> None:
 
 def _origin(name: str, config: ExportConfig) -> dict[str, Any]:
     return {"format": "dimgpt-export", "model": name, "target": config.target}
+
+
+def _write_record(folder: Path, name: str, config: ExportConfig) -> None:
+    record = {**_origin(name, config), "sha256": _hashes(folder)}
+    text = json.dumps(record, indent=2) + "\n"
+    (folder / RECORD_NAME).write_text(text, encoding="utf-8")
 
 
 def _read_record(folder: Path) -> dict[str, Any]:

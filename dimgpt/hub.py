@@ -255,8 +255,8 @@ def _persist(action: Callable[[], T], place: _Repository, patience: Patience) ->
         try:
             return action()
         except errors.OfflineModeIsEnabled:
-            reason = f"{place.page} is not asked in offline mode; unset HF_HUB_OFFLINE"
-            raise ConnectionError(reason) from None
+            offline = f"{place.page} is not asked in offline mode; unset HF_HUB_OFFLINE"
+            raise ConnectionError(offline) from None
         except errors.HfHubHTTPError as error:
             status = error.response.status_code
             if status not in (408, 429) and status < 500:
@@ -280,7 +280,7 @@ def _refusal(error: Any, place: _Repository) -> OSError:
     """Return what the hub's refusal means, and what to do."""
     from huggingface_hub import errors
 
-    page = place.page
+    page, status = place.page, error.response.status_code
     match error:
         case errors.GatedRepoError():
             return PermissionError(
@@ -291,11 +291,8 @@ def _refusal(error: Any, place: _Repository) -> OSError:
         case errors.RemoteEntryNotFoundError():
             return FileNotFoundError(f"{page} has no such file: {error.response.url}")
         case errors.RepositoryNotFoundError():
-            return FileNotFoundError(
-                f"{page} does not exist or is private: check the name; for a private one, run "
-                "`hf auth login`"
-            )
-    status = error.response.status_code
+            hint = "check the name; for a private one, run `hf auth login`"
+            return FileNotFoundError(f"{page} does not exist or is private: {hint}")
     if status in (401, 403):
         return PermissionError(f"{page} refuses the token (HTTP {status}): run `hf auth login`")
     return OSError(f"{page}: HTTP {status} for {error.response.url}; try again later")

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without accents shows ? for them
     if not words or words[0] not in VERBS:
-        lines = [f"  {name:10}{verb.__doc__}" for name, verb in VERBS.items()]
+        lines = [f"  {name:12}{verb.__doc__}" for name, verb in VERBS.items()]
         print("usage: python -m dimgpt VERB [--help] [--preset NAME] ...", *lines, sep="\n")
         raise SystemExit(0 if words[:1] in ([], ["-h"], ["--help"]) else 2)
     try:

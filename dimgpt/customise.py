@@ -3,12 +3,13 @@
 `None` always keeps what the preset says, so that a notebook can show every constant and change one.
 """
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from dimgpt.config import ConversationSourceConfig, SourceConfig
+from dimgpt.config import ConversationSourceConfig, QualityConfig, SourceConfig
 from dimgpt.presets import Preset
 from dimgpt.settings import override
 from dimgpt.workspace import Stage
@@ -19,6 +20,7 @@ def customise_data(
     *,
     sources: Sequence[str] | None = None,
     conversations: Sequence[str] | None = None,
+    languages: Sequence[str] | None = None,
     **changes: Any,
 ) -> Preset:
     """Put a person's own files or folders in the place of a preset's, and change other settings.
@@ -27,14 +29,20 @@ def customise_data(
         preset: What is kept where nothing is given.
         sources: Texts; `None` or nothing keeps the preset's.
         conversations: Conversations; likewise.
-        changes: Fields of `DataConfig`; `None` keeps the preset's.
+        languages: ISO 639 codes of the languages to keep.
+        changes: Fields of `DataConfig` and `QualityConfig`; `None` keeps the preset's.
     """
     own = tuple(SourceConfig(name=name, path=path) for name, path in _named(sources or ()))
     groups = tuple(
         ConversationSourceConfig(name=name, path=path) for name, path in _named(conversations or ())
     )
-    data = override(preset.data, sources=own or None, conversations=groups or None, **changes)
-    return override(preset, data=data)
+    names = {field.name for field in dataclasses.fields(QualityConfig)} & changes.keys()
+    switches = {name: changes.pop(name) for name in names}
+    if languages is not None:
+        switches["languages"] = tuple(languages)
+    quality = override(preset.data.quality, **switches)
+    own_data = {"sources": own or None, "conversations": groups or None, "quality": quality}
+    return override(preset, data=override(preset.data, **own_data, **changes))
 
 
 def customise_training(preset: Preset, stage: Stage, **changes: Any) -> Preset:

@@ -1,10 +1,11 @@
-"""Tables and coloured text that look right in a notebook and in a terminal.
+"""Tables, coloured text and pictures that look right in a notebook and in a terminal.
 
 A notebook shows their HTML, a terminal their text. Nothing here computes what is shown.
 """
 
 import dataclasses
 import html
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -110,6 +111,21 @@ class Bars:
             for name, ratio in zip(self.names, self.ratios, strict=True)
         )
         return f"<table style='border-collapse:collapse'>{''.join(rows)}</table>"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
+class Picture:
+    """A figure of matplotlib, which a notebook shows wherever it was drawn."""
+
+    figure: Any
+
+    def __repr__(self) -> str:
+        return str(self.figure)
+
+    def _repr_png_(self) -> bytes:
+        content = io.BytesIO()
+        self.figure.savefig(content, format="png", dpi=100)
+        return content.getvalue()
 
 
 def _fields(value: Any) -> dict[str, Any]:

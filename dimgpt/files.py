@@ -11,6 +11,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits."""
@@ -75,6 +77,27 @@ def restore_folder(folder: Path) -> None:
     old = folder.with_name(f"{folder.name}.old")
     if old.exists() and not folder.exists():
         old.rename(folder)
+
+
+@contextlib.contextmanager
+def lock_file(path: Path, *, refusal: str) -> Iterator[None]:
+    """Hold a lock that the system gives to one process, and takes back when that ends somehow.
+
+    The file stays; a killed process blocks nobody.
+
+    Raises:
+        RuntimeError: Someone else holds it; says `refusal`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RuntimeError(refusal) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def sync_folder(path: Path) -> None:

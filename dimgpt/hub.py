@@ -210,13 +210,8 @@ def _fetch_rest(
     from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
     if partial.num_bytes < file.size:
-        url = hf_hub_url(
-            file.repo_id,
-            file.path,
-            repo_type=file.kind,
-            revision=file.revision,
-            endpoint=file.endpoint,
-        )
+        place = {"revision": file.revision, "endpoint": file.endpoint}
+        url = hf_hub_url(file.repo_id, file.path, repo_type=file.kind, **place)
         headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
         if partial.num_bytes:
             headers["Range"] = f"bytes={partial.num_bytes}-"

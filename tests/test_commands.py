@@ -268,6 +268,18 @@ def test_ctrl_c_while_preparing_is_one_line_and_loses_nothing(here, monkeypatch,
     assert "dimgpt prepare: interrupted" in capsys.readouterr().err
 
 
+def test_a_second_preparation_of_one_folder_is_refused_until_the_first_has_ended(
+    here, holding, capsys
+):
+    with holding(here / "my data" / "toy" / "lock") as first:
+        assert "another preparation is running in my data" in complaint(
+            ["prepare", *FOLDERS, *TOY_DATA]
+        )
+        first.kill()
+        first.wait()
+        main(["prepare", *FOLDERS, *TOY_DATA])
+
+
 def test_a_finished_run_says_that_nothing_is_left(trained, monkeypatch, capsys):
     monkeypatch.chdir(trained)
     weights = trained / "modèles" / "toy" / "model.safetensors"

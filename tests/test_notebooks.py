@@ -20,6 +20,8 @@ def executed(tmp_path_factory):
             "SOURCES": ["demo://stories/2000"],
             "CONVERSATIONS": ["demo://conversations/2000"],
             "DATA_ROOT": roots["DATA_ROOT"],
+            "EXACT_DUPLICATES": True,
+            "MAX_CHARACTERS": 1_000,
         },
         "training": {**training, "STAGE": "pretraining"},
         "finetuning": {**training, "STAGE": "finetuning"},
@@ -72,9 +74,20 @@ def test_the_models_of_both_stages_are_there_with_their_curves(executed):
 def test_settings_tables_coloured_tokens_and_pictures_are_shown(executed):
     books, _ = executed
     assert "<table" in str(outputs(books["create_data"], "text/html"))
+    assert outputs(books["create_data"], "image/png")
     assert outputs(books["training"], "image/png")
     assert "background:rgba" in str(outputs(books["finetuning"], "text/html"))
     assert "bits" in str(outputs(books["testing"], "text/html"))
+
+
+def test_the_report_shows_what_was_dropped_and_ten_documents(executed):
+    book = executed[0]["create_data"]
+    tables = [str(output.data["text/html"]) for output in outputs(book, "text/html")]
+    assert [table for table in tables if "characters per token" in table and "duplicate" in table]
+    printed = "".join(
+        str(output.get("text", "")) for cell in book.cells for output in cell.get("outputs", [])
+    )
+    assert printed.count("\n  · ") == 20
 
 
 ENDLESS_TRAINING = """

@@ -61,6 +61,31 @@ def test_without_own_files_the_presets_stay():
     assert customise_data(DEMO, seed=3).data == override(DEMO.data, seed=3)
 
 
+def test_quality_switches_are_changed_beside_the_other_settings():
+    data = customise_data(
+        DEMO, languages=["fr"], drop_near_duplicates=True, max_characters=None, test_ratio=0.1
+    ).data
+    expected = override(DEMO.data.quality, languages=("fr",), drop_near_duplicates=True)
+    assert data == override(DEMO.data, quality=expected, test_ratio=0.1)
+
+
+def test_a_vocabulary_of_conversations_skips_those_that_cannot_be_read(tmp_path):
+    lines = [json.dumps({"user": f"bonjour {n}", "assistant": "salut"}) for n in range(30)]
+    (tmp_path / "talk.jsonl").write_text("\n".join([*lines, "{"]))
+    group = ConversationSourceConfig(name="talk", path=str(tmp_path / "talk.jsonl"))
+    toy_data = toy(tmp_path)
+    data = override(
+        toy_data.preset.data, conversations=(group,), use_conversations_in_vocabulary=True
+    )
+    workspace = override(toy_data, preset=override(toy_data.preset, data=data))
+    with pytest.raises(ValueError, match="talk.jsonl, line 31 is no JSON"):
+        prepare_vocabulary(workspace)
+    data = override(data, bad_records="skip")
+    workspace = override(toy_data, preset=override(toy_data.preset, data=data))
+    prepare_files(workspace, prepare_vocabulary(workspace))
+    assert read_reports(workspace)[-1].dropped == {"unreadable": 1}
+
+
 def test_a_stage_is_changed_alone():
     changed = customise_training(DEMO, "finetuning", max_steps=7, batch_size=None)
     assert changed.finetuning == override(DEMO.finetuning, max_steps=7)

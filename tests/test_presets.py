@@ -65,6 +65,12 @@ def test_the_published_mixture_has_its_multipliers():
     assert PUBLISHED.data.min_document_characters == 64
 
 
+def test_the_published_corpus_is_about_230_gb():
+    wanted = [(source.max_bytes, source.expected_bytes) for source in DIMENSIONGPT_SOURCES]
+    total = sum(limit or expected or 0 for limit, expected in wanted)
+    assert total == pytest.approx(230e9, rel=0.03)
+
+
 @pytest.mark.parametrize(
     "source",
     [*DIMENSIONGPT_SOURCES, OPENWEBTEXT, *TOYGPT_SOURCES, *DIMENSIONGPT_CONVERSATIONS]

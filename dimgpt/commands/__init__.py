@@ -6,7 +6,7 @@ flags is `__main__.py`'s matter.
 
 from typing import Any
 
-from dimgpt.commands.data import Merge, Prepare
+from dimgpt.commands.data import ImportData, Merge, Prepare
 from dimgpt.commands.demo import Demo
 from dimgpt.commands.download import Download
 from dimgpt.commands.export import Export
@@ -18,6 +18,7 @@ from dimgpt.commands.training import Evaluate, Finetune, Resume, Train
 VERBS: dict[str, Any] = {
     "prepare": Prepare,
     "merge": Merge,
+    "import-data": ImportData,
     "train": Train,
     "finetune": Finetune,
     "resume": Resume,

@@ -2,8 +2,10 @@
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
+import tyro
 from tqdm import tqdm
 
 from dimgpt.commands.folders import Folders
@@ -14,12 +16,14 @@ from dimgpt.data.shares import Share
 from dimgpt.display import Table
 from dimgpt.pipeline import (
     Workspace,
+    import_data,
     load_vocabulary,
     merge_shares,
     open_corpus,
     prepare_files,
     prepare_share,
     prepare_vocabulary,
+    read_reports,
 )
 from dimgpt.presets import Preset, get_preset
 
@@ -61,7 +65,7 @@ class Prepare(_Data):
     """`I/N`: write share I of N only, counted from 1; `merge` joins them. Needs the vocabulary."""
 
     def run(self) -> None:
-        """Write vocabulary and token files, and show the mixture."""
+        """Write vocabulary and token files, and show what is there."""
         try:
             self._prepare(self.data_workspace())
         except KeyboardInterrupt:
@@ -80,7 +84,7 @@ class Prepare(_Data):
         if self.only is None:
             with PreparationBar() as bar:
                 prepare_files(workspace, tokenizer, progress=bar)
-            print(Table.of(open_corpus(workspace).table()))
+            _show(workspace)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,7 +95,39 @@ class Merge(_Data):
         """Join indexes and manifests, and show the mixture."""
         workspace = self.data_workspace()
         merge_shares(workspace)
-        print(Table.of(open_corpus(workspace).table()))
+        _show(workspace)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportData:
+    """Take over token files that DimensionGPT itself wrote, with their vocabulary."""
+
+    path: tyro.conf.Positional[Path]
+    """The original's data folder, with pretraining/ and finetuning/; it stays as it is."""
+    name: str = "dimensiongpt"
+    """Name of the folder in data/."""
+    vocabulary: Path | None = None
+    """The vocab.txt that they were made with; the one in the folder if not given."""
+    data_root: Path = Path("data")
+    """Gets the folder."""
+
+    @classmethod
+    def defaults(cls, preset: Preset) -> "ImportData":
+        """Return the defaults, which no preset changes."""
+        return cls(path=tyro.MISSING)
+
+    def run(self) -> None:
+        """Write vocabulary and token files, and show the mixture."""
+        preset = dataclasses.replace(get_preset("dimensiongpt-0.2b"), name=self.name)
+        workspace = Workspace(preset=preset, data_root=self.data_root)
+        _show(import_data(workspace, self.path, vocabulary_path=self.vocabulary))
+
+
+def _show(workspace: Workspace) -> None:
+    """Print what was kept and dropped of each source, and the mixture."""
+    print(Table.of([report.row() for report in read_reports(workspace)], title="What is there"))
+    if workspace.preset.data.sources:
+        print(Table.of(open_corpus(workspace).table(), title="What pretraining draws"))
 
 
 def _move(bar: Any, done: int) -> None:

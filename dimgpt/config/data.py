@@ -40,12 +40,15 @@ class SourceConfig:
     """What its publisher allows, in the publisher's words; nothing acts on it."""
     expected_bytes: int | None = None
     """UTF-8 bytes of its text, about: for weights and disk before anything is read."""
+    max_bytes: int | None = None
+    """Take its files in order, whole, up to about so many bytes of text; `None` takes all."""
 
     def __post_init__(self) -> None:
         require_file_name(self, "name")
         require_positive(self, "multiplier")
-        if self.expected_bytes is not None:
-            require_positive(self, "expected_bytes")
+        for name in ("expected_bytes", "max_bytes"):
+            if getattr(self, name) is not None:
+                require_positive(self, name)
         if self.text_template is not None and self.text_column != "text":
             raise ValueError(
                 f"text_template is {self.text_template!r} and text_column {self.text_column!r}: "

@@ -8,8 +8,6 @@ from dimgpt.config import ConversationSourceConfig, SourceConfig
 from dimgpt.data.listing import Listing
 from dimgpt.data.manifest import token_dtype
 
-# Bytes of text in a byte of a file, about.
-_EXPANSION = {".gz": 2.8, ".zst": 3.0, ".parquet": 1.8}
 # Four bytes of French are a token, two with a small vocabulary.
 _SMALL_VOCABULARY = 4_000
 
@@ -17,10 +15,8 @@ _SMALL_VOCABULARY = 4_000
 def estimate_text_bytes(source: SourceConfig | ConversationSourceConfig, listing: Listing) -> int:
     """Return about how many bytes of text a source holds; what it says of itself comes first."""
     if isinstance(source, SourceConfig) and source.expected_bytes is not None:
-        return source.expected_bytes
-    return sum(
-        int(file.num_bytes * _EXPANSION.get(Path(file.name).suffix, 1.0)) for file in listing.files
-    )
+        return min(source.expected_bytes, source.max_bytes or source.expected_bytes)
+    return listing.text_bytes
 
 
 def estimate_token_bytes(text_bytes: int, *, vocab_size: int) -> int:

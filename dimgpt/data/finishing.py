@@ -61,8 +61,7 @@ def finish(
         pieces = [_piece(placed, name, folder) for placed in parts if name in placed.part.files]
         files[name] = join_parts(folder, name, pieces)
     report = _join_reports([placed.part.report for placed in parts], description)
-    content = json.dumps(report.to_dict(), indent=1, ensure_ascii=False)
-    replace_file(folder / REPORT_NAME, content.encode())
+    write_report(folder, report)
     manifest = Manifest(
         vocabulary_sha256=tokenizer.fingerprint,
         vocab_size=tokenizer.vocab_size,
@@ -91,6 +90,12 @@ def is_complete(folder: Path, tokenizer: Tokenizer) -> bool:
     except (FileNotFoundError, ValueError):
         return False
     return True
+
+
+def write_report(folder: Path, report: SourceReport) -> None:
+    """Write `report.json`, which `read_report` reads."""
+    content = json.dumps(report.to_dict(), indent=1, ensure_ascii=False)
+    replace_file(folder / REPORT_NAME, content.encode())
 
 
 def read_report(folder: Path, *, group: str = "") -> SourceReport:

@@ -7,7 +7,7 @@ nothing is asked over the network but what `hub.py` asks. What the files hold is
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -62,12 +62,7 @@ def list_shards(
     options: dict[str, Any] = {"endpoint": endpoint, "patience": patience}
     files = list_files(repo_id, kind="dataset", revision=revision, **options)
     by_path = {file.path: file for file in files}
-    script = f"{PurePosixPath(repo_id).name}.py"
-    if script in by_path:
-        raise ValueError(
-            f"{repo_id} is made by a script, {script}, and no foreign code is run here; take a "
-            "data set of plain files"
-        )
+    _refuse_script(repo_id, by_path)
     with tempfile.TemporaryDirectory(prefix="dimgpt-") as folder:
         mirror = Path(folder).resolve() / "files"
         _make_mirror(mirror, by_path, patience)
@@ -102,6 +97,15 @@ def fetched(
     target = folder / f"{shard.digest[:16]}-{PurePosixPath(shard.path).name}"
     yield download_file(shard, target, progress=progress, patience=patience)
     target.unlink(missing_ok=True)
+
+
+def _refuse_script(repo_id: str, paths: Container[str]) -> None:
+    script = f"{PurePosixPath(repo_id).name}.py"
+    if script in paths:
+        raise ValueError(
+            f"{repo_id} is made by a script, {script}, and no foreign code is run here; take a "
+            "data set of plain files"
+        )
 
 
 def _make_mirror(mirror: Path, by_path: Mapping[str, HubFile], patience: Patience) -> None:

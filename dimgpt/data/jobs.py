@@ -182,22 +182,31 @@ def plan_job(
         FileNotFoundError: The path does not exist.
         ValueError: The path holds nothing to read.
     """
-    location = Location.of(source)
-    if location.revision is None:
-        location = dataclasses.replace(location, revision=revision)
-    suffixes, prompts = TEXT_SUFFIXES, None
-    if isinstance(source, ConversationSourceConfig):
-        suffixes, prompts = TABLE_SUFFIXES, Location.of_system_prompts(source)
+    listing, prompts = _list(source, revision)
     return Job(
         source=source,
         config=config,
         tokenizer=tokenizer,
         target=folder / source.name,
         settings=settings,
-        listing=list_source(location, suffixes=suffixes),
-        prompts=list_source(prompts, suffixes=TABLE_SUFFIXES) if prompts else None,
+        listing=listing,
+        prompts=prompts,
         sizes=sizes or Sizes(),
     )
+
+
+def _list(
+    source: SourceConfig | ConversationSourceConfig, revision: str | None
+) -> tuple[Listing, Listing | None]:
+    """List the files of a source, and those of a group's system prompts."""
+    location = Location.of(source)
+    if location.revision is None:
+        location = dataclasses.replace(location, revision=revision)
+    if isinstance(source, SourceConfig):
+        return list_source(location, suffixes=TEXT_SUFFIXES), None
+    listing = list_source(location, suffixes=TABLE_SUFFIXES)
+    prompts = Location.of_system_prompts(source)
+    return listing, list_source(prompts, suffixes=TABLE_SUFFIXES) if prompts else None
 
 
 def describe_settings(

@@ -5,6 +5,7 @@ Files are listed in a fixed order with their sizes, before anything is read. Rea
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ TABLE_SUFFIXES = (
     ".parquet",
 )
 TEXT_SUFFIXES = (*(".txt" + compression for compression in _COMPRESSIONS), *TABLE_SUFFIXES)
+# Bytes of text in a byte of a file, about.
+_EXPANSION = {".gz": 2.8, ".zst": 3.0, ".parquet": 1.8}
 DEMO_PREFIX, HUB_PREFIX = "demo://", "hf://datasets/"
 
 
@@ -31,11 +34,17 @@ class Location:
     hub_config: str | None = None
     hub_split: str = "train"
     revision: str | None = None
+    max_bytes: int | None = None
+    """Text to take, about; whole files, the first at least."""
+    expected_bytes: int | None = None
+    """Text of all files."""
 
     @classmethod
     def of(cls, source: SourceConfig | ConversationSourceConfig) -> "Location":
         """Return where a source's documents or conversations are."""
         return cls(
+            max_bytes=source.max_bytes if isinstance(source, SourceConfig) else None,
+            expected_bytes=source.expected_bytes if isinstance(source, SourceConfig) else None,
             path=source.path,
             hub_config=source.hub_config,
             hub_split=source.hub_split,
@@ -66,6 +75,11 @@ class SourceFile:
     remote: HubFile | None = None
     """The file of the hub that it is."""
 
+    @property
+    def text_bytes(self) -> int:
+        """About how many bytes of text it holds."""
+        return int(self.num_bytes * _EXPANSION.get(Path(self.name).suffix, 1.0))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listing:
@@ -79,6 +93,11 @@ class Listing:
     def num_bytes(self) -> int:
         """Size of all files."""
         return sum(file.num_bytes for file in self.files)
+
+    @property
+    def text_bytes(self) -> int:
+        """About how many bytes of text they hold, compressed as they are."""
+        return sum(file.text_bytes for file in self.files)
 
 
 def list_source(location: Location, *, suffixes: tuple[str, ...]) -> Listing:
@@ -97,11 +116,12 @@ def list_source(location: Location, *, suffixes: tuple[str, ...]) -> Listing:
         return Listing(files=(SourceFile(name=path, num_bytes=0),))
     if is_local(path):
         files = list_files(path, suffixes)
-        return Listing(
+        listing = Listing(
             files=tuple(SourceFile(name=str(file), num_bytes=file.stat().st_size) for file in files)
         )
+        return _take_first(listing, location)
     if path.startswith(HUB_PREFIX):
-        return _list_hub(location)
+        return _take_first(_list_hub(location), location)
     raise ValueError(
         f"path is {path!r}: it must be a local path, {HUB_PREFIX}owner/name, "
         f"{DEMO_PREFIX}stories/N or {DEMO_PREFIX}conversations/N"
@@ -170,6 +190,21 @@ def _list_hub(location: Location) -> Listing:
         for shard in listing.shards
     )
     return Listing(files=files, revision=listing.revision)
+
+
+def _take_first(listing: Listing, location: Location) -> Listing:
+    """Leave out the files that follow those with as much text as is wanted."""
+    if location.max_bytes is None:
+        return listing
+    scale = (location.expected_bytes or listing.text_bytes) / max(listing.text_bytes, 1)
+    files: list[SourceFile] = []
+    room = float(location.max_bytes)
+    for file in listing.files:
+        if room <= 0:
+            break
+        files.append(file)
+        room -= scale * file.text_bytes
+    return dataclasses.replace(listing, files=tuple(files))
 
 
 def group_files(files: Sequence[SourceFile], *, num_bytes: int) -> list[tuple[SourceFile, ...]]:

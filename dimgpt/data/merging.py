@@ -26,6 +26,7 @@ def merge(job: Job) -> None:
     for path in found:
         if path.parent != merged:
             path.rename(merged / path.name)
+            path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
     placed: list[PlacedPart] = []
     for path, share in zip(found, shares, strict=True):
         folder = PartsFolder(

@@ -4,7 +4,8 @@ Its data folder holds `pretraining/NAME/` with `train.bin` (uint16), `train_ids.
 of each document), the same for `val`, and `metadata.pkl`; and `finetuning/` with
 `GROUP_conversations_train.pkl`, perhaps `_val.pkl`, and `GROUP_preprompts_train.pkl`. The pickles
 are read without unpickling. Nothing in these files tells their vocabulary: give the `vocab.txt`
-that lay beside them. The originals are left as they are.
+that lay beside them. The originals are left as they are. What was dropped for them is not known, so
+their reports do not say it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,8 +16,10 @@ import numpy as np
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig
 from dimgpt.data.corpus import SYSTEM_PROMPTS
+from dimgpt.data.finishing import write_report
 from dimgpt.data.manifest import Manifest, write_manifest
 from dimgpt.data.plain_pickle import iterate_plain_pickle, read_plain_pickle
+from dimgpt.data.report import NUM_SAMPLES, SourceReport
 from dimgpt.data.token_writer import TokenFileWriter
 from dimgpt.files import new_folder
 from dimgpt.text.tokenizer import Tokenizer
@@ -204,7 +207,7 @@ def _write(
     num_bytes = tokenizer.byte_counts()
     # A special token has as many bytes as characters here, and a name that is longer.
     num_characters = np.minimum([len(token) for token in tokenizer.tokens], num_bytes)
-    files = {}
+    files, report = {}, SourceReport(source=target.name)
     with new_folder(target) as folder:
         for name, pieces in documents.items():
             with TokenFileWriter(folder, name, vocab_size=tokenizer.vocab_size) as writer:
@@ -216,6 +219,8 @@ def _write(
                         num_characters=int(num_characters[known].sum()),
                         num_bytes=int(num_bytes[known].sum()),
                     )
+                    if name != SYSTEM_PROMPTS:
+                        _report(report, ids, lengths, tokenizer, num_characters)
             files[name] = writer.summary
         found = sum(summary.num_tokens for summary in files.values())
         if num_tokens not in (None, found):
@@ -230,4 +235,17 @@ def _write(
             dropped={},
             files=files,
         )
+        write_report(folder, report)
         write_manifest(folder, manifest)
+
+
+def _report(
+    report: SourceReport, ids: Ids, lengths: Ids, tokenizer: Tokenizer, num_characters: Ids
+) -> None:
+    """Count documents, and look at the first ones of a piece."""
+    ends = np.cumsum(lengths)
+    characters = np.add.reduceat(num_characters[ids], ends - lengths)
+    report.keep(np.maximum(characters, 1), lengths)
+    for start, end in zip((ends - lengths)[:NUM_SAMPLES], ends, strict=False):
+        text = tokenizer.decode(ids[start:end].tolist())
+        report.observe(text, text)

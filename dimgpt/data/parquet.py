@@ -31,29 +31,34 @@ def read_parquet(
     first = last_place = 0
     try:
         with pyarrow.parquet.ParquetFile(path, buffer_size=BLOCK_BYTES) as table:
-            found = [name for name in columns if name in table.schema_arrow.names]
-            for number in range(table.num_row_groups):
-                rows = table.metadata.row_group(number)
-                mean_bytes = _num_bytes(rows, found) // max(rows.num_rows, 1) + 1
-                for batch in table.iter_batches(
-                    batch_size=max(1, block_bytes // mean_bytes),
-                    row_groups=[number],
-                    columns=found or None,
-                ):
-                    place = file.num_bytes * (first + batch.num_rows) // table.metadata.num_rows
-                    content = _to_bytes(batch)
-                    yield Block(
-                        kind="table",
-                        name=file.name,
-                        first=first,
-                        content=content,
-                        num_bytes=len(content),
-                        file_bytes=place - last_place,
-                    )
-                    first += batch.num_rows
-                    last_place = place
+            for batch in _batches(table, columns, block_bytes):
+                place = file.num_bytes * (first + batch.num_rows) // table.metadata.num_rows
+                content = _to_bytes(batch)
+                yield Block(
+                    kind="table",
+                    name=file.name,
+                    first=first,
+                    content=content,
+                    num_bytes=len(content),
+                    file_bytes=place - last_place,
+                )
+                first += batch.num_rows
+                last_place = place
     except (pyarrow.ArrowException, OSError) as error:
         raise damaged(file.name, f"row {first:,}", error) from error
+
+
+def _batches(table: Any, columns: tuple[str, ...], block_bytes: int) -> Iterator[Any]:
+    """Yield the rows of an open file, as many at a time as a block holds."""
+    found = [name for name in columns if name in table.schema_arrow.names]
+    for number in range(table.num_row_groups):
+        rows = table.metadata.row_group(number)
+        mean_bytes = _num_bytes(rows, found) // max(rows.num_rows, 1) + 1
+        yield from table.iter_batches(
+            batch_size=max(1, block_bytes // mean_bytes),
+            row_groups=[number],
+            columns=found or None,
+        )
 
 
 def _num_bytes(rows: Any, columns: list[str]) -> int:

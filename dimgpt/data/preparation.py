@@ -8,6 +8,7 @@ when files are opened.
 """
 
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from dimgpt.data.part_stream import write_missing_parts
 from dimgpt.data.parts import COMPLETE_NAME, Part, PartsFolder, read_plan, total
 from dimgpt.data.progress import Progress
 from dimgpt.data.shares import Share
-from dimgpt.files import replace_file, restore_folder
+from dimgpt.files import lock_file, replace_file, restore_folder
 from dimgpt.text.tokenizer import Tokenizer
 
 Watch = Callable[[Progress], None]
@@ -127,7 +128,8 @@ def run_share(job: Job, share: Share, *, progress: Watch | None = None) -> Path:
 
     Raises:
         ValueError: Copies are to be dropped; or as `prepare_source`.
-        OSError, RuntimeError: As `prepare_source`.
+        RuntimeError: Another run writes the same share; or as `prepare_source`.
+        OSError: As `prepare_source`.
     """
     if job.is_deduplicated:
         raise ValueError(
@@ -135,14 +137,19 @@ def run_share(job: Job, share: Share, *, progress: Watch | None = None) -> Path:
             "without drop_exact_duplicates and drop_near_duplicates"
         )
     path = share_folder(job.target, share)
-    (path / COMPLETE_NAME).unlink(missing_ok=True)
-    folder = _open_parts(job, path, share=share)
-    if job.is_divided:
-        write_missing_parts(job, folder, progress=progress, share=share)
-    elif share.takes_source(job.source.name):
-        _write_parts(job, folder, progress=progress)
-    replace_file(folder.path / COMPLETE_NAME, b"")
-    return folder.path
+    with lock_file(
+        path.with_name(f"{path.name}.lock"),
+        refusal=f"another run writes share {share.index} of {share.count} of {job.source.name}: "
+        "wait until it ends, or stop it",
+    ):
+        (path / COMPLETE_NAME).unlink(missing_ok=True)
+        folder = _open_parts(job, path, share=share)
+        if job.is_divided:
+            write_missing_parts(job, folder, progress=progress, share=share)
+        elif share.takes_source(job.source.name):
+            _write_parts(job, folder, progress=progress)
+        replace_file(folder.path / COMPLETE_NAME, b"")
+    return path
 
 
 def _open_parts(job: Job, path: Path, *, share: Share | None = None) -> PartsFolder:
@@ -200,6 +207,13 @@ def too_little(job: Job, parts: list[Part]) -> ValueError:
         kind = "document" if isinstance(job.source, SourceConfig) else "conversation"
         return ValueError(
             f"{job.source.path} holds no {kind}; check the path of {job.source.name!r}"
+        )
+    dropped = sum((part.report.dropped for part in parts), Counter())
+    if dropped and not any(part.num_documents for part in parts):
+        reasons = ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in dropped.most_common())
+        return ValueError(
+            f"{job.source.name}: nothing of {job.source.path} was kept (dropped: {reasons}); check "
+            "its form, or the settings that drop these"
         )
     return ValueError(
         f"{job.source.name} has too little to split into {', '.join(splits)}: it takes "

@@ -1,4 +1,4 @@
-"""Pictures of a report: how long the documents of each source are, and who gives how many tokens.
+"""Pictures of a report: how long documents are, who gives how many tokens, what was left out.
 
 They are drawn from finished reports and hold no numbers of their own.
 """
@@ -16,7 +16,7 @@ _COLOURS = ("#1f5fa8", "#d9531e", "#3c8d5a", "#8a5fb0", "#c79a1b", "#4aa3b5", "#
 
 
 def plot_report(reports: Sequence[SourceReport]) -> Figure:
-    """Draw the lengths of documents, and the tokens of each group with its sources.
+    """Draw the lengths of documents, the tokens of each group, and what was left out.
 
     Raises:
         ValueError: There is no report.
@@ -24,11 +24,12 @@ def plot_report(reports: Sequence[SourceReport]) -> Figure:
     if not reports:
         raise ValueError("there is no report to draw: prepare a source first")
     colours = [_COLOURS[place % len(_COLOURS)] for place in range(len(reports))]
-    figure = Figure(figsize=(11, 3.8), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure = Figure(figsize=(14, 3.8), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
     _draw_lengths(left, reports, colours)
-    _draw_tokens(right, reports, colours)
-    for axes in (left, right):
+    _draw_tokens(middle, reports, colours)
+    _draw_dropped(right, reports)
+    for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -46,6 +47,7 @@ def _draw_lengths(axes: Axes, reports: Sequence[SourceReport], colours: Sequence
         (line,) = axes.plot(places, 100 * counts / counts.sum(), **style)  # type: ignore[arg-type]
         lines[report.source] = line
     axes.set_xscale("log")
+    axes.tick_params(axis="x", which="minor", labelsize=7)
     axes.set_ylim(bottom=0)
     axes.set_title("How long documents are", fontsize=11)
     axes.set_xlabel("characters of a document")
@@ -73,6 +75,27 @@ def _draw_tokens(axes: Axes, reports: Sequence[SourceReport], colours: Sequence[
     axes.set_xlim(left=0)
     axes.set_title("What each group gives", fontsize=11)
     axes.set_xlabel(f"{unit_name}tokens")
+
+
+def _draw_dropped(axes: Axes, reports: Sequence[SourceReport]) -> None:
+    """Draw the share of each source's documents that was left out, by reason."""
+    reasons = sorted({reason for report in reports for reason in report.dropped})
+    shown = reports[::-1]  # the first source on top
+    seen = [max(report.num_documents + report.dropped.total(), 1) for report in shown]
+    left = np.zeros(len(shown))
+    for place, reason in enumerate(reasons):
+        counts = [report.dropped[reason] for report in shown]
+        widths = 100 * np.array(counts) / np.array(seen)
+        colour = _COLOURS[place % len(_COLOURS)]
+        label = reason.replace("_", " ")
+        axes.barh(range(len(shown)), widths, left=left, color=colour, height=0.6, label=label)
+        left += widths
+    axes.set_yticks(range(len(shown)), [report.source for report in shown])
+    axes.set_xlim(0, max(1.0, 1.1 * float(left.max())))
+    axes.set_title("What was left out", fontsize=11)
+    axes.set_xlabel("% of the source's documents")
+    if reasons:
+        axes.legend(frameon=False, fontsize=8)
 
 
 def _group_of(report: SourceReport) -> str:

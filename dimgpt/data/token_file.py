@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from dimgpt.data.manifest import PREPARE_AGAIN, TokenPart, read_manifest, token_dtype
+from dimgpt.data.manifest import PREPARE_AGAIN, Manifest, TokenPart, read_manifest, token_dtype
 from dimgpt.files import sha256_of
 
 _BLOCK_BYTES = 1 << 24
@@ -43,14 +43,7 @@ class TokenFile:
             FileNotFoundError: A file is missing.
             ValueError: A file is not what the manifest says, or of another vocabulary.
         """
-        manifest = read_manifest(folder)
-        if manifest.vocabulary_sha256 != fingerprint:
-            raise ValueError(
-                f"{folder} was made with vocabulary {manifest.vocabulary_sha256[:12]}, not with "
-                f"{fingerprint[:12]}: its ids mean other tokens; {PREPARE_AGAIN}"
-            )
-        if name not in manifest.files:
-            raise ValueError(f"{folder} has no {name!r}: it has {', '.join(manifest.files)}")
+        manifest = _manifest_with(folder, name, fingerprint)
         self.index_path = folder / f"{name}.index.npy"
         self.summary = manifest.files[name]
         self.num_documents = self.summary.num_documents
@@ -98,6 +91,19 @@ class TokenFile:
         if not is_whole or not is_rising:
             raise damaged(self.index_path, f"does not rise from 0 to {self.num_tokens:,}")
         return np.asarray(offsets)
+
+
+def _manifest_with(folder: Path, name: str, fingerprint: str) -> Manifest:
+    """Return the manifest of a folder that has a token file of some vocabulary."""
+    manifest = read_manifest(folder)
+    if manifest.vocabulary_sha256 != fingerprint:
+        raise ValueError(
+            f"{folder} was made with vocabulary {manifest.vocabulary_sha256[:12]}, not with "
+            f"{fingerprint[:12]}: its ids mean other tokens; {PREPARE_AGAIN}"
+        )
+    if name not in manifest.files:
+        raise ValueError(f"{folder} has no {name!r}: it has {', '.join(manifest.files)}")
+    return manifest
 
 
 def check_parts(

@@ -15,6 +15,7 @@ from dimgpt.pipeline.data import (
     prepare_vocabulary,
     read_reports,
 )
+from dimgpt.pipeline.data_imports import import_data
 from dimgpt.pipeline.exports import export
 from dimgpt.pipeline.imports import import_model, open_original
 from dimgpt.pipeline.models import build_model, open_model, save_trained
@@ -30,6 +31,7 @@ __all__ = [
     "evaluate_documents",
     "export",
     "find_run",
+    "import_data",
     "import_model",
     "load_vocabulary",
     "match_vocabulary",

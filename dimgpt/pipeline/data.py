@@ -6,6 +6,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig, TrainingConfig
 from dimgpt.data.corpus import ConversationCorpus, Corpus
@@ -22,7 +23,7 @@ from dimgpt.data.report import SourceReport
 from dimgpt.data.shares import Share
 from dimgpt.data.sources import read_conversations
 from dimgpt.data.vocabulary_sample import sample_mixture
-from dimgpt.files import replace_file
+from dimgpt.files import lock_file, replace_file
 from dimgpt.pipeline.tokenizers import make_tokenizer
 from dimgpt.settings import override, to_dict
 from dimgpt.text.tokenizer import Tokenizer
@@ -42,26 +43,39 @@ def prepare_vocabulary(
         FileNotFoundError: A source, or a group of conversations, is not there.
         ValueError: The vocabulary that is there has another size, or a path holds nothing to read.
         OSError: The data folder cannot be written.
+        RuntimeError: Another preparation is running in the same folder.
     """
     data, path = workspace.preset.data, workspace.vocabulary_path
     _require_files(data)
-    if path.exists():
-        tokenizer = load_tokenizer_file(path)
-        if path.name != TOKENIZER_FILES[data.tokenizer.kind]:
-            raise ValueError(
-                f"{path} is of another kind than tokenizer.kind, {data.tokenizer.kind!r}: move it "
-                "away to train another vocabulary"
-            )
-        if tokenizer.vocab_size != data.vocab_size:
-            raise ValueError(
-                f"{path} has {tokenizer.vocab_size:,} tokens: vocab_size is {data.vocab_size:,}; "
-                "set vocab_size to its size, or move the file away to train another vocabulary"
-            )
-        _warn_of_other_sources(workspace)
-        return tokenizer
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=path.parent):
         pass  # where nothing can be written is known now, not after hours of work
+    with only_one(workspace):
+        if path.exists():
+            return _keep_vocabulary(workspace)
+        return _train_vocabulary(workspace, progress)
+
+
+def _keep_vocabulary(workspace: Workspace) -> Tokenizer:
+    """Load the vocabulary that is there, if it is what the preset asks for."""
+    data, path = workspace.preset.data, workspace.vocabulary_path
+    tokenizer = load_tokenizer_file(path)
+    if path.name != TOKENIZER_FILES[data.tokenizer.kind]:
+        raise ValueError(
+            f"{path} is of another kind than tokenizer.kind, {data.tokenizer.kind!r}: move it "
+            "away to train another vocabulary"
+        )
+    if tokenizer.vocab_size != data.vocab_size:
+        raise ValueError(
+            f"{path} has {tokenizer.vocab_size:,} tokens: vocab_size is {data.vocab_size:,}; "
+            "set vocab_size to its size, or move the file away to train another vocabulary"
+        )
+    _warn_of_other_sources(workspace)
+    return tokenizer
+
+
+def _train_vocabulary(workspace: Workspace, progress: Callable[[int], None] | None) -> Tokenizer:
+    data, path = workspace.preset.data, workspace.vocabulary_path
     documents = sample_mixture(
         data.sources,
         num_characters=data.vocabulary_characters,
@@ -91,9 +105,10 @@ def prepare_files(
     Raises:
         FileNotFoundError, ValueError, OSError, RuntimeError: As `prepare_source`.
     """
-    for job in _plan_jobs(workspace, tokenizer):
-        run_job(job, progress=progress)
-    _keep_data_config(workspace)
+    with only_one(workspace):
+        for job in _plan_jobs(workspace, tokenizer):
+            run_job(job, progress=progress)
+        keep_data_config(workspace)
 
 
 def prepare_share(
@@ -115,11 +130,13 @@ def merge_shares(workspace: Workspace) -> None:
     Raises:
         FileNotFoundError: A share is missing.
         ValueError: A share is unfinished, or of other settings, texts or another vocabulary.
+        RuntimeError: Another preparation is running in the same folder.
     """
     tokenizer = load_vocabulary(workspace)
-    for job in _plan_jobs(workspace, tokenizer):
-        merge(job)
-    _keep_data_config(workspace)
+    with only_one(workspace):
+        for job in _plan_jobs(workspace, tokenizer):
+            merge(job)
+        keep_data_config(workspace)
 
 
 def match_vocabulary(workspace: Workspace) -> Workspace:
@@ -190,7 +207,18 @@ def _plan_jobs(
     return wanted
 
 
-def _keep_data_config(workspace: Workspace) -> None:
+def only_one(workspace: Workspace) -> AbstractContextManager[None]:
+    """Keep two preparations out of each other's files."""
+    folder = workspace.vocabulary_path.parent
+    return lock_file(
+        folder / "lock",
+        refusal=f"another preparation is running in {folder}: wait until it ends, stop it, or "
+        "prepare under another name",
+    )
+
+
+def keep_data_config(workspace: Workspace) -> None:
+    """Write down what the token files were made with, for all that opens them."""
     content = json.dumps(to_dict(workspace.preset.data), indent=1)
     replace_file(workspace.data_config_path, content.encode())
 
@@ -229,5 +257,7 @@ def _warn_of_other_sources(workspace: Workspace) -> None:
 
 def _spoken_texts(data: DataConfig) -> Iterator[str]:
     for group in data.conversations:
-        for conversation in read_conversations(group, seed=data.seed):
+        for conversation in read_conversations(
+            group, seed=data.seed, skip_bad=data.bad_records == "skip"
+        ):
             yield "\n".join(message.text for message in conversation.messages)

@@ -1,5 +1,6 @@
 """A source on the hub, prepared from a real server on the loopback interface."""
 
+import dataclasses
 import functools
 
 import pyarrow
@@ -59,6 +60,28 @@ def test_documents_come_in_the_order_of_the_shards(hub):
     assert documents[150] == "chat 0 dort dans la cour 1"
     with pytest.raises(ValueError, match=r"wiki/data/train-0.parquet, row 1 has no 'body'"):
         list(read_documents(SourceConfig(name="x", path=SOURCE.path, text_column="body")))
+
+
+def test_shards_are_taken_in_order_until_there_is_text_enough(hub, tokenizer, tmp_path):
+    def num_shards(**limits):
+        return len(set(read_documents(dataclasses.replace(SOURCE, **limits)))) / 150
+
+    size = sum(len(file) for file in hub.repositories["datasets/owner/wiki"].files.values())
+    assert num_shards(max_bytes=1) == 1
+    assert num_shards(max_bytes=round(1.8 * size * 0.45)) == 2
+    assert num_shards(max_bytes=10 * size) == NUM_SHARDS
+    assert num_shards(max_bytes=900, expected_bytes=2_000) == 2
+    assert num_shards(max_bytes=1_100, expected_bytes=2_000) == 3
+    source = dataclasses.replace(SOURCE, max_bytes=900, expected_bytes=2_000)
+    sample = set(sample_mixture([source], num_characters=10**6, seed=0))
+    assert {text[-1] for text in sample} == {"0", "1"}
+    hub.requests.clear()
+    folder = prepare_source(source, tokenizer, tmp_path, config=CONFIG, sizes=SIZES)
+    assert {request.path[-9:] for request in hub.requests if "/resolve/" in request.path} == {
+        "0.parquet",
+        "1.parquet",
+    }
+    assert read_manifest(folder).source["num_files"] == 2
 
 
 def test_one_shard_is_on_the_disk_at_a_time_and_none_in_the_end(hub, tokenizer, tmp_path):

@@ -57,6 +57,7 @@ def test_four_shares_hold_the_documents_of_one_run(source, tokenizer, tmp_path):
     sizes = [
         sum(path.stat().st_size for path in folder.glob("*.bin"))
         for folder in (tmp_path / "four").iterdir()
+        if folder.is_dir()
     ]
     assert len(sizes) == 4
     assert min(sizes) > 0
@@ -64,6 +65,17 @@ def test_four_shares_hold_the_documents_of_one_run(source, tokenizer, tmp_path):
     assert documents(tmp_path / "four" / "cats", tokenizer) == documents(whole, tokenizer)
     assert [path.name for path in (tmp_path / "four").iterdir()] == ["cats"]
     assert plan(source, tokenizer, tmp_path / "four") is None
+
+
+def test_a_share_that_another_process_writes_is_refused_and_the_others_are_not(
+    source, tokenizer, tmp_path, holding
+):
+    with holding(tmp_path / "cats.share-2-of-4.lock"):
+        with pytest.raises(RuntimeError, match="another run writes share 2 of 4 of cats"):
+            write_shares(source, tokenizer, tmp_path, (2,))
+        write_shares(source, tokenizer, tmp_path, (1, 3, 4))
+    write_shares(source, tokenizer, tmp_path, (2,))
+    merge(plan(source, tokenizer, tmp_path))
 
 
 def test_merging_copies_no_token(source, tokenizer, tmp_path):

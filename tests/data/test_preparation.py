@@ -171,10 +171,16 @@ def test_near_copies_are_on_one_side(tokenizer, tmp_path):
     assert len(validation) == 3 * len({text.partition(" le")[0] for text in validation})
 
 
-@pytest.mark.parametrize("documents", [["un chat"], ["un chat", "Un chat!"], ["a", "b"]])
+@pytest.mark.parametrize("documents", [["un chat"], ["un chat", "Un chat!"]])
 def test_too_little_to_split_is_refused(tokenizer, tmp_path, documents):
     source = write_source(tmp_path / "few.jsonl", documents)
     with pytest.raises(ValueError, match="few has too little to split"):
+        prepare_source(source, tokenizer, tmp_path, config=CONFIG)
+
+
+def test_where_everything_was_dropped_the_reasons_are_said(tokenizer, tmp_path):
+    source = write_source(tmp_path / "few.jsonl", ["a", "b"])
+    with pytest.raises(ValueError, match=r"nothing of .*few.jsonl was kept .*too short 2"):
         prepare_source(source, tokenizer, tmp_path, config=CONFIG)
 
 

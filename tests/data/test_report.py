@@ -175,6 +175,16 @@ def test_lengths_are_counted_in_half_octaves():
     assert dict(report.lengths) == {1: 1, 2: 1, 3: 1, 4: 2, 6: 2, 8: 2, 12: 1, 1 << 40: 1}
 
 
+def test_a_picture_shows_what_was_left_out_by_reason():
+    report = report_of(DOCUMENTS[:6])
+    report.drop("too_short", 3)
+    report.drop("near_duplicate", 1)
+    dropped = plot_report([report]).axes[2]
+    assert [bar.get_width() for bar in dropped.patches] == [10.0, 30.0]
+    names = [text.get_text() for text in dropped.get_legend().get_texts()]
+    assert names == ["near duplicate", "too short"]
+
+
 def test_a_picture_shows_every_source_and_group():
     reports = [report_of(DOCUMENTS, group="web"), report_of(DOCUMENTS[:50], group="web")]
     reports[1].source = "b"
@@ -182,7 +192,8 @@ def test_a_picture_shows_every_source_and_group():
     reports.append(SourceReport(source="alone"))
     figure = plot_report(reports)
     assert isinstance(figure, Figure)
-    lengths, tokens = figure.axes
+    lengths, tokens, dropped = figure.axes
+    assert [label.get_text() for label in dropped.get_yticklabels()] == ["alone", "empty", "b", "a"]
     assert [text.get_text() for text in lengths.get_legend().get_texts()] == ["a", "b"]
     names = [label.get_text() for label in tokens.get_yticklabels()]
     assert sorted(names) == ["alone", "nothing", "web"]

@@ -1,0 +1,65 @@
+"""Token files that DimensionGPT itself wrote, taken over with the vocabulary they belong to."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from dimgpt.config import ConversationSourceConfig
+from dimgpt.data.originals import convert_dimensiongpt_data
+from dimgpt.pipeline.data import keep_data_config, only_one
+from dimgpt.settings import override
+from dimgpt.text.tokenizer_file import load_tokenizer_file
+from dimgpt.workspace import Workspace, load_vocabulary
+
+
+def import_data(
+    workspace: Workspace, folder: Path, *, vocabulary_path: Path | None = None
+) -> Workspace:
+    """Write vocabulary and token files of an original data folder, which stays as it is.
+
+    Sources keep their multipliers; groups of conversations that the preset knows get its ratios.
+    The same import once more changes nothing.
+
+    Args:
+        workspace: Where to write them.
+        folder: The original's `data/`, with `pretraining/` and `finetuning/`.
+        vocabulary_path: Its `vocab.txt`; `None` takes the one in the folder.
+
+    Returns:
+        The workspace with these data.
+
+    Raises:
+        FileNotFoundError: There are no such files, or the vocabulary is missing.
+        ValueError: A file is damaged or of another vocabulary, or other data are there.
+        RuntimeError: Another preparation is running in the same folder.
+        OSError: The disk is full.
+    """
+    path = vocabulary_path or folder / "vocab.txt"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing: put the vocab.txt that DimensionGPT used there, or name it with "
+            "--vocabulary"
+        )
+    tokenizer, target = load_tokenizer_file(path), workspace.vocabulary_path
+    with only_one(workspace):
+        if target.exists() and load_vocabulary(workspace).fingerprint != tokenizer.fingerprint:
+            raise ValueError(f"{target} is another vocabulary, which stays: choose another name")
+        sources, groups = convert_dimensiongpt_data(folder, target.parent, tokenizer)
+        tokenizer.save(target)
+        known = {group.name: group for group in workspace.preset.data.conversations}
+        data = override(
+            workspace.preset.data,
+            sources=sources,
+            conversations=tuple(_with_ratios(group, known.get(group.name)) for group in groups),
+            vocab_size=tokenizer.vocab_size,
+        )
+        made = replace(workspace, preset=replace(workspace.preset, data=data))
+        keep_data_config(made)
+    return made
+
+
+def _with_ratios(
+    group: ConversationSourceConfig, known: ConversationSourceConfig | None
+) -> ConversationSourceConfig:
+    if known is None:
+        return group
+    return replace(group, ratio=known.ratio, system_prompt_ratios=known.system_prompt_ratios)

@@ -1,0 +1,98 @@
+"""Token files of DimensionGPT, from its folder to a training run's batches."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dimgpt.__main__ import main
+from dimgpt.config import ConversationSourceConfig
+from dimgpt.pipeline import Workspace, open_conversations, open_data, read_reports
+from dimgpt.presets import get_preset
+from dimgpt.settings import override
+from dimgpt.text.greedy_tokenizer import GreedyTokenizer
+
+VOCABULARY = Path(__file__).parents[1] / "fixtures" / "dimensiongpt_sampling" / "vocab_512.txt"
+
+
+@pytest.fixture
+def original(tmp_path, monkeypatch):
+    """A data folder as the original leaves it, and a working directory beside it."""
+    monkeypatch.chdir(tmp_path)
+    tokenizer = GreedyTokenizer.load(VOCABULARY)
+    texts = [f"le chat {number} dort dans la cour et mange" for number in range(20)]
+    documents = [tokenizer.enclose(tokenizer.encode_array(text)).tolist() for text in texts]
+    folder = tmp_path / "original"
+    web, talk = folder / "pretraining" / "web", folder / "finetuning"
+    web.mkdir(parents=True)
+    talk.mkdir()
+    for name, part in (("train", documents[:18]), ("val", documents[18:])):
+        starts = np.cumsum([0, *map(len, part)]).tolist()
+        index = [{"start": s, "size": len(ids)} for s, ids in zip(starts, part, strict=False)]
+        np.array(sum(part, []), dtype="<u2").tofile(web / f"{name}.bin")
+        (web / f"{name}_ids.pkl").write_bytes(pickle.dumps(index))
+    sizes = {"train": sum(map(len, documents[:18])), "val": sum(map(len, documents[18:]))}
+    (web / "metadata.pkl").write_bytes(pickle.dumps({"size": sizes, "multiplier": 0.3}))
+    special = tokenizer.special_tokens
+    pairs = [[special.user, 20 + n, special.assistant, 40 + n] for n in range(9)]
+    for kind, content in (("conversations", pairs), ("preprompts", [[special.system, 30]])):
+        (talk / f"human_{kind}_train.pkl").write_bytes(pickle.dumps(content))
+    (folder / "vocab.txt").write_bytes(VOCABULARY.read_bytes())
+    return folder
+
+
+def workspace(name="dimensiongpt"):
+    preset = override(get_preset("dimensiongpt-0.2b"), name=name)
+    return Workspace(preset=preset)
+
+
+def files_of(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_verb_takes_over_files_vocabulary_multipliers_and_published_ratios(original, capsys):
+    before = files_of(original)
+    main(["import-data", "original"])
+    shown = capsys.readouterr().out.split()
+    assert {"web", "human", "0.3"} <= set(shown)
+    assert files_of(original) == before
+    (human,) = open_conversations(workspace()).groups
+    assert isinstance(human, ConversationSourceConfig)
+    assert (human.ratio, human.system_prompt_ratios) == (0.099, {"human": 0.3})
+    made = override(workspace().preset, model=override(workspace().preset.model, vocab_size=512))
+    made = override(made, pretraining=override(made.pretraining, batch_size=2))
+    for stage in ("pretraining", "finetuning"):
+        batches = open_data(Workspace(preset=made), stage).batches(0)
+        assert batches
+
+
+def test_its_report_tells_documents_characters_and_what_they_look_like(original):
+    main(["import-data", "original"])
+    web, human = read_reports(workspace())
+    assert web.num_documents == 20
+    assert sum(web.lengths.values()) == 20
+    assert web.num_characters == sum(
+        len(f"le chat {number} dort dans la cour et mange") for number in range(20)
+    )
+    assert any("le chat 7 dort" in text for text in web.sample_texts())
+    assert human.num_documents == 9
+
+
+def test_the_same_import_once_more_changes_nothing_and_another_vocabulary_stays(original):
+    main(["import-data", "original", "--name", "old"])
+    before = files_of(Path("data"))
+    main(["import-data", "original", "--name", "old"])
+    assert files_of(Path("data")) == before
+    lines = VOCABULARY.read_bytes().splitlines(keepends=True)
+    Path("other.txt").write_bytes(b"".join(lines[:-1]).rstrip())
+    with pytest.raises(SystemExit, match="is another vocabulary, which stays"):
+        main(["import-data", "original", "--name", "old", "--vocabulary", "other.txt"])
+    assert files_of(Path("data")) == before
+
+
+def test_without_its_vocabulary_what_is_missing_is_said(original):
+    (original / "vocab.txt").unlink()
+    with pytest.raises(SystemExit, match=r"vocab\.txt is missing.*--vocabulary"):
+        main(["import-data", "original"])
+    assert not Path("data").exists()

@@ -289,6 +289,13 @@ def test_a_finished_run_says_that_nothing_is_left(trained, monkeypatch, capsys):
     assert sha256_of(weights) == before
 
 
+def test_the_card_of_a_trained_model_has_its_curves(here):
+    for name in ("toy", "toy-chat"):
+        files = {path.name for path in (here / "modèles" / name).iterdir()}
+        assert "curves.png" in files
+    assert "curves.png" in (here / "modèles" / "toy" / "README.md").read_text(encoding="utf-8")
+
+
 def test_held_out_documents_are_measured(here, capsys):
     main(["evaluate", *FOLDERS, "--device", "cpu"])
     assert "stories" in capsys.readouterr().out

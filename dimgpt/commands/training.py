@@ -16,6 +16,7 @@ from dimgpt.pipeline import (
     find_run,
     match_vocabulary,
     open_run,
+    save_curves,
     save_trained,
 )
 from dimgpt.presets import Preset, get_preset
@@ -150,5 +151,6 @@ def _fit(
     with contextlib.closing(bar):
         summary = trainer.fit()
     if runtime.is_first and summary.is_finished:
+        save_curves(workspace, stage)
         save_trained(workspace, stage, trainer)
     return summary

@@ -4,6 +4,7 @@ Each step finds what the ones before it left in `data/` and `models/`, and keeps
 made. Nothing is computed here: the rooms do the work, this room says what goes where.
 """
 
+from dimgpt.pipeline.cards import save_curves
 from dimgpt.pipeline.data import (
     match_vocabulary,
     merge_shares,
@@ -46,5 +47,6 @@ __all__ = [
     "prepare_share",
     "prepare_vocabulary",
     "read_reports",
+    "save_curves",
     "save_trained",
 ]

@@ -1,11 +1,14 @@
 """What a finished stage tells about its model: results, data, settings. Nothing is invented."""
 
+import io
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig
 from dimgpt.data.finetuning import FinetuningData
 from dimgpt.data.pretraining import PretrainingData
+from dimgpt.files import replace_file
 from dimgpt.settings import to_dict
 from dimgpt.training.trainer import Trainer
 from dimgpt.weights.card import CURVES_NAME, Card
@@ -41,6 +44,21 @@ def trained_card(workspace: Workspace, stage: Stage, trainer: Trainer) -> Card:
         training=to_dict(trainer.config),
         notes=tuple(filter(None, map(_note, sources))),
     )
+
+
+def save_curves(workspace: Workspace, stage: Stage) -> Path:
+    """Draw the curves of a stage's run into its folder, where its card takes them from.
+
+    Raises:
+        FileNotFoundError: The run has not written anything yet.
+    """
+    from dimgpt.training.plot import plot_history  # takes half a second, which other verbs save
+
+    picture, run_dir = io.BytesIO(), workspace.run_dir(stage)
+    figure = plot_history(run_dir / "history.jsonl", title=f"{workspace.preset.name}, {stage}")
+    figure.savefig(picture, format="png", dpi=110)
+    replace_file(run_dir / CURVES_NAME, picture.getvalue())
+    return run_dir / CURVES_NAME
 
 
 def curves_of(workspace: Workspace, stage: Stage) -> bytes | None:

@@ -163,7 +163,7 @@ def _problem_with(path: Path) -> str | None:
     """Say in a few words why a checkpoint is not whole; `None` when it is."""
     manifest = path / "manifest.json"
     if not manifest.is_file():
-        return "no manifest.json"
+        return "no manifest.json" if path.is_dir() else "there is no such folder"
     try:
         hashes = json.loads(manifest.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError):

@@ -1,6 +1,7 @@
 """Weights of other systems: opened as they are, and taken over as model folders."""
 
 import json
+import os
 import random
 import shutil
 from dataclasses import replace
@@ -298,6 +299,16 @@ def test_an_original_writes_with_a_tokenizer_from_elsewhere(
         main(["export", str(bare), "--to", "pt", "--tokenizer", str(small)])
     main(["export", str(bare), "--to", "safetensors", "--tokenizer", str(other)])
     assert load_tokenizer(root / "tiny-safetensors").tokens == tokenizer.tokens
+
+
+def test_a_name_that_is_no_text_is_named_and_not_called_damage(
+    weights: Path, tmp_path: Path
+) -> None:
+    odd = weights.with_name(os.fsdecode(b"m\xe9l.pt"))
+    shutil.copy(weights, odd)
+    words = ("--name", "new", "--models-root", tmp_path / "models")
+    assert "is not UTF-8: rename it" in complaint(odd, *words)
+    assert "names a folder" in complaint(weights, "--name", "a\nb")
 
 
 def test_the_card_of_a_bare_model_promises_no_text(weights: Path, tmp_path: Path) -> None:

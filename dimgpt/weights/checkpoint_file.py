@@ -63,6 +63,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: give the file with the weights")
+    if any("\ud800" <= sign <= "\udfff" for sign in str(path)):  # PyTorch opens no such path
+        raise ValueError(f"{path} has a name that is not UTF-8: rename it")
     try:
         is_zip = zipfile.is_zipfile(path)
         if is_zip:

@@ -99,9 +99,8 @@ def list_files(
     files: list[HubFile] = []
     address: str | None = f"{api.endpoint}/api/{kind}s/{repo_id}/tree/{info.sha}?recursive=true"
     while address:
-        entries, address = _persist(
-            functools.partial(_get_page, address, patience), place, patience
-        )
+        get_page = functools.partial(_get_page, address, patience)
+        entries, address = _persist(get_page, place, patience)
         files += [_to_file(e, place, str(info.sha)) for e in entries if e["type"] == "file"]
     return sorted(files, key=lambda file: file.path)
 
@@ -210,8 +209,8 @@ def _fetch_rest(
     from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
     if partial.num_bytes < file.size:
-        place = {"revision": file.revision, "endpoint": file.endpoint}
-        url = hf_hub_url(file.repo_id, file.path, repo_type=file.kind, **place)
+        where = {"repo_type": file.kind, "revision": file.revision, "endpoint": file.endpoint}
+        url = hf_hub_url(file.repo_id, file.path, **where)
         headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
         if partial.num_bytes:
             headers["Range"] = f"bytes={partial.num_bytes}-"

@@ -1,6 +1,7 @@
 """Weights of other systems: opened as they are, and taken over as model folders."""
 
 import json
+import os
 import random
 import shutil
 from dataclasses import replace
@@ -257,12 +258,65 @@ def test_a_hugging_face_folder_is_imported_without_transformers(
     assert load_model(tmp_path / "models" / "Tiny-Llama").config == replace(
         config, context_length=64
     )
-    with pytest.raises(ValueError, match="only that of Llama's and Mistral's"):
-        import_model(
-            FIXTURES / "lillm" / "best_model_sft_orig_mod.pt",
-            models_root=tmp_path / "models",
-            context_length=32,
+    assert "num_heads given" in complaint(folder, "--num-heads", 4)
+
+
+def test_sizes_that_a_file_does_not_say_are_given(tmp_path: Path) -> None:
+    shutil.copy(FIXTURES / "dimensiongpt" / "tiny.pt", tmp_path / "tiny.pt")
+    shutil.copy(VOCABULARY, tmp_path / "vocab.txt")
+    sizes = {"num_heads": 4, "num_kv_heads": 2, "window_size": 16, "context_length": 64}
+    words = [f"--{name.replace('_', '-')}={size}" for name, size in sizes.items()]
+    main(["import", str(tmp_path / "tiny.pt"), *words, "--models-root", str(tmp_path / "models")])
+    config = load_model(tmp_path / "models" / "tiny").config
+    assert {name: getattr(config, name) for name in sizes} == sizes
+    toy = FIXTURES / "toygpt" / "state_dict.pt"
+    original = load_original(toy, sizes={"num_heads": 4, "context_length": 64})
+    assert (original.model.config.num_heads, original.model.config.context_length) == (4, 64)
+    with pytest.raises(ValueError, match="window_size is 8: .* of a system without it"):
+        load_original(toy, sizes={"num_heads": 4, "window_size": 8})
+    with pytest.raises(ValueError, match="context_length is 32: .* says 64; leave it out"):
+        load_original(
+            FIXTURES / "lillm" / "best_model_sft_orig_mod.pt", sizes={"context_length": 32}
         )
+
+
+def test_an_original_writes_with_a_tokenizer_from_elsewhere(
+    weights: Path, tokenizer: ByteLevelTokenizer, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    other = tmp_path / "elsewhere.json"
+    (weights.parent / "tokenizer.json").rename(other)
+    words = ["--prompt", "the cat", "--sampling.max-new-tokens", "3", "--tokenizer", str(other)]
+    main(["generate", "--model", str(weights), *words])
+    assert capsys.readouterr().out.startswith("the cat")
+    root = tmp_path / "models"
+    bare = import_model(weights, models_root=root, use_tokenizer=False)
+    with pytest.raises(SystemExit, match="saved without a tokenizer: give one with --tokenizer"):
+        main(["generate", "--model", str(bare), *words[:4]])
+    main(["generate", "--model", str(bare), *words])
+    small = tmp_path / "small.txt"
+    small.write_bytes(b"\n".join(VOCABULARY.read_bytes().split(b"\n")[:-1]))
+    with pytest.raises(SystemExit, match="has 511 tokens, the model in .* 512: take the tokenizer"):
+        main(["export", str(bare), "--to", "pt", "--tokenizer", str(small)])
+    main(["export", str(bare), "--to", "safetensors", "--tokenizer", str(other)])
+    assert load_tokenizer(root / "tiny-safetensors").tokens == tokenizer.tokens
+
+
+def test_a_name_that_is_no_text_is_named_and_not_called_damage(
+    weights: Path, tmp_path: Path
+) -> None:
+    odd = weights.with_name(os.fsdecode(b"m\xe9l.pt"))
+    shutil.copy(weights, odd)
+    words = ("--name", "new", "--models-root", tmp_path / "models")
+    assert "is not UTF-8: rename it" in complaint(odd, *words)
+    assert "names a folder" in complaint(weights, "--name", "a\nb")
+
+
+def test_the_card_of_a_bare_model_promises_no_text(weights: Path, tmp_path: Path) -> None:
+    bare = import_model(weights, models_root=tmp_path / "models", use_tokenizer=False)
+    text = (bare / "README.md").read_text("utf-8")
+    assert "load_tokenizer" not in text
+    assert "made with dimgpt" not in text
+    assert "what their publisher allows" in text
 
 
 def test_a_model_folder_of_ours_is_not_imported(weights: Path, tmp_path: Path) -> None:

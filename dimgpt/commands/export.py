@@ -20,6 +20,8 @@ class Export:
     """Program that is to open it; safetensors is a plain copy for dimgpt."""
     output: Path | None = None
     """Folder to make; MODEL-TARGET, with the precision, beside the model if not given."""
+    tokenizer: Path | None = None
+    """A tokenizer.json or vocab.txt, for weights that have none of their own beside them."""
     dtype: ExportDtype = "f32"
     """Precision of the weights; q8_0 is for gguf alone."""
 
@@ -31,5 +33,5 @@ class Export:
     def run(self) -> None:
         """Export, and say what was made."""
         config = ExportConfig(target=self.to, dtype=self.dtype)
-        folder = export(self.model, config, output=self.output)
+        folder = export(self.model, config, output=self.output, tokenizer_path=self.tokenizer)
         print(folder, *sorted(f"  {path.name}" for path in folder.iterdir()), sep="\n")

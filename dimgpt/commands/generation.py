@@ -21,6 +21,8 @@ class Generate:
     """Whose sampling settings to start from."""
     model: Path
     """Model folder, or weights of another system as they are (see the verb import)."""
+    tokenizer: Path | None = None
+    """A tokenizer.json or vocab.txt, for weights that have none of their own beside them."""
     prompt: str = ""
     """Text to go on with."""
     sampling: SamplingConfig
@@ -33,7 +35,8 @@ class Generate:
 
     def run(self) -> None:
         """Print the prompt and what follows, as it comes."""
-        writer = TextGenerator(*open_model(self.model, runtime=choose_runtime()))
+        opened = open_model(self.model, runtime=choose_runtime(), tokenizer_path=self.tokenizer)
+        writer = TextGenerator(*opened)
         _print_stream([self.prompt], writer.stream(self.prompt, self.sampling))
 
 
@@ -45,6 +48,8 @@ class Chat:
     """Whose sampling settings to start from."""
     model: Path
     """Model folder, or weights of another system as they are (see the verb import)."""
+    tokenizer: Path | None = None
+    """A tokenizer.json or vocab.txt, for weights that have none of their own beside them."""
     system_prompt: str | None = None
     """What the conversation begins with."""
     sampling: SamplingConfig
@@ -61,8 +66,8 @@ class Chat:
 
     def run(self) -> None:
         """Read lines and stream answers."""
-        model, tokenizer = open_model(self.model, runtime=choose_runtime())
-        session = ChatSession(model, tokenizer, self.sampling, self.system_prompt)
+        opened = open_model(self.model, runtime=choose_runtime(), tokenizer_path=self.tokenizer)
+        session = ChatSession(*opened, self.sampling, self.system_prompt)
         while question := _read_line():
             _print_stream(session.ask(question))
 

@@ -23,8 +23,14 @@ class Import:
     """A tokenizer.json or vocab.txt; looked for beside the weights if not given."""
     use_tokenizer: bool = True
     """Without a tokenizer, the folder gives logits but no text."""
+    num_heads: int | None = None
+    """Heads, for a file that does not say them; the published number if not given."""
+    num_kv_heads: int | None = None
+    """Heads for keys and values, likewise."""
+    window_size: int | None = None
+    """Tokens that a DimensionGPT looks back on, likewise; as many as the context is no window."""
     context_length: int | None = None
-    """Shorten the context of a Llama or Mistral to so many tokens."""
+    """Context in tokens, likewise; of a Llama or Mistral, to shorten it."""
     models_root: Path = Path("models")
     """Gets the folder."""
 
@@ -35,12 +41,14 @@ class Import:
 
     def run(self) -> None:
         """Write the folder, and show what was read back from it."""
+        names = ("num_heads", "num_kv_heads", "window_size", "context_length")
+        sizes = {name: getattr(self, name) for name in names}
         folder = import_model(
             self.path,
             models_root=self.models_root,
             name=self.name,
             tokenizer_path=self.tokenizer,
-            context_length=self.context_length,
+            sizes={name: size for name, size in sizes.items() if size is not None},
             use_tokenizer=self.use_tokenizer,
         )
         print(Table.of(describe_weights(folder), title=str(folder)))

@@ -9,6 +9,7 @@ from dimgpt.config import ConversationSourceConfig, SourceConfig
 from dimgpt.data.finetuning import FinetuningData
 from dimgpt.data.pretraining import PretrainingData
 from dimgpt.files import replace_file
+from dimgpt.presets import PRESETS
 from dimgpt.settings import to_dict
 from dimgpt.training.trainer import Trainer
 from dimgpt.weights.card import CURVES_NAME, Card
@@ -24,7 +25,9 @@ def trained_card(workspace: Workspace, stage: Stage, trainer: Trainer) -> Card:
     sources: Iterable[SourceConfig | ConversationSourceConfig] = ()
     if isinstance(data, PretrainingData):
         sources = data.corpus.sources
-        mixture = [to_dict(row) for row in data.corpus.table()]
+        rows = data.corpus.table()
+        licences = {source.name: source.licence for source in data.corpus.sources}
+        mixture = [to_dict(row) | _licence_cell(licences[row.source]) for row in rows]
     elif isinstance(data, FinetuningData):
         sources = data.corpus.groups
         files = zip(sources, data.corpus.train.files, data.corpus.train.ratios, strict=True)
@@ -34,12 +37,14 @@ def trained_card(workspace: Workspace, stage: Stage, trainer: Trainer) -> Card:
                 "conversations": file.num_documents,
                 "tokens": file.num_tokens,
                 "ratio": float(ratio),
+                **_licence_cell(group.licence),
             }
             for group, file, ratio in files
         ]
-    facts = {"Preset": workspace.preset.name, "Stage": stage, **trainer.summary().rows()}
+    facts = {"Run": workspace.preset.name, "Stage": stage, **trainer.summary().rows()}
     return Card(
         facts=facts,
+        languages=languages_of(sources),
         mixture=tuple(mixture),
         training=to_dict(trainer.config),
         notes=tuple(filter(None, map(_note, sources))),
@@ -65,6 +70,21 @@ def curves_of(workspace: Workspace, stage: Stage) -> bytes | None:
     """Return the picture of a stage's run, where one was drawn."""
     path = workspace.run_dir(stage) / CURVES_NAME
     return path.read_bytes() if path.is_file() else None
+
+
+def languages_of(sources: Iterable[SourceConfig | ConversationSourceConfig]) -> tuple[str, ...]:
+    """Return those of the preset whose sources these are; of other texts nothing is known."""
+    places = {(source.path, source.hub_config) for source in sources}
+    for preset in PRESETS.values():
+        for published in (preset.data.sources, preset.data.conversations):
+            if places and places <= {(source.path, source.hub_config) for source in published}:
+                return preset.languages
+    return ()
+
+
+def _licence_cell(licence: str) -> dict[str, str]:
+    """Return the column of a source's licence, where one is known."""
+    return {"licence": licence} if licence else {}
 
 
 def _note(source: SourceConfig | ConversationSourceConfig) -> str:

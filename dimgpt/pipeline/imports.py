@@ -1,5 +1,6 @@
 """Models that other systems made: opened where they lie, or written as a model folder of ours."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from dimgpt.model.transformer import Transformer
@@ -18,19 +19,23 @@ _SYSTEM_NAMES: dict[System, str] = {
 }
 VOCABULARY_PATH = Path("data/vocab.txt")
 _RUNS = "-runs"
+_LICENCE_NOTE = "The weights are others': what their publisher allows is said where they are from."
 # What toyGPT added to GPT-2's tokens, by how many: all five, and the two of its first version.
 _ADDED_TOKENS = {5: TOYGPT_SPECIAL_TOKENS, 2: ("<pad>", "<|startoftext|>")}
 
 
 def open_original(
-    path: Path, *, vocabulary_path: Path = VOCABULARY_PATH
+    path: Path,
+    *,
+    tokenizer_path: Path | None = None,
+    vocabulary_path: Path = VOCABULARY_PATH,
 ) -> tuple[Transformer, Tokenizer]:
     """Open weights of another system, on the CPU, with the tokenizer that belongs to them.
 
-    It is looked for beside the weights, and in `tokenizer/` there.
-
     Args:
         path: What `load_original` takes.
+        tokenizer_path: A `tokenizer.json` or `vocab.txt`; `None` looks for it beside the weights,
+            and in `tokenizer/` there.
         vocabulary_path: Where else the tokenizer of DimensionGPT may be.
 
     Raises:
@@ -38,7 +43,7 @@ def open_original(
         ValueError: One of them is damaged or foreign, or they do not belong together.
     """
     original = load_original(path)
-    found = _find_tokenizer(path, original.system, vocabulary_path)
+    found = tokenizer_path or _find_tokenizer(path, original.system, vocabulary_path)
     return original.model, _open_tokenizer(original, found)
 
 
@@ -48,7 +53,7 @@ def import_model(
     models_root: Path = Path("models"),
     name: str | None = None,
     tokenizer_path: Path | None = None,
-    context_length: int | None = None,
+    sizes: Mapping[str, int] | None = None,
     use_tokenizer: bool = True,
 ) -> Path:
     """Write weights of another system as a model folder, and return it.
@@ -61,7 +66,7 @@ def import_model(
         models_root: Gets the folder.
         name: The folder's; `None` takes that of the file or folder imported.
         tokenizer_path: A `tokenizer.json` or `vocab.txt`; `None` looks for it as `open_original`.
-        context_length: Shorten the context of a Llama or Mistral.
+        sizes: What `load_original` takes.
         use_tokenizer: Without one, the folder gives logits but no text.
 
     Raises:
@@ -69,19 +74,10 @@ def import_model(
         ValueError: They are refused, or the folder holds something else.
     """
     folder = models_root / _folder_name(path, name)
-    tokenizer: Tokenizer | None = None
-    original = load_original(path, context_length=context_length)
-    if use_tokenizer:
-        found = tokenizer_path or _find_tokenizer(path, original.system, VOCABULARY_PATH)
-        try:
-            tokenizer = _open_tokenizer(original, found)
-        except ValueError as error:
-            raise ValueError(
-                f"{error}; --tokenizer takes another, --no-use-tokenizer none"
-            ) from None
+    original = load_original(path, sizes=sizes)
+    tokenizer = _choose_tokenizer(original, path, tokenizer_path) if use_tokenizer else None
     if _is_free(folder):
-        origin = f"{_SYSTEM_NAMES[original.system]} ({path.resolve().name})"
-        save_model(original.model, folder, tokenizer, card=Card(facts={"Imported from": origin}))
+        save_model(original.model, folder, tokenizer, card=_card_of(original, path))
     elif not _is_same(folder, original.model, tokenizer):
         raise ValueError(f"{folder} holds something else, which stays: choose another --name")
     return folder
@@ -91,11 +87,28 @@ def _folder_name(path: Path, name: str | None) -> str:
     if name is None:
         resolved = path.resolve()
         name = resolved.name if resolved.is_dir() else resolved.stem
-    if not name or name.startswith(".") or any(sign in name for sign in '/\\:*?"<>|'):
+    if not name or name.startswith(".") or not _is_plain(name):
         raise ValueError(f"name is {name!r}: it names a folder; use letters, digits, - and _")
     if name.endswith(_RUNS):
         raise ValueError(f"name is {name!r}: names in {_RUNS} are those of runs; choose another")
     return name
+
+
+def _is_plain(name: str) -> bool:
+    return name.isprintable() and not any(sign in name for sign in '/\\:*?"<>|')
+
+
+def _card_of(original: Original, path: Path) -> Card:
+    origin = f"{_SYSTEM_NAMES[original.system]} ({path.resolve().name})"
+    return Card(facts={"Imported from": origin}, notes=(_LICENCE_NOTE,))
+
+
+def _choose_tokenizer(original: Original, path: Path, tokenizer_path: Path | None) -> Tokenizer:
+    found = tokenizer_path or _find_tokenizer(path, original.system, VOCABULARY_PATH)
+    try:
+        return _open_tokenizer(original, found)
+    except ValueError as error:
+        raise ValueError(f"{error}; --tokenizer takes another, --no-use-tokenizer none") from None
 
 
 def _find_tokenizer(path: Path, system: System, vocabulary_path: Path) -> Path:
@@ -112,7 +125,7 @@ def _find_tokenizer(path: Path, system: System, vocabulary_path: Path) -> Path:
     if found is None:
         raise FileNotFoundError(
             f"no tokenizer beside {path}: put its {' or '.join(TOKENIZER_FILES.values())} there, "
-            "or import it with --tokenizer"
+            "or give it with --tokenizer"
         )
     return found
 

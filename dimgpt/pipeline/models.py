@@ -10,6 +10,7 @@ from dimgpt.pipeline.cards import curves_of, trained_card
 from dimgpt.pipeline.imports import VOCABULARY_PATH, open_original
 from dimgpt.runtime import Runtime
 from dimgpt.text.tokenizer import Tokenizer
+from dimgpt.text.tokenizer_file import load_tokenizer_file
 from dimgpt.training.trainer import Trainer
 from dimgpt.weights.originals import is_original
 from dimgpt.weights.store import load_model, load_tokenizer, save_model
@@ -17,13 +18,39 @@ from dimgpt.workspace import Stage, Workspace, load_vocabulary
 
 
 def open_model(
-    path: Path, *, runtime: Runtime, vocabulary_path: Path = VOCABULARY_PATH
+    path: Path,
+    *,
+    runtime: Runtime,
+    tokenizer_path: Path | None = None,
+    vocabulary_path: Path = VOCABULARY_PATH,
 ) -> tuple[Transformer, Tokenizer]:
-    """Open a model folder, or weights of another system with the tokenizer that belongs to them."""
+    """Open a model folder, or weights of another system, with the tokenizer that belongs to them.
+
+    Args:
+        path: The folder, or what `load_original` takes.
+        runtime: Where the model goes.
+        tokenizer_path: A `tokenizer.json` or `vocab.txt`, for what has none of its own beside it.
+        vocabulary_path: Where else the tokenizer of DimensionGPT may be.
+
+    Raises:
+        FileNotFoundError: The model or its tokenizer is missing.
+        ValueError: One of them is damaged or foreign, or they do not belong together.
+    """
     if is_original(path):
-        model, tokenizer = open_original(path, vocabulary_path=vocabulary_path)
+        model, tokenizer = open_original(
+            path, tokenizer_path=tokenizer_path, vocabulary_path=vocabulary_path
+        )
         return model.to(runtime.device), tokenizer
-    return load_model(path, device=runtime.device), load_tokenizer(path)
+    model = load_model(path, device=runtime.device)
+    if tokenizer_path is None:
+        return model, load_tokenizer(path)
+    tokenizer = load_tokenizer_file(tokenizer_path)
+    if tokenizer.vocab_size != model.config.vocab_size:
+        raise ValueError(
+            f"{tokenizer_path} has {tokenizer.vocab_size:,} tokens, the model in {path} "
+            f"{model.config.vocab_size:,}: take the tokenizer that it was trained with"
+        )
+    return model, tokenizer
 
 
 def build_model(workspace: Workspace, stage: Stage) -> Transformer:

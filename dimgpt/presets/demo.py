@@ -65,6 +65,7 @@ DEMO = Preset(
         checkpoint_interval=500,
     ),
     sampling=SamplingConfig(temperature=0.5, top_p=0.9, max_new_tokens=100),
+    languages=("fr",),
     prompt="Ce matin,",
     questions=(
         "Bonjour !",

@@ -17,6 +17,7 @@ DIMENSIONGPT = Preset(
     pretraining=TrainingConfig(),
     finetuning=TrainingConfig(),
     sampling=SamplingConfig(temperature=0.5, top_p=0.9, no_repeat_strength=1.0),
+    languages=("fr",),
     prompt="La France est",
     questions=("Bonjour, qui es-tu ?", "Quelle est la capitale de la France ?"),
     system_prompt=(

@@ -80,6 +80,7 @@ FRENCH_5M = Preset(
         sample_interval=100,
     ),
     sampling=SamplingConfig(temperature=0.7, top_p=0.9, no_repeat_strength=0.3, max_new_tokens=150),
+    languages=("fr",),
     prompt="La ville de Paris",
     questions=("Bonjour !", "Quelle est la capitale de l'Italie ?", "Qui a écrit Les Misérables ?"),
 )

@@ -44,6 +44,7 @@ def _lillm(name: str, description: str, *, embedding_dim: int, num_layers: int) 
         pretraining=_TRAINING,
         finetuning=_TRAINING,
         sampling=SamplingConfig(temperature=0.7, top_k=50),
+        languages=("en",),
         prompt="The latest Marvel movie has",
         questions=(),
     )

@@ -23,3 +23,5 @@ class Preset:
     """What the chat is asked first."""
     system_prompt: str | None = None
     """What the chat begins with."""
+    languages: tuple[str, ...] = ()
+    """ISO 639 codes of what its texts are written in, for the model's card."""

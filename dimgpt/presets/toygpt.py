@@ -50,6 +50,7 @@ def _toygpt(name: str, *, embedding_dim: int, num_layers: int, num_heads: int) -
         pretraining=_TRAINING,
         finetuning=_TRAINING,
         sampling=SamplingConfig(temperature=0.0, repetition_penalty=1.3, max_new_tokens=300),
+        languages=("en",),
         prompt="This is the end",
         questions=(),
     )

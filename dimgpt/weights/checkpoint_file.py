@@ -10,7 +10,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -50,6 +50,8 @@ class Checkpoint:
     """By the names of whoever saved them, without the prefixes of wrappers."""
     settings: dict[str, Any]
     """Of a config that was saved with the weights; empty if none was."""
+    given: Mapping[str, int] = field(default_factory=dict)
+    """Sizes that the file does not say, from whoever opens it, by their names in `ModelConfig`."""
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -61,6 +63,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: give the file with the weights")
+    if any("\ud800" <= sign <= "\udfff" for sign in str(path)):  # PyTorch opens no such path
+        raise ValueError(f"{path} has a name that is not UTF-8: rename it")
     try:
         is_zip = zipfile.is_zipfile(path)
         if is_zip:

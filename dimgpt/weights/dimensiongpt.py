@@ -31,6 +31,8 @@ LAYOUT = Layout(
 def build_dimensiongpt(checkpoint: Checkpoint, config: ModelConfig | None) -> Transformer:
     """Build the model of a file; `None` takes from it the sizes that it shows.
 
+    What it does not show is as published, where it is not given.
+
     Raises:
         ValueError: The tensors are not those of DimensionGPT, or have other sizes.
     """
@@ -42,7 +44,7 @@ def build_dimensiongpt(checkpoint: Checkpoint, config: ModelConfig | None) -> Tr
         shown: dict[str, Any] = sizes_in(tensors, LAYOUT, source=source)
         sizes = {name: size for name, size in shown.items() if name != "kv_dim"}
         try:
-            config = replace(_PUBLISHED, **sizes)
+            config = replace(_PUBLISHED, **{**sizes, **checkpoint.given})
         except ValueError as error:
             raise ValueError(f"{source} has other heads than the published ones: {error}") from None
     return assemble(tensors, config, LAYOUT, source=source)

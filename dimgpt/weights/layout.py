@@ -141,7 +141,8 @@ def _require_sizes(shown: Mapping[str, int], config: ModelConfig, *, source: str
     if different:
         raise ValueError(
             f"{source}: {', '.join(different)} ({config.num_heads} query and {config.num_kv_heads} "
-            "key-value heads); pass config= with the model's own sizes and heads"
+            "key-value heads); give the model's own heads with --num-heads and --num-kv-heads, or "
+            "pass config= with all sizes"
         )
 
 

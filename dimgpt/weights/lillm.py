@@ -9,9 +9,14 @@ from dimgpt.config import ModelConfig
 from dimgpt.model.transformer import Transformer
 from dimgpt.weights.checkpoint_file import Checkpoint
 from dimgpt.weights.layout import Layout, assemble, sizes_in, without_output
-from dimgpt.weights.stored_settings import number, whole_number
+from dimgpt.weights.stored_settings import add_given, number, whole_number
 
 _PUBLISHED_WIDTHS = (512, 1024)
+_GIVEN_NAMES = {
+    "num_heads": "q_heads",
+    "num_kv_heads": "kv_heads",
+    "context_length": "max_seq_len",
+}
 _OUTPUT, _EMBEDDING = "lm_head.weight", "tok_emb.weight"
 LAYOUT = Layout(
     system="lilLM",
@@ -42,18 +47,24 @@ def build_lillm(checkpoint: Checkpoint, config: ModelConfig | None) -> Transform
         checkpoint.tensors, output=_OUTPUT, embedding=_EMBEDDING, layout=LAYOUT, source=source
     )
     if config is None:
-        settings = checkpoint.settings or _settings_shown(tensors, source=source)
+        settings, given = checkpoint.settings, checkpoint.given
+        settings = settings or _settings_shown(
+            tensors, has_heads="num_heads" in given, source=source
+        )
+        settings = add_given(settings, given, _GIVEN_NAMES, source=source)
         config = config_of(settings, source=source)
     return assemble(tensors, config, LAYOUT, source=source)
 
 
-def _settings_shown(tensors: Mapping[str, Tensor], *, source: str) -> dict[str, Any]:
+def _settings_shown(
+    tensors: Mapping[str, Tensor], *, has_heads: bool, source: str
+) -> dict[str, Any]:
     """Return what tensors without a config say; heads they do not show."""
     shown = sizes_in(tensors, LAYOUT, source=source)
-    if (dim := shown["embedding_dim"]) not in _PUBLISHED_WIDTHS:
+    if (dim := shown["embedding_dim"]) not in _PUBLISHED_WIDTHS and not has_heads:
         raise ValueError(
             f"{source} says nothing of its heads and is {dim} wide, as no published lilLM is: take "
-            "the checkpoint with its config, or pass config= with num_heads"
+            "the checkpoint with its config, give --num-heads and --num-kv-heads, or pass config="
         )
     return {
         "vocab_size": shown["vocab_size"],

@@ -5,8 +5,8 @@ what is none of these is refused with what was found. Nothing is written or conv
 `save_model` does that.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -131,27 +131,30 @@ def detect(path: Path) -> System:
     return _system_of(read_checkpoint(_checkpoint_at(path)))
 
 
-def load_original(path: Path, *, context_length: int | None = None) -> Original:
+def load_original(path: Path, *, sizes: Mapping[str, int] | None = None) -> Original:
     """Load what another system made, whichever it is.
 
     Args:
         path: A checkpoint, a folder with one, or a folder of Llama's or Mistral's shape.
-        context_length: Shorten the context of the latter; the others keep theirs.
+        sizes: What a checkpoint does not say: `num_heads`, `num_kv_heads`, `window_size`,
+            `context_length`; without them they are as published. For Llama and Mistral the last of
+            them alone, which shortens the context.
 
     Raises:
         FileNotFoundError: There is nothing.
         ValueError: It is damaged, holds code, is inconsistent, or none of the systems'.
     """
     if path.is_dir() and is_huggingface(path):
+        given = dict(sizes or {})
+        context_length = given.pop("context_length", None)
+        if given:
+            raise ValueError(
+                f"{', '.join(given)} given: {path / CONFIG_NAME} says it; leave it out"
+            )
         model = load_huggingface(path, context_length=context_length)
         return Original(system="huggingface", model=model)
-    checkpoint = read_checkpoint(_checkpoint_at(path))
+    checkpoint = replace(read_checkpoint(_checkpoint_at(path)), given=sizes or {})
     system = _system_of(checkpoint)
-    if context_length is not None:
-        raise ValueError(
-            f"context_length is {context_length}: only that of Llama's and Mistral's folders can "
-            f"be shortened, and {path} is {system}'s; leave it out"
-        )
     return Original(system=system, model=_BUILDERS[system][1](checkpoint, None))
 
 

@@ -51,5 +51,32 @@ def switch(settings: Mapping[str, Any], name: str, *, source: str) -> bool:
     return value
 
 
+def add_given(
+    settings: Mapping[str, Any],
+    given: Mapping[str, int],
+    names: Mapping[str, str],
+    *,
+    source: str,
+) -> dict[str, Any]:
+    """Return the settings with sizes that whoever opens the file adds.
+
+    Args:
+        settings: By the system's own names.
+        given: By the names in `ModelConfig`.
+        names: Name in `ModelConfig` -> the system's own.
+        source: For messages.
+
+    Raises:
+        ValueError: The system has no such size, or the file says another.
+    """
+    for name, value in given.items():
+        if name not in names:
+            raise ValueError(f"{name} is {value}: {source} is of a system without it; leave it out")
+        said = settings.get(names[name])
+        if said not in (None, value):
+            raise ValueError(f"{name} is {value}: {source} says {_show(said)}; leave it out")
+    return {**settings, **{names[name]: value for name, value in given.items()}}
+
+
 def _show(value: object) -> str:
     return "missing" if value is None else ascii(value)[:60]

@@ -12,10 +12,11 @@ from dimgpt.config import ModelConfig
 from dimgpt.model.transformer import Transformer
 from dimgpt.weights.checkpoint_file import Checkpoint
 from dimgpt.weights.layout import Layout, assemble, sizes_in, without_output
-from dimgpt.weights.stored_settings import number, whole_number
+from dimgpt.weights.stored_settings import add_given, number, whole_number
 
 _OUTPUT, _EMBEDDING = "output_linear.weight", "embedding.weight"
 _FUSED = (".mha.attn_proj.0.weight", ".mha.attn_proj.0.bias")
+_GIVEN_NAMES = {"num_heads": "n_head", "context_length": "block_size"}
 _PARTS = ("query", "key", "value")
 _HEADS_OF_WIDTH = {768: 8, 1024: 8, 2048: 16}
 _BLOCK = {
@@ -56,7 +57,8 @@ def build_toygpt(checkpoint: Checkpoint, config: ModelConfig | None) -> Transfor
     tensors = _with_parts(tensors)
     if config is None:
         shown = sizes_in(tensors, LAYOUT, source=source)
-        config = config_of(checkpoint.settings, shown, source=source)
+        settings = add_given(checkpoint.settings, checkpoint.given, _GIVEN_NAMES, source=source)
+        config = config_of(settings, shown, source=source)
     return assemble(tensors, config, LAYOUT, source=source)
 
 
@@ -78,7 +80,7 @@ def config_of(settings: Mapping[str, Any], shown: Mapping[str, int], *, source: 
     if settings.get("n_head") is None and dim not in _HEADS_OF_WIDTH:
         raise ValueError(
             f"{source} says nothing of its heads and is {dim} wide, as no published toyGPT is: "
-            "take the Lightning checkpoint (.ckpt), or pass config= with num_heads"
+            "take the Lightning checkpoint (.ckpt), give --num-heads, or pass config="
         )
     num_heads = whole_number(settings, "n_head", _HEADS_OF_WIDTH.get(dim), source=source)
     try:

@@ -9,7 +9,7 @@ from dimgpt.model.transformer import Transformer
 from dimgpt.pipeline import export
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 from dimgpt.weights.card import Card
-from dimgpt.weights.store import load_model, save_model
+from dimgpt.weights.store import load_model, load_tokenizer, save_model
 
 VOCABULARY = Path(__file__).parents[1] / "fixtures" / "dimensiongpt_sampling" / "vocab_512.txt"
 
@@ -52,6 +52,21 @@ def test_the_verb_exports_and_lists_the_files(
     assert "model.safetensors" in capsys.readouterr().out
     ids = torch.arange(20, 40)[None]
     assert torch.equal(load_model(output)(ids), load_model(folder)(ids))
+
+
+@pytest.mark.parametrize("target", ["transformers", "pt"])
+def test_an_export_is_imported_again(folder: Path, tmp_path: Path, target: str) -> None:
+    made = export(folder, ExportConfig(target=target))
+    command = "python -m dimgpt import model.pt "
+    words = ["import", str(made)]
+    if target == "pt":
+        text = (made / "README.md").read_text("utf-8")
+        words += text.split(command)[1].split("`")[0].split()
+    main([*words, "--name", "back", "--models-root", str(tmp_path)])
+    ids = torch.arange(20, 40)[None]
+    assert torch.equal(load_model(tmp_path / "back")(ids), load_model(folder)(ids))
+    ours, back = load_tokenizer(folder), load_tokenizer(tmp_path / "back")
+    assert back.fingerprint == ours.fingerprint
 
 
 def test_the_models_own_folder_is_never_the_output(folder: Path) -> None:

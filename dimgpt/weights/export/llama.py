@@ -49,6 +49,11 @@ GGUF_NAMES = {
 }
 
 
+def is_llama(config: ModelConfig) -> bool:
+    """Say whether a model is a Llama or a Mistral."""
+    return all(getattr(config, name) == wanted for name, wanted in _WANTED.items())
+
+
 def require_llama(config: ModelConfig, *, target: str) -> None:
     """Refuse a model that is neither a Llama nor a Mistral.
 

@@ -12,6 +12,7 @@ from dimgpt.config import ModelConfig
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.weights.card import Usage
+from dimgpt.weights.export.llama import is_llama
 
 _VOCABULARY_NAME, _WEIGHTS_NAME = "vocab.txt", "model.pt"
 _THEIR_NAMES = {
@@ -35,8 +36,6 @@ _FIXED = (
 _SIZES = ("context_length", "window_size", "num_heads", "num_kv_heads")
 _USAGE = f"""Copy `{_WEIGHTS_NAME}` to `models/` and `{_VOCABULARY_NAME}` to `data/` of the original
 DimensionGPT, set the sizes above in its settings, and run its `testing.ipynb`."""
-_OWN_USAGE = f""" dimgpt opens the two as well:
-`python -m dimgpt generate --model models/{_WEIGHTS_NAME}`."""
 
 
 def write_original(model: Transformer, tokenizer: Tokenizer, folder: Path) -> Usage:
@@ -58,9 +57,20 @@ def write_original(model: Transformer, tokenizer: Tokenizer, folder: Path) -> Us
     tensors["final_linear.weight"] = tensors["token_embedding.weight"]  # one storage
     torch.save(tensors, folder / _WEIGHTS_NAME)
     tokenizer.save(folder / _VOCABULARY_NAME)
-    published = ModelConfig()  # what dimgpt takes for the sizes that the file does not show
-    is_known = all(getattr(model.config, name) == getattr(published, name) for name in _SIZES)
-    return Usage(text=_USAGE + (_OWN_USAGE if is_known else ""))
+    return Usage(text=f"{_USAGE} dimgpt takes the two over with\n`{_import_line(model.config)}`.")
+
+
+def _import_line(config: ModelConfig) -> str:
+    """Return the command that imports the file, with the sizes that it does not show."""
+    published = ModelConfig()
+    sizes = {name: getattr(config, name) for name in _SIZES}
+    sizes["window_size"] = sizes["window_size"] or config.context_length
+    words = [
+        f"--{name.replace('_', '-')} {size}"
+        for name, size in sizes.items()
+        if size != getattr(published, name)
+    ]
+    return " ".join([f"python -m dimgpt import {_WEIGHTS_NAME}", *words])
 
 
 def _require_original(config: ModelConfig) -> None:
@@ -71,9 +81,10 @@ def _require_original(config: ModelConfig) -> None:
         if getattr(config, name) != getattr(published, name)
     ]
     if reasons:
+        others = "transformers, gguf or safetensors" if is_llama(config) else "safetensors"
         raise ValueError(
             f"the original DimensionGPT has no such model: {', '.join(reasons)}; export with --to "
-            "transformers, gguf or safetensors"
+            f"{others}"
         )
 
 

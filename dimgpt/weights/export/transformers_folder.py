@@ -7,6 +7,7 @@ go on where our generator starts anew with the latest ones.
 """
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,12 @@ def write_transformers(
         (folder / name).write_text(text, encoding="utf-8")
     if template is not None:
         (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
-    return Usage(text=_USAGE, library="transformers", notes=_notes(model.config, template))
+    if tokenizer.file_name not in contents:
+        tokenizer.save(folder / tokenizer.file_name)  # what dimgpt itself opens
+    # As the other files: the library leaves the weights to their owner alone.
+    shutil.copymode(folder / "config.json", folder / "model.safetensors")
+    notes = _notes(model.config, special_tokens)
+    return Usage(text=_USAGE, library="transformers", notes=notes)
 
 
 def model_json(
@@ -150,16 +156,20 @@ def _converted(name: str, tensor: Tensor, config: ModelConfig, dtype: torch.dtyp
     return tensor.to(dtype).contiguous()
 
 
-def _notes(config: ModelConfig, template: str | None) -> tuple[str, ...]:
-    notes = [
+def _notes(config: ModelConfig, special_tokens: SpecialTokens) -> tuple[str, ...]:
+    beyond = (
         f"Beyond {config.context_length} tokens, which training never saw, results differ from "
         "dimgpt's, which keeps the latest tokens and starts their positions anew."
-    ]
-    if template is not None:
-        notes += [
-            "What a text spells as a special token is one: pass split_special_tokens=True for text "
-            "that others have typed. The chat template takes care of it by itself.",
-            "generate ends at the user's turn too, as in a chat; pass suppress_tokens and "
-            "eos_token_id to change that.",
-        ]
-    return tuple(notes)
+    )
+    spelled = (
+        "What a text spells as a special token is one: pass split_special_tokens=True for text "
+        "that others have typed."
+    )
+    if special_tokens.user is None:
+        return (beyond, spelled)
+    return (
+        beyond,
+        f"{spelled} The chat template takes care of it by itself.",
+        "generate ends at the user's turn too, as in a chat; pass suppress_tokens and eos_token_id "
+        "to change that.",
+    )

@@ -34,7 +34,7 @@ def test_a_round_trip_gives_the_same_model(
     again = load_dimensiongpt(tmp_path / "model.pt", model.config)
     ids = torch.arange(20, 60)[None]
     assert torch.equal(again(ids), model(ids))
-    assert "python -m dimgpt" not in usage.text  # it would take these for the published heads
+    assert "import model.pt --context-length 64 --window-size 16 --num-heads 4" in usage.text
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def executed(tmp_path_factory):
             "CONVERSATIONS": ["demo://conversations/2000"],
             "DATA_ROOT": roots["DATA_ROOT"],
             "EXACT_DUPLICATES": True,
-            "MAX_CHARACTERS": 1_000,
+            "MAX_CHARACTERS": 300,
         },
         "training": {**training, "STAGE": "pretraining"},
         "finetuning": {**training, "STAGE": "finetuning"},
@@ -83,7 +83,7 @@ def test_settings_tables_coloured_tokens_and_pictures_are_shown(executed):
 def test_the_report_shows_what_was_dropped_and_ten_documents(executed):
     book = executed[0]["create_data"]
     tables = [str(output.data["text/html"]) for output in outputs(book, "text/html")]
-    assert [table for table in tables if "characters per token" in table and "duplicate" in table]
+    assert [table for table in tables if "characters per token" in table and "too long" in table]
     printed = "".join(
         str(output.get("text", "")) for cell in book.cells for output in cell.get("outputs", [])
     )

@@ -311,13 +311,15 @@ def finish(run):
 
 
 def test_killed_at_random_times_real_runs_end_the_same(run_script, tmp_path):
+    start = time.perf_counter()
     assert finish(run_script(tmp_path / "whole"))[0] == 0
+    duration = time.perf_counter() - start
     expected = contents(tmp_path / "whole" / "cats")
     generator = random.Random(0)
     num_kills = 0
     for _ in range(3):
         run = run_script(tmp_path / "killed")
-        time.sleep(generator.uniform(0.05, 1.2))
+        time.sleep(generator.uniform(0.1, 0.8) * duration)
         run.kill()
         num_kills += run.wait() == -signal.SIGKILL
         run.communicate()

@@ -45,7 +45,7 @@ def test_the_longest_key_is_found_and_nothing_else(table: dict[str, str], probes
 
 
 def test_thousands_of_characters_take_little_room() -> None:
-    table = {chr(code): f"<{code}>" for code in range(0x3000, 0xD000)}
+    table = {chr(code): f"<{code}>" for code in range(0x3000, 0x5000)}
     charsmap = compile_charsmap(table)
     assert all(read(charsmap, key) == text for key, text in table.items())
     (size,) = struct.unpack_from("<I", charsmap)

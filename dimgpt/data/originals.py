@@ -17,7 +17,7 @@ import numpy as np
 from dimgpt.config import ConversationSourceConfig, SourceConfig
 from dimgpt.data.corpus import SYSTEM_PROMPTS
 from dimgpt.data.finishing import write_report
-from dimgpt.data.manifest import Manifest, write_manifest
+from dimgpt.data.manifest import Manifest, TokenFileSummary, write_manifest
 from dimgpt.data.plain_pickle import iterate_plain_pickle, read_plain_pickle
 from dimgpt.data.report import NUM_SAMPLES, SourceReport
 from dimgpt.data.token_writer import TokenFileWriter
@@ -222,12 +222,7 @@ def _write(
                     if name != SYSTEM_PROMPTS:
                         _report(report, ids, lengths, tokenizer, num_characters)
             files[name] = writer.summary
-        found = sum(summary.num_tokens for summary in files.values())
-        if num_tokens not in (None, found):
-            raise ValueError(
-                f"{path} holds {found:,} tokens and its metadata.pkl says {num_tokens:,}: files of "
-                "two runs are mixed; copy them again"
-            )
+        _require_total(files, num_tokens, path)
         manifest = Manifest(
             vocabulary_sha256=tokenizer.fingerprint,
             vocab_size=tokenizer.vocab_size,
@@ -237,6 +232,15 @@ def _write(
         )
         write_report(folder, report)
         write_manifest(folder, manifest)
+
+
+def _require_total(files: dict[str, TokenFileSummary], num_tokens: int | None, path: Path) -> None:
+    found = sum(summary.num_tokens for summary in files.values())
+    if num_tokens not in (None, found):
+        raise ValueError(
+            f"{path} holds {found:,} tokens and its metadata.pkl says {num_tokens:,}: files of two "
+            "runs are mixed; copy them again"
+        )
 
 
 def _report(

@@ -28,17 +28,15 @@ def import_data(
         The workspace with these data.
 
     Raises:
-        FileNotFoundError: There are no such files, or the vocabulary is missing.
+        FileNotFoundError: Data or vocabulary are missing.
         ValueError: A file is damaged or of another vocabulary, or other data are there.
         RuntimeError: Another preparation is running in the same folder.
         OSError: The disk is full.
     """
     path = vocabulary_path or folder / "vocab.txt"
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is missing: put the vocab.txt that DimensionGPT used there, or name it with "
-            "--vocabulary"
-        )
+        hint = "put the vocab.txt that DimensionGPT used there, or name it with --vocabulary"
+        raise FileNotFoundError(f"{path} is missing: {hint}")
     tokenizer, target = load_tokenizer_file(path), workspace.vocabulary_path
     with only_one(workspace):
         if target.exists() and load_vocabulary(workspace).fingerprint != tokenizer.fingerprint:
@@ -46,12 +44,9 @@ def import_data(
         sources, groups = convert_dimensiongpt_data(folder, target.parent, tokenizer)
         tokenizer.save(target)
         known = {group.name: group for group in workspace.preset.data.conversations}
-        data = override(
-            workspace.preset.data,
-            sources=sources,
-            conversations=tuple(_with_ratios(group, known.get(group.name)) for group in groups),
-            vocab_size=tokenizer.vocab_size,
-        )
+        conversations = tuple(_with_ratios(group, known.get(group.name)) for group in groups)
+        changes = {"sources": sources, "conversations": conversations}
+        data = override(workspace.preset.data, **changes, vocab_size=tokenizer.vocab_size)
         made = replace(workspace, preset=replace(workspace.preset, data=data))
         keep_data_config(made)
     return made

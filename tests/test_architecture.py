@@ -17,7 +17,7 @@ FLOORS = (
     {"data", "weights"},
     {"training", "generation", "evaluation"},
     {"presets", "display"},
-    {"info", "customise", "workspace", "pipeline", "demo", "commands", "__main__"},
+    {"info", "customise", "workspace", "pipeline", "demo", "commands", "cli", "__main__"},
 )
 OPTIONAL = {
     "papermill",
@@ -95,7 +95,7 @@ def test_files_and_functions_stay_readable(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_unsafe_is_called_and_only_commands_print(path):
-    may_print = path.parent.name == "commands" or path.name in {"demo.py", "__main__.py"}
+    may_print = path.parent.name == "commands" or path.name in {"demo.py", "cli.py"}
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
@@ -107,8 +107,16 @@ def test_nothing_unsafe_is_called_and_only_commands_print(path):
             assert name != "torch.load" or "weights_only" in options
 
 
-def test_importing_the_package_asks_for_no_gpu_and_loads_no_torch():
-    code = "import sys, dimgpt; sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize(
+    "load",
+    [
+        "import dimgpt",
+        "import dimgpt.data.part_stream",  # what the processes that encode texts are sent
+        "import runpy; runpy.run_module('dimgpt', run_name='__mp_main__')",  # and load before it
+    ],
+)
+def test_what_each_process_loads_is_without_torch(load):
+    code = f"{load}; import sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dimgpt import commands
-from dimgpt.__main__ import main
+from dimgpt.cli import main
 from dimgpt.commands import data as data_commands
 from dimgpt.files import sha256_of
 

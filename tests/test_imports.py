@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dimgpt.__main__ import main
+from dimgpt.cli import main
 from dimgpt.config import ModelConfig
 from dimgpt.files import sha256_of
 from dimgpt.model.transformer import Transformer

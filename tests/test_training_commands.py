@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dimgpt.__main__ import main
+from dimgpt.cli import main
 from dimgpt.files import sha256_of
 from dimgpt.training.metrics import read_history
 

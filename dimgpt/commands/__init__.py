@@ -1,7 +1,7 @@
 """The verbs of the command line, each a dataclass whose fields are its flags.
 
 Thin calls into the package: what a verb does is done in `pipeline/` and below. How words become
-flags is `__main__.py`'s matter.
+flags is the matter of `cli.py`.
 """
 
 from typing import Any

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dimgpt.__main__ import main
+from dimgpt.cli import main
 from dimgpt.config import ConversationSourceConfig, DataConfig, QualityConfig, SourceConfig
 from dimgpt.data.jobs import Sizes
 from dimgpt.data.merging import merge

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dimgpt.__main__ import main
+from dimgpt.cli import main
 from dimgpt.config import ConversationSourceConfig
 from dimgpt.pipeline import Workspace, open_conversations, open_data, read_reports
 from dimgpt.presets import get_preset

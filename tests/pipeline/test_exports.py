@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dimgpt.__main__ import main
+from dimgpt.cli import main
 from dimgpt.config import ExportConfig, ModelConfig
 from dimgpt.model.transformer import Transformer
 from dimgpt.pipeline import export

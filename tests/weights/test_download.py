@@ -11,7 +11,7 @@ import pytest
 from hub_server import Fault, sha256
 
 import dimgpt.commands.download
-from dimgpt.__main__ import main
+from dimgpt.cli import main
 from dimgpt.hub import Patience
 from dimgpt.weights.download import REPOSITORIES, download_model
 

@@ -65,7 +65,7 @@ def matmul_flops(runtime: Runtime, *, size: int, repeats: int = 10) -> float:
             torch.mm(matrices[0], matrices[1], out=matrices[2])
 
     multiply()
-    return repeats * 2 * size**3 / min(seconds_of(multiply, runtime.device) for _ in range(3))
+    return repeats * 2 * size**3 / min(seconds_of(multiply, runtime.device) for _ in range(10))
 
 
 def peak_memory(run: Callable[[], Any], device: torch.device) -> int | None:

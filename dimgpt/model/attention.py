@@ -19,8 +19,8 @@ from torch import Tensor
 from dimgpt.model import fused_attention
 
 Kernel = Callable[[Tensor, Tensor, Tensor, int | None], Tensor]
-# Queries that the masked kernels take together, when a window hides most of the keys.
-_BLOCK_LENGTH = 128
+# Queries that SDPA takes together, where a window hides some of the keys from them.
+_BLOCK_LENGTH = 64
 
 
 def attention(
@@ -95,13 +95,12 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tensor:
     num_queries, num_keys = q.shape[1], k.shape[1]
     if num_queries == 1 and window_size is not None:  # decoding: cut instead of masking
         k, v, window_size = k[:, -window_size - 1 :], v[:, -window_size - 1 :], None
-    is_causal = window_size is None and num_queries == num_keys
-    mask = None
-    if not is_causal and num_queries > 1:
-        if window_size is not None and _hides_most(num_queries, num_keys, window_size):
-            return _sdpa_in_blocks(q, k, v, window_size)
-        mask = visible(num_queries, num_keys, window_size, q.device)
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, T, D)
+    if window_size is not None and _hides_some(num_queries, num_keys, window_size):
+        return _sdpa_in_blocks(q, k, v, window_size).transpose(1, 2)
+    is_causal = window_size is None and num_queries == num_keys
+    is_masked = not is_causal and num_queries > 1
+    mask = visible(num_queries, num_keys, window_size, q.device) if is_masked else None
     return _scaled_dot_product(q, k, v, mask=mask, is_causal=is_causal).transpose(1, 2)
 
 
@@ -118,48 +117,27 @@ def _scaled_dot_product(
     )
 
 
-def _hides_most(num_queries: int, num_keys: int, window_size: int) -> bool:
-    """Say whether blocks of queries with the keys in their sight are half the work or less."""
-    num_seen = _BLOCK_LENGTH * (1 + math.ceil(window_size / _BLOCK_LENGTH))
-    return num_queries == num_keys and num_keys >= 2 * num_seen
+def _hides_some(num_queries: int, num_keys: int, window_size: int) -> bool:
+    """Say whether blocks of queries, each with the blocks in its sight, are less work."""
+    num_in_sight = _BLOCK_LENGTH * (1 + math.ceil(window_size / _BLOCK_LENGTH))
+    return num_queries == num_keys > num_in_sight
 
 
 def _sdpa_in_blocks(q: Tensor, k: Tensor, v: Tensor, window_size: int) -> Tensor:
-    """Attend in N blocks of L queries, each to its own L keys and the window before them.
+    """Attend block by block of queries, each to its own block of keys and those before in sight.
 
-    The blocks take the place of the batch, and the rows of the batch that of further heads, so
-    that a mask of (N, 1, L, keys in sight) serves all rows and heads.
+    Takes and returns (B, H, T, D). Cut and joined instead of sliced: the gradient of a slice is as
+    long as the whole.
     """
-    batch, length = q.shape[:2]
     num_before = math.ceil(window_size / _BLOCK_LENGTH)
-    num_blocks = math.ceil(length / _BLOCK_LENGTH)
-    missing = num_blocks * _BLOCK_LENGTH - length
-    q = F.pad(q, (0, 0, 0, 0, 0, missing)).unflatten(1, (num_blocks, _BLOCK_LENGTH))
-    k, v = (_with_blocks_before(x, num_before, missing) for x in (k, v))
-    # (B, N, L, H, D) -> (N, B * H, L, D)
-    q, k, v = (x.permute(1, 0, 3, 2, 4).flatten(1, 2) for x in (q, k, v))
-    mask = _block_masks(num_blocks, num_before, window_size, q.device)
-    mixed = _scaled_dot_product(q, k, v, mask=mask[:, None])
-    mixed = mixed.unflatten(1, (batch, -1)).permute(1, 0, 3, 2, 4).flatten(1, 2)  # (B, T, H, D)
-    return mixed[:, :length]
-
-
-def _with_blocks_before(x: Tensor, num_before: int, missing: int) -> Tensor:
-    """Cut (B, S, H_kv, D) into blocks and put the `num_before` earlier ones before each."""
-    blocks = F.pad(x, (0, 0, 0, 0, num_before * _BLOCK_LENGTH, missing))
-    blocks = blocks.unflatten(1, (-1, _BLOCK_LENGTH))  # (B, N + num_before, L, H_kv, D)
-    num_blocks = blocks.shape[1] - num_before
-    shifted = [blocks[:, shift : shift + num_blocks] for shift in range(num_before + 1)]
-    return torch.cat(shifted, dim=2)
-
-
-def _block_masks(num_blocks: int, num_before: int, window_size: int, device: Any) -> Tensor:
-    """Return the (N, L, keys) mask that is true where a query may look, padding excluded."""
-    num_keys = (num_before + 1) * _BLOCK_LENGTH
-    mask = visible(_BLOCK_LENGTH, num_keys, window_size, device)
-    block = torch.arange(num_blocks, device=device)[:, None, None]
-    key = torch.arange(num_keys, device=device)
-    return mask & (key >= (num_before - block) * _BLOCK_LENGTH)
+    q_blocks, k_blocks, v_blocks = (x.split(_BLOCK_LENGTH, dim=2) for x in (q, k, v))
+    mixed = []
+    for number, block in enumerate(q_blocks):
+        in_sight = slice(max(0, number - num_before), number + 1)
+        keys, values = (torch.cat(blocks[in_sight], dim=2) for blocks in (k_blocks, v_blocks))
+        mask = visible(block.shape[2], keys.shape[2], window_size, block.device)
+        mixed.append(_scaled_dot_product(block, keys, values, mask=mask))
+    return torch.cat(mixed, dim=2)
 
 
 KERNELS: dict[str, Kernel] = {

@@ -17,7 +17,7 @@ from dimgpt.training.processes import is_sharded
 
 _BYTES_PER_LOGIT = 2 + 2 + 4
 _MAX_CHUNKS = 32
-_CPU_CHUNK_BYTES = 8 * 2**20  # logits that stay in the caches between one pass and the next
+_CPU_CHUNK_BYTES = 32 * 2**20  # logits: with fewer rows products are slower, more leave the caches
 
 
 class LossSums(NamedTuple):

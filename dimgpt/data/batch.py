@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 T = TypeVar("T")
-_Queue = queue.Queue[tuple[T | None, BaseException | None]]
+_Queue = queue.SimpleQueue[tuple[T | None, BaseException | None]]
 _POLL_SECONDS = 0.1
 
 
@@ -83,42 +83,48 @@ def prefetch(
         stop: Number after the last.
         depth: Items that wait ready.
     """
-    ready: _Queue[T] = queue.Queue(maxsize=depth)
+    # An interrupt can come anywhere: inside of a `Queue` it would leave a lock closed for ever.
+    ready: _Queue[T] = queue.SimpleQueue()
+    wanted: queue.SimpleQueue[None] = queue.SimpleQueue()
     is_stopped = threading.Event()
 
     def is_wanted() -> bool:
-        return not is_stopped.is_set() and threading.main_thread().is_alive()
+        """Wait until one more item is to be made; say whether it still is."""
+        while not is_stopped.is_set() and threading.main_thread().is_alive():
+            with contextlib.suppress(queue.Empty):
+                wanted.get(timeout=_POLL_SECONDS)
+                return not is_stopped.is_set()
+        return False
 
     # No daemon: a process that ends while such a thread is inside of torch is aborted.
     thread = threading.Thread(
         target=_fill, args=(ready, make, range(start, stop), is_wanted), name="prefetch"
     )
-    thread.start()
     try:
+        for _ in range(depth):
+            wanted.put(None)
+        thread.start()
         for _ in range(start, stop):
             item, error = ready.get()
             if error is not None:
                 raise error
+            wanted.put(None)
             yield item  # type: ignore[misc]
     finally:
         is_stopped.set()
-        thread.join()
+        wanted.put(None)
+        if thread.ident is not None:
+            thread.join()
 
 
 def _fill(
     ready: _Queue[T], make: Callable[[int], T], numbers: range, is_wanted: Callable[[], bool]
 ) -> None:
     """Put what is made into a queue, or what is raised instead, while it is wanted."""
-
-    def put(item: T | None, error: BaseException | None) -> None:
-        while is_wanted():
-            with contextlib.suppress(queue.Full):
-                return ready.put((item, error), timeout=_POLL_SECONDS)
-
     try:
         for number in numbers:
             if not is_wanted():
                 return
-            put(make(number), None)
+            ready.put((make(number), None))
     except BaseException as error:
-        put(None, error)
+        ready.put((None, error))

@@ -20,6 +20,40 @@ def make(number):
 items = prefetch(make, 0, 9)
 next(items)
 """
+INTERRUPTED_ANYWHERE = """
+import contextlib, os, random, signal, threading, time
+from dimgpt.data.batch import prefetch
+
+def interrupt():
+    draw = random.Random(0).random
+    while True:
+        time.sleep(1e-3 * draw())
+        os.kill(os.getpid(), signal.SIGINT)
+
+def once(number, frame):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+threading.Thread(target=interrupt, daemon=True).start()
+for _ in range(3_000):
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.signal(signal.SIGINT, once)
+        with contextlib.closing(prefetch(lambda number: number, 0, 10**9)) as items:
+            for _ in items:
+                pass
+os._exit(0)
+"""
+
+
+def run_script(script):
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
 
 
 def prefetch_threads():
@@ -75,12 +109,10 @@ def test_the_thread_ends_when_the_consumer_stops_early():
 @pytest.mark.parametrize("how", ["items.close()", "", "raise SystemExit(0)"])
 def test_a_process_may_end_while_an_item_is_made(how):
     """The interpreter ends such a thread by an exception, which inside of torch is an abort."""
-    script = f"{ENDS_WHILE_A_BATCH_IS_MADE}{how}"
-    run = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        check=False,
-        timeout=60,
-    )
+    run = run_script(f"{ENDS_WHILE_A_BATCH_IS_MADE}{how}")
+    assert (run.returncode, run.stderr) == (0, b"")
+
+
+def test_an_interrupt_at_any_place_leaves_nothing_that_waits_for_ever():
+    run = run_script(INTERRUPTED_ANYWHERE)
     assert (run.returncode, run.stderr) == (0, b"")

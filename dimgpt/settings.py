@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 Config = TypeVar("Config")
+_PLAIN = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
 def override(config: Config, **values: Any) -> Config:
@@ -41,12 +42,14 @@ def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
             f"{kind.__name__} has no field {', '.join(unknown)}: the file is of another version; "
             f"the fields are {', '.join(hints)}"
         )
+    names = {name: f"{kind.__name__}.{name}" for name in values}
+    restored = {name: _restore(hints[name], value, names[name]) for name, value in values.items()}
     try:
-        return kind(**{name: _restore(hints[name], value) for name, value in values.items()})
+        return kind(**restored)
     except TypeError as error:
         raise ValueError(
-            f"{kind.__name__} cannot be made of {values}: a field is missing or of another kind "
-            f"({error}); correct it, or make the file again"
+            f"{kind.__name__} cannot be made of {values}: a field is missing ({error}); add it, or "
+            "make the file again"
         ) from error
 
 
@@ -65,7 +68,7 @@ def _merged(old: Any, new: Any) -> Any:
     return old | {name: _merged(old.get(name), value) for name, value in new.items()}
 
 
-def _restore(hint: Any, value: Any) -> Any:
+def _restore(hint: Any, value: Any, name: str) -> Any:
     """Give a JSON value the type that a field declares: nested configs and tuples."""
     if dataclasses.is_dataclass(hint):
         return from_dict(hint, value)  # type: ignore[arg-type]
@@ -73,9 +76,18 @@ def _restore(hint: Any, value: Any) -> Any:
         return Path(value)
     if get_origin(hint) is tuple:
         if not isinstance(value, list | tuple):
-            raise TypeError(f"{value!r} is no list")
+            raise ValueError(f"{name} is {value!r}: it must be a list; correct it")
         inner = get_args(hint)[0]
-        return tuple(_restore(inner, item) for item in value)
-    if get_origin(hint) is types.UnionType and value is not None:
-        return _restore(get_args(hint)[0], value)
+        return tuple(_restore(inner, item, name) for item in value)
+    if get_origin(hint) is types.UnionType:
+        return None if value is None else _restore(get_args(hint)[0], value, name)
+    if hint in _PLAIN and not _is_plain(hint, value):
+        raise ValueError(f"{name} is {value!r}: it must be {_PLAIN[hint]}; correct it")
     return value
+
+
+def _is_plain(hint: type, value: Any) -> bool:
+    """Say whether a JSON value is of a plain type; every whole number is a number, no truth is."""
+    if hint is not bool and isinstance(value, bool):
+        return False
+    return isinstance(value, int | float if hint is float else hint)

@@ -65,22 +65,32 @@ def test_an_unknown_field_is_refused_by_name_with_the_known_ones():
 
 
 @pytest.mark.parametrize(
-    ("kind", "values"),
+    ("kind", "values", "complaint"),
     [
-        (SourceConfig, {"name": "a"}),
-        (ModelConfig, {"vocab_size": "many"}),
-        (ModelConfig, ["vocab_size"]),
-        (DataConfig, {"sources": "abc"}),
-        (DataConfig, {"sources": [3]}),
-        (DataConfig, {"sources": None}),
-        (DataConfig, {"quality": {"languages": "fr"}}),
-        (DataConfig, {"quality": None}),
+        (SourceConfig, {"name": "a"}, "a field is missing.*path"),
+        (ModelConfig, {"vocab_size": "many"}, "vocab_size is 'many': it must be a whole number"),
+        (ModelConfig, {"vocab_size": True}, "vocab_size is True: it must be a whole number"),
+        (ModelConfig, {"tie_embeddings": 1}, "tie_embeddings is 1: it must be true or false"),
+        (ModelConfig, {"window_size": "no"}, "window_size is 'no': it must be a whole number"),
+        (ModelConfig, ["vocab_size"], "must be an object"),
+        (TrainingConfig, {"batch_size": 2.5}, "batch_size is 2.5: it must be a whole number"),
+        (TrainingConfig, {"adam_betas": [0.9, "b"]}, "adam_betas is 'b': it must be a number"),
+        (DataConfig, {"sources": "abc"}, "sources is 'abc': it must be a list"),
+        (DataConfig, {"sources": [3]}, "must be an object"),
+        (DataConfig, {"sources": None}, "sources is None: it must be a list"),
+        (DataConfig, {"quality": {"languages": "fr"}}, "languages is 'fr': it must be a list"),
+        (DataConfig, {"quality": None}, "must be an object"),
+        (DataConfig, {"sources": [{"name": 3, "path": "a"}]}, "name is 3: it must be a text"),
     ],
     ids=str,
 )
-def test_a_missing_field_or_one_of_another_kind_is_a_value_error(kind, values):
-    with pytest.raises(ValueError, match="missing|another kind|must be an object"):
+def test_a_missing_field_or_one_of_another_kind_is_a_value_error(kind, values, complaint):
+    with pytest.raises(ValueError, match=complaint):
         from_dict(kind, values)
+
+
+def test_a_whole_number_may_stand_for_a_number_and_nothing_for_what_may_be_nothing():
+    assert from_dict(TrainingConfig, {"learning_rate": 1, "patience": None}).learning_rate == 1
 
 
 def test_the_checks_of_a_config_hold_for_what_is_read():

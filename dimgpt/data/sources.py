@@ -18,7 +18,6 @@ from dimgpt.data.items import (
     ItemRules,
     read_conversations_of,
     read_documents_of,
-    read_system_prompts_of,
 )
 from dimgpt.data.listing import (
     DEMO_PREFIX,
@@ -88,21 +87,6 @@ def read_conversations(
                 yield item
     if is_empty:
         raise ValueError(f"{source.path} holds no conversation; check the path of {source.name!r}")
-
-
-def read_system_prompts(source: ConversationSourceConfig) -> Iterator[str]:
-    """Yield the system prompts of a group, records `{"preprompt": ...}`; none without a path.
-
-    Raises:
-        FileNotFoundError: The path does not exist.
-        ValueError: It is damaged, or a record has no `preprompt`.
-    """
-    location = Location.of_system_prompts(source)
-    if location is None:
-        return
-    rules = ItemRules()
-    with _blocks(location, rules, seed=0, suffixes=TABLE_SUFFIXES) as blocks:
-        yield from read_system_prompts_of(blocks, rules)
 
 
 @contextlib.contextmanager

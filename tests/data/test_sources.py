@@ -7,7 +7,7 @@ import pytest
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig
 from dimgpt.data.conversation import Message
-from dimgpt.data.sources import read_conversations, read_documents, read_system_prompts
+from dimgpt.data.sources import read_conversations, read_documents
 
 
 def read(path, **settings):
@@ -139,13 +139,3 @@ def test_a_record_that_is_no_conversation_is_named(tmp_path, record, message):
     (tmp_path / "a.jsonl").write_bytes(lines(record))
     with pytest.raises(ValueError, match=rf"a\.jsonl, line 1.*{message}"):
         read_turns(tmp_path)
-
-
-def test_system_prompts_are_read_where_there_are_some(tmp_path):
-    (tmp_path / "p.jsonl").write_bytes(lines({"preprompt": "Une discussion."}))
-    source = ConversationSourceConfig(name="x", path="y")
-    assert list(read_system_prompts(source)) == []
-    source = ConversationSourceConfig(
-        name="x", path="y", system_prompts_path=str(tmp_path / "p.jsonl")
-    )
-    assert list(read_system_prompts(source)) == ["Une discussion."]

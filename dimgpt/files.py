@@ -13,6 +13,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+# Folders whose names end so are thrown away: nobody calls their own ones this.
+UNFINISHED, _OLD = ".dimgpt-new", ".dimgpt-old"
+
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits."""
@@ -35,13 +38,18 @@ def replace_file(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
+def unfinished(folder: Path) -> Path:
+    """Return where `new_folder` keeps what is not finished."""
+    return folder.with_name(folder.name + UNFINISHED)
+
+
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty folder beside `folder` that takes its name if the block ends well.
 
     An older folder of that name stays until then, see `move_folder`.
     """
-    temporary = folder.with_name(f"{folder.name}.tmp")
+    temporary = unfinished(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     restore_folder(folder)
     shutil.rmtree(temporary, ignore_errors=True)
@@ -59,10 +67,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
 def move_folder(source: Path, folder: Path) -> None:
     """Give a folder beside `folder` its name, in the place of an older one.
 
-    The older one moves to `<name>.old` before the new one moves in; a crash between the two leaves
-    it there, and `restore_folder` puts it back. The files must be on the disk already.
+    The older one moves to `<name>.dimgpt-old` before the new one moves in; a crash between the two
+    leaves it there, and `restore_folder` puts it back. The files must be on the disk already.
     """
-    old = folder.with_name(f"{folder.name}.old")
+    old = folder.with_name(folder.name + _OLD)
     sync_folder(source)
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
@@ -74,7 +82,7 @@ def move_folder(source: Path, folder: Path) -> None:
 
 def restore_folder(folder: Path) -> None:
     """Put the older folder back that a crash inside `move_folder` left aside."""
-    old = folder.with_name(f"{folder.name}.old")
+    old = folder.with_name(folder.name + _OLD)
     if old.exists() and not folder.exists():
         old.rename(folder)
 

@@ -125,7 +125,7 @@ def test_prepare_keeps_what_it_has_made(prepared):
     assert {"toy/vocab.txt", "toy/config.json"} <= names
     assert "toy/pretraining/stories/train-00000.bin" in names
     assert "toy/finetuning/conversations/train-00000.bin" in names
-    assert not [name for name in names if "tmp" in name or ".old" in name]
+    assert not [name for name in names if "tmp" in name or "dimgpt-" in name]
 
 
 def test_a_run_stopped_by_sigterm_goes_on_to_the_same_model(trained):

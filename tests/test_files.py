@@ -62,7 +62,7 @@ def test_a_folder_killed_at_any_step_is_the_old_one_or_the_new_one(tmp_path):
         write_folder(folder, "old")
         ended = die_at(step, folder, WRITES_A_FOLDER)
         # At one point the old folder waits under its other name: then the next call returns it.
-        place = folder if folder.exists() else folder.with_name("folder.old")
+        place = folder if folder.exists() else folder.with_name("folder.dimgpt-old")
         states.add((place.name, *read(place)))
         assert len(read(place)) == 1, "a mixture"
         assert len(list(place.rglob("*"))) == 3
@@ -72,7 +72,7 @@ def test_a_folder_killed_at_any_step_is_the_old_one_or_the_new_one(tmp_path):
         assert len(read(folder)) == 1
         if ended:
             break
-    assert states == {("folder", "old"), ("folder.old", "old"), ("folder", "new")}
+    assert states == {("folder", "old"), ("folder.dimgpt-old", "old"), ("folder", "new")}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL is not there")
@@ -109,7 +109,7 @@ def test_a_rename_that_fails_puts_the_old_folder_back(tmp_path, monkeypatch):
     rename = Path.rename
 
     def locked(self, target):
-        if self.name == "folder.tmp":
+        if self.name == "folder.dimgpt-new":
             raise PermissionError("locked")
         return rename(self, target)
 
@@ -121,11 +121,21 @@ def test_a_rename_that_fails_puts_the_old_folder_back(tmp_path, monkeypatch):
 
 
 def test_what_a_killed_call_left_is_no_part_of_the_new_folder(tmp_path):
-    (tmp_path / "folder.tmp").mkdir()
-    (tmp_path / "folder.tmp" / "rest").write_text("of before")
+    (tmp_path / "folder.dimgpt-new").mkdir()
+    (tmp_path / "folder.dimgpt-new" / "rest").write_text("of before")
     write_folder(tmp_path / "folder", "new")
     assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == ["a", "sub"]
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_folders_of_a_person_beside_it_stay(tmp_path):
+    for name in ("folder.old", "folder.tmp", "folder.new"):
+        write_folder(tmp_path / name, name)
+    for _ in range(2):
+        write_folder(tmp_path / "folder", "new")
+    assert read(tmp_path / "folder") == {"new"}
+    assert read(tmp_path / "folder.old") == {"folder.old"}
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_replace_file_makes_the_folder_and_leaves_no_other_file(tmp_path):

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dimgpt.files import new_folder, sha256_of
+from dimgpt.files import UNFINISHED, new_folder, sha256_of
 from dimgpt.training.hashed_file import write_tensors
 from dimgpt.training.tensor_parts import are_parts, read_whole
 
@@ -111,7 +111,7 @@ class CheckpointStore:
 
     def clean(self) -> None:
         """Remove what a killed run has left half written; only for who holds the run's lock."""
-        for path in self.folder.glob("*.tmp"):
+        for path in self.folder.glob(f"*{UNFINISHED}"):
             shutil.rmtree(path, ignore_errors=True)
 
     def _drop(self, kind: str, *, newest: Path) -> None:

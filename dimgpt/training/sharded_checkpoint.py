@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
-from dimgpt.files import new_folder, sync_folder
+from dimgpt.files import new_folder, sync_folder, unfinished
 from dimgpt.runtime import Runtime
 from dimgpt.training.checkpoint import Checkpoint, CheckpointStore, load_checkpoint
 from dimgpt.training.hashed_file import write_tensors
@@ -47,7 +47,7 @@ class ShardedCheckpointStore(CheckpointStore):
             OSError: One of the processes cannot write; the checkpoints before are as they were.
         """
         path = self.path_of(kind, checkpoint.step)
-        temporary = path.with_name(f"{path.name}.tmp")
+        temporary = unfinished(path)
         is_first = self.runtime.is_first
         with contextlib.ExitStack() as stack:
             self._together(lambda: is_first and stack.enter_context(new_folder(path)))

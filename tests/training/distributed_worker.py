@@ -61,7 +61,7 @@ class Job:
             return real_sums(batch)
 
         def write_tensors(path, *arguments, **options):
-            if path.parent.name == f"step-{self.steps[0]:08d}.tmp":
+            if path.parent.name == f"step-{self.steps[0]:08d}.dimgpt-new":
                 raise OSError(errno.ENOSPC, "No space left on device")
             return real_write(path, *arguments, **options)
 

@@ -95,7 +95,7 @@ def test_an_interrupted_save_keeps_the_old_checkpoint(store, monkeypatch):
 
 def test_a_folder_of_another_name_is_not_a_checkpoint(store):
     store.save(checkpoint(1))
-    (store.folder / "step-00000009.tmp").mkdir()
+    (store.folder / "step-00000009.dimgpt-new").mkdir()
     (store.folder / "step-notes").mkdir()
     assert store.load_latest().step == 1
 

@@ -179,7 +179,7 @@ def test_a_branch_from_nothing_whole_is_refused(config, make_trainer, tmp_path):
 
 def test_what_a_killed_save_left_behind_is_removed(config, make_trainer):
     trainer = stopped(make_trainer, config, 4)
-    left = trainer.checkpoints.folder / "step-00000099.tmp"
+    left = trainer.checkpoints.folder / "step-00000099.dimgpt-new"
     left.mkdir()
     (left / "model.safetensors").write_bytes(b"x" * 100)
     make_trainer(config).fit()

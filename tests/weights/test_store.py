@@ -244,7 +244,7 @@ def test_a_newer_format_is_refused(folder: Path) -> None:
         ({"num_layers": 10**9}, "too few for num_layers"),
         ({"num_heads": 3}, "must be a multiple"),
         ({"ffn_dim": "ten"}, "not the config"),
-        ({"ffn_dim": 10.5}, "describes no model"),
+        ({"ffn_dim": 10.5}, "ffn_dim is 10.5: it must be a whole number"),
         ({"widht": 3}, "has no field widht"),
     ],
 )

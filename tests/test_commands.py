@@ -298,3 +298,12 @@ def test_the_card_of_a_trained_model_has_its_curves(here):
 def test_held_out_documents_are_measured(here, capsys):
     main(["evaluate", *FOLDERS, "--device", "cpu"])
     assert "stories" in capsys.readouterr().out
+
+
+def test_a_model_is_not_measured_on_data_of_another_vocabulary(here, tmp_path):
+    shutil.copytree(here / "my data", tmp_path / "data")
+    path = tmp_path / "data" / "toy" / "vocab.txt"
+    *tokens, last, again = path.read_text(encoding="utf-8").split("\n")
+    path.write_text("\n".join([*tokens, again, last]), encoding="utf-8")  # as many as before
+    words = ["evaluate", *FOLDERS, "--data-root", str(tmp_path / "data"), "--device", "cpu"]
+    assert "another vocabulary" in complaint(words)

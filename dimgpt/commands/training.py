@@ -16,6 +16,7 @@ from dimgpt.pipeline import (
     find_run,
     match_vocabulary,
     open_run,
+    require_vocabulary_of_data,
     save_curves,
     save_trained,
 )
@@ -23,7 +24,7 @@ from dimgpt.presets import Preset, get_preset
 from dimgpt.runtime import Runtime, choose_runtime, join_processes
 from dimgpt.training.progress import ProgressBar
 from dimgpt.training.summary import TrainingSummary
-from dimgpt.weights.originals import load_weights
+from dimgpt.weights.originals import is_original, load_weights
 from dimgpt.weights.store import load_model
 from dimgpt.workspace import Stage, Workspace
 
@@ -125,6 +126,8 @@ class Evaluate(Folders):
         folder = self.model or workspace.model_dir("pretraining")
         runtime = choose_runtime(device=self.device)
         model = load_weights(folder)
+        if not is_original(folder):  # weights of other systems may come without a vocabulary
+            require_vocabulary_of_data(workspace, folder)
         print(Table.of(evaluate_documents(workspace, model, runtime=runtime), title=str(folder)))
 
 

@@ -19,7 +19,12 @@ from dimgpt.pipeline.data import (
 from dimgpt.pipeline.data_imports import import_data
 from dimgpt.pipeline.exports import export
 from dimgpt.pipeline.imports import import_model, open_original
-from dimgpt.pipeline.models import build_model, open_model, save_trained
+from dimgpt.pipeline.models import (
+    build_model,
+    open_model,
+    require_vocabulary_of_data,
+    save_trained,
+)
 from dimgpt.pipeline.runs import find_run, open_run
 from dimgpt.pipeline.training import build_trainer, evaluate_documents
 from dimgpt.workspace import Stage, Workspace, load_vocabulary
@@ -47,6 +52,7 @@ __all__ = [
     "prepare_share",
     "prepare_vocabulary",
     "read_reports",
+    "require_vocabulary_of_data",
     "save_curves",
     "save_trained",
 ]

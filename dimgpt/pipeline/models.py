@@ -62,14 +62,23 @@ def build_model(workspace: Workspace, stage: Stage) -> Transformer:
     """
     if stage == "finetuning":
         folder = workspace.model_dir("pretraining")
-        if load_tokenizer(folder).fingerprint != load_vocabulary(workspace).fingerprint:
-            raise ValueError(
-                f"{folder} was trained with another vocabulary than {workspace.vocabulary_path}: "
-                "copy its vocab.txt there and prepare again, or train a new model"
-            )
+        require_vocabulary_of_data(workspace, folder)
         return load_model(folder)
     torch.manual_seed(workspace.preset.pretraining.seed)
     return Transformer(workspace.preset.model)
+
+
+def require_vocabulary_of_data(workspace: Workspace, folder: Path) -> None:
+    """Refuse a model folder whose ids are not those of the data.
+
+    Raises:
+        ValueError: It was trained with another vocabulary.
+    """
+    if load_tokenizer(folder).fingerprint != load_vocabulary(workspace).fingerprint:
+        raise ValueError(
+            f"{folder} was trained with another vocabulary than {workspace.vocabulary_path}: "
+            "copy its vocab.txt there and prepare again, or train a new model"
+        )
 
 
 def fingerprint_weights(model: Transformer) -> str:

@@ -88,18 +88,11 @@ def prefetch(
     wanted: queue.SimpleQueue[None] = queue.SimpleQueue()
     is_stopped = threading.Event()
 
-    def is_wanted() -> bool:
-        """Wait until one more item is to be made; say whether it still is."""
-        while not is_stopped.is_set() and threading.main_thread().is_alive():
-            with contextlib.suppress(queue.Empty):
-                wanted.get(timeout=_POLL_SECONDS)
-                return not is_stopped.is_set()
-        return False
+    def fill() -> None:
+        _fill(ready, make, range(start, stop), lambda: _wait(wanted, is_stopped))
 
     # No daemon: a process that ends while such a thread is inside of torch is aborted.
-    thread = threading.Thread(
-        target=_fill, args=(ready, make, range(start, stop), is_wanted), name="prefetch"
-    )
+    thread = threading.Thread(target=fill, name="prefetch")
     try:
         for _ in range(depth):
             wanted.put(None)
@@ -115,6 +108,15 @@ def prefetch(
         wanted.put(None)
         if thread.ident is not None:
             thread.join()
+
+
+def _wait(wanted: "queue.SimpleQueue[None]", is_stopped: threading.Event) -> bool:
+    """Wait until one more item is to be made; say whether it still is."""
+    while not is_stopped.is_set() and threading.main_thread().is_alive():
+        with contextlib.suppress(queue.Empty):
+            wanted.get(timeout=_POLL_SECONDS)
+            return not is_stopped.is_set()
+    return False
 
 
 def _fill(

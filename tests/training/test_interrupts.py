@@ -19,6 +19,15 @@ def test_a_signal_is_remembered_and_raises_nothing(number):
     assert signal.getsignal(number) is before
 
 
+@pytest.fixture
+def default_handler():
+    """Raise on Ctrl-C, even where the shell that began the tests ignores it (`make test &`)."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("default_handler")
 def test_a_second_interrupt_does_what_it_did_before():
     with pytest.raises(KeyboardInterrupt), catch_interrupts():  # noqa: PT012
         signal.raise_signal(signal.SIGINT)

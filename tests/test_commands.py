@@ -15,6 +15,7 @@ from dimgpt import commands
 from dimgpt.cli import main
 from dimgpt.commands import data as data_commands
 from dimgpt.files import sha256_of
+from dimgpt.weights.store import load_model, save_model
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ["--name", "toy", "--data-root", "my data", "--models-root", "modèles"]
@@ -307,3 +308,9 @@ def test_a_model_is_not_measured_on_data_of_another_vocabulary(here, tmp_path):
     path.write_text("\n".join([*tokens, again, last]), encoding="utf-8")  # as many as before
     words = ["evaluate", *FOLDERS, "--data-root", str(tmp_path / "data"), "--device", "cpu"]
     assert "another vocabulary" in complaint(words)
+
+
+def test_a_model_without_a_tokenizer_is_measured_all_the_same(here, tmp_path, capsys):
+    save_model(load_model(here / "modèles" / "toy"), tmp_path / "bare")
+    main(["evaluate", *FOLDERS, "--model", str(tmp_path / "bare"), "--device", "cpu"])
+    assert "stories" in capsys.readouterr().out

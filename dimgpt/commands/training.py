@@ -25,7 +25,7 @@ from dimgpt.runtime import Runtime, choose_runtime, join_processes
 from dimgpt.training.progress import ProgressBar
 from dimgpt.training.summary import TrainingSummary
 from dimgpt.weights.originals import is_original, load_weights
-from dimgpt.weights.store import load_model
+from dimgpt.weights.store import has_tokenizer, load_model
 from dimgpt.workspace import Stage, Workspace
 
 
@@ -125,9 +125,9 @@ class Evaluate(Folders):
         workspace = self.workspace()
         folder = self.model or workspace.model_dir("pretraining")
         runtime = choose_runtime(device=self.device)
-        model = load_weights(folder)
-        if not is_original(folder):  # weights of other systems may come without a vocabulary
+        if not is_original(folder) and has_tokenizer(folder):
             require_vocabulary_of_data(workspace, folder)
+        model = load_weights(folder)
         print(Table.of(evaluate_documents(workspace, model, runtime=runtime), title=str(folder)))
 
 

@@ -33,6 +33,7 @@ from dimgpt.weights.manifest import (
     HOW_TO_MAKE,
     SAVED,
     SAVING,
+    Manifest,
     finish_save,
     read_manifest,
     verified_path,
@@ -110,13 +111,27 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         ValueError: The vocabulary is damaged, or was never saved with the model.
     """
     manifest = read_manifest(folder)
-    names = [name for name in TOKENIZER_FILES.values() if name in manifest.hashes]
-    if not names:
+    name = _tokenizer_name(manifest)
+    if name is None:
         raise ValueError(
             f"{folder} was saved without a tokenizer: give one with --tokenizer, or import or save "
             "the model again with its own"
         )
-    return load_tokenizer_file(verified_path(folder, names[0], manifest))
+    return load_tokenizer_file(verified_path(folder, name, manifest))
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Say whether a model was saved with its tokenizer.
+
+    Raises:
+        FileNotFoundError: The folder is missing.
+        ValueError: Its config.json is damaged.
+    """
+    return _tokenizer_name(read_manifest(folder)) is not None
+
+
+def _tokenizer_name(manifest: Manifest) -> str | None:
+    return next((name for name in TOKENIZER_FILES.values() if name in manifest.hashes), None)
 
 
 def load_card(folder: Path) -> tuple[Card, bytes | None]:

@@ -42,8 +42,10 @@ def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
             f"{kind.__name__} has no field {', '.join(unknown)}: the file is of another version; "
             f"the fields are {', '.join(hints)}"
         )
-    names = {name: f"{kind.__name__}.{name}" for name in values}
-    restored = {name: _restore(hints[name], value, names[name]) for name, value in values.items()}
+    restored = {
+        name: _restore(hints[name], value, f"{kind.__name__}.{name}")
+        for name, value in values.items()
+    }
     try:
         return kind(**restored)
     except TypeError as error:

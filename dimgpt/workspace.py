@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from dimgpt.config import DataConfig, TrainingConfig
+from dimgpt.config.rules import is_file_name
 from dimgpt.presets import PRESETS, Preset
 from dimgpt.settings import from_dict
 from dimgpt.text.tokenizer import Tokenizer
@@ -36,7 +37,7 @@ class Workspace:
 
     def __post_init__(self) -> None:
         for name in (self.data_name or self.preset.name, self.preset.name):
-            if not name or name.startswith(".") or any(sign in name for sign in '/\\:*?"<>|'):
+            if not is_file_name(name):
                 raise ValueError(
                     f"name is {name!r}: it names folders; use letters, digits, - and _"
                 )

@@ -31,8 +31,14 @@ def require_choice(config: Any, name: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} is {value!r}: it must be one of {', '.join(choices)}")
 
 
+def is_file_name(value: str) -> bool:
+    """Say whether a file or folder can have this name on any system, and is not hidden."""
+    is_plain = not any(sign in value for sign in '/\\:*?"<>|')
+    return bool(value) and is_plain and not value.startswith(".")
+
+
 def require_file_name(config: Any, name: str) -> None:
     """Refuse what cannot name a folder."""
     value = getattr(config, name)
-    if not value or any(character in value for character in '/\\:*?"<>|') or value.startswith("."):
+    if not is_file_name(value):
         raise ValueError(f"{name} is {value!r}: it names a folder; use letters, digits, - and _")

@@ -88,11 +88,9 @@ def prefetch(
     wanted: queue.SimpleQueue[None] = queue.SimpleQueue()
     is_stopped = threading.Event()
 
-    def fill() -> None:
-        _fill(ready, make, range(start, stop), lambda: _wait(wanted, is_stopped))
-
     # No daemon: a process that ends while such a thread is inside of torch is aborted.
-    thread = threading.Thread(target=fill, name="prefetch")
+    work = (make, range(start, stop), ready, wanted, is_stopped)
+    thread = threading.Thread(target=_fill, args=work, name="prefetch")
     try:
         for _ in range(depth):
             wanted.put(None)
@@ -110,7 +108,7 @@ def prefetch(
             thread.join()
 
 
-def _wait(wanted: "queue.SimpleQueue[None]", is_stopped: threading.Event) -> bool:
+def _is_wanted(wanted: "queue.SimpleQueue[None]", is_stopped: threading.Event) -> bool:
     """Wait until one more item is to be made; say whether it still is."""
     while not is_stopped.is_set() and threading.main_thread().is_alive():
         with contextlib.suppress(queue.Empty):
@@ -120,12 +118,16 @@ def _wait(wanted: "queue.SimpleQueue[None]", is_stopped: threading.Event) -> boo
 
 
 def _fill(
-    ready: _Queue[T], make: Callable[[int], T], numbers: range, is_wanted: Callable[[], bool]
+    make: Callable[[int], T],
+    numbers: range,
+    ready: _Queue[T],
+    wanted: "queue.SimpleQueue[None]",
+    is_stopped: threading.Event,
 ) -> None:
     """Put what is made into a queue, or what is raised instead, while it is wanted."""
     try:
         for number in numbers:
-            if not is_wanted():
+            if not _is_wanted(wanted, is_stopped):
                 return
             ready.put((make(number), None))
     except BaseException as error:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from dimgpt.config.rules import is_file_name
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.byte_level import TOYGPT_SPECIAL_TOKENS, ByteLevelTokenizer
 from dimgpt.text.tokenizer import Tokenizer
@@ -87,15 +88,11 @@ def _folder_name(path: Path, name: str | None) -> str:
     if name is None:
         resolved = path.resolve()
         name = resolved.name if resolved.is_dir() else resolved.stem
-    if not name or name.startswith(".") or not _is_plain(name):
+    if not (is_file_name(name) and name.isprintable()):
         raise ValueError(f"name is {name!r}: it names a folder; use letters, digits, - and _")
     if name.endswith(_RUNS):
         raise ValueError(f"name is {name!r}: names in {_RUNS} are those of runs; choose another")
     return name
-
-
-def _is_plain(name: str) -> bool:
-    return name.isprintable() and not any(sign in name for sign in '/\\:*?"<>|')
 
 
 def _card_of(original: Original, path: Path) -> Card:

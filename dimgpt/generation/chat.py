@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 
 from dimgpt.config import SamplingConfig
 from dimgpt.data.conversation import Message, encode_message, encode_prompt
-from dimgpt.generation.generator import generate_ids, require_matching, stream_text
+from dimgpt.generation.generator import generate_ids, stream_text
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.tokenizer import Tokenizer
 
@@ -27,7 +27,7 @@ class ChatSession:
         config: SamplingConfig,
         system_prompt: str | None = None,
     ) -> None:
-        require_matching(model, tokenizer)
+        tokenizer.require_vocab_size(model.config.vocab_size)
         self.model = model
         self.tokenizer = tokenizer
         self.config = config

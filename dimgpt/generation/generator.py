@@ -28,7 +28,7 @@ class TextGenerator:
     """
 
     def __init__(self, model: Transformer, tokenizer: Tokenizer) -> None:
-        require_matching(model, tokenizer)
+        tokenizer.require_vocab_size(model.config.vocab_size)
         self.model = model
         self.tokenizer = tokenizer
 
@@ -50,19 +50,6 @@ class TextGenerator:
         special_tokens = self.tokenizer.special_tokens
         return generate_batch(
             self.model, prompts, config, special_tokens=special_tokens, is_chat=is_chat
-        )
-
-
-def require_matching(model: Transformer, tokenizer: Tokenizer) -> None:
-    """Refuse a tokenizer whose ids are not those of the model.
-
-    Raises:
-        ValueError: Their numbers of tokens differ.
-    """
-    if tokenizer.vocab_size != model.config.vocab_size:
-        raise ValueError(
-            f"the tokenizer has {tokenizer.vocab_size} tokens, the model {model.config.vocab_size}:"
-            " they must agree; load both from one model folder"
         )
 
 

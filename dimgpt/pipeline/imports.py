@@ -133,11 +133,7 @@ def _open_tokenizer(original: Original, path: Path) -> Tokenizer:
     added = _ADDED_TOKENS.get(wanted - tokenizer.vocab_size)
     if original.system == "toygpt" and added and isinstance(tokenizer, ByteLevelTokenizer):
         tokenizer = tokenizer.with_special_tokens(added)
-    if tokenizer.vocab_size != wanted:
-        raise ValueError(
-            f"{path} has {tokenizer.vocab_size:,} tokens, the model {wanted:,}: take the tokenizer "
-            "that it was trained with"
-        )
+    tokenizer.require_vocab_size(wanted, source=path)
     return tokenizer
 
 

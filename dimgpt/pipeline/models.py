@@ -45,11 +45,9 @@ def open_model(
     if tokenizer_path is None:
         return model, load_tokenizer(path)
     tokenizer = load_tokenizer_file(tokenizer_path)
-    if tokenizer.vocab_size != model.config.vocab_size:
-        raise ValueError(
-            f"{tokenizer_path} has {tokenizer.vocab_size:,} tokens, the model in {path} "
-            f"{model.config.vocab_size:,}: take the tokenizer that it was trained with"
-        )
+    tokenizer.require_vocab_size(
+        model.config.vocab_size, source=tokenizer_path, model=f"the model in {path}"
+    )
     return model, tokenizer
 
 

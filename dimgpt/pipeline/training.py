@@ -6,7 +6,7 @@ from typing import Any
 
 from dimgpt.evaluation.perplexity import measure_perplexity
 from dimgpt.generation.chat import ChatSession
-from dimgpt.generation.generator import TextGenerator, require_matching
+from dimgpt.generation.generator import TextGenerator
 from dimgpt.model.transformer import Transformer
 from dimgpt.pipeline.data import fingerprint_data, open_corpus, open_data
 from dimgpt.pipeline.models import build_model, fingerprint_weights
@@ -35,7 +35,7 @@ def build_trainer(
         RuntimeError: A micro-batch is to be searched, and another trainer is at work in the folder.
     """
     tokenizer, model = load_vocabulary(workspace), build_model(workspace, stage)
-    require_matching(model, tokenizer)
+    tokenizer.require_vocab_size(model.config.vocab_size)
     base_fingerprint = fingerprint_weights(model) if stage == "finetuning" else ""
     config = workspace.config(stage)
     if wants_micro_batch_search(config, runtime):
@@ -63,7 +63,7 @@ def evaluate_documents(
 ) -> list[dict[str, Any]]:
     """Measure a model on all held-out documents, source by source, as rows of a table."""
     corpus, tokenizer = open_corpus(workspace), load_vocabulary(workspace)
-    require_matching(model, tokenizer)
+    tokenizer.require_vocab_size(model.config.vocab_size)
     model, byte_counts = model.to(runtime.device).eval(), tokenizer.byte_counts()
     return [
         {"source": source.name}

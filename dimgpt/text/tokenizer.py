@@ -51,6 +51,25 @@ class Tokenizer(ABC):
         """Number of tokens, special tokens included."""
         return len(self.tokens)
 
+    def require_vocab_size(
+        self, wanted: int, *, source: object = "the tokenizer", model: str = "the model"
+    ) -> None:
+        """Refuse to serve a model with another number of tokens.
+
+        Args:
+            wanted: Tokens of the model.
+            source: The tokenizer, for the message.
+            model: The model, for the message.
+
+        Raises:
+            ValueError: The numbers differ.
+        """
+        if self.vocab_size != wanted:
+            raise ValueError(
+                f"{source} has {self.vocab_size:,} tokens, {model} {wanted:,}: take the tokenizer "
+                "that it was trained with"
+            )
+
     @property
     def dtype(self) -> np.dtype:
         """The smallest type that holds every id."""

@@ -65,7 +65,8 @@ def save_model(
     Raises:
         ValueError: A weight is no finite number, or the tokenizer has another number of tokens.
     """
-    _require_matching(model, tokenizer)
+    if tokenizer is not None:
+        tokenizer.require_vocab_size(model.config.vocab_size)
     tensors = _weights_of(model, dtype)
     _require_finite(tensors, source=f"the model to save in {folder}")
     finish_save(folder)  # of a run that was interrupted
@@ -182,14 +183,6 @@ def _weights_of(model: Transformer, dtype: torch.dtype) -> dict[str, Tensor]:
         name: tensor.detach().to("cpu", dtype).contiguous()
         for name, tensor in model.state_dict().items()
     }
-
-
-def _require_matching(model: Transformer, tokenizer: Tokenizer | None) -> None:
-    if tokenizer is not None and tokenizer.vocab_size != model.config.vocab_size:
-        raise ValueError(
-            f"the tokenizer has {tokenizer.vocab_size} tokens, the model {model.config.vocab_size}:"
-            " they must agree; save the tokenizer that the model was trained with"
-        )
 
 
 def _require_shapes(

@@ -51,7 +51,7 @@ def export_model(
             the precision, or the folder holds something else.
         ImportError: The target needs a package that is not installed.
     """
-    _require_matching(model, tokenizer)
+    tokenizer.require_vocab_size(model.config.vocab_size)
     _require_replaceable(folder, card.name, config)
     _require_representable(model, config)
     with new_folder(folder) as staging:
@@ -88,14 +88,6 @@ def _write_card(
         has_curves=curves is not None,
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
-
-
-def _require_matching(model: Transformer, tokenizer: Tokenizer) -> None:
-    if tokenizer.vocab_size != model.config.vocab_size:
-        raise ValueError(
-            f"the tokenizer has {tokenizer.vocab_size} tokens, the model "
-            f"{model.config.vocab_size}: take both from one model folder"
-        )
 
 
 def _require_representable(model: Transformer, config: ExportConfig) -> None:

@@ -1,5 +1,7 @@
 """The demo: a small French world that trains in minutes on any machine."""
 
+from dataclasses import replace
+
 from dimgpt.config import (
     ConversationSourceConfig,
     DataConfig,
@@ -9,6 +11,18 @@ from dimgpt.config import (
     TrainingConfig,
 )
 from dimgpt.presets.preset import Preset
+
+_RUN = TrainingConfig(
+    batch_size=16,
+    accumulation_steps=1,
+    learning_rate=3e-3,
+    min_learning_rate=0.0,
+    schedule="linear",
+    warmup_steps=60,
+    adam_betas=(0.9, 0.99),  # batches are small: squares are averaged over more of them
+    adam_eps=1e-8,
+    validation_batches=8,
+)
 
 DEMO = Preset(
     name="demo",
@@ -36,35 +50,19 @@ DEMO = Preset(
         validation_ratio=0.01,
         instruction_weight=0.05,
     ),
-    pretraining=TrainingConfig(
-        batch_size=16,
-        accumulation_steps=1,
-        learning_rate=3e-3,
-        min_learning_rate=0.0,
-        schedule="linear",
-        warmup_steps=60,
+    pretraining=replace(
+        _RUN,
         decay_steps=840,
         max_steps=900,
-        adam_betas=(0.9, 0.99),  # batches are small: squares are averaged over more of them
-        adam_eps=1e-8,
         validation_interval=100,
-        validation_batches=8,
         sample_interval=300,
         checkpoint_interval=300,
     ),
-    finetuning=TrainingConfig(
-        batch_size=16,
-        accumulation_steps=1,
-        learning_rate=3e-3,
-        min_learning_rate=0.0,
-        schedule="linear",
-        warmup_steps=60,
+    finetuning=replace(
+        _RUN,
         decay_steps=1_940,
         max_steps=2_000,
-        adam_betas=(0.9, 0.99),  # batches are small: squares are averaged over more of them
-        adam_eps=1e-8,
         validation_interval=200,
-        validation_batches=8,
         sample_interval=500,
         checkpoint_interval=500,
     ),

@@ -23,7 +23,7 @@ from reporting import report, spread
 from texts import load_documents
 
 from dimgpt.config import DataConfig, SourceConfig
-from dimgpt.data.preparation import prepare_source
+from dimgpt.data.preparing.preparation import prepare_source
 from dimgpt.text.cleaning import normalize_text
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 from dimgpt.text.special_tokens import NEW_LINE, TAB

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
-from dimgpt.data.demo_corpus import stories
+from dimgpt.demo.corpus import stories
 
 _ROOT = Path(__file__).parents[1]
 _FOLDERS = (_ROOT / "data" / "french", _ROOT.parent / "shared" / "data" / "french")

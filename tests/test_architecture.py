@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +13,23 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dimgpt"
 # A room may import those of the floors below its own, never its neighbours.
 FLOORS = (
-    {"config", "settings", "files", "partial_file", "runtime", "hub"},
+    {"config", "settings", "files", "partial_file", "runtime", "hub", "workers"},
     {"text", "model"},
     {"data", "weights"},
+    {"demo"},
+    {"data.preparing", "data.reading"},
     {"training", "generation", "evaluation"},
-    {"presets", "display"},
-    {"info", "customise", "workspace", "pipeline", "demo", "commands", "cli", "__main__"},
+    {"presets", "display", "demo.score"},
+    {
+        "info",
+        "customise",
+        "workspace",
+        "pipeline",
+        "demo.notebooks",
+        "commands",
+        "cli",
+        "__main__",
+    },
 )
 OPTIONAL = {
     "papermill",
@@ -36,7 +48,10 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 def room(module):
-    return module.split(".")[1] if "." in module else "__init__"
+    """Return the longest beginning of a module's name that stands on a floor."""
+    parts = module.split(".")[1:]
+    names = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+    return next((name for name in names if any(name in rooms for rooms in FLOORS)), "__init__")
 
 
 def floor(name):
@@ -95,7 +110,7 @@ def test_files_and_functions_stay_readable(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_unsafe_is_called_and_only_commands_print(path):
-    may_print = path.parent.name == "commands" or path.name in {"demo.py", "cli.py"}
+    may_print = path.parent.name == "commands" or path.name in {"notebooks.py", "cli.py"}
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
@@ -111,7 +126,7 @@ def test_nothing_unsafe_is_called_and_only_commands_print(path):
     "load",
     [
         "import dimgpt",
-        "import dimgpt.data.part_stream",  # what the processes that encode texts are sent
+        "import dimgpt.data.preparing.part_stream",  # what the processes that encode texts are sent
         "import runpy; runpy.run_module('dimgpt', run_name='__mp_main__')",  # and load before it
     ],
 )
@@ -135,11 +150,13 @@ def test_a_notebook_is_stripped_thin_and_parameterised(name):
         assert not [node for node in ast.walk(tree) if isinstance(node, banned)]
 
 
-def test_the_readme_names_every_file_of_the_package():
+def test_the_tree_of_the_readme_names_every_folder_and_nothing_that_is_not_there():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    missing = [
-        str(path.relative_to(PACKAGE))
-        for path in FILES
-        if path.name != "__init__.py" and path.name not in readme
-    ]
-    assert missing == []
+    tree = readme[readme.index("\ndimgpt/\n") :]
+    named = re.findall(
+        r"^(?: {2}){1,2}([a-z_]+(?:/|\.py))", tree[: tree.index("```")], re.MULTILINE
+    )
+    there = {f"{path.parent.name}/" for path in FILES} | {path.name for path in FILES}
+    folders = {name for name in there if name.endswith("/")} - {"dimgpt/"}
+    assert folders - set(named) == set()
+    assert set(named) - there == set()

@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.speed.loops import our_loop
 from benchmarks.speed.measuring import seconds_of
 from dimgpt.config import ModelConfig, TrainingConfig
-from dimgpt.data.batch import Batch, make_batches
+from dimgpt.data.reading.batch import Batch, make_batches
 from dimgpt.model.attention import KERNELS, attention, fastest_kernel
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime, choose_runtime

@@ -13,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.speed.loops import Loop
 from benchmarks.speed.measuring import peak_memory, seconds_of
 from dimgpt.config import ModelConfig
-from dimgpt.data.batch import Batch
+from dimgpt.data.reading.batch import Batch
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
 from dimgpt.training.loss import chunked_cross_entropy, weighted_cross_entropy

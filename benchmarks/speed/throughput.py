@@ -10,7 +10,7 @@ from benchmarks.reporting import spread
 from benchmarks.speed.loops import Loop, our_loop, peer_loop, random_batches, random_data
 from benchmarks.speed.measuring import matmul_flops, peak_memory, seconds_of
 from dimgpt.config import ModelConfig, TrainingConfig
-from dimgpt.data.batch import Batch
+from dimgpt.data.reading.batch import Batch
 from dimgpt.model.flops import training_flops_per_token
 from dimgpt.runtime import Runtime
 

@@ -11,9 +11,9 @@ from tqdm import tqdm
 from dimgpt.commands.folders import Folders
 from dimgpt.config import DataConfig
 from dimgpt.customise import customise_data
-from dimgpt.data.progress import PreparationBar
-from dimgpt.data.shares import Share
-from dimgpt.display import Table
+from dimgpt.data.preparing.shares import Share
+from dimgpt.display.progress import PreparationBar
+from dimgpt.display.tables import Table
 from dimgpt.pipeline import (
     Workspace,
     import_data,

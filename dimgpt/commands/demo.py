@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from dimgpt.demo import run_notebooks
+from dimgpt.demo.notebooks import run_notebooks
 from dimgpt.presets import Preset
 
 

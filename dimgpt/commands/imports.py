@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tyro
 
-from dimgpt.display import Table
+from dimgpt.display.tables import Table
 from dimgpt.info import describe_weights
 from dimgpt.pipeline import import_model
 from dimgpt.presets import Preset

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from dimgpt.display import Table
+from dimgpt.display.tables import Table
 from dimgpt.info import (
     compare_cards,
     compare_sizes,

@@ -9,7 +9,8 @@ import tyro
 
 from dimgpt.commands.folders import Folders
 from dimgpt.config import ModelConfig, TrainingConfig
-from dimgpt.display import Table
+from dimgpt.display.progress import TrainingBar
+from dimgpt.display.tables import Table
 from dimgpt.pipeline import (
     build_trainer,
     evaluate_documents,
@@ -22,7 +23,6 @@ from dimgpt.pipeline import (
 )
 from dimgpt.presets import Preset, get_preset
 from dimgpt.runtime import Runtime, choose_runtime, join_processes
-from dimgpt.training.progress import ProgressBar
 from dimgpt.training.summary import TrainingSummary
 from dimgpt.weights.originals import is_original, load_weights
 from dimgpt.weights.store import has_tokenizer, load_model
@@ -147,7 +147,7 @@ def _fit(
     workspace: Workspace, stage: Stage, *, runtime: Runtime, branch_from: Path | None
 ) -> TrainingSummary:
     """Train, and save what is finished."""
-    bar = ProgressBar(description=stage)
+    bar = TrainingBar(description=stage)
     trainer = build_trainer(
         workspace, stage, runtime=runtime, observers=[bar], branch_from=branch_from
     )

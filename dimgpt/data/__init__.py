@@ -1,5 +1,7 @@
-"""From text to batches.
+"""From text to batches, by way of token files.
 
-sources · demo_corpus → encoding · preparation → token_file · manifest → corpus (weighted mixture) →
-segments · pretraining · finetuning (with conversation's loss weights) → batch.
+preparing/      text → token files, once
+token_file · token_writer · manifest   what lies on the disk between the two
+reading/        token files → batches, as a function of the step
+conversations/  roles and loss weights, for both
 """

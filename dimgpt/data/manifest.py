@@ -17,6 +17,8 @@ from dimgpt.files import replace_file
 
 FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
+SYSTEM_PROMPTS = "system_prompts"
+"""Name of the token file of a group's system prompts."""
 PREPARE_AGAIN = "prepare it again with create_data.ipynb or `python -m dimgpt prepare`"
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig
-from dimgpt.data.finetuning import FinetuningData
-from dimgpt.data.pretraining import PretrainingData
+from dimgpt.data.reading.finetuning import FinetuningData
+from dimgpt.data.reading.pretraining import PretrainingData
 from dimgpt.files import replace_file
 from dimgpt.presets import PRESETS
 from dimgpt.settings import to_dict
@@ -57,7 +57,7 @@ def save_curves(workspace: Workspace, stage: Stage) -> Path:
     Raises:
         FileNotFoundError: The run has not written anything yet.
     """
-    from dimgpt.training.plot import plot_history  # takes half a second, which other verbs save
+    from dimgpt.display.plots import plot_history  # takes half a second, which other verbs save
 
     picture, run_dir = io.BytesIO(), workspace.run_dir(stage)
     figure = plot_history(run_dir / "history.jsonl", title=f"{workspace.preset.name}, {stage}")

@@ -9,20 +9,26 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig, TrainingConfig
-from dimgpt.data.corpus import ConversationCorpus, Corpus
-from dimgpt.data.disk import require_room
-from dimgpt.data.finetuning import FinetuningData
-from dimgpt.data.finishing import read_report
-from dimgpt.data.jobs import Job
-from dimgpt.data.listing import TABLE_SUFFIXES, TEXT_SUFFIXES, is_local, list_files
 from dimgpt.data.manifest import read_manifest
-from dimgpt.data.merging import merge
-from dimgpt.data.preparation import Watch, missing_bytes, plan_preparation, run_job, run_share
-from dimgpt.data.pretraining import PretrainingData
-from dimgpt.data.report import SourceReport
-from dimgpt.data.shares import Share
-from dimgpt.data.sources import read_conversations
-from dimgpt.data.vocabulary_sample import sample_mixture
+from dimgpt.data.preparing.disk import require_room
+from dimgpt.data.preparing.finishing import read_report
+from dimgpt.data.preparing.jobs import Job
+from dimgpt.data.preparing.listing import TABLE_SUFFIXES, TEXT_SUFFIXES, is_local, list_files
+from dimgpt.data.preparing.merging import merge
+from dimgpt.data.preparing.preparation import (
+    Watch,
+    missing_bytes,
+    plan_preparation,
+    run_job,
+    run_share,
+)
+from dimgpt.data.preparing.report import SourceReport
+from dimgpt.data.preparing.shares import Share
+from dimgpt.data.preparing.sources import read_conversations
+from dimgpt.data.preparing.vocabulary_sample import sample_mixture
+from dimgpt.data.reading.corpus import ConversationCorpus, Corpus
+from dimgpt.data.reading.finetuning import FinetuningData
+from dimgpt.data.reading.pretraining import PretrainingData
 from dimgpt.files import lock_file, replace_file
 from dimgpt.pipeline.tokenizers import make_tokenizer
 from dimgpt.settings import override, to_dict

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dimgpt.config import ConversationSourceConfig
-from dimgpt.data.originals import convert_dimensiongpt_data
+from dimgpt.data.preparing.originals import convert_dimensiongpt_data
 from dimgpt.pipeline.data import keep_data_config, only_one
 from dimgpt.settings import override
 from dimgpt.text.tokenizer_file import load_tokenizer_file

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Protocol
 
-from dimgpt.data.batch import Batch
+from dimgpt.data.reading.batch import Batch
 
 
 class TrainingData(Protocol):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor, nn
 
-from dimgpt.data.batch import Batch
+from dimgpt.data.reading.batch import Batch
 from dimgpt.training.loss import LossSums
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dimgpt.config import TrainingConfig
-from dimgpt.data.batch import Batch
+from dimgpt.data.reading.batch import Batch
 from dimgpt.model.flash_version import activate_newest_flash_attention
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime, available_memory

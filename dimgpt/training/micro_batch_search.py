@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from dimgpt.config import TrainingConfig
-from dimgpt.data.batch import Batch
+from dimgpt.data.reading.batch import Batch
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime, available_memory
 from dimgpt.training.loss import compiled_loss

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from dimgpt.data.batch import Batch
+from dimgpt.data.reading.batch import Batch
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dimgpt.data.batch import Batch
+from dimgpt.data.reading.batch import Batch
 from dimgpt.model.kv_cache import KVCache
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime

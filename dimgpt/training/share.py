@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dimgpt.data.batch import Batch
+from dimgpt.data.reading.batch import Batch
 from dimgpt.runtime import Runtime
 
 

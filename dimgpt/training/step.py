@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dimgpt.config import TrainingConfig
-from dimgpt.data.batch import Batch
+from dimgpt.data.reading.batch import Batch
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
 from dimgpt.training.distributed import build_gradient

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from dimgpt.config import TrainingConfig
-from dimgpt.data.batch import prefetch
+from dimgpt.data.reading.batch import prefetch
 from dimgpt.model.flops import training_flops_per_token
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dimgpt.config import ModelConfig, TrainingConfig
-from dimgpt.data.batch import make_batches
+from dimgpt.data.reading.batch import make_batches
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import choose_runtime
 from dimgpt.training.trainer import Trainer

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from dimgpt.config import TrainingConfig
-from dimgpt.data.batch import Batch
+from dimgpt.data.reading.batch import Batch
 from dimgpt.runtime import choose_runtime
 from dimgpt.training.metrics import read_history
 from dimgpt.training.run_lock import lock_run

@@ -9,7 +9,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.autograd.graph import saved_tensors_hooks
 
 from dimgpt.config import ModelConfig, TrainingConfig
-from dimgpt.data.batch import make_batches
+from dimgpt.data.reading.batch import make_batches
 from dimgpt.model import feed_forward
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime, choose_runtime

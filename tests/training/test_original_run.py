@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from dimgpt.config import ModelConfig, TrainingConfig
-from dimgpt.data.batch import Batch
+from dimgpt.data.reading.batch import Batch
 from dimgpt.runtime import choose_runtime
 from dimgpt.training.metrics import read_history
 from dimgpt.training.trainer import Trainer

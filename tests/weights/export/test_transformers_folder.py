@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dimgpt.config import SamplingConfig
-from dimgpt.data.conversation import (
+from dimgpt.data.conversations.conversation import (
     Conversation,
     Message,
     encode_conversation,

@@ -1,0 +1,1 @@
+"""From token files to batches: a weighted mixture, windows on it, rows of conversations."""

@@ -1,0 +1,254 @@
+"""The grammar of the demo's French: word forms, and templates that generate and parse alike.
+
+A template is a sentence with slots, `"{name} a {animal a} {colour agree animal}."`. A slot holds
+a variable, the form that it takes, and the variables that it agrees with. The digits at the end of
+a variable are dropped to find its words, so `name` and `name2` are two different people.
+Only singular third persons and their plurals occur in templates; `conjugate` knows all six.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from random import Random
+from typing import Any
+
+from dimgpt.demo import lexicon
+from dimgpt.demo.lexicon import Adjective, Name, Noun, Place, Verb
+
+Binding = dict[str, Any]
+
+PERSONS = ("je", "tu", "il", "nous", "vous", "ils")
+TENSES = ("présent", "imparfait", "passé composé")
+_PRESENT = ("e", "es", "e", "ons", "ez", "ent")
+_IMPERFECT = ("ais", "ais", "ait", "ions", "iez", "aient")
+_HAVE = ("ai", "as", "a", "avons", "avez", "ont")
+_BE = ("suis", "es", "est", "sommes", "êtes", "sont")
+
+WORDS: Mapping[str, Sequence[Any]] = {
+    "name": lexicon.NAMES,
+    "pet": lexicon.PETS,
+    "animal": lexicon.ANIMALS,
+    "thing": lexicon.THINGS,
+    "food": lexicon.FOODS,
+    "place": lexicon.PLACES,
+    "colour": lexicon.COLOURS,
+    "feeling": lexicon.FEELINGS,
+    "trait": lexicon.TRAITS,
+    "use": lexicon.USES,
+    "eat": lexicon.MEALS,
+    "care": lexicon.CARES,
+    "act": lexicon.ACTS,
+    "move": lexicon.MOVES,
+    "weather": lexicon.WEATHERS,
+    "number": lexicon.NUMBERS,
+}
+
+
+def capitalize(text: str) -> str:
+    """Return the text with its first letter in upper case, the rest as it is."""
+    return text[:1].upper() + text[1:]
+
+
+def elide(word: str, following: str) -> str:
+    """Join a short word to the next one: `de` + `Anna` is `d'Anna`, `le` + `chat` is `le chat`."""
+    starts_with_vowel = following[0].lower() in "aeiouyàâäéèêëîïôöùûü"
+    return f"{word[:-1]}'{following}" if starts_with_vowel else f"{word} {following}"
+
+
+def the(noun: Noun) -> str:
+    """Return the noun with le, la or l'."""
+    return elide("le" if noun.gender == "m" else "la", noun.singular)
+
+
+def a(noun: Noun) -> str:
+    """Return the noun with un or une."""
+    return f"{'un' if noun.gender == 'm' else 'une'} {noun.singular}"
+
+
+def his(noun: Noun) -> str:
+    """Return the noun with son or sa; sa becomes son before a vowel."""
+    is_elided = "'" in elide("la", noun.singular)
+    return f"{'son' if noun.gender == 'm' or is_elided else 'sa'} {noun.singular}"
+
+
+def of(word: Noun | Name) -> str:
+    """Return the way to say whose: du chat, de l'âne, de Paul, d'Anna."""
+    if isinstance(word, Name):
+        return elide("de", word.text)
+    return f"du {word.singular}" if the(word).startswith("le ") else f"de {the(word)}"
+
+
+def at(place: Place) -> str:
+    """Return the way to say where: au parc, à l'école, dans le jardin."""
+    if place.preposition == "à" and the(place.noun).startswith("le "):
+        return f"au {place.noun.singular}"
+    return f"{place.preposition} {the(place.noun)}"
+
+
+def agree(adjective: Adjective, *owners: Noun | Name) -> str:
+    """Return the singular that agrees with one owner, or the plural that agrees with several."""
+    is_feminine = all(owner.gender == "f" for owner in owners)
+    if len(owners) > 1:
+        return adjective.feminine_plural if is_feminine else adjective.masculine_plural
+    return adjective.feminine if is_feminine else adjective.masculine
+
+
+def agree_all(adjective: Adjective, noun: Noun) -> str:
+    """Return the plural that agrees with a plural noun."""
+    return agree(adjective, noun, noun)
+
+
+def stem(verb: Verb, ending: str) -> str:
+    """Return the stem before an ending: nous mangeons, il mangeait."""
+    root = verb.infinitive.removesuffix("er")
+    return root + "e" if root.endswith("g") and ending[0] in "ao" else root
+
+
+def finite(verb: Verb, tense: str, person: int, *, is_feminine: bool = False) -> str:
+    """Conjugate without the pronoun; `person` is 0..5 for je .. ils."""
+    if tense == "passé composé":
+        participle = verb.infinitive.removesuffix("er") + "é"
+        if not verb.uses_etre:
+            return f"{_HAVE[person]} {participle}"
+        return f"{_BE[person]} {participle}{'e' * is_feminine}{'s' * (person > 2)}"
+    ending = (_PRESENT if tense == "présent" else _IMPERFECT)[person]
+    return stem(verb, ending) + ending
+
+
+def conjugate(verb: Verb, tense: str, person: int) -> str:
+    """Conjugate with the masculine pronoun: `nous chantons`, `j'ai chanté`."""
+    form = finite(verb, tense, person)
+    return elide("je", form) if person == 0 else f"{PERSONS[person]} {form}"
+
+
+def he(word: Name | Noun) -> str:
+    """Return il or elle."""
+    return "il" if word.gender == "m" else "elle"
+
+
+def they(*names: Name) -> str:
+    """Return ils or elles."""
+    return "elles" if all(name.gender == "f" for name in names) else "ils"
+
+
+def negate(verb: Verb, tense: str) -> str:
+    """Return the third person with ne or n' ... pas; simple tenses only."""
+    return f"{elide('ne', finite(verb, tense, 2))} pas"
+
+
+def _perfect(verb: Verb, *subjects: Name | Noun) -> str:
+    is_feminine = all(subject.gender == "f" for subject in subjects)
+    return finite(verb, "passé composé", 5 if len(subjects) > 1 else 2, is_feminine=is_feminine)
+
+
+def _bare(word: Any) -> str:
+    return word.text if isinstance(word, Name) else word
+
+
+FORMS: Mapping[str, Callable[..., str]] = {
+    "": _bare,
+    "that": lambda name: elide("que", name.text),
+    "he": he,
+    "they": they,
+    "a": a,
+    "the": the,
+    "his": his,
+    "of": of,
+    "plural": lambda noun: noun.plural,
+    "the_all": lambda noun: f"les {noun.plural}",
+    "of_all": lambda noun: elide("de", noun.plural),
+    "at": at,
+    "agree": agree,
+    "agree_all": agree_all,
+    "infinitive": lambda verb: verb.infinitive,
+    "to": lambda verb: elide("de", verb.infinitive),
+    "present": lambda verb: finite(verb, "présent", 2),
+    "present_all": lambda verb: finite(verb, "présent", 5),
+    "i_present": lambda verb: capitalize(conjugate(verb, "présent", 0)),  # opens a quotation
+    "imperfect": lambda verb: finite(verb, "imparfait", 2),
+    "imperfect_all": lambda verb: finite(verb, "imparfait", 5),
+    "perfect": _perfect,
+    "not_present": lambda verb: negate(verb, "présent"),
+    "not_imperfect": lambda verb: negate(verb, "imparfait"),
+    "now": lambda weather: weather.present,
+    "then": lambda weather: weather.imperfect,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place in a template: which word, in which form, agreeing with what."""
+
+    variable: str
+    form: str
+    owners: tuple[str, ...]
+
+    @property
+    def words(self) -> Sequence[Any]:
+        """Every word that may stand here."""
+        return WORDS[self.variable.rstrip("0123456789")]
+
+
+@cache
+def parts(template: str) -> tuple[str | Slot, ...]:
+    """Cut a template into literal text and slots."""
+    pieces: list[str | Slot] = []
+    for index, piece in enumerate(re.split(r"\{(.*?)\}", template)):
+        if index % 2:
+            variable, form, *owners = (*piece.split(), "") if " " not in piece else piece.split()
+            pieces.append(Slot(variable, form, tuple(owners)))
+        elif piece:
+            pieces.append(piece)
+    return tuple(pieces)
+
+
+@cache
+def _surface(form: str, *words: Any) -> str:
+    return FORMS[form](*words)
+
+
+def _render(part: str | Slot, binding: Binding, *, is_first: bool) -> str:
+    if isinstance(part, Slot):
+        words = (binding[name] for name in (part.variable, *part.owners))
+        part = _surface(part.form, *words)
+    return capitalize(part) if is_first else part
+
+
+def _free_words(slot: Slot, binding: Binding) -> list[Any]:
+    """Words that the slot may take: the bound one, else those no like variable has."""
+    if slot.variable in binding:
+        return [binding[slot.variable]]
+    kind = slot.variable.rstrip("0123456789")
+    taken = [word for name, word in binding.items() if name.rstrip("0123456789") == kind]
+    return [word for word in slot.words if word not in taken]
+
+
+def fill(template: str, binding: Binding, rng: Random) -> str:
+    """Write a sentence; words drawn for new variables are added to `binding`."""
+    text = ""
+    for part in parts(template):
+        if isinstance(part, Slot) and part.variable not in binding:
+            binding[part.variable] = rng.choice(_free_words(part, binding))
+        text += _render(part, binding, is_first=not text)
+    return text
+
+
+def parse(template: str, sentence: str) -> Binding | None:
+    """Return the words that make the template read exactly as the sentence, if there are any."""
+    return next(_parses(parts(template), sentence, {}, is_first=True), None)
+
+
+def _parses(
+    rest: tuple[str | Slot, ...], text: str, binding: Binding, *, is_first: bool
+) -> Iterator[Binding]:
+    if not rest:
+        if not text:
+            yield binding
+        return
+    part = rest[0]
+    for word in _free_words(part, binding) if isinstance(part, Slot) else [None]:
+        bound = {**binding, part.variable: word} if isinstance(part, Slot) else binding
+        surface = _render(part, bound, is_first=is_first)
+        if text.startswith(surface):
+            yield from _parses(rest[1:], text[len(surface) :], bound, is_first=False)

@@ -1,0 +1,61 @@
+import json
+from collections import Counter
+
+import pytest
+
+from dimgpt.config import DataConfig, SourceConfig
+from dimgpt.data.preparing import jobs
+from dimgpt.data.preparing.cluster import ShareStep, make_executor
+from dimgpt.data.preparing.merging import merge
+from dimgpt.data.preparing.preparation import plan_preparation, prepare_source
+from dimgpt.data.token_file import TokenFile
+
+pytest.importorskip("datatrove", reason="datatrove is not installed")
+
+
+def tokens(folder, tokenizer):
+    file = TokenFile(folder, "train", fingerprint=tokenizer.fingerprint)
+    return Counter(file.document(n).tobytes() for n in range(file.num_documents))
+
+
+def test_four_tasks_of_the_local_executor_write_the_documents_of_one_run(tokenizer, tmp_path):
+    for name in range(5):
+        texts = [f"chat {n} dort dans la cour {name}" for n in range(50)]
+        lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+        (tmp_path / f"{name}.jsonl").write_text(lines)
+    source = SourceConfig(name="cats", path=str(tmp_path))
+    config = DataConfig(sources=(source,), min_document_characters=4, validation_ratio=0.1)
+    tokenizer.save(tmp_path / "vocab.txt")
+    sizes = jobs.Sizes(part_bytes=2_000)
+    step = ShareStep(
+        data=config,
+        vocabulary_path=tmp_path / "vocab.txt",
+        pretraining_dir=tmp_path / "four",
+        finetuning_dir=tmp_path / "talk",
+        sizes=sizes,
+    )
+    executor = make_executor("local", step, num_shares=4, logging_dir=tmp_path / "logs", workers=2)
+    executor.run()
+    merge(plan_preparation(source, tokenizer, tmp_path / "four", config=config, sizes=sizes))
+    whole = prepare_source(source, tokenizer, tmp_path / "one", config=config, sizes=sizes)
+    assert tokens(tmp_path / "four" / "cats", tokenizer) == tokens(whole, tokenizer)
+
+
+def test_slurm_gets_one_array_of_tasks(tmp_path):
+    step = ShareStep(
+        data=DataConfig(),
+        vocabulary_path=tmp_path / "vocab.txt",
+        pretraining_dir=tmp_path,
+        finetuning_dir=tmp_path,
+    )
+    executor = make_executor(
+        "slurm", step, num_shares=64, logging_dir=tmp_path, time="02:00:00", partition="cpu"
+    )
+    assert executor.world_size == 64
+    assert executor.pipeline == [step]
+
+
+def test_without_datatrove_an_error_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "datatrove.executor", None)
+    with pytest.raises(ImportError, match=r"pip install 'datatrove\[ray\]'"):
+        make_executor("local", None, num_shares=1, logging_dir=tmp_path)

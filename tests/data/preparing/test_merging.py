@@ -1,0 +1,194 @@
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from dimgpt.cli import main
+from dimgpt.config import ConversationSourceConfig, DataConfig, QualityConfig, SourceConfig
+from dimgpt.data.preparing.jobs import Sizes
+from dimgpt.data.preparing.merging import merge
+from dimgpt.data.preparing.preparation import plan_preparation, prepare_source, run_share
+from dimgpt.data.preparing.shares import Share
+from dimgpt.data.token_file import TokenFile
+
+ROOT = Path(__file__).parents[3]
+SIZES = Sizes(block_bytes=400, part_bytes=1_500)
+CONFIG = DataConfig(min_document_characters=4, validation_ratio=0.1, num_workers=1)
+
+
+def write_lines(path, texts):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+
+
+@pytest.fixture(params=[1, 6])
+def source(tmp_path, request):
+    """One file, cut into blocks, or six, each a shard."""
+    for name in range(request.param):
+        texts = [f"chat {n} dort dans la cour {name}" for n in range(240 // request.param)]
+        write_lines(tmp_path / "texts" / f"{name}.jsonl", texts)
+    return SourceConfig(name="cats", path=str(tmp_path / "texts"))
+
+
+def plan(source, tokenizer, folder, *, config=CONFIG):
+    return plan_preparation(source, tokenizer, folder, config=config, sizes=SIZES)
+
+
+def documents(folder, tokenizer):
+    found = {}
+    for name in ("train", "validation"):
+        file = TokenFile(folder, name, fingerprint=tokenizer.fingerprint)
+        found[name] = Counter(file.document(n).tobytes() for n in range(file.num_documents))
+    return found
+
+
+def write_shares(source, tokenizer, folder, indexes=(1, 2, 3, 4), *, config=CONFIG):
+    for index in indexes:
+        job = plan(source, tokenizer, folder, config=config)
+        run_share(job, Share(index=index, count=4))
+
+
+def test_four_shares_hold_the_documents_of_one_run(source, tokenizer, tmp_path):
+    whole = prepare_source(source, tokenizer, tmp_path / "one", config=CONFIG, sizes=SIZES)
+    write_shares(source, tokenizer, tmp_path / "four")
+    sizes = [
+        sum(path.stat().st_size for path in folder.glob("*.bin"))
+        for folder in (tmp_path / "four").iterdir()
+        if folder.is_dir()
+    ]
+    assert len(sizes) == 4
+    assert min(sizes) > 0
+    merge(plan(source, tokenizer, tmp_path / "four"))
+    assert documents(tmp_path / "four" / "cats", tokenizer) == documents(whole, tokenizer)
+    assert [path.name for path in (tmp_path / "four").iterdir()] == ["cats"]
+    assert plan(source, tokenizer, tmp_path / "four") is None
+
+
+def test_a_share_that_another_process_writes_is_refused_and_the_others_are_not(
+    source, tokenizer, tmp_path, holding
+):
+    with holding(tmp_path / "cats.share-2-of-4.lock"):
+        with pytest.raises(RuntimeError, match="another run writes share 2 of 4 of cats"):
+            write_shares(source, tokenizer, tmp_path, (2,))
+        write_shares(source, tokenizer, tmp_path, (1, 3, 4))
+    write_shares(source, tokenizer, tmp_path, (2,))
+    merge(plan(source, tokenizer, tmp_path))
+
+
+def test_merging_copies_no_token(source, tokenizer, tmp_path):
+    write_shares(source, tokenizer, tmp_path / "out")
+    before = {path.stat().st_ino for path in (tmp_path / "out").rglob("*.bin")}
+    merge(plan(source, tokenizer, tmp_path / "out"))
+    assert {path.stat().st_ino for path in (tmp_path / "out").rglob("*.bin")} == before
+
+
+def test_a_small_source_is_one_runs_alone_and_keeps_its_splits(tokenizer, tmp_path):
+    write_lines(tmp_path / "few.jsonl", ["un chat", "le chien"])
+    source = SourceConfig(name="few", path=str(tmp_path / "few.jsonl"))
+    whole = prepare_source(source, tokenizer, tmp_path / "one", config=CONFIG, sizes=SIZES)
+    write_shares(source, tokenizer, tmp_path / "four")
+    assert len(list((tmp_path / "four").rglob("train-*.bin"))) == 1
+    merge(plan(source, tokenizer, tmp_path / "four"))
+    assert documents(tmp_path / "four" / "few", tokenizer) == documents(whole, tokenizer)
+
+
+def test_conversations_are_shared_with_their_system_prompts(tokenizer, tmp_path):
+    turns = [{"user": f"q {n}", "assistant": "le chat"} for n in range(200)]
+    path, prompts = tmp_path / "talk.jsonl", tmp_path / "prompts.jsonl"
+    path.write_text("".join(json.dumps(turn) + "\n" for turn in turns))
+    prompts.write_text(json.dumps({"preprompt": "un chat"}) + "\n")
+    source = ConversationSourceConfig(name="talk", path=str(path), system_prompts_path=str(prompts))
+    whole = prepare_source(source, tokenizer, tmp_path / "one", config=CONFIG, sizes=SIZES)
+    write_shares(source, tokenizer, tmp_path / "four")
+    merge(plan(source, tokenizer, tmp_path / "four"))
+    merged = tmp_path / "four" / "talk"
+    assert documents(merged, tokenizer) == documents(whole, tokenizer)
+    file = TokenFile(merged, "system_prompts", fingerprint=tokenizer.fingerprint)
+    assert file.num_documents == 1
+
+
+def test_a_missing_or_unfinished_share_is_named(source, tokenizer, tmp_path):
+    write_shares(source, tokenizer, tmp_path, (1, 2, 4))
+    with pytest.raises(FileNotFoundError, match=r"share 3 of 4 of cats is missing.*--shard 3/4"):
+        merge(plan(source, tokenizer, tmp_path))
+    write_shares(source, tokenizer, tmp_path, (3,))
+    (tmp_path / "cats.share-2-of-4" / "complete").unlink()
+    with pytest.raises(FileNotFoundError, match="share 2 of 4 of cats is unfinished"):
+        merge(plan(source, tokenizer, tmp_path))
+    write_shares(source, tokenizer, tmp_path, (2,))
+    merge(plan(source, tokenizer, tmp_path))
+
+
+def test_shares_of_other_settings_or_another_vocabulary_are_refused(source, tokenizer, tmp_path):
+    write_shares(source, tokenizer, tmp_path, (1, 2, 3))
+    other = DataConfig(min_document_characters=4, validation_ratio=0.1, num_workers=1, seed=1)
+    write_shares(source, tokenizer, tmp_path, (4,), config=other)
+    with pytest.raises(ValueError, match=r"share-4-of-4 was made otherwise \(seed is 1, not 0\)"):
+        merge(plan(source, tokenizer, tmp_path))
+    larger = type(tokenizer)([*tokenizer.tokens, "cour"])
+    write_shares(source, larger, tmp_path, (4,))
+    with pytest.raises(ValueError, match="share-4-of-4 was made otherwise .vocabulary_sha256"):
+        merge(plan(source, tokenizer, tmp_path))
+    write_shares(source, tokenizer, tmp_path, (4,))
+    merge(plan(source, tokenizer, tmp_path))
+
+
+def test_a_merge_that_broke_off_goes_on(source, tokenizer, tmp_path, monkeypatch):
+    write_shares(source, tokenizer, tmp_path)
+    monkeypatch.setattr("dimgpt.data.preparing.finishing.move_folder", None)
+    with pytest.raises(TypeError):
+        merge(plan(source, tokenizer, tmp_path))
+    monkeypatch.undo()
+    assert plan(source, tokenizer, tmp_path) is None
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("cats")] == ["cats"]
+
+
+def test_without_shares_or_with_shares_of_two_kinds_nothing_is_merged(source, tokenizer, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no shares to merge"):
+        merge(plan(source, tokenizer, tmp_path / "out"))
+    write_shares(source, tokenizer, tmp_path / "out")
+    run_share(plan(source, tokenizer, tmp_path / "out"), Share(index=1, count=2))
+    with pytest.raises(ValueError, match="shares of 2 and of 4 runs"):
+        merge(plan(source, tokenizer, tmp_path / "out"))
+
+
+def test_copies_are_looked_for_in_one_run_only(source, tokenizer, tmp_path):
+    quality = QualityConfig(drop_exact_duplicates=True)
+    config = DataConfig(min_document_characters=4, num_workers=1, quality=quality)
+    with pytest.raises(ValueError, match="copies are found in one run only"):
+        write_shares(source, tokenizer, tmp_path, (1,), config=config)
+
+
+@pytest.mark.parametrize("text", ["", "0/4", "5/4", "1", "a/b", "-1/4", "1/0"])
+def test_a_share_that_is_none_is_refused(text):
+    with pytest.raises(ValueError, match="shard is"):
+        Share.parse(text)
+
+
+def test_real_processes_write_shares_that_the_command_line_merges(tokenizer, tmp_path, capsys):
+    for name in range(4):
+        texts = [f"chat {n} dort dans la cour {name} " * 4 for n in range(40)]
+        write_lines(tmp_path / "texts" / f"{name}.jsonl", texts)
+    (tmp_path / "data" / "toy").mkdir(parents=True)
+    tokenizer.save(tmp_path / "data" / "toy" / "vocab.txt")
+    flags = ["--name", "toy", "--data-root", str(tmp_path / "data"), "--data.num-workers", "1"]
+    flags += ["--sources", str(tmp_path / "texts"), "--conversations", str(tmp_path / "talk.jsonl")]
+    flags += ["--data.vocab-size", str(tokenizer.vocab_size)]
+    turns = [{"user": f"q {n}", "assistant": "le chat"} for n in range(30)]
+    (tmp_path / "talk.jsonl").write_text("".join(json.dumps(turn) + "\n" for turn in turns))
+
+    def start(*words):
+        return subprocess.Popen(
+            [sys.executable, "-m", "dimgpt", *words, *flags], cwd=ROOT, stderr=subprocess.PIPE
+        )
+
+    with pytest.raises(SystemExit, match="no shares to merge"):
+        main(["merge", *flags])
+    for share in [start("prepare", "--shard", f"{index}/2") for index in (1, 2)]:
+        _, errors = share.communicate()
+        assert share.returncode == 0, errors
+    main(["merge", *flags])
+    assert "texts" in capsys.readouterr().out

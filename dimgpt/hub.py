@@ -1,14 +1,17 @@
-"""Files of the Hugging Face hub: which there are, and how they come here whole.
+"""Lists the files of a repository on the Hugging Face hub, and downloads them.
 
-The only file that imports `huggingface_hub`, for its session, addresses, token and errors. The
-download is ours and promises more than the library's: what arrived before a cut or a kill is
-continued, and a file gets its name only when size and hash are the hub's. It chooses no files.
+The only file that imports `huggingface_hub`: for its session, addresses, token and errors. The
+download is ours: it continues after a cut or a kill, and a file gets its name only when its size
+and hash are right. In version 2.4, tried against `tests/hub_server.py`, `hf_hub_download` deletes
+its partial file when it fails and checks no hash; `http_get` loses up to 10 MB at each cut, empties
+the file for a page of HTML, writes a range that was not asked for, and ignores `Patience`.
 """
 
 import contextlib
 import functools
 import json
 import logging
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -16,13 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal, TypeVar
 
-from dimgpt.partial_file import DamagedError, PartialFile, is_whole
+from dimgpt import partial_file
+from dimgpt.partial_file import DamagedError
 
 Kind = Literal["model", "dataset"]
 T = TypeVar("T")
 
 _LONGEST_WAIT = 300.0  # the hub counts requests in windows of five minutes
-_NO_JSON = json.JSONDecodeError, UnicodeDecodeError
 _logger = logging.getLogger(__name__)
 
 
@@ -31,7 +34,7 @@ class Patience:
     """How long to try before giving up."""
 
     num_tries: int = 5
-    """Requests for one thing, the first included."""
+    """Tries of one request, the first included."""
     first_delay: float = 1.0
     """Seconds before the second try; each further delay is twice as long."""
     timeout: float = 20.0
@@ -51,7 +54,7 @@ class HubFile:
     revision: str
     """Hash of the commit."""
     path: str
-    """Inside the repository; it stays inside of any folder that it is put below."""
+    """Path inside the repository; it cannot lead out of the folder it is put into."""
     size: int
     """Bytes."""
     digest: str
@@ -89,19 +92,32 @@ def list_files(
         FileNotFoundError: There is no such repository or revision, or it is private.
         PermissionError: The token is refused, or the terms are not accepted yet.
         ConnectionError: The hub cannot be reached.
-        ValueError: The name is none, or a file's path would lead out of a folder.
+        ValueError: The name is not `owner/name`, or a file's path would lead out of a folder.
     """
     from huggingface_hub import HfApi
 
-    api, place = HfApi(endpoint=endpoint), _Repository(repo_id, kind, endpoint)
+    api, page = HfApi(endpoint=endpoint), _page_of(repo_id, kind, endpoint)
     repo_info = functools.partial(api.repo_info, repo_type=kind, timeout=patience.timeout)
-    info = _persist(lambda: repo_info(repo_id, revision=revision), place, patience)
-    files: list[HubFile] = []
+    info = _retry(lambda: repo_info(repo_id, revision=revision), page, patience)
+    entries: list[dict[str, Any]] = []
     address: str | None = f"{api.endpoint}/api/{kind}s/{repo_id}/tree/{info.sha}?recursive=true"
     while address:
-        get_page = functools.partial(_get_page, address, patience)
-        entries, address = _persist(get_page, place, patience)
-        files += [_to_file(e, place, str(info.sha)) for e in entries if e["type"] == "file"]
+        get_entries = functools.partial(_get_entries, address, patience)
+        more, address = _retry(get_entries, page, patience)
+        entries += more
+    files = [
+        HubFile(
+            repo_id=repo_id,
+            kind=kind,
+            revision=str(info.sha),
+            path=entry["path"],
+            size=entry["size"],
+            digest=(entry.get("lfs") or entry)["oid"],
+            endpoint=endpoint,
+        )
+        for entry in entries
+        if entry["type"] == "file"
+    ]
     return sorted(files, key=lambda file: file.path)
 
 
@@ -112,13 +128,13 @@ def download_file(
     progress: Callable[[int], None] | None = None,
     patience: Patience = PATIENCE,
 ) -> Path:
-    """Fetch a file; it appears at `target` when its size and hash are the hub's, not before.
+    """Download a file; it appears at `target` only when its size and hash are the hub's.
 
     What has arrived stays beside it, across errors and killed processes, and the next call asks for
-    the rest only. A target that is right already is kept; another is replaced at the end.
+    the rest only. A target that is right already is kept; a wrong one is replaced at the end.
 
     Args:
-        file: What `list_files` found.
+        file: One that `list_files` found.
         target: Where to put it; folders are made.
         progress: Called with the bytes that are here; fewer than before where they were wrong.
         patience: How long to try.
@@ -130,37 +146,34 @@ def download_file(
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     report = progress or (lambda num_bytes: None)
-    place = _Repository(file.repo_id, file.kind, file.endpoint)
+    page = _page_of(file.repo_id, file.kind, file.endpoint)
     with _only_one(target):
-        content: dict[str, Any] = {"size": file.size, "digest": file.digest}
-        if not is_whole(target, **content):
-            with contextlib.closing(PartialFile(target, **content)) as partial:
-                report(partial.num_bytes)
-                _persist(lambda: _fetch_rest(file, partial, report, patience), place, patience)
-                partial.finish()
+        if not partial_file.is_whole(target, size=file.size, digest=file.digest):
+            path = partial_file.partial_path(target, file.digest)
+            present = path.stat().st_size if path.exists() else 0
+            partial_file.require_space(target.parent, file.size - present, what=target.name)
+
+            def complete() -> None:
+                path.touch()
+                _fetch_rest(file, path, report, patience)
+                partial_file.finish(path, target, size=file.size, digest=file.digest)
+
+            _retry(complete, page, patience)
         report(file.size)
     return target
 
 
-@dataclass(frozen=True)
-class _Repository:
-    """What error messages name."""
+def _page_of(repo_id: str, kind: Kind, endpoint: str | None) -> str:
+    """Return the address that error messages name."""
+    from huggingface_hub import constants
 
-    repo_id: str
-    kind: Kind
-    endpoint: str | None
-
-    @property
-    def page(self) -> str:
-        from huggingface_hub import constants
-
-        folder = "datasets/" if self.kind == "dataset" else ""
-        return f"{self.endpoint or constants.ENDPOINT}/{folder}{self.repo_id}"
+    folder = "datasets/" if kind == "dataset" else ""
+    return f"{endpoint or constants.ENDPOINT}/{folder}{repo_id}"
 
 
 @contextlib.contextmanager
 def _only_one(target: Path) -> Iterator[None]:
-    """Keep a second process from adding to the same partial file."""
+    """Keep a second process from writing the same partial file."""
     from huggingface_hub.utils import WeakFileLock
 
     path = target.with_name(f"{target.name}.lock")
@@ -178,7 +191,7 @@ def _only_one(target: Path) -> Iterator[None]:
                 path.unlink()
 
 
-def _get_page(address: str, patience: Patience) -> tuple[list[dict[str, Any]], str | None]:
+def _get_entries(address: str, patience: Patience) -> tuple[list[dict[str, Any]], str | None]:
     """Return one page of a listing and the address of the next."""
     from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
@@ -189,57 +202,47 @@ def _get_page(address: str, patience: Patience) -> tuple[list[dict[str, Any]], s
     return entries, answer.links.get("next", {}).get("url")
 
 
-def _to_file(entry: dict[str, Any], place: _Repository, commit: str) -> HubFile:
-    return HubFile(
-        repo_id=place.repo_id,
-        kind=place.kind,
-        revision=commit,
-        path=entry["path"],
-        size=entry["size"],
-        digest=(entry.get("lfs") or entry)["oid"],
-        endpoint=place.endpoint,
-    )
-
-
 def _fetch_rest(
-    file: HubFile, partial: PartialFile, report: Callable[[int], None], patience: Patience
+    file: HubFile, path: Path, report: Callable[[int], None], patience: Patience
 ) -> None:
-    """Ask for the bytes that are missing, once."""
+    """Append the bytes that are missing, with one request."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
-    if partial.num_bytes < file.size:
-        where = {"repo_type": file.kind, "revision": file.revision, "endpoint": file.endpoint}
-        url = hf_hub_url(file.repo_id, file.path, **where)
-        headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
-        if partial.num_bytes:
-            headers["Range"] = f"bytes={partial.num_bytes}-"
-        with get_session().stream("GET", url, headers=headers, timeout=patience.timeout) as answer:
-            hf_raise_for_status(answer)
-            _check_answer(answer, file, partial)
-            for chunk in answer.iter_bytes():
-                partial.append(chunk)
-                report(partial.num_bytes)
-    partial.check()
+    start = path.stat().st_size
+    report(start)
+    if start >= file.size:
+        return
+    where = {"repo_type": file.kind, "revision": file.revision, "endpoint": file.endpoint}
+    url = hf_hub_url(file.repo_id, file.path, **where)
+    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    with get_session().stream("GET", url, headers=headers, timeout=patience.timeout) as answer:
+        hf_raise_for_status(answer)
+        if answer.status_code != 206:  # the server has no ranges: it sends the whole file
+            start = 0
+        _require_rest(answer.headers, file, start)
+        os.truncate(path, start)
+        for num_bytes in partial_file.append(path, answer.iter_bytes()):
+            report(num_bytes)
+            if num_bytes > file.size:
+                return
 
 
-def _check_answer(answer: Any, file: HubFile, partial: PartialFile) -> None:
-    """Refuse a page of HTML, and other bytes than those asked for, before they are written."""
-    headers = answer.headers
+def _require_rest(headers: Any, file: HubFile, start: int) -> None:
+    """Refuse a page of HTML, and bytes that were not asked for, before they are written."""
     if headers.get("Content-Type", "").startswith("text/html") and ".htm" not in file.path:
         raise DamagedError("a page of HTML instead of data")
-    start = partial.num_bytes if answer.status_code == 206 else 0
     place = headers.get("Content-Range", f"bytes {start}-")
     length = headers.get("Content-Length", f"{file.size - start}")
     is_other = int(length) != file.size - start and "Content-Encoding" not in headers
     if is_other or not place.startswith(f"bytes {start}-"):
         raise DamagedError(f"{length} bytes ({place}) of {file.size:,} from {start:,}")
-    if start < partial.num_bytes:  # the server does not do ranges
-        partial.clear()
 
 
-def _persist(action: Callable[[], T], place: _Repository, patience: Patience) -> T:
-    """Do something with the hub, again where that may help; say what to do where it cannot."""
+def _retry(action: Callable[[], T], page: str, patience: Patience) -> T:
+    """Call `action`, retrying temporary failures; turn permanent ones into what to do."""
     from huggingface_hub import errors
     from huggingface_hub.utils import httpx
 
@@ -249,44 +252,48 @@ def _persist(action: Callable[[], T], place: _Repository, patience: Patience) ->
         try:
             return action()
         except errors.OfflineModeIsEnabled:
-            offline = f"{place.page} is not asked in offline mode; unset HF_HUB_OFFLINE"
+            offline = f"{page} is not asked in offline mode; unset HF_HUB_OFFLINE"
             raise ConnectionError(offline) from None
         except errors.HfHubHTTPError as error:
             status = error.response.status_code
             if status not in (408, 429) and status < 500:
-                raise _refusal(error, place) from error
+                raise _refusal(error, page) from error
             reason = f"HTTP {status}"
             asked = error.response.headers.get("Retry-After", "")
             wait = min(max(delay, float(asked if asked.isdigit() else 0)), _LONGEST_WAIT)
-        except (httpx.RequestError, DamagedError, *_NO_JSON) as error:
+        except (
+            httpx.RequestError,
+            DamagedError,
+            json.JSONDecodeError,
+            UnicodeDecodeError,
+        ) as error:
             reason = str(error) or type(error).__name__
         if num_tries < patience.num_tries:
-            _logger.warning("%s: %s; again in %.0f s", place.page, reason, wait)
+            _logger.warning("%s: %s; again in %.0f s", page, reason, wait)
             time.sleep(wait)
             delay *= 2
     raise ConnectionError(
-        f"{place.page}: {patience.num_tries} tries failed, the last one with: {reason}; check the "
+        f"{page}: {patience.num_tries} tries failed, the last one with: {reason}; check the "
         "network and run again: what has arrived is kept"
     )
 
 
-def _refusal(error: Any, place: _Repository) -> OSError:
+def _refusal(error: Any, page: str) -> OSError:
     """Return what the hub's refusal means, and what to do."""
     from huggingface_hub import errors
 
-    page, status = place.page, error.response.status_code
+    status, url = error.response.status_code, error.response.url
     match error:
         case errors.GatedRepoError():
-            return PermissionError(
-                f"{page} is gated: accept its terms on that page, then run `hf auth login`"
-            )
+            remedy = "accept its terms on that page, then run `hf auth login`"
+            return PermissionError(f"{page} is gated: {remedy}")
         case errors.RevisionNotFoundError():
             return FileNotFoundError(f"{page} has no such revision; check its name on that page")
         case errors.RemoteEntryNotFoundError():
-            return FileNotFoundError(f"{page} has no such file: {error.response.url}")
+            return FileNotFoundError(f"{page} has no such file: {url}")
         case errors.RepositoryNotFoundError():
-            hint = "check the name; for a private one, run `hf auth login`"
-            return FileNotFoundError(f"{page} does not exist or is private: {hint}")
+            remedy = "check the name; for a private one, run `hf auth login`"
+            return FileNotFoundError(f"{page} does not exist or is private: {remedy}")
     if status in (401, 403):
         return PermissionError(f"{page} refuses the token (HTTP {status}): run `hf auth login`")
-    return OSError(f"{page}: HTTP {status} for {error.response.url}; try again later")
+    return OSError(f"{page}: HTTP {status} for {url}; try again later")

@@ -12,6 +12,7 @@ from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig, Tr
 from dimgpt.data.manifest import read_manifest
 from dimgpt.data.preparing.disk import require_room
 from dimgpt.data.preparing.finishing import read_report
+from dimgpt.data.preparing.items import read_conversations
 from dimgpt.data.preparing.jobs import Job
 from dimgpt.data.preparing.listing import TABLE_SUFFIXES, TEXT_SUFFIXES, is_local, list_files
 from dimgpt.data.preparing.merging import merge
@@ -24,7 +25,6 @@ from dimgpt.data.preparing.preparation import (
 )
 from dimgpt.data.preparing.report import SourceReport
 from dimgpt.data.preparing.shares import Share
-from dimgpt.data.preparing.sources import read_conversations
 from dimgpt.data.preparing.vocabulary_sample import sample_mixture
 from dimgpt.data.reading.corpus import ConversationCorpus, Corpus
 from dimgpt.data.reading.finetuning import FinetuningData

@@ -34,9 +34,9 @@ def test_a_template_around_nothing_is_nothing():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"text": "a"}, "a.csv, row 3 has no 'title': it has 'text'; set the column's name"),
+        ({"text": "a"}, "a.csv, row 3 has no 'title': it has 'text'; correct text_template"),
         ({"title": 3, "text": "a"}, "a.csv, row 3: 'title' is int: it must be text"),
-        ({}, "a.csv, row 3 has no 'title': it has nothing; set the column's name"),
+        ({}, "a.csv, row 3 has no 'title': it has nothing; correct text_template"),
     ],
 )
 def test_a_column_that_is_missing_or_no_text_is_named_with_its_place(values, message):
@@ -46,6 +46,6 @@ def test_a_column_that_is_missing_or_no_text_is_named_with_its_place(values, mes
 
 
 def test_null_is_no_text_where_it_is_the_whole_document():
-    with pytest.raises(ValueError, match="'text' is NoneType"):
+    with pytest.raises(ValueError, match="'text' is null"):
         text_of("row 1", {"text": None}, "text")
     assert names_of({"a": 1, "b": 2}) == "'a', 'b'"

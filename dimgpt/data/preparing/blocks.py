@@ -1,28 +1,55 @@
-"""Sources as blocks: about a megabyte of whole records each, as they stand in their file.
+"""Cuts the files of a source into blocks: about a megabyte of whole records each, not yet parsed.
 
-Cutting costs little, so that one process feeds many: parsing a block, and all that follows, is the
-workers' (`records.py`, `encoding.py`). Blocks are the same each time, whoever reads them.
+Cutting costs little, so one process can feed many workers, which parse (`items.py`), clean and
+encode. The blocks are the same each time, whoever reads them.
 """
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from typing import Any, Literal, TypeVar
 
-from dimgpt.data.preparing.block import (
-    BLOCK_BYTES,
-    MAX_RECORD_BYTES,
-    MAX_TEXT_BYTES,
-    Block,
-    damaged,
-    made_blocks,
+from dimgpt.data.conversations.conversation import Conversation
+from dimgpt.data.preparing.lines import DAMAGE, Piece, cut_lines, read_chunks, read_whole
+from dimgpt.data.preparing.listing import (
+    DEMO_PREFIX,
+    TABLE_SUFFIXES,
+    TEXT_SUFFIXES,
+    SourceFile,
+    at_hand,
+    is_demo,
+    kind_of,
 )
-from dimgpt.data.preparing.compression import DAMAGE, read_chunks
-from dimgpt.data.preparing.csv_records import read_header
-from dimgpt.data.preparing.listing import DEMO_PREFIX, SourceFile, at_hand, is_demo
-from dimgpt.data.preparing.parquet import read_parquet
+from dimgpt.data.preparing.tables import cut_parquet, is_json_lines, split_json
 from dimgpt.demo import corpus as demo_corpus
 
+Item = str | Conversation
+"""A document, or a conversation."""
+T = TypeVar("T")
+
+BLOCK_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Block:
+    """Whole records of a file; or several files that are one text each; or ready items."""
+
+    kind: Literal["json_lines", "json_list", "csv", "table", "texts", "items"]
+    name: str
+    """The file, for people."""
+    first: int
+    """Records (lines, rows) of the file before these."""
+    content: Any
+    """Bytes of records; or (name, bytes) of each text; or items, `None` for bad ones."""
+    num_bytes: int
+    """Size of the content."""
+    file_bytes: int
+    """Bytes of files, as they lie on the disk, that were read for this block."""
+    header: bytes = b""
+    """First line of a CSV file."""
 
 
 def read_blocks(
@@ -37,190 +64,161 @@ def read_blocks(
     """Cut files into blocks, in their order.
 
     Args:
-        files: Of one source.
-        columns: Of tables, those to read; the others are skipped where the format allows it.
-        folder: Holds files that are fetched, one at a time.
-        seed: Seed of the demo's documents.
-        skip_bad: Skip lines that are too long; of a CSV file, none can be.
+        files: Files of one source.
+        columns: Columns to read of Parquet files; all, if a file has none of them.
+        folder: Holds files that are downloaded, one at a time.
+        seed: Seed of the demo's texts.
+        skip_bad: Skip lines that are too long, except in CSV files.
         block_bytes: About how much a block holds.
 
     Raises:
-        ValueError: A file is damaged, or a record too long; names file and place.
+        ValueError: A file is damaged or of an unknown kind, or a record is too long.
+        OSError: As `dimgpt.hub.download_file`.
     """
-    texts = _TextGatherer(block_bytes)
-    for file in files:
-        if is_demo(file.name):
-            yield from _make_blocks(file.name, seed, block_bytes)
+    for is_text, group in groupby(files, key=lambda file: _is_text(file.name)):
+        if is_text:
+            yield from _read_texts(group, folder, block_bytes)
             continue
-        with at_hand(file, folder) as path:
-            if _kind(file.name) == ".txt":
-                yield from texts.add(file, path)
+        for file in group:
+            if is_demo(file.name):
+                yield from _make_demo(file.name, seed, block_bytes)
                 continue
-            yield from texts.rest()
-            if _kind(file.name) == ".jsonl":
-                yield from _read_lines(file, path, block_bytes, skip_bad)
-            elif _kind(file.name) == ".csv":
-                yield from _read_csv(file, path, block_bytes)
-            else:
-                yield from read_parquet(file, path, columns=columns, block_bytes=block_bytes)
-    yield from texts.rest()
+            with at_hand(file, folder) as path:
+                yield from _read_table(file.name, path, columns, skip_bad, block_bytes)
 
 
-def _kind(name: str) -> str:
-    return Path(re.sub(r"\.(gz|zst)$", "", name)).suffix
-
-
-class _TextGatherer:
-    """Gathers files that are one text each, so that a block is worth sending."""
-
-    def __init__(self, block_bytes: int) -> None:
-        self._block_bytes = block_bytes
-        self._texts: list[tuple[str, bytes]] = []
-        self._num_bytes = self._file_bytes = 0
-
-    def add(self, file: SourceFile, path: Path) -> Iterator[Block]:
-        """Take a file; yield a block if it is full."""
-        content = bytearray()
-        try:
-            for chunk, _ in read_chunks(path, chunk_bytes=BLOCK_BYTES):
-                content += chunk
-                if len(content) > MAX_TEXT_BYTES:
-                    raise _too_long(file.name, MAX_TEXT_BYTES)
-        except DAMAGE as error:
-            raise damaged(file.name, "its beginning", error) from error
-        self._texts.append((file.name, bytes(content)))
-        self._num_bytes += len(content)
-        self._file_bytes += file.num_bytes
-        if self._num_bytes >= self._block_bytes:
-            yield from self.rest()
-
-    def rest(self) -> Iterator[Block]:
-        """Yield what is left."""
-        if self._texts:
-            yield Block(
-                kind="texts",
-                name=self._texts[0][0],
-                first=0,
-                content=tuple(self._texts),
-                num_bytes=self._num_bytes,
-                file_bytes=self._file_bytes,
-            )
-        self._texts = []
-        self._num_bytes = self._file_bytes = 0
-
-
-def _read_lines(file: SourceFile, path: Path, block_bytes: int, skip_bad: bool) -> Iterator[Block]:
-    for content, first, file_bytes in _cut(file, path, block_bytes, _end_of_lines, skip_bad):
+def made_blocks(items: Iterable[Item | None], *, name: str, block_bytes: int) -> Iterator[Block]:
+    """Gather items into blocks; `None` stands for a record that is skipped."""
+    first = 0
+    for group in _gather(items, _num_characters, block_bytes):
         yield Block(
-            kind="json",
-            name=file.name,
+            kind="items",
+            name=name,
             first=first,
-            content=content,
-            num_bytes=len(content),
-            file_bytes=file_bytes,
+            content=tuple(group),
+            num_bytes=sum(map(_num_characters, group)),
+            file_bytes=0,
         )
+        first += len(group)
 
 
-def _read_csv(file: SourceFile, path: Path, block_bytes: int) -> Iterator[Block]:
-    header: tuple[str, ...] = ()
-    delimiter = ","
-    for content, first, file_bytes in _cut(file, path, block_bytes, _end_of_quoted_lines):
-        if not header:
-            header, delimiter, length = read_header(content, file.name)
-            first = content.count(b"\n", 0, length)
-            content = content[length:]
-        yield Block(
-            kind="csv",
-            name=file.name,
-            first=first,
-            content=content,
-            num_bytes=len(content),
-            file_bytes=file_bytes,
-            header=header,
-            delimiter=delimiter,
-        )
+def _num_characters(item: Item | None) -> int:
+    if isinstance(item, Conversation):
+        return sum(len(message.text) for message in item.messages)
+    return len(item or "")
 
 
-def _cut(
-    file: SourceFile,
-    path: Path,
-    block_bytes: int,
-    end_of_records: Callable[[bytes], int],
-    skip_long: bool = False,
-) -> Iterator[tuple[bytes, int, int]]:
-    """Yield blocks of whole lines, with the lines before each and the bytes read for it.
-
-    Of a line that is too long and skipped, the beginning stays: a record that cannot be read.
-    """
-    waiting: list[bytes] = []
-    num_waiting = first = last_place = place = 0
-    try:
-        for chunk, place in read_chunks(path, chunk_bytes=block_bytes):
-            if num_waiting > MAX_RECORD_BYTES and b"\n" not in chunk:
-                continue
-            waiting.append(chunk)
-            num_waiting += len(chunk)
-            if b"\n" in chunk:
-                content = _without_long_line(waiting, num_waiting)
-                end = end_of_records(content)
-                waiting, num_waiting = [content[end:]], len(content) - end
-                if end:
-                    block = content[:end] if first else content[:end].removeprefix(_BOM)
-                    num_lines = content.count(b"\n", 0, end)
-                    del content, chunk
-                    yield block, first, place - last_place
-                    first, last_place = first + num_lines, place
-            if num_waiting > MAX_RECORD_BYTES and not skip_long:
-                raise _too_long(f"{file.name}, what follows line {first:,},", MAX_RECORD_BYTES)
-    except DAMAGE as error:
-        raise damaged(file.name, f"line {first:,}", error) from error
-    if num_waiting:
-        rest = _without_long_line(waiting, num_waiting)
-        yield rest if first else rest.removeprefix(_BOM), first, place - last_place
+def _gather(values: Iterable[T], size: Callable[[T], int], limit: int) -> Iterator[list[T]]:
+    """Gather values until their sizes reach a limit."""
+    waiting: list[T] = []
+    total = 0
+    for value in values:
+        waiting.append(value)
+        total += size(value)
+        if total >= limit:
+            yield waiting
+            waiting, total = [], 0
+    if waiting:
+        yield waiting
 
 
-def _without_long_line(waiting: list[bytes], num_waiting: int) -> bytes:
-    """Join what waits; of a first line that is too long, only enough to see that it is broken."""
-    if num_waiting <= MAX_RECORD_BYTES + len(waiting[-1]):
-        return b"".join(waiting)
-    _, line_end, rest = waiting[-1].partition(b"\n")
-    return b"{ a line that is too long" + line_end + rest
-
-
-def _end_of_lines(content: bytes) -> int:
-    return content.rfind(b"\n") + 1
-
-
-def _end_of_quoted_lines(content: bytes) -> int:
-    """Return where the last line ends outside of quotes: inside, line ends are text."""
-    num_quotes = content.count(b'"')
-    end = len(content)
-    while (line_end := content.rfind(b"\n", 0, end)) >= 0:
-        num_quotes -= content.count(b'"', line_end, end)
-        if num_quotes % 2 == 0:
-            return line_end + 1
-        end = line_end
-    return 0
-
-
-def _make_blocks(name: str, seed: int, block_bytes: int) -> Iterator[Block]:
-    """Yield what `demo://stories/N` or `demo://conversations/N` stands for."""
-    kind, _, count = name.removeprefix(DEMO_PREFIX).partition("/")
-    if kind not in ("stories", "conversations") or not _is_count(count):
+def _make_demo(name: str, seed: int, block_bytes: int) -> Iterator[Block]:
+    match = re.fullmatch(rf"{DEMO_PREFIX}(stories|conversations)/(0*[1-9][0-9]*)", name)
+    if match is None:
         raise ValueError(
             f"path is {name!r}: it must be {DEMO_PREFIX}stories/N or {DEMO_PREFIX}conversations/N "
             f"with how many to make, such as {DEMO_PREFIX}stories/20000"
         )
-    make = demo_corpus.conversations if kind == "conversations" else demo_corpus.stories
-    yield from made_blocks(make(int(count), seed=seed), name=name, block_bytes=block_bytes)
+    make = demo_corpus.stories if match[1] == "stories" else demo_corpus.conversations
+    yield from made_blocks(make(int(match[2]), seed=seed), name=name, block_bytes=block_bytes)
 
 
-def _is_count(text: str) -> bool:
-    return text.isascii() and text.isdigit() and int(text) > 0
+def _is_text(name: str) -> bool:
+    return kind_of(name) in TEXT_SUFFIXES and kind_of(name) not in TABLE_SUFFIXES
 
 
-def _too_long(place: str, limit: int) -> ValueError:
-    return ValueError(
-        f"{place} is longer than {limit >> 20} MB without an end (a quote that is not closed, or "
-        "no text); cut it into documents"
-    )
+def _read_texts(files: Iterable[SourceFile], folder: Path, block_bytes: int) -> Iterator[Block]:
+    """Gather files that are one text each, so that a block is worth sending to a worker."""
+
+    def contents() -> Iterator[tuple[SourceFile, bytes]]:
+        for file in files:
+            with at_hand(file, folder) as path:
+                try:
+                    content = read_whole(path, name=file.name, remedy="cut it into documents")
+                except DAMAGE as error:
+                    raise _damaged(file.name, "its beginning", error) from error
+                yield file, content
+
+    for group in _gather(contents(), lambda read: len(read[1]), block_bytes):
+        yield Block(
+            kind="texts",
+            name=group[0][0].name,
+            first=0,
+            content=tuple((file.name, content) for file, content in group),
+            num_bytes=sum(len(content) for _, content in group),
+            file_bytes=sum(file.num_bytes for file, _ in group),
+        )
+
+
+def _read_table(
+    name: str, path: Path, columns: tuple[str, ...], skip_bad: bool, block_bytes: int
+) -> Iterator[Block]:
+    """Cut a file of records."""
+    first = last_place = 0
+    header = b""
+    try:
+        kind, pieces = _pieces(name, path, columns, skip_bad, block_bytes)
+        for content, num_records, place in pieces:
+            if not first:
+                content = content.removeprefix(_BOM)
+            if kind == "csv" and not first:
+                header, _, content = content.partition(b"\n")
+                first, num_records = 1, num_records - 1
+            yield Block(
+                kind=kind,
+                name=name,
+                first=first,
+                content=content,
+                num_bytes=len(content),
+                file_bytes=place - last_place,
+                header=header,
+            )
+            first, last_place = first + num_records, place
+    except DAMAGE as error:
+        unit = "row" if kind_of(name) == ".parquet" else "line"
+        raise _damaged(name, f"{unit} {first:,}", error) from error
+
+
+def _pieces(
+    name: str, path: Path, columns: tuple[str, ...], skip_bad: bool, block_bytes: int
+) -> tuple[Literal["json_lines", "json_list", "csv", "table"], Iterator[Piece]]:
+    """Return what a file holds, and its pieces."""
+    kind = kind_of(name)
+    if kind == ".parquet":
+        return "table", cut_parquet(path, columns=columns, block_bytes=block_bytes)
+    if kind == ".csv":
+        return "csv", cut_lines(path, name=name, piece_bytes=block_bytes, has_quotes=True)
+    if kind not in TABLE_SUFFIXES:
+        raise ValueError(f"{name} cannot be read: it must be one of {', '.join(TEXT_SUFFIXES)}")
+    if kind == ".json":
+        beginning, _ = next(read_chunks(path, chunk_bytes=BLOCK_BYTES), (b"", 0))
+        if not is_json_lines(beginning):
+            return "json_list", _cut_json(name, path, block_bytes)
+    return "json_lines", cut_lines(path, name=name, piece_bytes=block_bytes, skip_long=skip_bad)
+
+
+def _cut_json(name: str, path: Path, block_bytes: int) -> Iterator[Piece]:
+    """Cut a JSON list into lines of one record each."""
+    content = read_whole(path, name=name, remedy="convert it to .jsonl, with one record a line")
+    try:
+        values = split_json(content.decode("utf-8-sig"))
+        for group in _gather(values, len, block_bytes):
+            yield "\n".join(group).encode(), len(group), path.stat().st_size
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name} is no JSON ({error}); correct it, or remove the file") from error
+
+
+def _damaged(name: str, place: str, error: Exception) -> ValueError:
+    """Return the error of a file that cannot be read to its end."""
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return ValueError(f"{name} is cut short or damaged after {place} ({reason}); fetch it again")

@@ -16,7 +16,7 @@ import numpy as np
 
 from dimgpt.config import DataConfig, QualityConfig
 from dimgpt.data.conversations.conversation import Conversation, Message, encode_conversation
-from dimgpt.data.preparing.block import Item
+from dimgpt.data.preparing.blocks import Item
 from dimgpt.data.preparing.quality import duplicate_keys, num_duplicate_keys, reason_to_drop
 from dimgpt.data.preparing.report import SourceReport
 from dimgpt.text.tokenizer import Tokenizer

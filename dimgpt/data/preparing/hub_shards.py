@@ -1,39 +1,22 @@
-"""A data set of the hub as a list of files, to be fetched one after the other.
+"""Lists the files of a hub data set, and fetches one of them at a time.
 
-Which files belong to a configuration and a split is for `datasets` to say, by its own rules for
-cards, globs and folders; they are applied to empty files with the repository's names, so that
-nothing is asked over the network but what `hub.py` asks. What the files hold is not read here.
+`datasets` decides which files belong to a configuration and a split, by its own rules for cards,
+globs and folders. It sees a folder of empty files with the repository's names, so nothing is asked
+over the network except what `hub.py` asks. What the files hold is not read here.
 """
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Container, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from dimgpt.hub import PATIENCE, HubFile, Patience, download_file, list_files
 
-# The card and its substitute say what belongs where.
+# The card, or its substitute, says which files belong to what.
 _CARDS = ("README.md", ".huggingface.yaml")
 # Numbers that `datasets` would read from old repositories and that nothing here needs.
 _IGNORED = ("dataset_infos.json",)
 _LONGEST_REASON = 400
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HubListing:
-    """The files of one split, as one commit has them."""
-
-    revision: str
-    """Hash of the commit."""
-    shards: tuple[HubFile, ...]
-    """In the order in which `datasets` reads them."""
-
-    @property
-    def num_bytes(self) -> int:
-        """Return the size of all shards."""
-        return sum(shard.size for shard in self.shards)
 
 
 def list_shards(
@@ -44,14 +27,14 @@ def list_shards(
     revision: str | None = None,
     endpoint: str | None = None,
     patience: Patience = PATIENCE,
-) -> HubListing:
-    """List the files of a configuration's split.
+) -> list[HubFile]:
+    """List the files of a configuration's split, in the order in which `datasets` reads them.
 
     Args:
         repo_id: `owner/name`.
         config: Name of the configuration; `None` where there is one only, or a default.
         split: Name of the split.
-        revision: Branch, tag or commit; `None` is the newest. The listing names its commit.
+        revision: Branch, tag or commit; `None` is the newest. The files name its commit.
         endpoint: Address of the hub; `None` is the usual one.
         patience: How long to try.
 
@@ -59,10 +42,15 @@ def list_shards(
         FileNotFoundError, PermissionError, ConnectionError: As `dimgpt.hub.list_files`.
         ValueError: It has no such configuration or split, or is made by a script.
     """
-    options: dict[str, Any] = {"endpoint": endpoint, "patience": patience}
-    files = list_files(repo_id, kind="dataset", revision=revision, **options)
+    files = list_files(
+        repo_id, kind="dataset", revision=revision, endpoint=endpoint, patience=patience
+    )
     by_path = {file.path: file for file in files}
-    _refuse_script(repo_id, by_path)
+    if (script := f"{PurePosixPath(repo_id).name}.py") in by_path:
+        raise ValueError(
+            f"{repo_id} is made by a script, {script}, and no foreign code is run here; take a "
+            "data set of plain files"
+        )
     with tempfile.TemporaryDirectory(prefix="dimgpt-") as folder:
         mirror = Path(folder).resolve() / "files"
         _make_mirror(mirror, by_path, patience)
@@ -72,9 +60,7 @@ def list_shards(
     if foreign or not names:
         found = f"names {foreign[0]!r}, which is not in it" if foreign else "has no file"
         raise ValueError(f"{repo_id}, split {split!r}, {found}; take another data set or split")
-    return HubListing(
-        revision=files[0].revision, shards=tuple(by_path[name] for name in dict.fromkeys(names))
-    )
+    return [by_path[name] for name in dict.fromkeys(names)]
 
 
 @contextlib.contextmanager
@@ -85,10 +71,10 @@ def fetched(
     progress: Callable[[int], None] | None = None,
     patience: Patience = PATIENCE,
 ) -> Iterator[Path]:
-    """Yield a shard on this disk, and remove it when the block has ended well.
+    """Download a shard, yield its path, and delete it when the `with` block has ended well.
 
-    Where the block or the process is cut off, what has arrived stays in the folder, and the next
-    call with the same shard and folder goes on with it.
+    If the block fails or the process is killed, what has arrived stays in the folder, and the next
+    call with the same shard and folder continues with it.
 
     Raises:
         OSError: As `dimgpt.hub.download_file`.
@@ -99,17 +85,8 @@ def fetched(
     target.unlink(missing_ok=True)
 
 
-def _refuse_script(repo_id: str, paths: Container[str]) -> None:
-    script = f"{PurePosixPath(repo_id).name}.py"
-    if script in paths:
-        raise ValueError(
-            f"{repo_id} is made by a script, {script}, and no foreign code is run here; take a "
-            "data set of plain files"
-        )
-
-
 def _make_mirror(mirror: Path, by_path: Mapping[str, HubFile], patience: Patience) -> None:
-    """Make empty files with the names of the repository's, except the cards, which are whole."""
+    """Make empty files with the names of the repository's files; only the cards are whole."""
     mirror.mkdir()
     for path, file in by_path.items():
         target = mirror / path

@@ -1,24 +1,38 @@
-"""What the records of a block say: documents, conversations, system prompts.
+"""Turns the records of blocks into documents, conversations and system prompts.
 
 A record that cannot be used is an error that names its place, or is skipped and counted. NUL and
-lone surrogates are no fault: cleaning removes them, as any sign outside the alphabet.
+lone surrogates are no fault: cleaning removes them, like any character outside the alphabet.
 """
 
 import dataclasses
-import json
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
 
-from dimgpt.config import SourceConfig
+from dimgpt.config import ConversationSourceConfig, SourceConfig
+from dimgpt.data.conversations.conversation import Conversation
 from dimgpt.data.conversations.formats import to_conversations
-from dimgpt.data.preparing import csv_records, parquet
-from dimgpt.data.preparing.block import Block, Item, made_blocks
+from dimgpt.data.preparing.blocks import Block, Item, made_blocks, read_blocks
+from dimgpt.data.preparing.listing import (
+    TABLE_SUFFIXES,
+    TEXT_SUFFIXES,
+    Location,
+    is_demo,
+    list_source,
+)
+from dimgpt.data.preparing.tables import Record, read_csv, read_json_lines, read_parquet
 from dimgpt.data.records import Row, document_of, text_of
 
+T = TypeVar("T", str, Conversation)
+
 _SKIP = "correct or remove it, or set bad_records to 'skip'"
-# So many records of one block, all of them bad: the setting is wrong, not the records.
+_UNITS = {"json_lines": "line", "json_list": "record", "csv": "line", "table": "row"}
+# If so many records of one block are all bad, the setting is wrong and not the records.
 _TOO_MANY_BAD = 100
+_NUM_COUNTED = 1_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +50,101 @@ class ItemRules:
         return self.source.text_columns if self.source else ()
 
 
+def read_documents(source: SourceConfig, *, seed: int = 0, skip_bad: bool = False) -> Iterator[str]:
+    """Yield the documents of a source, one after the other, in a fixed order.
+
+    To look at them, and for small sources; a preparation reads the same blocks in several
+    processes. A source is a file, or a folder that is read recursively in the order of its paths:
+    `.txt`, `.text` and `.md` (a document a file), `.jsonl`, `.json` and `.csv` (a document a
+    record), each also as `.gz` and `.zst`, and `.parquet`. Or `hf://datasets/owner/name`, one of
+    its files at a time. Or `demo://stories/20000`, made on the spot.
+
+    Args:
+        source: Relative paths start at the working directory.
+        seed: Seed of the demo's documents.
+        skip_bad: Skip records that cannot be used.
+
+    Raises:
+        FileNotFoundError: The path does not exist.
+        ValueError: The source is empty, damaged, or lacks the column; names the place.
+    """
+    rules = ItemRules(source=source, skip_bad=skip_bad)
+    blocks = _read_source(source, rules, TEXT_SUFFIXES, seed)
+    documents = (item for block in blocks for item in read_documents_of(block, rules))
+    return _require_some(documents, str, source, "document")
+
+
+def read_conversations(
+    source: ConversationSourceConfig, *, seed: int = 0, skip_bad: bool = False
+) -> Iterator[Conversation]:
+    """Yield the conversations of a source.
+
+    Records of the forms that `conversations/formats.py` knows, from the places that
+    `read_documents` reads, without text files; or `demo://conversations/30000`.
+
+    Args:
+        source: Relative paths start at the working directory.
+        seed: Seed of the demo's conversations.
+        skip_bad: Skip records that cannot be used.
+
+    Raises:
+        FileNotFoundError: The path does not exist.
+        ValueError: The source is empty or damaged, or a record is no conversation.
+    """
+    rules = ItemRules(skip_bad=skip_bad)
+    blocks = _read_source(source, rules, TABLE_SUFFIXES, seed)
+    made = (item for block in blocks for item in block.content)
+    conversations = made if is_demo(source.path) else read_conversations_of(blocks, rules)
+    return _require_some(conversations, Conversation, source, "conversation")
+
+
+def _read_source(
+    source: SourceConfig | ConversationSourceConfig,
+    rules: ItemRules,
+    suffixes: tuple[str, ...],
+    seed: int,
+) -> Iterator[Block]:
+    files = list_source(Location.of(source), suffixes=suffixes).files
+    with tempfile.TemporaryDirectory() as folder:
+        yield from read_blocks(
+            files, columns=rules.columns, folder=Path(folder), seed=seed, skip_bad=rules.skip_bad
+        )
+
+
+def _require_some(
+    items: Iterable[Item | None],
+    kind: type[T],
+    source: SourceConfig | ConversationSourceConfig,
+    what: str,
+) -> Iterator[T]:
+    """Yield the items of a kind; raise a `ValueError` if there is none."""
+    is_empty = True
+    for item in items:
+        if isinstance(item, kind):
+            is_empty = False
+            yield item
+    if is_empty:
+        raise ValueError(f"{source.path} holds no {what}; check the path of {source.name!r}")
+
+
+class _BadRecords:
+    """Counts records that cannot be used; raises at the first, or at many without a good one."""
+
+    def __init__(self, rules: ItemRules, extent: Callable[[], str] = str) -> None:
+        """Start to count; `extent` says in an error how many other records are bad."""
+        self.num_good = self.num_bad = 0
+        self._skip, self._extent = rules.skip_bad, extent
+
+    def add(self, error: ValueError) -> None:
+        """Count a record, or raise what is wrong with it."""
+        self.num_bad += 1
+        if not self._skip:
+            raise ValueError(f"{error}; {self._extent()}{_SKIP}") from error
+        if not self.num_good and self.num_bad >= _TOO_MANY_BAD:
+            others = f"{_TOO_MANY_BAD - 1} records before it were as bad, without a good one"
+            raise ValueError(f"{error}; and {others}") from error
+
+
 def read_documents_of(block: Block, rules: ItemRules) -> Iterator[Item | None]:
     """Yield the documents of a block; `None` for a record that is skipped.
 
@@ -48,42 +157,58 @@ def read_documents_of(block: Block, rules: ItemRules) -> Iterator[Item | None]:
     if block.kind == "items":
         yield from block.content
         return
-    num_good = num_bad = 0
-    for place, record in _read_records(block):
-        try:
-            text = _text(place, record, rules.source)
-        except ValueError as error:
-            num_bad += 1
-            _refuse(error, rules, is_hopeless=not num_good and num_bad >= _TOO_MANY_BAD)
+    bad = _BadRecords(rules, lambda: _count_bad(block, rules.source))
+    for document in _documents(block, rules.source):
+        if isinstance(document, ValueError):
+            bad.add(document)
             yield None
         else:
-            num_good += 1
-            yield text
+            bad.num_good += 1
+            yield document
+
+
+def _documents(block: Block, source: SourceConfig | None) -> Iterator[str | ValueError]:
+    """Yield the document of each record, or why it cannot be used."""
+    for place, record in _records(block):
+        document: str | ValueError
+        if isinstance(record, dict):
+            assert source is not None
+            try:
+                document = document_of(place, record, source)
+            except ValueError as error:
+                document = error
+        else:
+            document = record
+        yield document
+
+
+def _count_bad(block: Block, source: SourceConfig | None) -> str:
+    """Say how many of the first records of a block cannot be used, if there are several."""
+    first = list(islice(_documents(block, source), _NUM_COUNTED))
+    if len(first) == 1:
+        return ""
+    num_bad = sum(isinstance(document, ValueError) for document in first)
+    place = f" after {_UNITS[block.kind]} {block.first:,}" if block.first > 1 else ""
+    return f"{num_bad:,} of the first {len(first):,}{place} cannot be used; "
 
 
 def read_conversations_of(blocks: Iterable[Block], rules: ItemRules) -> Iterator[Item | None]:
     """Yield the conversations of blocks; `None` for one that is skipped.
 
-    Not block by block: where a record is one message, a conversation may begin in one and end in
-    the next.
+    Takes all blocks of a source, because a conversation of several records may begin in one block
+    and end in the next.
 
     Raises:
         ValueError: As `read_documents_of`.
     """
-    bad: list[ValueError] = []
-    conversations = to_conversations(_rows(blocks, rules, bad), on_bad=bad.append)
-    num_good = num_bad = 0
-    while True:
-        conversation = next(conversations, None)
-        for error in bad:
-            num_bad += 1
-            _refuse(error, rules, is_hopeless=not num_good and num_bad >= _TOO_MANY_BAD)
-            yield None
-        bad.clear()
-        if conversation is None:
-            return
-        num_good += 1
+    bad = _BadRecords(rules)
+    num_skipped = 0
+    for conversation in to_conversations(_rows(blocks, bad), on_bad=bad.add):
+        yield from [None] * (bad.num_bad - num_skipped)
+        num_skipped = bad.num_bad
+        bad.num_good += 1
         yield conversation
+    yield from [None] * (bad.num_bad - num_skipped)
 
 
 def gather_conversations(
@@ -108,69 +233,38 @@ def read_system_prompts_of(blocks: Iterable[Block], rules: ItemRules) -> Iterato
     """Yield the system prompts of blocks, records `{"preprompt": ...}`.
 
     Raises:
-        ValueError: A record has none.
+        ValueError: A record has none; or as `read_documents_of`.
     """
-    for place, values in _rows(blocks, rules, []):
+    for place, values in _rows(blocks, _BadRecords(rules)):
         yield text_of(place, values, "preprompt")
 
 
-def _text(place: str, record: "_Record", source: SourceConfig | None) -> str:
-    if isinstance(record, ValueError):
-        raise record
-    if isinstance(record, str):
-        return record
-    assert source is not None
-    return document_of(place, record, source)
-
-
-def _refuse(error: ValueError, rules: ItemRules, *, is_hopeless: bool) -> None:
-    if not rules.skip_bad:
-        raise ValueError(f"{error}; {_SKIP}") from error
-    if is_hopeless:
-        raise ValueError(
-            f"{error}; and {_TOO_MANY_BAD - 1} records before it were as bad, without a good one"
-        ) from error
-
-
-def _rows(blocks: Iterable[Block], rules: ItemRules, bad: list[ValueError]) -> Iterator[Row]:
-    """Yield the records of blocks with their places; put what is wrong with others into `bad`."""
+def _rows(blocks: Iterable[Block], bad: _BadRecords) -> Iterator[Row]:
+    """Yield the records of blocks with their places."""
     for block in blocks:
-        for place, record in _read_records(block):
+        for place, record in _records(block):
             if isinstance(record, dict):
                 yield place, record
-            elif isinstance(record, Exception):
-                if not rules.skip_bad:
-                    raise record
-                bad.append(record)
+            elif isinstance(record, ValueError):
+                bad.add(record)
             else:
                 raise ValueError(f"{place} is a text; it takes a table of records")
 
 
-_Record = dict[str, Any] | str | ValueError
-"""The values of a record, a whole text, or why it cannot be read."""
-
-
-def _read_records(block: Block) -> Iterator[tuple[str, _Record]]:
-    """Yield where each record stands, and what it holds."""
+def _records(block: Block) -> Iterator[tuple[str, dict[str, Any] | str | ValueError]]:
+    """Yield where each record stands, and its values, its whole text, or why it is unreadable."""
     if block.kind == "texts":
-        for name, content in block.content:
-            yield name, _decode(name, content)
-    elif block.kind == "json":
-        for number, line in enumerate(block.content.split(b"\n"), start=block.first + 1):
-            if line.strip():
-                place = f"{block.name}, line {number}"
-                yield place, _parse_line(place, line)
-    elif block.kind == "csv":
-        for number, row in csv_records.read_rows(
-            block.content, header=block.header, delimiter=block.delimiter
-        ):
-            place = f"{block.name}, line {block.first + number}"
-            yield place, ValueError(f"{place} {row}") if isinstance(row, str) else row
-    else:
-        for number, values in enumerate(parquet.read_rows(block.content), start=block.first + 1):
-            place = f"{block.name}, row {number}"
-            is_bad = isinstance(values, UnicodeDecodeError)
-            yield place, ValueError(f"{place} is not UTF-8") if is_bad else values
+        yield from ((name, _decode(name, content)) for name, content in block.content)
+        return
+    for number, record in _read_table(block):
+        place = f"{block.name}, {_UNITS[block.kind]} {block.first + number}"
+        yield place, record if isinstance(record, dict) else ValueError(f"{place} {record}")
+
+
+def _read_table(block: Block) -> Iterator[tuple[int, Record]]:
+    if block.kind == "csv":
+        return read_csv(block.content, header=block.header, name=block.name)
+    return (read_parquet if block.kind == "table" else read_json_lines)(block.content)
 
 
 def _decode(name: str, content: bytes) -> str | ValueError:
@@ -181,13 +275,3 @@ def _decode(name: str, content: bytes) -> str | ValueError:
             f"{name} is not UTF-8 at byte {error.start:,}; convert it, for example with iconv"
         )
     return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _parse_line(place: str, line: bytes) -> dict[str, Any] | ValueError:
-    try:
-        values = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return ValueError(f"{place} is no JSON ({error})")
-    if not isinstance(values, dict):
-        return ValueError(f"{place} is a JSON {type(values).__name__}: it must be an object")
-    return values

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig
-from dimgpt.data.preparing.block import BLOCK_BYTES, Block
-from dimgpt.data.preparing.blocks import read_blocks
+from dimgpt.data.preparing.blocks import BLOCK_BYTES, Block, read_blocks
 from dimgpt.data.preparing.encoding import EncodingRules
 from dimgpt.data.preparing.items import ItemRules, gather_conversations
 from dimgpt.data.preparing.listing import (

@@ -1,12 +1,13 @@
-"""What a source consists of: the files of a local path, of a hub data set, or the demo's.
+"""Lists what a source consists of: files of a local path, of a hub data set, or the demo's texts.
 
-Files are listed in a fixed order with their sizes, before anything is read. Reading them is
-`blocks.py`'s.
+Files are listed in a fixed order with their sizes, before anything is read. `blocks.py` reads them.
 """
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+import os
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,71 +15,60 @@ from dimgpt.config import ConversationSourceConfig, SourceConfig
 from dimgpt.data.preparing.hub_shards import fetched, list_shards
 from dimgpt.hub import HubFile
 
-_COMPRESSIONS = ("", ".gz", ".zst")
-TABLE_SUFFIXES = (
-    *(kind + compression for kind in (".jsonl", ".csv") for compression in _COMPRESSIONS),
-    ".parquet",
-)
-TEXT_SUFFIXES = (*(".txt" + compression for compression in _COMPRESSIONS), *TABLE_SUFFIXES)
+TABLE_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+"""Kinds of files that hold records."""
+TEXT_SUFFIXES = (".txt", *TABLE_SUFFIXES, ".md", ".text")
+"""Kinds of files that hold documents: one text each, or records."""
+DEMO_PREFIX, HUB_PREFIX = "demo://", "hf://datasets/"
+
 # Bytes of text in a byte of a file, about.
 _EXPANSION = {".gz": 2.8, ".zst": 3.0, ".parquet": 1.8}
-DEMO_PREFIX, HUB_PREFIX = "demo://", "hf://datasets/"
+# Files about a folder, in copies of hub data sets for example.
+_DESCRIPTIONS = ("readme.md", "dataset_infos.json")
+_MAX_NAMES = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Location:
-    """Where records are."""
+    """Where records are; the fields are those of `SourceConfig`."""
 
     path: str
-    """A local file or folder, `hf://datasets/owner/name`, or `demo://stories/20000`."""
     hub_config: str | None = None
     hub_split: str = "train"
     revision: str | None = None
     max_bytes: int | None = None
-    """Text to take, about; whole files, the first at least."""
     expected_bytes: int | None = None
-    """Text of all files."""
 
     @classmethod
     def of(cls, source: SourceConfig | ConversationSourceConfig) -> "Location":
         """Return where a source's documents or conversations are."""
-        return cls(
-            max_bytes=source.max_bytes if isinstance(source, SourceConfig) else None,
-            expected_bytes=source.expected_bytes if isinstance(source, SourceConfig) else None,
-            path=source.path,
-            hub_config=source.hub_config,
-            hub_split=source.hub_split,
-            revision=source.revision,
-        )
+        names = (field.name for field in dataclasses.fields(cls))
+        return cls(**{name: getattr(source, name) for name in names if hasattr(source, name)})
 
     @classmethod
     def of_system_prompts(cls, source: ConversationSourceConfig) -> "Location | None":
         """Return where a group's system prompts are, if it has some."""
-        if source.system_prompts_path is None:
+        path, hub_config = source.system_prompts_path, source.system_prompts_hub_config
+        if path is None:
             return None
-        return cls(
-            path=source.system_prompts_path,
-            hub_config=source.system_prompts_hub_config,
-            hub_split=source.hub_split,
-            revision=source.revision,
-        )
+        return dataclasses.replace(cls.of(source), path=path, hub_config=hub_config)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceFile:
-    """One file of a source; its name ends in what it is."""
+    """One file of a source."""
 
     name: str
-    """Path or address, for people."""
+    """Path or address, for people; its end says of which kind the file is."""
     num_bytes: int
     """Size of the file, compressed as it is; 0 for the demo's."""
     remote: HubFile | None = None
-    """The file of the hub that it is."""
+    """The file on the hub, if it is there."""
 
     @property
     def text_bytes(self) -> int:
         """About how many bytes of text it holds."""
-        return int(self.num_bytes * _EXPANSION.get(Path(self.name).suffix, 1.0))
+        return int(self.num_bytes * _EXPANSION.get(Path(self.name).suffix.lower(), 1.0))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +78,8 @@ class Listing:
     files: tuple[SourceFile, ...]
     revision: str | None = None
     """Commit of a hub data set."""
+    notes: tuple[str, ...] = ()
+    """What was left out and why, one sentence each."""
 
     @property
     def num_bytes(self) -> int:
@@ -96,7 +88,7 @@ class Listing:
 
     @property
     def text_bytes(self) -> int:
-        """About how many bytes of text they hold, compressed as they are."""
+        """About how many bytes of text they hold."""
         return sum(file.text_bytes for file in self.files)
 
 
@@ -105,31 +97,46 @@ def list_source(location: Location, *, suffixes: tuple[str, ...]) -> Listing:
 
     Args:
         location: Relative paths start at the working directory.
-        suffixes: Kinds of local files to take, `TEXT_SUFFIXES` or `TABLE_SUFFIXES`.
+        suffixes: Kinds of files to take, `TEXT_SUFFIXES` or `TABLE_SUFFIXES`.
 
     Raises:
         FileNotFoundError: The path does not exist.
-        ValueError: It is no known address, of no known kind, or a folder without such files.
+        ValueError: The path is no known address, of no known kind, or a folder without such files.
+        OSError: As `dimgpt.hub.list_files`.
     """
     path = location.path
     if is_demo(path):
         return Listing(files=(SourceFile(name=path, num_bytes=0),))
     if is_local(path):
-        files = list_files(path, suffixes)
-        listing = Listing(
-            files=tuple(SourceFile(name=str(file), num_bytes=file.stat().st_size) for file in files)
-        )
-        return _take_first(listing, location)
+        paths, notes = list_files(path, suffixes)
+        files = tuple(SourceFile(name=str(file), num_bytes=file.stat().st_size) for file in paths)
+        return _take_first(Listing(files=files, notes=notes), location)
     if path.startswith(HUB_PREFIX):
-        return _take_first(_list_hub(location), location)
+        shards = list_shards(
+            path.removeprefix(HUB_PREFIX),
+            config=location.hub_config,
+            split=location.hub_split,
+            revision=location.revision,
+        )
+        files = tuple(
+            SourceFile(name=f"{path}/{shard.path}", num_bytes=shard.size, remote=shard)
+            for shard in shards
+        )
+        return _take_first(Listing(files=files, revision=shards[0].revision), location)
     raise ValueError(
         f"path is {path!r}: it must be a local path, {HUB_PREFIX}owner/name, "
         f"{DEMO_PREFIX}stories/N or {DEMO_PREFIX}conversations/N"
     )
 
 
-def list_files(path: str, suffixes: tuple[str, ...]) -> list[Path]:
-    """Return the files that a local path stands for, in order.
+def list_files(path: str, suffixes: tuple[str, ...]) -> tuple[list[Path], tuple[str, ...]]:
+    """List the files that a local path stands for, in order.
+
+    Hidden files and folders are left out, unless `path` itself is one. Linked folders are
+    followed, but no folder is read twice. Upper and lower case in suffixes do not matter.
+
+    Returns:
+        The files, and notes on what was left out.
 
     Raises:
         FileNotFoundError: The path does not exist.
@@ -138,19 +145,76 @@ def list_files(path: str, suffixes: tuple[str, ...]) -> list[Path]:
     root = Path(path)
     if not root.exists():
         raise FileNotFoundError(f"{path} does not exist (seen from {Path.cwd()}); check the path")
-    if root.is_file() and root.name.endswith(suffixes):
-        return [root]
-    files = sorted(
-        found for found in root.rglob("*") if found.is_file() and found.name.endswith(suffixes)
+    if root.is_file() and kind_of(path) in suffixes:
+        return [root], ()
+    closed: list[str] = []
+    files: list[Path] = []
+    hidden, about, other, broken = [], [], [], []
+    for file in [root] if root.is_file() else _walk(root, closed):
+        if file.name.startswith("."):
+            hidden.append(file.name)
+        elif not file.is_file():
+            broken.append(file.name)
+        elif file.name.lower() in _DESCRIPTIONS:
+            about.append(file.name)
+        elif kind_of(file.name) not in suffixes:
+            other.append(kind_of(file.name) or file.name)
+        else:
+            files.append(file)
+    notes = (
+        *_note("hidden file or folder", "hidden files or folders", hidden),
+        *_note("file of another kind", "files of other kinds", other),
+        *_note("file about the folder", "files about the folder", about),
+        *_note("broken link", "broken links", broken),
+        *_note("folder that cannot be opened", "folders that cannot be opened", closed),
     )
     if not files:
-        kinds = ", ".join(suffix for suffix in suffixes if suffix.count(".") == 1)
-        raise ValueError(f"{path} has nothing to read: it takes {kinds} files, also as .gz or .zst")
-    return files
+        takes = f"it takes {', '.join(suffixes)} files, also as .gz or .zst"
+        raise ValueError("; ".join([f"{path} has nothing to read: {takes}", *notes]))
+    return sorted(files), notes
+
+
+def _walk(root: Path, closed: list[str]) -> Iterator[Path]:
+    """Yield the files below a folder, and hidden folders without what is in them.
+
+    Real folders come before linked ones, so that a folder that is both keeps its own name. Names
+    of folders that cannot be opened are added to `closed`.
+    """
+    waiting, seen = [root], set()
+    while waiting:
+        start = waiting.pop(0)
+        for place, folders, names in os.walk(start, onerror=lambda e: closed.append(e.filename)):
+            folder, real = Path(place), os.path.realpath(place)
+            is_new = real not in seen
+            seen.add(real)
+            yield from (folder / name for name in names if is_new)
+            yield from (folder / name for name in folders if is_new and name.startswith("."))
+            # `os.walk` goes into the folders that are left in its list, except linked ones.
+            folders[:] = sorted(name for name in folders if is_new and not name.startswith("."))
+            waiting += [folder / name for name in folders if (folder / name).is_symlink()]
+
+
+def _note(one: str, many: str, names: list[str]) -> Iterator[str]:
+    if names:
+        shown = sorted(set(names))
+        more = ", …" if len(shown) > _MAX_NAMES else ""
+        what = one if len(names) == 1 else many
+        yield f"{len(names):,} {what} left out: {', '.join(shown[:_MAX_NAMES])}{more}"
+
+
+def kind_of(name: str) -> str:
+    """Return the suffix that says how to read a file, in lower case, without `.gz` and `.zst`.
+
+    >>> kind_of("A.TXT"), kind_of("a.jsonl.gz"), kind_of("a.parquet.gz")
+    ('.txt', '.jsonl', '.gz')
+    """
+    name = name.lower()
+    kind = Path(re.sub(r"\.(gz|zst)$", "", name)).suffix
+    return Path(name).suffix if kind == ".parquet" else kind
 
 
 def is_demo(path: str) -> bool:
-    """Tell whether a path stands for documents that the demo makes up."""
+    """Tell whether a path stands for texts that the demo makes up."""
     return path.startswith(DEMO_PREFIX)
 
 
@@ -161,11 +225,11 @@ def is_local(path: str) -> bool:
 
 @contextlib.contextmanager
 def at_hand(file: SourceFile, folder: Path) -> Iterator[Path]:
-    """Yield where a file can be read; one of the hub is fetched, and removed in the end.
+    """Yield where a file can be read; one of the hub is downloaded, and removed at the end.
 
     Args:
         file: Any but the demo's.
-        folder: Holds the file that is fetched, and no other.
+        folder: Holds the file that is downloaded, and no other.
     """
     if file.remote is None:
         yield Path(file.name)
@@ -176,20 +240,6 @@ def at_hand(file: SourceFile, folder: Path) -> Iterator[Path]:
             path.unlink()
     with fetched(file.remote, folder) as path:
         yield path
-
-
-def _list_hub(location: Location) -> Listing:
-    listing = list_shards(
-        location.path.removeprefix(HUB_PREFIX),
-        config=location.hub_config,
-        split=location.hub_split,
-        revision=location.revision,
-    )
-    files = tuple(
-        SourceFile(name=f"{location.path}/{shard.path}", num_bytes=shard.size, remote=shard)
-        for shard in listing.shards
-    )
-    return Listing(files=files, revision=listing.revision)
 
 
 def _take_first(listing: Listing, location: Location) -> Listing:
@@ -207,7 +257,7 @@ def _take_first(listing: Listing, location: Location) -> Listing:
     return dataclasses.replace(listing, files=tuple(files))
 
 
-def group_files(files: Sequence[SourceFile], *, num_bytes: int) -> list[tuple[SourceFile, ...]]:
+def group_files(files: Iterable[SourceFile], *, num_bytes: int) -> list[tuple[SourceFile, ...]]:
     """Gather neighbouring files into shards: small ones together, up to about `num_bytes`."""
     shards: list[list[SourceFile]] = []
     room = 0

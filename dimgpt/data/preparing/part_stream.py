@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from dimgpt.data.conversations.conversation import Conversation, Message
 from dimgpt.data.manifest import SYSTEM_PROMPTS
-from dimgpt.data.preparing.block import Block
+from dimgpt.data.preparing.blocks import Block
 from dimgpt.data.preparing.disk import free_bytes
 from dimgpt.data.preparing.encoding import EncodedChunk, EncodingRules, encode_chunk
 from dimgpt.data.preparing.items import ItemRules, read_documents_of, read_system_prompts_of

@@ -14,7 +14,7 @@ from random import Random
 from dimgpt.config import SourceConfig
 from dimgpt.data.preparing.blocks import read_blocks
 from dimgpt.data.preparing.disk import estimate_text_bytes
-from dimgpt.data.preparing.items import ItemRules, read_documents_of
+from dimgpt.data.preparing.items import ItemRules, read_documents, read_documents_of
 from dimgpt.data.preparing.listing import (
     TEXT_SUFFIXES,
     Listing,
@@ -24,7 +24,6 @@ from dimgpt.data.preparing.listing import (
     is_local,
     list_source,
 )
-from dimgpt.data.preparing.sources import read_documents
 
 _SMALL_BYTES = 1 << 28
 # A source is judged by this many of its files at least, and by this many times the text it gives.

@@ -8,11 +8,10 @@ import pytest
 import zstandard
 
 from dimgpt.config import SourceConfig
-from dimgpt.data.preparing import block, blocks, csv_records
+from dimgpt.data.preparing import blocks, lines, tables
 from dimgpt.data.preparing.blocks import read_blocks
-from dimgpt.data.preparing.items import ItemRules, read_documents_of
+from dimgpt.data.preparing.items import ItemRules, read_documents, read_documents_of
 from dimgpt.data.preparing.listing import SourceFile, group_files
-from dimgpt.data.preparing.sources import read_documents
 
 TEXTS = [f'chat "{n}",\n; dort\tici é' * (1 + n % 7) for n in range(200)]
 
@@ -173,8 +172,8 @@ def test_a_wrong_column_is_refused_even_where_bad_records_are_skipped(tmp_path):
 def test_a_record_without_an_end_is_refused_before_it_fills_the_memory(
     tmp_path, monkeypatch, name, content
 ):
-    monkeypatch.setattr(blocks, "MAX_RECORD_BYTES", 3_000)
-    monkeypatch.setattr(blocks, "MAX_TEXT_BYTES", 3_000)
+    monkeypatch.setattr(lines, "MAX_RECORD_BYTES", 3_000)
+    monkeypatch.setattr(lines, "MAX_TEXT_BYTES", 3_000)
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=rf"{name}.* is longer than"):
         read(tmp_path / name, block_bytes=500)
@@ -185,11 +184,11 @@ def test_a_record_without_an_end_is_refused_before_it_fills_the_memory(
 def test_a_line_that_is_too_long_is_skipped_and_counted_where_bad_records_are(
     tmp_path, monkeypatch, size, place
 ):
-    monkeypatch.setattr(blocks, "MAX_RECORD_BYTES", 3_000)
+    monkeypatch.setattr(lines, "MAX_RECORD_BYTES", 3_000)
     good = [f"good {n}" for n in range(60)]
-    lines = [json.dumps({"text": text}) for text in good]
-    lines.insert(place, json.dumps({"text": "a" * size}))
-    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    records = [json.dumps({"text": text}) for text in good]
+    records.insert(place, json.dumps({"text": "a" * size}))
+    (tmp_path / "a.jsonl").write_text("\n".join(records))
     _, documents = read(tmp_path / "a.jsonl", block_bytes=500, skip_bad=True)
     assert [text for text in documents if text and text.startswith("good")] == good
     assert documents[place] == (None if size > 3_500 else documents[place])
@@ -207,10 +206,10 @@ def test_a_file_of_any_size_takes_the_memory_of_a_few_blocks(tmp_path):
     assert sum(1 for _ in read_documents(source)) == 20_000
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 12 * block.BLOCK_BYTES
+    assert peak < 12 * blocks.BLOCK_BYTES
 
 
 def test_the_limit_of_a_csv_field_is_that_of_a_record():
     long = "a" * 200_000
-    rows = csv_records.read_rows(f"{long}\n".encode(), header=("text",), delimiter=",")
+    rows = tables.read_csv(f"{long}\n".encode(), header=b"text", name="a.csv")
     assert list(rows) == [(1, {"text": long})]

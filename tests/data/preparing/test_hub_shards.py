@@ -49,7 +49,7 @@ def content(tmp_path):
 
 
 def names(listing):
-    return [shard.path for shard in listing.shards]
+    return [shard.path for shard in listing]
 
 
 def shards(hub, repo_id, **options):
@@ -110,8 +110,9 @@ def test_the_files_of_a_split_are_listed(hub, content, asked, expected):
     name, config, split = asked
     listing = shards(hub, f"owner/{name}", config=config, split=split)
     assert names(listing) == expected
-    assert listing.revision == hub.repositories[f"datasets/owner/{name}"].revision
-    assert listing.num_bytes == len(content) * len(expected)
+    revision = hub.repositories[f"datasets/owner/{name}"].revision
+    assert {shard.revision for shard in listing} == {revision}
+    assert {shard.size for shard in listing} == {len(content)}
     assert hub.asked(".parquet") == []
 
 
@@ -169,7 +170,7 @@ def test_other_kinds_of_files_are_listed(hub):
 
 def test_a_pinned_revision_is_kept_to(hub):
     revision = hub.repositories["datasets/owner/loose"].revision
-    assert shards(hub, "owner/loose", revision=revision).revision == revision
+    assert shards(hub, "owner/loose", revision=revision)[0].revision == revision
     hub.add("owner/loose", {"c.parquet": b"x"}, kind="dataset")
     assert names(shards(hub, "owner/loose")) == ["c.parquet"]
     with pytest.raises(FileNotFoundError, match="has no such revision"):
@@ -219,7 +220,7 @@ def test_a_card_cannot_name_files_of_this_machine(hub, tmp_path, place):
 
 def test_a_shard_is_there_inside_the_block_only(hub, tmp_path, content):
     hub.fail("a.parquet", Fault("cut", num_bytes=100))
-    shard = shards(hub, "owner/loose").shards[0]
+    shard = shards(hub, "owner/loose")[0]
     with fetched(shard, tmp_path / "scratch", patience=QUICK) as path:
         assert path.read_bytes() == content
         assert path.name.endswith("a.parquet")
@@ -227,7 +228,7 @@ def test_a_shard_is_there_inside_the_block_only(hub, tmp_path, content):
 
 
 def test_a_shard_whose_block_fails_is_not_fetched_again(hub, tmp_path, content):
-    shard = shards(hub, "owner/loose").shards[0]
+    shard = shards(hub, "owner/loose")[0]
     with pytest.raises(KeyboardInterrupt), fetched(shard, tmp_path, patience=QUICK):
         raise KeyboardInterrupt
     with fetched(shard, tmp_path, patience=QUICK) as path:
@@ -238,7 +239,7 @@ def test_a_shard_whose_block_fails_is_not_fetched_again(hub, tmp_path, content):
 
 def test_shards_of_the_same_name_do_not_meet(hub, tmp_path, content):
     hub.add("owner/two", {"a/x.parquet": content, "b/x.parquet": content + b"x"}, kind="dataset")
-    first, second = shards(hub, "owner/two").shards
+    first, second = shards(hub, "owner/two")
     with (
         fetched(first, tmp_path, patience=QUICK) as one,
         fetched(second, tmp_path, patience=QUICK) as other,

@@ -11,9 +11,9 @@ from hub_server import Fault
 from dimgpt.config import DataConfig, SourceConfig
 from dimgpt.data.manifest import read_manifest
 from dimgpt.data.preparing import listing
+from dimgpt.data.preparing.items import read_documents
 from dimgpt.data.preparing.jobs import Sizes
 from dimgpt.data.preparing.preparation import prepare_source
-from dimgpt.data.preparing.sources import read_documents
 from dimgpt.data.preparing.vocabulary_sample import sample_mixture
 from dimgpt.data.token_file import TokenFile
 from dimgpt.hub import Patience

@@ -7,7 +7,7 @@ import pytest
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig
 from dimgpt.data.conversations.conversation import Message
-from dimgpt.data.preparing.sources import read_conversations, read_documents
+from dimgpt.data.preparing.items import read_conversations, read_documents
 
 
 def read(path, **settings):
@@ -50,7 +50,7 @@ def test_a_missing_column_lists_those_found(tmp_path):
         (b'{"text": "\xff"}\n', "line 1 is no JSON"),
         (b"[" * 100_000, "line 1 is no JSON"),
         (b"3\n", "line 1 is a JSON int"),
-        (b'{"text": null}\n', "line 1: 'text' is NoneType"),
+        (b'{"text": null}\n', "line 1: 'text' is null"),
         (b"", "holds no document"),
     ],
 )

@@ -1,0 +1,203 @@
+"""The records in a piece of a table: JSON lines, CSV, or rows of a Parquet file.
+
+A record is its values by column, or, if it cannot be read, what is wrong with it. Large files are
+read piece by piece (`blocks.py`); JSON and Parquet files are cut here.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dimgpt.data.preparing.lines import MAX_RECORD_BYTES, Piece
+
+Record = dict[str, Any] | str
+"""The values of a record, or what is wrong with it: the end of a sentence that names its place."""
+_DELIMITERS = ",;\t"
+_BUFFER_BYTES = 1 << 20
+
+
+def read_json_lines(content: bytes) -> Iterator[tuple[int, Record]]:
+    """Yield the number of each line, from 1, and its record; blank lines are passed over."""
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        if line.strip():
+            yield number, _parse_line(line)
+
+
+def _parse_line(line: bytes) -> Record:
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return f"is no JSON ({error})"
+    if not isinstance(values, dict):
+        return f"is a JSON {type(values).__name__}: it must be an object"
+    return values
+
+
+def is_json_lines(beginning: bytes) -> bool:
+    """Tell by the beginning of a `.json` file whether each line is a record of its own."""
+    line, line_end, _ = beginning.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")
+    return line.startswith(b"{") and (not line_end or isinstance(_parse_line(line), dict))
+
+
+def split_json(text: str) -> Iterator[str]:
+    r"""Yield the values of a JSON list, or the only value, each written on one line.
+
+    One value at a time is parsed: the values of a large list together take much more memory.
+
+    >>> list(split_json('[{"a": 1},\n {"a":\n 2}]'))
+    ['{"a": 1}', '{"a":  2}']
+
+    Raises:
+        ValueError: It is no JSON.
+    """
+    decoder = json.JSONDecoder()
+    place = _skip_blank(text, 0)
+    end = "]" if text.startswith("[", place) else ""
+    place = _skip_blank(text, place + len(end))
+    while not text.startswith("]", place):  # an empty list has no value
+        start = place
+        place = decoder.raw_decode(text, start)[1]
+        yield re.sub(r"[\r\n]", " ", text[start:place])  # inside a JSON string there are none
+        place = _skip_blank(text, place)
+        if not (end and text.startswith(",", place)):
+            break
+        place = _skip_blank(text, place + 1)
+    if text[place:].rstrip() != end:
+        raise json.JSONDecodeError("Expecting ',' or the end", text, place)
+
+
+def _skip_blank(text: str, place: int) -> int:
+    while text[place : place + 1].isspace():
+        place += 1
+    return place
+
+
+def read_csv(content: bytes, *, header: bytes, name: str) -> Iterator[tuple[int, Record]]:
+    """Yield the rows of a piece of a CSV file: comma, semicolon or tab, line ends within quotes.
+
+    Args:
+        content: Whole rows.
+        header: The first line of the file.
+        name: The file, for the error.
+
+    Yields:
+        The line at which the row ends, counted from 1 within the piece, and the row.
+
+    Raises:
+        ValueError: The header is empty, not UTF-8, or names a column twice.
+    """
+    columns, delimiter = _read_header(header, name)
+    csv.field_size_limit(MAX_RECORD_BYTES)  # the module has one limit for all readers
+    text = io.StringIO(content.decode(errors="surrogateescape"), newline="")
+    rows = csv.reader(text, delimiter=delimiter)
+    while True:
+        try:
+            values = next(rows, None)
+        except csv.Error as error:
+            yield rows.line_num, f"is no CSV ({error})"
+            continue
+        if values is None:
+            return
+        if not values:
+            continue
+        if len(values) != len(columns):
+            yield rows.line_num, f"has {len(values)} columns: the header has {len(columns)}"
+        elif not all(map(_is_utf8, values)):
+            yield rows.line_num, "is not UTF-8"
+        else:
+            record: Record = dict(zip(columns, values, strict=True))
+            yield rows.line_num, record
+
+
+def _read_header(header: bytes, name: str) -> tuple[list[str], str]:
+    """Return the names of the columns, and the delimiter: the one that makes most columns."""
+    try:
+        line = header.decode().strip("\r")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{name} is not UTF-8 at byte {error.start:,}; convert it, for example with iconv"
+        ) from error
+    rows = {sign: next(csv.reader([line], delimiter=sign), []) for sign in _DELIMITERS}
+    delimiter = max(rows, key=lambda sign: len(rows[sign]))
+    columns = rows[delimiter]
+    # `DataFrame.to_csv()` writes the index as a first column without a name.
+    if not any(columns) or not all(columns[1:]) or len(set(columns)) < len(columns):
+        raise ValueError(
+            f"{name}, line 1 is {line[:80]!r}: it must name every column, each once; add a header"
+        )
+    return columns, delimiter
+
+
+def _is_utf8(value: str) -> bool:
+    return value.isascii() or not any("\udc80" <= sign <= "\udcff" for sign in value)
+
+
+def cut_parquet(path: Path, *, columns: tuple[str, ...], block_bytes: int) -> Iterator[Piece]:
+    """Cut a Parquet file into pieces, a few rows each, however large its groups of rows are.
+
+    Args:
+        path: The file.
+        columns: Those to read; all, if it has none of these.
+        block_bytes: About how many bytes of values a piece holds.
+
+    Raises:
+        EOFError: The file is damaged.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    num_bytes, num_rows = path.stat().st_size, 0
+    try:
+        with pyarrow.parquet.ParquetFile(path, buffer_size=_BUFFER_BYTES) as table:
+            for batch in _batches(table, columns, block_bytes):
+                num_rows += batch.num_rows
+                sink = pyarrow.BufferOutputStream()
+                with pyarrow.ipc.new_stream(sink, batch.schema) as stream:
+                    stream.write_batch(batch)
+                content = sink.getvalue().to_pybytes()
+                yield content, batch.num_rows, num_bytes * num_rows // table.metadata.num_rows
+    except (pyarrow.ArrowException, OSError) as error:
+        raise EOFError(str(error)) from error
+
+
+def _batches(table: Any, columns: tuple[str, ...], block_bytes: int) -> Iterator[Any]:
+    """Yield the rows of an open file, as many at a time as a piece holds."""
+    found = [name for name in columns if name in table.schema_arrow.names]
+    for number in range(table.num_row_groups):
+        rows = table.metadata.row_group(number)
+        parts = [rows.column(index) for index in range(rows.num_columns)]
+        num_bytes = sum(
+            part.total_uncompressed_size
+            for part in parts
+            if not found or part.path_in_schema.split(".")[0] in found
+        )
+        mean_bytes = num_bytes // max(rows.num_rows, 1) + 1
+        yield from table.iter_batches(
+            batch_size=max(1, block_bytes // mean_bytes),
+            row_groups=[number],
+            columns=found or None,
+        )
+
+
+def read_parquet(content: bytes) -> Iterator[tuple[int, Record]]:
+    """Yield the number of each row of a piece, from 1, and the row."""
+    import pyarrow
+
+    with pyarrow.ipc.open_stream(content) as stream:
+        batch = stream.read_next_batch()
+    try:
+        records: list[Record] = batch.to_pylist()
+    except UnicodeDecodeError:
+        records = [_read_row(batch.slice(row, 1)) for row in range(batch.num_rows)]
+    yield from enumerate(records, start=1)
+
+
+def _read_row(batch: Any) -> Record:
+    try:
+        return batch.to_pylist()[0]
+    except UnicodeDecodeError:
+        return "is not UTF-8"

@@ -97,14 +97,9 @@ def list_files(
     from huggingface_hub import HfApi
 
     api, page = HfApi(endpoint=endpoint), _page_of(repo_id, kind, endpoint)
-    repo_info = functools.partial(api.repo_info, repo_type=kind, timeout=patience.timeout)
-    info = _retry(lambda: repo_info(repo_id, revision=revision), page, patience)
-    entries: list[dict[str, Any]] = []
-    address: str | None = f"{api.endpoint}/api/{kind}s/{repo_id}/tree/{info.sha}?recursive=true"
-    while address:
-        get_entries = functools.partial(_get_entries, address, patience)
-        more, address = _retry(get_entries, page, patience)
-        entries += more
+    options: dict[str, Any] = {"repo_type": kind, "timeout": patience.timeout}
+    info = _retry(lambda: api.repo_info(repo_id, revision=revision, **options), page, patience)
+    address = f"{api.endpoint}/api/{kind}s/{repo_id}/tree/{info.sha}?recursive=true"
     files = [
         HubFile(
             repo_id=repo_id,
@@ -115,7 +110,7 @@ def list_files(
             digest=(entry.get("lfs") or entry)["oid"],
             endpoint=endpoint,
         )
-        for entry in entries
+        for entry in _list_entries(address, page, patience)
         if entry["type"] == "file"
     ]
     return sorted(files, key=lambda file: file.path)
@@ -191,15 +186,21 @@ def _only_one(target: Path) -> Iterator[None]:
                 path.unlink()
 
 
-def _get_entries(address: str, patience: Patience) -> tuple[list[dict[str, Any]], str | None]:
-    """Return one page of a listing and the address of the next."""
+def _list_entries(address: str | None, page: str, patience: Patience) -> Iterator[dict[str, Any]]:
+    """Yield the entries of a listing, which comes in several answers; each is asked for once."""
     from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
-    answer = get_session().get(address, headers=build_hf_headers(), timeout=patience.timeout)
-    hf_raise_for_status(answer)
-    if not isinstance(entries := answer.json(), list):
-        raise DamagedError("something else instead of a list of files")
-    return entries, answer.links.get("next", {}).get("url")
+    def get(url: str) -> Any:
+        answer = get_session().get(url, headers=build_hf_headers(), timeout=patience.timeout)
+        hf_raise_for_status(answer)
+        if not isinstance(answer.json(), list):
+            raise DamagedError("something else instead of a list of files")
+        return answer
+
+    while address:
+        answer = _retry(functools.partial(get, address), page, patience)
+        yield from answer.json()
+        address = answer.links.get("next", {}).get("url")
 
 
 def _fetch_rest(

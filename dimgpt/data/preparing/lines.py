@@ -36,10 +36,10 @@ def read_chunks(path: Path, *, chunk_bytes: int) -> Iterator[tuple[bytes, int]]:
         EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError: The file is damaged.
     """
     with path.open("rb") as file:
-        if path.suffix == ".zst":
+        if path.suffix.lower() == ".zst":
             yield from _read_zst(file, chunk_bytes)
             return
-        content = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+        content = gzip.GzipFile(fileobj=file) if path.suffix.lower() == ".gz" else file
         while chunk := content.read(chunk_bytes):
             yield chunk, file.tell()
 

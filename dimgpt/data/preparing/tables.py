@@ -58,14 +58,14 @@ def split_json(text: str) -> Iterator[str]:
     place = _skip_blank(text, 0)
     end = "]" if text.startswith("[", place) else ""
     place = _skip_blank(text, place + len(end))
-    while not text.startswith("]", place):  # an empty list has no value
+    has_more = text[place : place + 1] not in ("", "]")
+    while has_more:
         start = place
         place = decoder.raw_decode(text, start)[1]
         yield re.sub(r"[\r\n]", " ", text[start:place])  # inside a JSON string there are none
         place = _skip_blank(text, place)
-        if not (end and text.startswith(",", place)):
-            break
-        place = _skip_blank(text, place + 1)
+        has_more = bool(end) and text.startswith(",", place)
+        place = _skip_blank(text, place + has_more)
     if text[place:].rstrip() != end:
         raise json.JSONDecodeError("Expecting ',' or the end", text, place)
 

@@ -1,0 +1,137 @@
+import gzip
+import os
+
+import pytest
+
+from dimgpt.config import SourceConfig
+from dimgpt.data.preparing.items import read_documents
+from dimgpt.data.preparing.listing import TABLE_SUFFIXES, TEXT_SUFFIXES, Location, list_source
+
+
+def read(path):
+    return list(read_documents(SourceConfig(name="x", path=str(path))))
+
+
+def notes(path, suffixes=TEXT_SUFFIXES):
+    return list_source(Location(path=str(path)), suffixes=suffixes).notes
+
+
+def write(folder, **files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / f"{name}.txt").write_text(text)
+
+
+def test_hidden_files_and_folders_are_left_out_and_counted(tmp_path):
+    write(tmp_path / "texts", a="a")
+    (tmp_path / "texts" / "._a.txt").write_bytes(b"\0\5\x16\7\xff")
+    write(tmp_path / "texts" / ".hidden" / "deep", b="b", c="c")
+    write(tmp_path / "texts" / "sub" / ".ipynb_checkpoints", d="d")
+    assert read(tmp_path / "texts") == ["a"]
+    assert notes(tmp_path / "texts") == (
+        "3 hidden files or folders left out: ._a.txt, .hidden, .ipynb_checkpoints",
+    )
+
+
+def test_a_hidden_path_that_is_asked_for_is_read(tmp_path):
+    write(tmp_path / ".texts", a="a")
+    (tmp_path / ".texts" / ".b.txt").write_text("b")
+    assert read(tmp_path / ".texts") == ["a"]
+    assert read(tmp_path / ".texts" / ".b.txt") == ["b"]
+
+
+def test_a_linked_folder_is_followed_once(tmp_path):
+    write(tmp_path / "texts", a="a")
+    write(tmp_path / "elsewhere" / "sub", b="b")
+    for name in ("one", "two"):
+        (tmp_path / "texts" / name).symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "texts" / "three").symlink_to("../elsewhere/sub", target_is_directory=True)
+    assert read(tmp_path / "texts") == ["a", "b"]
+    assert notes(tmp_path / "texts") == ()
+
+
+def test_links_in_a_circle_end(tmp_path):
+    write(tmp_path / "texts" / "sub", a="a", b="b")
+    for place, target in {"sub/up": "..", "itself": ".", "sub/twice": "../sub/up"}.items():
+        (tmp_path / "texts" / place).symlink_to(target, target_is_directory=True)
+    write(tmp_path / "beside", c="c")
+    (tmp_path / "texts" / "above").symlink_to(tmp_path, target_is_directory=True)
+    assert sorted(read(tmp_path / "texts")) == ["a", "b", "c"]
+
+
+def test_a_folder_that_is_linked_as_well_keeps_its_own_name(tmp_path):
+    write(tmp_path / "z", a="a")
+    (tmp_path / "a").symlink_to("z", target_is_directory=True)
+    files = list_source(Location(path=str(tmp_path)), suffixes=TEXT_SUFFIXES).files
+    assert [file.name for file in files] == [str(tmp_path / "z" / "a.txt")]
+
+
+def test_a_linked_source_and_linked_files_are_read(tmp_path):
+    write(tmp_path / "real", a="a")
+    (tmp_path / "real" / "b.txt").symlink_to(tmp_path / "real" / "a.txt")
+    (tmp_path / "real" / "c.txt").symlink_to("nowhere")
+    (tmp_path / "link").symlink_to("real", target_is_directory=True)
+    assert read(tmp_path / "link") == ["a", "a"]
+    assert notes(tmp_path / "link") == ("1 broken link left out: c.txt",)
+
+
+def test_files_of_other_kinds_are_named(tmp_path):
+    write(tmp_path, a="a")
+    for name in ("b.pdf", "c.PDF", "d.docx", "e.pdf", "LICENCE", "f.parquet.gz"):
+        (tmp_path / name).write_bytes(b"?")
+    assert notes(tmp_path) == ("6 files of other kinds left out: .docx, .gz, .pdf, LICENCE",)
+    (tmp_path / "a.jsonl").touch()
+    assert notes(tmp_path, TABLE_SUFFIXES)[0].endswith(".docx, .gz, .pdf, .txt, LICENCE")
+
+
+def test_a_long_list_of_other_kinds_is_cut(tmp_path):
+    write(tmp_path, a="a")
+    for number in range(9):
+        (tmp_path / f"x.{number}").touch()
+    assert notes(tmp_path) == ("9 files of other kinds left out: .0, .1, .2, .3, .4, …",)
+
+
+def test_text_files_are_known_by_their_ends_in_any_case(tmp_path):
+    for name in ("A.TXT", "b.text", "c.md", "d.Md"):
+        (tmp_path / name).write_text(name)
+    for name in ("e.md.gz", "F.TEXT.GZ"):
+        (tmp_path / name).write_bytes(gzip.compress(name.encode()))
+    (tmp_path / "G.JSONL").write_text('{"text": "G.JSONL"}')
+    assert sorted(read(tmp_path)) == sorted(path.name for path in tmp_path.iterdir())
+    assert read(tmp_path / "A.TXT") == ["A.TXT"]
+
+
+def test_a_file_about_the_folder_is_left_out_and_read_when_it_is_asked_for(tmp_path):
+    write(tmp_path, a="a")
+    (tmp_path / "README.md").write_text("about")
+    (tmp_path / "dataset_infos.json").write_text('{"default": {}}')
+    assert read(tmp_path) == ["a"]
+    assert notes(tmp_path) == ("2 files about the folder left out: README.md, dataset_infos.json",)
+    assert read(tmp_path / "README.md") == ["about"]
+
+
+def test_a_folder_without_a_readable_file_says_what_is_there(tmp_path):
+    (tmp_path / "a.pdf").touch()
+    (tmp_path / ".b.txt").touch()
+    with pytest.raises(
+        ValueError, match=r"has nothing to read: it takes \.txt, .*\.text"
+    ) as caught:
+        read(tmp_path)
+    assert str(caught.value).endswith(
+        "1 hidden file or folder left out: .b.txt; 1 file of another kind left out: .pdf"
+    )
+
+
+def test_a_folder_that_cannot_be_opened_is_named(tmp_path, monkeypatch):
+    write(tmp_path, a="a")
+    write(tmp_path / "locked", b="b")
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert read(tmp_path) == ["a"]
+    assert notes(tmp_path) == (f"1 folder that cannot be opened left out: {tmp_path / 'locked'}",)

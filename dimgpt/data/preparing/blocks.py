@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from dimgpt.data.conversations.conversation import Conversation
-from dimgpt.data.preparing.lines import DAMAGE, Piece, cut_lines, read_chunks, read_whole
+from dimgpt.data.preparing.lines import DAMAGE, Piece, cut_lines, read_whole
 from dimgpt.data.preparing.listing import (
     DEMO_PREFIX,
     TABLE_SUFFIXES,
@@ -22,7 +22,7 @@ from dimgpt.data.preparing.listing import (
     is_demo,
     kind_of,
 )
-from dimgpt.data.preparing.tables import cut_parquet, is_json_lines, split_json
+from dimgpt.data.preparing.tables import cut_parquet, json_form, split_json
 from dimgpt.demo import corpus as demo_corpus
 
 Item = str | Conversation
@@ -200,10 +200,8 @@ def _pieces(
         return "csv", cut_lines(path, name=name, piece_bytes=block_bytes, has_quotes=True)
     if kind not in TABLE_SUFFIXES:
         raise ValueError(f"{name} cannot be read: it must be one of {', '.join(TEXT_SUFFIXES)}")
-    if kind == ".json":
-        beginning, _ = next(read_chunks(path, chunk_bytes=BLOCK_BYTES), (b"", 0))
-        if not is_json_lines(beginning):
-            return "json_list", _cut_json(name, path, block_bytes)
+    if kind == ".json" and json_form(path) != "lines":
+        return "json_list", _cut_json(name, path, block_bytes)
     return "json_lines", cut_lines(path, name=name, piece_bytes=block_bytes, skip_long=skip_bad)
 
 

@@ -7,12 +7,15 @@ import contextlib
 import dataclasses
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig
 from dimgpt.data.preparing.hub_shards import fetched, list_shards
+from dimgpt.data.preparing.lines import DAMAGE
+from dimgpt.data.preparing.tables import json_form
 from dimgpt.hub import HubFile
 
 TABLE_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
@@ -23,8 +26,7 @@ DEMO_PREFIX, HUB_PREFIX = "demo://", "hf://datasets/"
 
 # Bytes of text in a byte of a file, about.
 _EXPANSION = {".gz": 2.8, ".zst": 3.0, ".parquet": 1.8}
-# Files about a folder, in copies of hub data sets for example.
-_DESCRIPTIONS = ("readme.md", "dataset_infos.json")
+_OTHER, _CLOSED = "files of other kinds", "folders that cannot be opened"
 _MAX_NAMES = 5
 
 
@@ -132,8 +134,9 @@ def list_source(location: Location, *, suffixes: tuple[str, ...]) -> Listing:
 def list_files(path: str, suffixes: tuple[str, ...]) -> tuple[list[Path], tuple[str, ...]]:
     """List the files that a local path stands for, in order.
 
-    Hidden files and folders are left out, unless `path` itself is one. Linked folders are
-    followed, but no folder is read twice. Upper and lower case in suffixes do not matter.
+    Left out of a folder are hidden files and folders, a README.md, and `.json` files that are
+    settings rather than records. Each can be read by its own path. Linked folders are followed,
+    but no folder is read twice. Upper and lower case in suffixes do not matter.
 
     Returns:
         The files, and notes on what was left out.
@@ -147,27 +150,14 @@ def list_files(path: str, suffixes: tuple[str, ...]) -> tuple[list[Path], tuple[
         raise FileNotFoundError(f"{path} does not exist (seen from {Path.cwd()}); check the path")
     if root.is_file() and kind_of(path) in suffixes:
         return [root], ()
-    closed: list[str] = []
     files: list[Path] = []
-    hidden, about, other, broken = [], [], [], []
-    for file in [root] if root.is_file() else _walk(root, closed):
-        if file.name.startswith("."):
-            hidden.append(file.name)
-        elif not file.is_file():
-            broken.append(file.name)
-        elif file.name.lower() in _DESCRIPTIONS:
-            about.append(file.name)
-        elif kind_of(file.name) not in suffixes:
-            other.append(kind_of(file.name) or file.name)
+    left_out: dict[str, list[str]] = defaultdict(list)
+    for file in [root] if root.is_file() else _walk(root, left_out[_CLOSED]):
+        if reason := _reason_to_leave(file, suffixes):
+            left_out[reason].append(kind_of(file.name) if reason == _OTHER else file.name)
         else:
             files.append(file)
-    notes = (
-        *_note("hidden file or folder", "hidden files or folders", hidden),
-        *_note("file of another kind", "files of other kinds", other),
-        *_note("file about the folder", "files about the folder", about),
-        *_note("broken link", "broken links", broken),
-        *_note("folder that cannot be opened", "folders that cannot be opened", closed),
-    )
+    notes = tuple(_note(*reason) for reason in sorted(left_out.items()) if reason[1])
     if not files:
         takes = f"it takes {', '.join(suffixes)} files, also as .gz or .zst"
         raise ValueError("; ".join([f"{path} has nothing to read: {takes}", *notes]))
@@ -194,12 +184,27 @@ def _walk(root: Path, closed: list[str]) -> Iterator[Path]:
             waiting += [folder / name for name in folders if (folder / name).is_symlink()]
 
 
-def _note(one: str, many: str, names: list[str]) -> Iterator[str]:
-    if names:
-        shown = sorted(set(names))
-        more = ", …" if len(shown) > _MAX_NAMES else ""
-        what = one if len(names) == 1 else many
-        yield f"{len(names):,} {what} left out: {', '.join(shown[:_MAX_NAMES])}{more}"
+def _reason_to_leave(file: Path, suffixes: tuple[str, ...]) -> str:
+    """Return why a file of a folder is left out; an empty text if it is not."""
+    if file.name.startswith("."):
+        return "hidden files and folders"
+    if not file.is_file():
+        return "broken links"
+    if file.name.lower() == "readme.md":
+        return "files about their folders"
+    if kind_of(file.name) not in suffixes:
+        return _OTHER
+    try:
+        is_other = kind_of(file.name) == ".json" and json_form(file) == "other"
+    except DAMAGE:
+        is_other = False  # refused when it is read
+    return ".json files without records" if is_other else ""
+
+
+def _note(reason: str, names: list[str]) -> str:
+    shown = sorted({name or "no suffix" for name in names})
+    more = ", …" if len(shown) > _MAX_NAMES else ""
+    return f"{reason} left out ({len(names):,}): {', '.join(shown[:_MAX_NAMES])}{more}"
 
 
 def kind_of(name: str) -> str:

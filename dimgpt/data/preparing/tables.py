@@ -10,13 +10,14 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from dimgpt.data.preparing.lines import MAX_RECORD_BYTES, Piece
+from dimgpt.data.preparing.lines import MAX_RECORD_BYTES, Piece, read_chunks
 
 Record = dict[str, Any] | str
 """The values of a record, or what is wrong with it: the end of a sentence that names its place."""
 _DELIMITERS = ",;\t"
+_BEGINNING_BYTES = 1 << 16
 _BUFFER_BYTES = 1 << 20
 
 
@@ -37,10 +38,20 @@ def _parse_line(line: bytes) -> Record:
     return values
 
 
-def is_json_lines(beginning: bytes) -> bool:
-    """Tell by the beginning of a `.json` file whether each line is a record of its own."""
-    line, line_end, _ = beginning.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")
-    return line.startswith(b"{") and (not line_end or isinstance(_parse_line(line), dict))
+def json_form(path: Path) -> Literal["list", "lines", "other"]:
+    """Tell by its beginning what a `.json` file holds: a list of records, lines of them, or else.
+
+    Raises:
+        EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError: The file is damaged.
+    """
+    beginning, _ = next(read_chunks(path, chunk_bytes=_BEGINNING_BYTES), (b"", 0))
+    text = beginning.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if re.match(rb"\[\s*\{", text):
+        return "list"
+    line, line_end, rest = text.partition(b"\n")
+    is_long = line.startswith(b"{") and not line_end and len(beginning) == _BEGINNING_BYTES
+    is_first = bool(rest.strip()) and isinstance(_parse_line(line), dict)
+    return "lines" if is_long or is_first else "other"
 
 
 def split_json(text: str) -> Iterator[str]:

@@ -29,7 +29,7 @@ def test_hidden_files_and_folders_are_left_out_and_counted(tmp_path):
     write(tmp_path / "texts" / "sub" / ".ipynb_checkpoints", d="d")
     assert read(tmp_path / "texts") == ["a"]
     assert notes(tmp_path / "texts") == (
-        "3 hidden files or folders left out: ._a.txt, .hidden, .ipynb_checkpoints",
+        "hidden files and folders left out (3): ._a.txt, .hidden, .ipynb_checkpoints",
     )
 
 
@@ -72,23 +72,23 @@ def test_a_linked_source_and_linked_files_are_read(tmp_path):
     (tmp_path / "real" / "c.txt").symlink_to("nowhere")
     (tmp_path / "link").symlink_to("real", target_is_directory=True)
     assert read(tmp_path / "link") == ["a", "a"]
-    assert notes(tmp_path / "link") == ("1 broken link left out: c.txt",)
+    assert notes(tmp_path / "link") == ("broken links left out (1): c.txt",)
 
 
 def test_files_of_other_kinds_are_named(tmp_path):
     write(tmp_path, a="a")
     for name in ("b.pdf", "c.PDF", "d.docx", "e.pdf", "LICENCE", "f.parquet.gz"):
         (tmp_path / name).write_bytes(b"?")
-    assert notes(tmp_path) == ("6 files of other kinds left out: .docx, .gz, .pdf, LICENCE",)
+    assert notes(tmp_path) == ("files of other kinds left out (6): .docx, .gz, .pdf, no suffix",)
     (tmp_path / "a.jsonl").touch()
-    assert notes(tmp_path, TABLE_SUFFIXES)[0].endswith(".docx, .gz, .pdf, .txt, LICENCE")
+    assert notes(tmp_path, TABLE_SUFFIXES)[0].endswith(".docx, .gz, .pdf, .txt, no suffix")
 
 
 def test_a_long_list_of_other_kinds_is_cut(tmp_path):
     write(tmp_path, a="a")
     for number in range(9):
         (tmp_path / f"x.{number}").touch()
-    assert notes(tmp_path) == ("9 files of other kinds left out: .0, .1, .2, .3, .4, …",)
+    assert notes(tmp_path) == ("files of other kinds left out (9): .0, .1, .2, .3, .4, …",)
 
 
 def test_text_files_are_known_by_their_ends_in_any_case(tmp_path):
@@ -104,10 +104,19 @@ def test_text_files_are_known_by_their_ends_in_any_case(tmp_path):
 def test_a_file_about_the_folder_is_left_out_and_read_when_it_is_asked_for(tmp_path):
     write(tmp_path, a="a")
     (tmp_path / "README.md").write_text("about")
-    (tmp_path / "dataset_infos.json").write_text('{"default": {}}')
     assert read(tmp_path) == ["a"]
-    assert notes(tmp_path) == ("2 files about the folder left out: README.md, dataset_infos.json",)
+    assert notes(tmp_path) == ("files about their folders left out (1): README.md",)
     assert read(tmp_path / "README.md") == ["about"]
+
+
+@pytest.mark.parametrize(
+    "content", ['{"sizes": [{"text": 3}]}', '{\n"text": "b"\n}', '["b", "c"]', "", "no JSON"]
+)
+def test_a_json_file_without_records_is_left_out(tmp_path, content):
+    write(tmp_path, a="a")
+    (tmp_path / "config.json").write_text(content)
+    assert read(tmp_path) == ["a"]
+    assert notes(tmp_path) == (".json files without records left out (1): config.json",)
 
 
 def test_a_folder_without_a_readable_file_says_what_is_there(tmp_path):
@@ -118,7 +127,7 @@ def test_a_folder_without_a_readable_file_says_what_is_there(tmp_path):
     ) as caught:
         read(tmp_path)
     assert str(caught.value).endswith(
-        "1 hidden file or folder left out: .b.txt; 1 file of another kind left out: .pdf"
+        "; files of other kinds left out (1): .pdf; hidden files and folders left out (1): .b.txt"
     )
 
 
@@ -134,4 +143,6 @@ def test_a_folder_that_cannot_be_opened_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", refuse)
     assert read(tmp_path) == ["a"]
-    assert notes(tmp_path) == (f"1 folder that cannot be opened left out: {tmp_path / 'locked'}",)
+    assert notes(tmp_path) == (
+        f"folders that cannot be opened left out (1): {tmp_path / 'locked'}",
+    )

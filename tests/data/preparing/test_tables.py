@@ -31,25 +31,26 @@ def test_a_json_list_of_records_is_read(tmp_path, indent, pack):
     assert read(tmp_path) == TEXTS
 
 
-def test_a_json_file_of_one_record_is_one_document(tmp_path):
-    for number, record in enumerate(RECORDS[:3]):
-        (tmp_path / f"{number}.json").write_text(json.dumps(record, indent=number or None))
-    assert read(tmp_path) == TEXTS[:3]
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_json_file_of_one_record_is_read_when_it_is_asked_for(tmp_path, indent):
+    (tmp_path / "a.json").write_text(json.dumps(RECORDS[0], indent=indent))
+    assert read(tmp_path / "a.json") == TEXTS[:1]
 
 
 def test_a_json_file_of_lines_is_read_as_lines(tmp_path):
     content = "".join(json.dumps(record) + "\r\n" for record in RECORDS)
     (tmp_path / "a.json").write_text("\ufeff\n" + content + "bad\n")
+    (tmp_path / "b.json").write_text(json.dumps({"text": "x" * 100_000}) + "\n" + content)
     with pytest.raises(ValueError, match=r"a\.json, line 302 is no JSON"):
         read(tmp_path)
-    assert read(tmp_path, skip_bad=True) == TEXTS
+    assert read(tmp_path, skip_bad=True) == [*TEXTS, "x" * 100_000, *TEXTS]
 
 
 @pytest.mark.parametrize("content", ["[]", " [ \n ] ", "", "\n"])
 def test_an_empty_json_file_holds_no_document(tmp_path, content):
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(ValueError, match="holds no document"):
-        read(tmp_path)
+        read(tmp_path / "a.json")
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_an_empty_json_file_holds_no_document(tmp_path, content):
 def test_a_broken_json_file_is_refused_even_where_bad_records_are_skipped(tmp_path, content):
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.json is no JSON") as caught:
-        read(tmp_path, skip_bad=True)
+        read(tmp_path / "a.json", skip_bad=True)
     assert "\n" not in str(caught.value)
 
 

@@ -85,7 +85,7 @@ def read_whole(path: Path, *, name: str, remedy: str) -> bytes:
     for chunk, _ in read_chunks(path, chunk_bytes=_TEXT_CHUNK_BYTES):
         content += chunk
         if len(content) > MAX_TEXT_BYTES:
-            raise _too_long(name, MAX_TEXT_BYTES, remedy)
+            raise ValueError(f"{name} is longer than {MAX_TEXT_BYTES >> 20} MB; {remedy}")
     return bytes(content)
 
 
@@ -105,7 +105,6 @@ def cut_lines(
         ValueError: A line is longer than `MAX_RECORD_BYTES`.
         EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError: The file is damaged.
     """
-    find_end = _end_of_quoted_lines if has_quotes else _end_of_lines
     waiting: list[bytes] = []
     num_waiting = first = place = 0
     for chunk, place in read_chunks(path, chunk_bytes=piece_bytes):
@@ -115,7 +114,7 @@ def cut_lines(
         num_waiting += len(chunk)
         if b"\n" in chunk:
             content = _join(waiting, num_waiting)
-            end = find_end(content)
+            end = _end_of_quoted_lines(content) if has_quotes else content.rfind(b"\n") + 1
             waiting, num_waiting = [content[end:]], len(content) - end
             if end:
                 piece, num_lines = content[:end], content.count(b"\n", 0, end)
@@ -123,8 +122,10 @@ def cut_lines(
                 del content, chunk
                 yield piece, num_lines, place
         if num_waiting > MAX_RECORD_BYTES and not skip_long:
-            long = f"{name}, what follows line {first:,},"
-            raise _too_long(long, MAX_RECORD_BYTES, "cut it into documents")
+            raise ValueError(
+                f"{name}, what follows line {first:,}, is longer than {MAX_RECORD_BYTES >> 20} MB "
+                "without an end; look for a quote that is not closed, or cut it into documents"
+            )
     if num_waiting:
         yield _join(waiting, num_waiting), 0, place
 
@@ -137,10 +138,6 @@ def _join(waiting: list[bytes], num_waiting: int) -> bytes:
     return b"{ a line that is too long" + line_end + rest
 
 
-def _end_of_lines(content: bytes) -> int:
-    return content.rfind(b"\n") + 1
-
-
 def _end_of_quoted_lines(content: bytes) -> int:
     """Return where the last line ends outside of quotes: inside, line ends are text."""
     num_quotes = content.count(b'"')
@@ -151,10 +148,3 @@ def _end_of_quoted_lines(content: bytes) -> int:
             return line_end + 1
         end = line_end
     return 0
-
-
-def _too_long(place: str, limit: int, remedy: str) -> ValueError:
-    return ValueError(
-        f"{place} is longer than {limit >> 20} MB without an end (perhaps a quote is not closed, "
-        f"or it is no text); {remedy}"
-    )

@@ -44,8 +44,14 @@ class Location:
     @classmethod
     def of(cls, source: SourceConfig | ConversationSourceConfig) -> "Location":
         """Return where a source's documents or conversations are."""
-        names = (field.name for field in dataclasses.fields(cls))
-        return cls(**{name: getattr(source, name) for name in names if hasattr(source, name)})
+        return cls(
+            path=source.path,
+            hub_config=source.hub_config,
+            hub_split=source.hub_split,
+            revision=source.revision,
+            max_bytes=getattr(source, "max_bytes", None),
+            expected_bytes=getattr(source, "expected_bytes", None),
+        )
 
     @classmethod
     def of_system_prompts(cls, source: ConversationSourceConfig) -> "Location | None":

@@ -210,6 +210,7 @@ def _cut_json(name: str, path: Path, block_bytes: int) -> Iterator[Piece]:
     content = read_whole(path, name=name, remedy="convert it to .jsonl, with one record a line")
     try:
         values = split_json(content.decode("utf-8-sig"))
+        del content
         for group in _gather(values, len, block_bytes):
             yield "\n".join(group).encode(), len(group), path.stat().st_size
     except (ValueError, RecursionError) as error:

@@ -204,7 +204,7 @@ def _reason_to_leave(file: Path, suffixes: tuple[str, ...]) -> str:
         is_other = kind_of(file.name) == ".json" and json_form(file) == "other"
     except DAMAGE:
         is_other = False  # refused when it is read
-    return ".json files without records" if is_other else ""
+    return ".json files without a list of records" if is_other else ""
 
 
 def _note(reason: str, names: list[str]) -> str:

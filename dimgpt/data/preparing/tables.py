@@ -101,8 +101,8 @@ def read_csv(content: bytes, *, header: bytes, name: str) -> Iterator[tuple[int,
     Raises:
         ValueError: The header is empty, not UTF-8, or names a column twice.
     """
-    columns, delimiter = _read_header(header, name)
     csv.field_size_limit(MAX_RECORD_BYTES)  # the module has one limit for all readers
+    columns, delimiter = _read_header(header, name)
     text = io.StringIO(content.decode(errors="surrogateescape"), newline="")
     rows = csv.reader(text, delimiter=delimiter)
     while True:

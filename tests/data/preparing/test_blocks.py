@@ -77,6 +77,12 @@ def test_texts_of_many_files_share_blocks(tmp_path):
     assert [item for one in cut for item in read_documents_of(one, ItemRules())] == TEXTS[:50]
 
 
+def test_a_file_of_a_kind_that_cannot_be_read_says_which_can(tmp_path):
+    (tmp_path / "a.xml").write_text("<text>a</text>")
+    with pytest.raises(ValueError, match=r"a\.xml cannot be read: it must be one of \.txt, "):
+        read(tmp_path / "a.xml")
+
+
 def test_small_files_are_one_shard_and_large_ones_several():
     files = [SourceFile(name=str(size), num_bytes=size) for size in (3, 3, 3, 20, 4, 6, 1)]
     shards = group_files(files, num_bytes=10)

@@ -112,11 +112,11 @@ def test_a_file_about_the_folder_is_left_out_and_read_when_it_is_asked_for(tmp_p
 @pytest.mark.parametrize(
     "content", ['{"sizes": [{"text": 3}]}', '{\n"text": "b"\n}', '["b", "c"]', "", "no JSON"]
 )
-def test_a_json_file_without_records_is_left_out(tmp_path, content):
+def test_a_json_file_without_a_list_of_records_is_left_out(tmp_path, content):
     write(tmp_path, a="a")
     (tmp_path / "config.json").write_text(content)
     assert read(tmp_path) == ["a"]
-    assert notes(tmp_path) == (".json files without records left out (1): config.json",)
+    assert notes(tmp_path) == (".json files without a list of records left out (1): config.json",)
 
 
 def test_a_folder_without_a_readable_file_says_what_is_there(tmp_path):

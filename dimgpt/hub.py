@@ -262,12 +262,7 @@ def _retry(action: Callable[[], T], page: str, patience: Patience) -> T:
             reason = f"HTTP {status}"
             asked = error.response.headers.get("Retry-After", "")
             wait = min(max(delay, float(asked if asked.isdigit() else 0)), _LONGEST_WAIT)
-        except (
-            httpx.RequestError,
-            DamagedError,
-            json.JSONDecodeError,
-            UnicodeDecodeError,
-        ) as error:
+        except (httpx.RequestError, DamagedError, json.JSONDecodeError, UnicodeError) as error:
             reason = str(error) or type(error).__name__
         if num_tries < patience.num_tries:
             _logger.warning("%s: %s; again in %.0f s", page, reason, wait)

@@ -206,12 +206,10 @@ def _pieces(
 
 
 def _cut_json(name: str, path: Path, block_bytes: int) -> Iterator[Piece]:
-    """Cut a JSON list into lines of one record each."""
+    """Parse a JSON list, and cut it into lines of one record each."""
     content = read_whole(path, name=name, remedy="convert it to .jsonl, with one record a line")
     try:
-        values = split_json(content.decode("utf-8-sig"))
-        del content
-        for group in _gather(values, len, block_bytes):
+        for group in _gather(split_json(content), len, block_bytes):
             yield "\n".join(group).encode(), len(group), path.stat().st_size
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{name} is no JSON ({error}); correct it, or remove the file") from error

@@ -7,7 +7,7 @@ over the network except what `hub.py` asks. What the files hold is not read here
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from dimgpt.hub import PATIENCE, HubFile, Patience, download_file, list_files
@@ -64,13 +64,7 @@ def list_shards(
 
 
 @contextlib.contextmanager
-def fetched(
-    shard: HubFile,
-    folder: Path,
-    *,
-    progress: Callable[[int], None] | None = None,
-    patience: Patience = PATIENCE,
-) -> Iterator[Path]:
+def fetched(shard: HubFile, folder: Path, *, patience: Patience = PATIENCE) -> Iterator[Path]:
     """Download a shard, yield its path, and delete it when the `with` block has ended well.
 
     If the block fails or the process is killed, what has arrived stays in the folder, and the next
@@ -81,7 +75,7 @@ def fetched(
     """
     # Shards of several folders may have the same name; the suffix says what is inside.
     target = folder / f"{shard.digest[:16]}-{PurePosixPath(shard.path).name}"
-    yield download_file(shard, target, progress=progress, patience=patience)
+    yield download_file(shard, target, patience=patience)
     target.unlink(missing_ok=True)
 
 

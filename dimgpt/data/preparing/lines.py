@@ -45,28 +45,22 @@ def read_chunks(path: Path, *, chunk_bytes: int) -> Iterator[tuple[bytes, int]]:
 
 
 def _read_zst(file: BinaryIO, chunk_bytes: int) -> Iterator[tuple[bytes, int]]:
+    """Decompress all frames of a file; the library's own reader takes half a frame for a whole."""
     waiting = bytearray()
-    for content in _decompress_frames(file):
-        waiting += content
-        while len(waiting) >= chunk_bytes:
-            yield bytes(waiting[:chunk_bytes]), file.tell()
-            del waiting[:chunk_bytes]
-    if waiting:
-        yield bytes(waiting), file.tell()
-
-
-def _decompress_frames(file: BinaryIO) -> Iterator[bytes]:
-    """Yield what the frames of a file hold; the library's own reader takes half a frame for one."""
-    frame = None
-    rest = b""
+    frame, rest = None, b""
     while rest or (rest := file.read(_COMPRESSED_BYTES)):
         frame = frame or zstandard.ZstdDecompressor().decompressobj()
-        yield frame.decompress(rest)
+        waiting += frame.decompress(rest)
         rest = frame.unused_data if frame.eof else b""
         if frame.eof:
             frame = None
+        while len(waiting) >= chunk_bytes:
+            yield bytes(waiting[:chunk_bytes]), file.tell()
+            del waiting[:chunk_bytes]
     if frame is not None:
         raise EOFError("the last frame ends too early")
+    if waiting:
+        yield bytes(waiting), file.tell()
 
 
 def read_whole(path: Path, *, name: str, remedy: str) -> bytes:

@@ -1,7 +1,7 @@
 """The records in a piece of a table: JSON lines, CSV, or rows of a Parquet file.
 
-A record is its values by column, or, if it cannot be read, what is wrong with it. Large files are
-read piece by piece (`blocks.py`); JSON and Parquet files are cut here.
+A record is its values by column, or, if it cannot be read, what is wrong with it. JSON and Parquet
+files are cut here, other tables in `lines.py`.
 """
 
 import csv
@@ -54,37 +54,17 @@ def json_form(path: Path) -> Literal["list", "lines", "other"]:
     return "lines" if is_long or is_first else "other"
 
 
-def split_json(text: str) -> Iterator[str]:
+def split_json(content: bytes) -> Iterator[str]:
     r"""Yield the values of a JSON list, or the only value, each written on one line.
 
-    One value at a time is parsed: the values of a large list together take much more memory.
-
-    >>> list(split_json('[{"a": 1},\n {"a":\n 2}]'))
-    ['{"a": 1}', '{"a":  2}']
+    >>> list(split_json(b'[{"a": 1},\n {"a":\n 2}]'))
+    ['{"a": 1}', '{"a": 2}']
 
     Raises:
-        ValueError: It is no JSON.
+        ValueError, RecursionError: It is no JSON.
     """
-    decoder = json.JSONDecoder()
-    place = _skip_blank(text, 0)
-    end = "]" if text.startswith("[", place) else ""
-    place = _skip_blank(text, place + len(end))
-    has_more = text[place : place + 1] not in ("", "]")
-    while has_more:
-        start = place
-        place = decoder.raw_decode(text, start)[1]
-        yield re.sub(r"[\r\n]", " ", text[start:place])  # inside a JSON string there are none
-        place = _skip_blank(text, place)
-        has_more = bool(end) and text.startswith(",", place)
-        place = _skip_blank(text, place + has_more)
-    if text[place:].rstrip() != end:
-        raise json.JSONDecodeError("Expecting ',' or the end", text, place)
-
-
-def _skip_blank(text: str, place: int) -> int:
-    while text[place : place + 1].isspace():
-        place += 1
-    return place
+    values = json.loads(content.decode("utf-8-sig").strip() or "[]")
+    yield from map(json.dumps, values if isinstance(values, list) else [values])
 
 
 def read_csv(content: bytes, *, header: bytes, name: str) -> Iterator[tuple[int, Record]]:

@@ -90,15 +90,15 @@ def test_a_json_list_that_is_too_long_says_what_to_do(tmp_path, monkeypatch):
         read(tmp_path)
 
 
-def test_a_json_list_takes_little_more_memory_than_its_text(tmp_path):
-    content = json.dumps([{"text": "chat", "tags": [1, 2]}] * 100_000)
+def test_a_json_list_takes_the_memory_of_a_few_times_its_text(tmp_path):
+    content = json.dumps([{"text": "chat " * 200, "id": n} for n in range(5_000)])
     (tmp_path / "a.json").write_text(content)
     source = SourceConfig(name="x", path=str(tmp_path))
     tracemalloc.start()
-    assert sum(1 for _ in read_documents(source)) == 100_000
+    assert sum(1 for _ in read_documents(source)) == 5_000
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 2 * len(content) + 12 * (1 << 20)
+    assert peak < 4 * len(content) + 12 * (1 << 20)
 
 
 def test_conversations_are_read_from_a_json_list(tmp_path):

@@ -1,6 +1,6 @@
 """A preset with a person's own data and numbers in it.
 
-`None` always keeps what the preset says, so that a notebook can show every constant and change one.
+`None` keeps what the preset says, so that a notebook can list all constants and change one.
 """
 
 import dataclasses
@@ -20,29 +20,43 @@ def customise_data(
     *,
     sources: Sequence[str] | None = None,
     conversations: Sequence[str] | None = None,
+    text_column: str | None = None,
     languages: Sequence[str] | None = None,
     **changes: Any,
 ) -> Preset:
-    """Put a person's own files or folders in the place of a preset's, and change other settings.
+    """Replace a preset's texts with a person's own files or folders, and change other settings.
 
     Args:
-        preset: What is kept where nothing is given.
-        sources: Texts; `None` or nothing keeps the preset's.
-        conversations: Conversations; likewise.
+        preset: Gives everything that is not given here.
+        sources: Own texts. They replace the preset's conversations as well, so that nothing of
+            its texts gets into the vocabulary.
+        conversations: Own conversations.
+        text_column: Column of `sources` that holds the text.
         languages: ISO 639 codes of the languages to keep.
         changes: Fields of `DataConfig` and `QualityConfig`; `None` keeps the preset's.
+
+    Raises:
+        ValueError: A text column is given without sources, or a value breaks its field's rule.
     """
-    own = tuple(SourceConfig(name=name, path=path) for name, path in _named(sources or ()))
-    groups = tuple(
-        ConversationSourceConfig(name=name, path=path) for name, path in _named(conversations or ())
-    )
+    data, texts = preset.data, dict[str, Any]()
+    if text_column is not None and not sources:
+        raise ValueError(f"text_column is {text_column!r}: it needs sources of your own; name them")
+    if sources:
+        column = "text" if text_column is None else text_column
+        texts["sources"] = tuple(
+            SourceConfig(name=name, path=path, text_column=column) for name, path in _named(sources)
+        )
+    if sources or conversations:
+        texts["conversations"] = tuple(
+            ConversationSourceConfig(name=name, path=path)
+            for name, path in _named(conversations or ())
+        )
     names = {field.name for field in dataclasses.fields(QualityConfig)} & changes.keys()
     switches = {name: changes.pop(name) for name in names}
     if languages is not None:
         switches["languages"] = tuple(languages)
-    quality = override(preset.data.quality, **switches)
-    own_data = {"sources": own or None, "conversations": groups or None, "quality": quality}
-    return override(preset, data=override(preset.data, **own_data, **changes))
+    quality = override(data.quality, **switches)
+    return override(preset, data=override(data, **texts, quality=quality, **changes))
 
 
 def customise_training(preset: Preset, stage: Stage, **changes: Any) -> Preset:

@@ -36,16 +36,8 @@ class Workspace:
     """Name of the folder in `data_root`; the preset's if not given."""
 
     def __post_init__(self) -> None:
-        for name in (self.data_name or self.preset.name, self.preset.name):
-            if not is_file_name(name):
-                raise ValueError(
-                    f"name is {name!r}: it names folders; use letters, digits, - and _"
-                )
-        if name.endswith((_CHAT, _RUNS)):
-            raise ValueError(
-                f"name is {name!r}: names that end in {_CHAT} or {_RUNS} are those of chat models "
-                "and runs; choose another"
-            )
+        require_folder_name(self.data_name or self.preset.name)
+        require_folder_name(self.preset.name, reserved=(_CHAT, _RUNS))
 
     @property
     def _data_folder(self) -> Path:
@@ -82,6 +74,21 @@ class Workspace:
         return self.preset.finetuning if stage == "finetuning" else self.preset.pretraining
 
 
+def require_folder_name(name: str, *, reserved: tuple[str, ...] = ()) -> None:
+    """Refuse what is no name of a folder, or ends as the names of other folders do.
+
+    Raises:
+        ValueError: It is such a name.
+    """
+    if not (is_file_name(name) and name.isprintable()):
+        raise ValueError(f"name is {name!r}: it names folders; use letters, digits, - and _")
+    if name.endswith(reserved):
+        raise ValueError(
+            f"name is {name!r}: names that end in {' or '.join(reserved)} are those of chat models "
+            "and runs; choose another"
+        )
+
+
 def load_data_config(workspace: Workspace) -> DataConfig:
     """Load what `prepare_files` was asked for, so that nobody has to say it again.
 
@@ -95,7 +102,9 @@ def load_data_config(workspace: Workspace) -> DataConfig:
     try:
         return from_dict(DataConfig, json.loads(path.read_bytes()))
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): {_how_to_prepare(workspace)}") from error
+        raise ValueError(
+            f"{path} is damaged ({error}): delete it and {_how_to_prepare(workspace)}"
+        ) from error
 
 
 def load_vocabulary(workspace: Workspace) -> Tokenizer:

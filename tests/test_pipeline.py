@@ -9,15 +9,10 @@ from dimgpt.config import ConversationSourceConfig, DataConfig, ModelConfig, Sou
 from dimgpt.customise import customise_data, customise_training
 from dimgpt.files import sha256_of
 from dimgpt.model.transformer import Transformer
-from dimgpt.pipeline import (
-    build_model,
-    match_vocabulary,
-    open_corpus,
-    open_model,
-    prepare_files,
-    prepare_vocabulary,
-    read_reports,
-)
+from dimgpt.pipeline.data import open_corpus, prepare_files, read_reports
+from dimgpt.pipeline.models import open_model
+from dimgpt.pipeline.training import build_model, match_model
+from dimgpt.pipeline.vocabulary import prepare_vocabulary
 from dimgpt.presets import PRESETS
 from dimgpt.runtime import choose_runtime
 from dimgpt.settings import override
@@ -123,7 +118,7 @@ def test_a_second_preparation_changes_no_byte(tmp_path):
     prepare_files(workspace, prepare_vocabulary(workspace))
     assert {path: sha256_of(path) for path in tmp_path.rglob("*") if path.is_file()} == before
     assert load_data_config(workspace) == workspace.preset.data
-    assert match_vocabulary(workspace).preset.model.vocab_size == 250
+    assert match_model(workspace, "pretraining").preset.model.vocab_size == 250
 
 
 def test_each_source_is_reported_with_what_was_dropped(tmp_path):

@@ -92,7 +92,7 @@ def test_the_report_shows_what_was_dropped_and_ten_documents(executed):
 
 ENDLESS_TRAINING = """
 from pathlib import Path
-from dimgpt.customise import customise_training
+from dimgpt.workspace import customise_training
 from dimgpt.pipeline.training import build_trainer, match_model
 from dimgpt.presets import get_preset
 from dimgpt.runtime import choose_runtime

@@ -10,9 +10,9 @@ import pytest
 
 from dimgpt.cli import main
 from dimgpt.commands import data as data_commands
-from dimgpt.customise import customise_data
 from dimgpt.files import sha256_of
 from dimgpt.presets import PRESETS
+from dimgpt.workspace import customise_data
 
 DEMO = PRESETS["demo"]
 TOY = ["--data.vocab-size", "260", "--data.num-workers", "1"]

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from dimgpt.config import ConversationSourceConfig, DataConfig, ModelConfig, SourceConfig
-from dimgpt.customise import customise_data, customise_training
 from dimgpt.files import sha256_of
 from dimgpt.model.transformer import Transformer
 from dimgpt.pipeline.data import open_corpus, prepare_files, read_reports
@@ -18,7 +17,7 @@ from dimgpt.runtime import choose_runtime
 from dimgpt.settings import override
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 from dimgpt.weights.store import save_model
-from dimgpt.workspace import Workspace, load_data_config
+from dimgpt.workspace import Workspace, customise_data, customise_training, load_data_config
 
 DEMO = PRESETS["demo"]
 FIXTURES = Path(__file__).parent / "fixtures"

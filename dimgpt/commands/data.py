@@ -9,7 +9,6 @@ import tyro
 from tqdm import tqdm
 
 from dimgpt.config import DataConfig
-from dimgpt.customise import customise_data
 from dimgpt.data.preparing.shares import Share
 from dimgpt.display.progress import PreparationBar
 from dimgpt.display.tables import Table
@@ -23,7 +22,7 @@ from dimgpt.pipeline.data import (
 from dimgpt.pipeline.vocabulary import prepare_vocabulary
 from dimgpt.presets import Preset, get_preset
 from dimgpt.settings import override
-from dimgpt.workspace import Workspace, load_data_config, load_vocabulary
+from dimgpt.workspace import Workspace, customise_data, load_data_config, load_vocabulary
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

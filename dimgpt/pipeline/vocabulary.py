@@ -130,7 +130,7 @@ def _keep_vocabulary(workspace: Workspace) -> Tokenizer:
         if made != {source.path for source in data.sources}:
             log.warning(
                 "%s was made for other sources and is kept: for a vocabulary of the new ones, "
-                "prepare under another --name, or delete the folder",
+                "prepare under another --name (NAME in create_data.ipynb)",
                 path,
             )
     return tokenizer

@@ -6,6 +6,7 @@ what the preset says, so that a notebook can list all constants and change one.
 
 import dataclasses
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -50,13 +51,14 @@ class Workspace:
         require_folder_name(self.preset.name, reserved=(_CHAT, _RUNS))
 
     @property
-    def _data_folder(self) -> Path:
+    def data_folder(self) -> Path:
+        """Vocabulary, settings and token files of its data."""
         return self.data_root / (self.data_name or self.preset.name)
 
     @property
     def vocabulary_path(self) -> Path:
         """The vocabulary: the one that is there, else where one of the preset's kind will be."""
-        folder = self._data_folder
+        folder = self.data_folder
         wanted = TOKENIZER_FILES[self.preset.data.tokenizer.kind]
         found = [name for name in TOKENIZER_FILES.values() if (folder / name).exists()]
         return folder / (wanted if wanted in found else [*found, wanted][0])
@@ -64,11 +66,11 @@ class Workspace:
     @property
     def data_config_path(self) -> Path:
         """The `DataConfig` that the token files were made with."""
-        return self._data_folder / "config.json"
+        return self.data_folder / "config.json"
 
     def data_dir(self, stage: Stage) -> Path:
         """Token files of a stage."""
-        return self._data_folder / stage
+        return self.data_folder / stage
 
     def model_dir(self, stage: Stage) -> Path:
         """Finished model of a stage; fine-tuning makes the chat model."""
@@ -155,7 +157,7 @@ def require_folder_name(name: str, *, reserved: tuple[str, ...] = ()) -> None:
 
 
 def load_data_config(workspace: Workspace) -> DataConfig:
-    """Load what `prepare_files` was asked for, so that nobody has to say it again.
+    """Load the settings that the token files were prepared with.
 
     Raises:
         FileNotFoundError: The data have not been made.
@@ -163,7 +165,7 @@ def load_data_config(workspace: Workspace) -> DataConfig:
     """
     path = workspace.data_config_path
     if not path.exists():
-        raise FileNotFoundError(f"no data at {path.parent}: {_how_to_prepare(workspace)}")
+        raise FileNotFoundError(f"no data at {workspace.data_folder}: {_how_to_prepare(workspace)}")
     try:
         return from_dict(DataConfig, json.loads(path.read_bytes()))
     except ValueError as error:
@@ -185,10 +187,16 @@ def load_vocabulary(workspace: Workspace) -> Tokenizer:
     return load_tokenizer_file(workspace.vocabulary_path)
 
 
-def _how_to_prepare(workspace: Workspace) -> str:
+def prepare_command(workspace: Workspace) -> str:
+    """Return the command that prepares the data of a workspace."""
     name = workspace.data_name or workspace.preset.name
-    flag = "--preset" if name in PRESETS else "--name"
-    return f"run create_data.ipynb, or `python -m dimgpt prepare {flag} {name}`, first"
+    flag, root = "--preset" if name in PRESETS else "--name", workspace.data_root
+    folder = "" if root == Path("data") else f" --data-root {shlex.quote(str(root))}"
+    return f"python -m dimgpt prepare {flag} {name}{folder}"
+
+
+def _how_to_prepare(workspace: Workspace) -> str:
+    return f"run create_data.ipynb, or `{prepare_command(workspace)}`, first"
 
 
 def _named(paths: Sequence[str]) -> Iterator[tuple[str, str]]:

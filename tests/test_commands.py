@@ -97,7 +97,9 @@ def trained(prepared):
     assert "Traceback" not in error
     assert not (prepared / "modèles" / "toy").exists()
     assert "going on at step" in run(prepared, TRAIN)
-    run(prepared, ["finetune", *FOLDERS, *TOY_RUN, "--training.max-steps", "3"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(prepared)
+        main(["finetune", *FOLDERS, *TOY_RUN, "--training.max-steps", "3"])
     return prepared
 
 

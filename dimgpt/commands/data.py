@@ -60,8 +60,7 @@ class Merge(Folders):
     text_column: str | None = None
     """Column of your own texts that holds the text, if it is not `text`."""
     conversations: tuple[str, ...] = ()
-    """Your own conversations: files or folders (.jsonl .csv .parquet); with --sources, none if not
-    given."""
+    """Your own conversations (.jsonl .csv .parquet); with --sources, none unless given here."""
     data: DataConfig
 
     @classmethod
@@ -99,7 +98,7 @@ class Merge(Folders):
         made = load_data_config(workspace)
         if made.sources != self.data.sources:
             names = ", ".join(source.name for source in made.sources)
-            print(f"Keeping the sources of {workspace.data_config_path.parent}: {names}")
+            print(f"Keeping the sources of {workspace.data_folder}: {names}")
         texts = {"sources": made.sources, "conversations": made.conversations}
         return override(workspace.preset, data=override(self.data, **texts))
 
@@ -133,10 +132,11 @@ class Prepare(Merge):
         if share is None:
             with tqdm(desc="vocabulary", unit="char", unit_scale=True) as bar:
                 prepare_vocabulary(workspace, progress=lambda done: bar.update(done - bar.n))
-        if self.only is None:
-            with PreparationBar() as watch:
-                prepare_files(workspace, load_vocabulary(workspace), share=share, progress=watch)
-        if share is None and self.only is None:
+            if self.only is not None:
+                return
+        with PreparationBar() as watch:
+            prepare_files(workspace, load_vocabulary(workspace), share=share, progress=watch)
+        if share is None:
             _show(workspace)
 
 

@@ -110,7 +110,7 @@ class Import:
     """Flags of `import`."""
 
     path: tyro.conf.Positional[Path]
-    """A .pt or .ckpt file of the first three, or a Hugging Face folder of the last two."""
+    """A .pt or .ckpt file of the first three systems, or a Hugging Face folder of the last two."""
     name: str | None = None
     """Name of the folder in models/; the file's if not given."""
     tokenizer: Path | None = None

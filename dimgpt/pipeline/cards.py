@@ -1,4 +1,4 @@
-"""What a finished stage tells about its model: results, data, settings. Nothing is invented."""
+"""The card of a trained model: results, data and settings of its run, and the curves."""
 
 import io
 from collections.abc import Iterable

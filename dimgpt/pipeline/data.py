@@ -25,7 +25,13 @@ from dimgpt.pipeline.vocabulary import keep_data_config, only_one
 from dimgpt.settings import override
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.text.tokenizer_file import load_tokenizer_file
-from dimgpt.workspace import Stage, Workspace, load_data_config, load_vocabulary
+from dimgpt.workspace import (
+    Stage,
+    Workspace,
+    load_data_config,
+    load_vocabulary,
+    prepare_command,
+)
 
 
 def prepare_files(
@@ -142,11 +148,11 @@ def require_conversations(workspace: Workspace) -> tuple[ConversationSourceConfi
     Raises:
         ValueError: There are none.
     """
-    folder, groups = workspace.data_config_path.parent, load_data_config(workspace).conversations
+    groups = load_data_config(workspace).conversations
     if not groups:
         raise ValueError(
-            f"{folder} has no conversations to fine-tune on: add yours with `python -m dimgpt "
-            f"prepare --name {folder.name} --conversations FILE`, or set CONVERSATIONS beside "
+            f"{workspace.data_folder} has no conversations to fine-tune on: add yours with "
+            f"`{prepare_command(workspace)} --conversations FILE`, or set CONVERSATIONS beside "
             "SOURCES in create_data.ipynb"
         )
     return groups

@@ -97,11 +97,10 @@ def make_tokenizer(
 
 def only_one(workspace: Workspace) -> AbstractContextManager[None]:
     """Lock the data folder, so that two preparations never write the same files."""
-    folder = workspace.vocabulary_path.parent
     return lock_file(
-        folder / "lock",
-        refusal=f"another preparation is running in {folder}: wait until it ends, stop it, or "
-        "prepare under another name",
+        workspace.data_folder / "lock",
+        refusal=f"another preparation is running in {workspace.data_folder}: wait until it ends, "
+        "stop it, or prepare under another name",
     )
 
 

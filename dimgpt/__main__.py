@@ -1,6 +1,6 @@
-"""`python -m dimgpt`: hands over to the command line.
+"""`python -m dimgpt`: starts the command line.
 
-Each process that encodes texts loads this file again: what it imports, they would wait for.
+Each process that encodes texts loads this file again, so it imports nothing at the top.
 """
 
 if __name__ == "__main__":

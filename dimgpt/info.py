@@ -59,7 +59,7 @@ class Resources:
 
 
 def look_around(runtime: Runtime) -> dict[str, str]:
-    """Return what this machine has, and which presets it carries."""
+    """Return what this machine has, and which presets it can train."""
     here = find_resources(runtime)
     fitting = {f'preset "{name}"': advise(preset, here) for name, preset in PRESETS.items()}
     return describe_machine(runtime) | fitting
@@ -72,7 +72,7 @@ def find_resources(runtime: Runtime, folder: Path = Path()) -> Resources:
 
 
 def advise(preset: Preset, here: Resources) -> str:
-    """Say in a few words whether a preset fits a machine, and how long it takes."""
+    """Say in a few words whether a machine can train a preset, and how long it takes."""
     needed = _training_memory(preset.model)
     if needed > here.memory:
         return f"needs about {_size(needed)} of memory: choose a smaller one"
@@ -122,7 +122,7 @@ def _num_tokens(preset: Preset) -> int:
 
 
 def _training_speed(model: ModelConfig, flops: float) -> float:
-    """Return tokens per second at half of the peak, which training reaches on a good day."""
+    """Return tokens per second at half of the peak, about what training reaches at best."""
     return 0.5 * flops / training_flops_per_token(model)
 
 

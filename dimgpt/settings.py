@@ -1,6 +1,6 @@
 """Settings as JSON and back, and settings with some fields changed.
 
-Works on any dataclass of `config/`, and knows none of them.
+Works on any dataclass of `config/`, and imports none of them.
 """
 
 import dataclasses
@@ -89,7 +89,7 @@ def _restore(hint: Any, value: Any, name: str) -> Any:
 
 
 def _is_plain(hint: type, value: Any) -> bool:
-    """Say whether a JSON value is of a plain type; every whole number is a number, no truth is."""
+    """Say whether a JSON value has a plain type; an int may stand for a float, a bool may not."""
     if hint is not bool and isinstance(value, bool):
         return False
     return isinstance(value, int | float if hint is float else hint)

@@ -1,17 +1,28 @@
-"""Where the files of a preset are, and what is found there.
+"""What a person works on: a preset with their own texts and numbers, and where its files are.
 
-Opens what is small: the vocabulary and the settings of the data. Makes nothing.
+Opens small files only, the vocabulary and the settings of the data, and writes none. `None` keeps
+what the preset says, so that a notebook can list all constants and change one.
 """
 
+import dataclasses
 import json
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
-from dimgpt.config import DataConfig, TrainingConfig
+from dimgpt.config import (
+    ConversationSourceConfig,
+    DataConfig,
+    QualityConfig,
+    SourceConfig,
+    TrainingConfig,
+)
 from dimgpt.config.rules import is_file_name
 from dimgpt.presets import PRESETS, Preset
-from dimgpt.settings import from_dict
+from dimgpt.settings import from_dict, override
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.text.tokenizer_file import TOKENIZER_FILES, load_tokenizer_file
 
@@ -36,25 +47,18 @@ class Workspace:
     """Name of the folder in `data_root`; the preset's if not given."""
 
     def __post_init__(self) -> None:
-        for name in (self.data_name or self.preset.name, self.preset.name):
-            if not is_file_name(name):
-                raise ValueError(
-                    f"name is {name!r}: it names folders; use letters, digits, - and _"
-                )
-        if name.endswith((_CHAT, _RUNS)):
-            raise ValueError(
-                f"name is {name!r}: names that end in {_CHAT} or {_RUNS} are those of chat models "
-                "and runs; choose another"
-            )
+        require_folder_name(self.data_name or self.preset.name)
+        require_folder_name(self.preset.name, reserved=(_CHAT, _RUNS))
 
     @property
-    def _data_folder(self) -> Path:
+    def data_folder(self) -> Path:
+        """Vocabulary, settings and token files of its data."""
         return self.data_root / (self.data_name or self.preset.name)
 
     @property
     def vocabulary_path(self) -> Path:
         """The vocabulary: the one that is there, else where one of the preset's kind will be."""
-        folder = self._data_folder
+        folder = self.data_folder
         wanted = TOKENIZER_FILES[self.preset.data.tokenizer.kind]
         found = [name for name in TOKENIZER_FILES.values() if (folder / name).exists()]
         return folder / (wanted if wanted in found else [*found, wanted][0])
@@ -62,11 +66,11 @@ class Workspace:
     @property
     def data_config_path(self) -> Path:
         """The `DataConfig` that the token files were made with."""
-        return self._data_folder / "config.json"
+        return self.data_folder / "config.json"
 
     def data_dir(self, stage: Stage) -> Path:
         """Token files of a stage."""
-        return self._data_folder / stage
+        return self.data_folder / stage
 
     def model_dir(self, stage: Stage) -> Path:
         """Finished model of a stage; fine-tuning makes the chat model."""
@@ -82,8 +86,78 @@ class Workspace:
         return self.preset.finetuning if stage == "finetuning" else self.preset.pretraining
 
 
+def customise_data(
+    preset: Preset,
+    *,
+    sources: Sequence[str] | None = None,
+    conversations: Sequence[str] | None = None,
+    text_column: str | None = None,
+    languages: Sequence[str] | None = None,
+    **changes: Any,
+) -> Preset:
+    """Replace a preset's texts with a person's own files or folders, and change other settings.
+
+    Args:
+        preset: Gives everything that is not given here.
+        sources: Own texts. They replace the preset's conversations as well, so that nothing of
+            its texts gets into the vocabulary.
+        conversations: Own conversations.
+        text_column: Column of `sources` that holds the text.
+        languages: ISO 639 codes of the languages to keep.
+        changes: Fields of `DataConfig` and `QualityConfig`; `None` keeps the preset's.
+
+    Raises:
+        ValueError: A text column is given without sources, or a value breaks its field's rule.
+    """
+    data, texts = preset.data, dict[str, Any]()
+    if text_column is not None and not sources:
+        raise ValueError(f"text_column is {text_column!r}: it needs sources of your own; name them")
+    if sources:
+        column = "text" if text_column is None else text_column
+        texts["sources"] = tuple(
+            SourceConfig(name=name, path=path, text_column=column) for name, path in _named(sources)
+        )
+    if sources or conversations:
+        texts["conversations"] = tuple(
+            ConversationSourceConfig(name=name, path=path)
+            for name, path in _named(conversations or ())
+        )
+    names = {field.name for field in dataclasses.fields(QualityConfig)} & changes.keys()
+    switches = {name: changes.pop(name) for name in names}
+    if languages is not None:
+        switches["languages"] = tuple(languages)
+    quality = override(data.quality, **switches)
+    return override(preset, data=override(data, **texts, quality=quality, **changes))
+
+
+def customise_training(preset: Preset, stage: Stage, **changes: Any) -> Preset:
+    """Change fields of a stage's `TrainingConfig`; `None` keeps the preset's.
+
+    Raises:
+        ValueError: The stage is unknown, or a value breaks its field's rule.
+    """
+    if stage not in get_args(Stage):
+        raise ValueError(f"STAGE is {stage!r}: choose one of {', '.join(get_args(Stage))}")
+    return override(preset, **{stage: override(getattr(preset, stage), **changes)})
+
+
+def require_folder_name(name: str, *, reserved: tuple[str, ...] = ()) -> None:
+    """Refuse what is no name of a folder, or ends as the names of other folders do.
+
+    Raises:
+        ValueError: It is such a name.
+    """
+    if not (is_file_name(name) and name.isprintable()):
+        raise ValueError(f"name is {name!r}: it names folders; use letters, digits, - and _")
+    if name.endswith(reserved):
+        raise ValueError(
+            f"name is {name!r}: names that end in {' or '.join(reserved)} are those of chat models "
+            "and runs; choose another"
+        )
+
+
 def load_data_config(workspace: Workspace) -> DataConfig:
-    """Load what `prepare_files` was asked for, so that nobody has to say it again.
+    """Load the settings that the token files were prepared with.
 
     Raises:
         FileNotFoundError: The data have not been made.
@@ -91,11 +165,13 @@ def load_data_config(workspace: Workspace) -> DataConfig:
     """
     path = workspace.data_config_path
     if not path.exists():
-        raise FileNotFoundError(f"no data at {path.parent}: {_how_to_prepare(workspace)}")
+        raise FileNotFoundError(f"no data at {workspace.data_folder}: {_how_to_prepare(workspace)}")
     try:
         return from_dict(DataConfig, json.loads(path.read_bytes()))
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): {_how_to_prepare(workspace)}") from error
+        raise ValueError(
+            f"{path} is damaged ({error}): delete it and {_how_to_prepare(workspace)}"
+        ) from error
 
 
 def load_vocabulary(workspace: Workspace) -> Tokenizer:
@@ -111,7 +187,26 @@ def load_vocabulary(workspace: Workspace) -> Tokenizer:
     return load_tokenizer_file(workspace.vocabulary_path)
 
 
-def _how_to_prepare(workspace: Workspace) -> str:
+def prepare_command(workspace: Workspace) -> str:
+    """Return the command that prepares the data of a workspace."""
     name = workspace.data_name or workspace.preset.name
-    flag = "--preset" if name in PRESETS else "--name"
-    return f"run create_data.ipynb, or `python -m dimgpt prepare {flag} {name}`, first"
+    flag, root = "--preset" if name in PRESETS else "--name", workspace.data_root
+    folder = "" if root == Path("data") else f" --data-root {shlex.quote(str(root))}"
+    return f"python -m dimgpt prepare {flag} {name}{folder}"
+
+
+def _how_to_prepare(workspace: Workspace) -> str:
+    return f"run create_data.ipynb, or `{prepare_command(workspace)}`, first"
+
+
+def _named(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield a folder name for each path, and the path; equal names get a number."""
+    seen: Counter[str] = Counter()
+    for path in paths:
+        *_, parent, last = ("", *path.rstrip("/").split("/"))
+        if "://" not in path:
+            last = Path(path).resolve().name.lstrip(".").split(".")[0]
+        # Of demo://stories/20000, the number says how many.
+        name = parent if path.startswith("demo://") else last
+        seen[name] += 1
+        yield (name if seen[name] == 1 else f"{name}-{seen[name]}"), path

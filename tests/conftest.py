@@ -1,11 +1,14 @@
 import contextlib
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+# The models of the tests are tiny: one thread computes them in half the processor time of two.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tests are imported by path (`--import-mode=importlib`), so what they share is, too.
 _ROOT = Path(__file__).parents[1]
 _PATH = Path(__file__).parent / "hub_server.py"

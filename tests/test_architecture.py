@@ -22,7 +22,6 @@ FLOORS = (
     {"presets", "display", "demo.score"},
     {
         "info",
-        "customise",
         "workspace",
         "pipeline",
         "demo.notebooks",

@@ -97,7 +97,9 @@ def trained(prepared):
     assert "Traceback" not in error
     assert not (prepared / "modèles" / "toy").exists()
     assert "going on at step" in run(prepared, TRAIN)
-    run(prepared, ["finetune", *FOLDERS, *TOY_RUN, "--training.max-steps", "3"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(prepared)
+        main(["finetune", *FOLDERS, *TOY_RUN, "--training.max-steps", "3"])
     return prepared
 
 
@@ -182,7 +184,8 @@ def test_a_setting_out_of_range_is_one_line_and_status_1(here):
         (["train", "--name", "../up"], "it names folders"),
         (["train", "--name", "demo-chat"], "those of chat models"),
         (["train", "--name", "new"], "no vocabulary at .*prepare --name new"),
-        (["finetune", "--name", "new"], "config.json is missing"),
+        (["finetune", "--name", "new"], "no data at .*prepare --name new"),
+        (["finetune", *FOLDERS, "--models-root", "none"], "config.json is missing"),
         (["info", "--preset", "nope"], "choose one of demo"),
         (["info", "--preset", "demo", "--preset=nope"], "choose one of demo"),
         (["info", "--model", "empty"], "empty/config.json is missing"),

@@ -15,7 +15,7 @@ from dimgpt.cli import main
 from dimgpt.config import ModelConfig
 from dimgpt.files import sha256_of
 from dimgpt.model.transformer import Transformer
-from dimgpt.pipeline import import_model, open_model
+from dimgpt.pipeline.models import import_model, open_model
 from dimgpt.runtime import choose_runtime
 from dimgpt.text.byte_level import ByteLevelTokenizer, train_byte_level
 from dimgpt.weights import dimensiongpt, huggingface, lillm
@@ -308,7 +308,7 @@ def test_a_name_that_is_no_text_is_named_and_not_called_damage(
     shutil.copy(weights, odd)
     words = ("--name", "new", "--models-root", tmp_path / "models")
     assert "is not UTF-8: rename it" in complaint(odd, *words)
-    assert "names a folder" in complaint(weights, "--name", "a\nb")
+    assert "names folders" in complaint(weights, "--name", "a\nb")
 
 
 def test_the_card_of_a_bare_model_promises_no_text(weights: Path, tmp_path: Path) -> None:

@@ -92,8 +92,8 @@ def test_the_report_shows_what_was_dropped_and_ten_documents(executed):
 
 ENDLESS_TRAINING = """
 from pathlib import Path
-from dimgpt.customise import customise_training
-from dimgpt.pipeline import build_trainer, match_vocabulary
+from dimgpt.workspace import customise_training
+from dimgpt.pipeline.training import build_trainer, match_model
 from dimgpt.presets import get_preset
 from dimgpt.runtime import choose_runtime
 from dimgpt.workspace import Workspace
@@ -102,7 +102,7 @@ preset = customise_training(get_preset("demo"), "pretraining", batch_size=2, max
 folder = Path({folder!r})
 workspace = Workspace(preset=preset, data_root=folder / "data", models_root=folder / "interrupted")
 trainer = build_trainer(
-    match_vocabulary(workspace),
+    match_model(workspace, "pretraining"),
     "pretraining",
     runtime=choose_runtime(device="cpu"),
     observers=[lambda record: print("took a step") if record["kind"] == "step" else None],

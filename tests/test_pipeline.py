@@ -6,24 +6,18 @@ import pytest
 import torch
 
 from dimgpt.config import ConversationSourceConfig, DataConfig, ModelConfig, SourceConfig
-from dimgpt.customise import customise_data, customise_training
 from dimgpt.files import sha256_of
 from dimgpt.model.transformer import Transformer
-from dimgpt.pipeline import (
-    build_model,
-    match_vocabulary,
-    open_corpus,
-    open_model,
-    prepare_files,
-    prepare_vocabulary,
-    read_reports,
-)
+from dimgpt.pipeline.data import open_corpus, prepare_files, read_reports
+from dimgpt.pipeline.models import open_model
+from dimgpt.pipeline.training import build_model, match_model
+from dimgpt.pipeline.vocabulary import prepare_vocabulary
 from dimgpt.presets import PRESETS
 from dimgpt.runtime import choose_runtime
 from dimgpt.settings import override
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 from dimgpt.weights.store import save_model
-from dimgpt.workspace import Workspace, load_data_config
+from dimgpt.workspace import Workspace, customise_data, customise_training, load_data_config
 
 DEMO = PRESETS["demo"]
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -123,7 +117,7 @@ def test_a_second_preparation_changes_no_byte(tmp_path):
     prepare_files(workspace, prepare_vocabulary(workspace))
     assert {path: sha256_of(path) for path in tmp_path.rglob("*") if path.is_file()} == before
     assert load_data_config(workspace) == workspace.preset.data
-    assert match_vocabulary(workspace).preset.model.vocab_size == 250
+    assert match_model(workspace, "pretraining").preset.model.vocab_size == 250
 
 
 def test_each_source_is_reported_with_what_was_dropped(tmp_path):

@@ -1,33 +1,23 @@
-"""The verbs of the command line, each a dataclass whose fields are its flags.
+"""The verbs of the command line: where each is, and one line about it.
 
-Thin calls into the package: what a verb does is done in `pipeline/` and below. How words become
-flags is the matter of `cli.py`.
+A verb is a dataclass: its fields are its flags, and `run` calls the same functions of `pipeline/`
+as the notebooks. Its module is imported when the verb is used, so that listing all verbs is fast.
 """
 
-from typing import Any
-
-from dimgpt.commands.data import ImportData, Merge, Prepare
-from dimgpt.commands.demo import Demo
-from dimgpt.commands.download import Download
-from dimgpt.commands.export import Export
-from dimgpt.commands.generation import Chat, Generate
-from dimgpt.commands.imports import Import
-from dimgpt.commands.models import Info
-from dimgpt.commands.training import Evaluate, Finetune, Resume, Train
-
-VERBS: dict[str, Any] = {
-    "prepare": Prepare,
-    "merge": Merge,
-    "import-data": ImportData,
-    "train": Train,
-    "finetune": Finetune,
-    "resume": Resume,
-    "evaluate": Evaluate,
-    "generate": Generate,
-    "chat": Chat,
-    "export": Export,
-    "info": Info,
-    "download": Download,
-    "import": Import,
-    "demo": Demo,
+VERBS = {
+    "prepare": ("data.Prepare", "Train the vocabulary and write the token files; resumable."),
+    "merge": ("data.Merge", "Join the shares that `prepare --shard I/N` wrote."),
+    "import-data": ("data.ImportData", "Copy token files of DimensionGPT, with their vocabulary."),
+    "train": ("training.Train", "Train a new model on the documents; resumable."),
+    "finetune": ("training.Finetune", "Train the pretrained model on conversations; resumable."),
+    "resume": ("training.Resume", "Continue a run of either stage with its own settings."),
+    "evaluate": ("training.Evaluate", "Measure a model on all held-out documents."),
+    "generate": ("models.Generate", "Complete a text."),
+    "chat": ("models.Chat", "Talk with a fine-tuned model; an empty line or Ctrl-D ends it."),
+    "export": ("models.Export", "Write a model for transformers, llama.cpp or DimensionGPT."),
+    "info": ("models.Info", "Show this machine, and the sizes of a preset or of a model folder."),
+    "download": ("models.Download", "Fetch a model from the Hugging Face hub; resumable."),
+    "import": ("models.Import", "Convert DimensionGPT, lilLM, toyGPT, Llama or Mistral weights."),
+    "demo": ("models.Demo", "Run the three notebooks on the demo corpus."),
 }
+"""Verb -> its module and class, and its line of help."""

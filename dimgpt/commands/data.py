@@ -8,88 +8,99 @@ from typing import Any, Literal
 import tyro
 from tqdm import tqdm
 
-from dimgpt.commands.folders import Folders
 from dimgpt.config import DataConfig
-from dimgpt.customise import customise_data
 from dimgpt.data.preparing.shares import Share
 from dimgpt.display.progress import PreparationBar
 from dimgpt.display.tables import Table
-from dimgpt.pipeline import (
-    Workspace,
+from dimgpt.pipeline.data import (
     import_data,
-    load_vocabulary,
     merge_shares,
     open_corpus,
     prepare_files,
-    prepare_share,
-    prepare_vocabulary,
     read_reports,
 )
+from dimgpt.pipeline.vocabulary import prepare_vocabulary
 from dimgpt.presets import Preset, get_preset
+from dimgpt.settings import override
+from dimgpt.workspace import Workspace, customise_data, load_data_config, load_vocabulary
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Data(Folders):
-    """Which data, and what is done with them."""
+class Folders:
+    """Flags that say where data and models are."""
+
+    preset: str = "demo"
+    """Settings to start from: demo, french-5m, dimensiongpt-0.2b."""
+    name: str | None = None
+    """Name of the folders in data/ and models/; the preset's if not given."""
+    data_name: str | None = None
+    """Name of the folder in data/, if another: several models can share one preparation."""
+    data_root: Path = Path("data")
+    """Vocabularies and token files."""
+    models_root: Path = Path("models")
+    """Models and their runs."""
+
+    def workspace(self, **changes: Any) -> Workspace:
+        """Return the preset with changed fields, in these folders."""
+        preset = get_preset(self.preset)
+        return Workspace(
+            preset=dataclasses.replace(preset, name=self.name or preset.name, **changes),
+            data_root=self.data_root,
+            models_root=self.models_root,
+            data_name=self.data_name,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Merge(Folders):
+    """Flags of `merge`, which `prepare` has too."""
 
     sources: tuple[str, ...] = ()
     """Your own texts instead of the preset's: files or folders (.txt .jsonl .csv .parquet)."""
+    text_column: str | None = None
+    """Column of your own texts that holds the text, if it is not `text`."""
     conversations: tuple[str, ...] = ()
-    """Your own conversations instead of the preset's: files or folders (.jsonl .csv .parquet)."""
+    """Your own conversations (.jsonl .csv .parquet); with --sources, none unless given here."""
     data: DataConfig
 
     @classmethod
-    def defaults(cls, preset: Preset) -> "_Data":
+    def defaults(cls, preset: Preset) -> "Merge":
         """Fill in what the preset says."""
         return cls(preset=preset.name, data=preset.data)
 
     def data_workspace(self) -> Workspace:
-        """Return the preset with these data."""
-        if self.sources and self.data.sources != get_preset(self.preset).data.sources:
-            raise ValueError("give either sources or data.sources.*, which describe them singly")
+        """Return the workspace with the texts that were asked for.
+
+        Where no sources are given, a folder that was prepared before keeps those that it has.
+        """
+        workspace, usual = self.workspace(data=self.data), get_preset(self.preset).data
+        changed = [
+            name
+            for name in ("sources", "conversations")
+            if getattr(self.data, name) != getattr(usual, name)
+        ]
+        for name in changed:
+            if self.sources or getattr(self, name):
+                raise ValueError(f"give either {name} or data.{name}.*, which describe one each")
+        preset = workspace.preset
+        if not (self.sources or changed) and workspace.data_config_path.exists():
+            preset = self._keep_texts(workspace)
         preset = customise_data(
-            self.workspace(data=self.data).preset,
+            preset,
             sources=self.sources,
             conversations=self.conversations,
+            text_column=self.text_column,
         )
-        return dataclasses.replace(self.workspace(), preset=preset)
+        return dataclasses.replace(workspace, preset=preset)
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prepare(_Data):
-    """Train the vocabulary and write the token files; a run that was cut off goes on."""
-
-    only: Literal["vocabulary"] | None = None
-    """Stop after the vocabulary, which shares need before they begin."""
-    shard: str | None = None
-    """`I/N`: write share I of N only, counted from 1; `merge` joins them. Needs the vocabulary."""
-
-    def run(self) -> None:
-        """Write vocabulary and token files, and show what is there."""
-        try:
-            self._prepare(self.data_workspace())
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                "finished parts are kept, run the same command again to go on"
-            ) from None
-
-    def _prepare(self, workspace: Workspace) -> None:
-        if self.shard is not None:
-            share, tokenizer = Share.parse(self.shard), load_vocabulary(workspace)
-            with PreparationBar() as bar:
-                prepare_share(workspace, tokenizer, share, progress=bar)
-            return
-        with tqdm(desc="vocabulary", unit="char", unit_scale=True) as counter:
-            tokenizer = prepare_vocabulary(workspace, progress=lambda done: _move(counter, done))
-        if self.only is None:
-            with PreparationBar() as bar:
-                prepare_files(workspace, tokenizer, progress=bar)
-            _show(workspace)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Merge(_Data):
-    """Join the shares that `prepare --shard I/N` wrote."""
+    def _keep_texts(self, workspace: Workspace) -> Preset:
+        """Return the preset with the texts that its data folder was prepared from."""
+        made = load_data_config(workspace)
+        if made.sources != self.data.sources:
+            names = ", ".join(source.name for source in made.sources)
+            print(f"Keeping the sources of {workspace.data_folder}: {names}")
+        texts = {"sources": made.sources, "conversations": made.conversations}
+        return override(workspace.preset, data=override(self.data, **texts))
 
     def run(self) -> None:
         """Join indexes and manifests, and show the mixture."""
@@ -99,22 +110,48 @@ class Merge(_Data):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Prepare(Merge):
+    """Flags of `prepare`."""
+
+    only: Literal["vocabulary"] | None = None
+    """Stop after the vocabulary, which shares need before they begin."""
+    shard: str | None = None
+    """`I/N`: write only share I of N, counted from 1; `merge` joins them. Needs the vocabulary."""
+
+    def run(self) -> None:
+        """Write vocabulary and token files, and show what is there."""
+        try:
+            self._prepare(self.data_workspace())
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                "finished parts are kept, run the same command again to continue"
+            ) from None
+
+    def _prepare(self, workspace: Workspace) -> None:
+        share = None if self.shard is None else Share.parse(self.shard)
+        if share is None:
+            with tqdm(desc="vocabulary", unit="char", unit_scale=True) as bar:
+                prepare_vocabulary(workspace, progress=lambda done: bar.update(done - bar.n))
+            if self.only is not None:
+                return
+        with PreparationBar() as watch:
+            prepare_files(workspace, load_vocabulary(workspace), share=share, progress=watch)
+        if share is None:
+            _show(workspace)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ImportData:
-    """Take over token files that DimensionGPT itself wrote, with their vocabulary."""
+    """Flags of `import-data`."""
 
     path: tyro.conf.Positional[Path]
-    """The original's data folder, with pretraining/ and finetuning/; it stays as it is."""
+    """The original's data folder, with pretraining/ and finetuning/; it is only read."""
     name: str = "dimensiongpt"
     """Name of the folder in data/."""
     vocabulary: Path | None = None
     """The vocab.txt that they were made with; the one in the folder if not given."""
     data_root: Path = Path("data")
     """Gets the folder."""
-
-    @classmethod
-    def defaults(cls, preset: Preset) -> "ImportData":
-        """Return the defaults, which no preset changes."""
-        return cls(path=tyro.MISSING)
 
     def run(self) -> None:
         """Write vocabulary and token files, and show the mixture."""
@@ -125,10 +162,12 @@ class ImportData:
 
 def _show(workspace: Workspace) -> None:
     """Print what was kept and dropped of each source, and the mixture."""
-    print(Table.of([report.row() for report in read_reports(workspace)], title="What is there"))
-    if workspace.preset.data.sources:
+    reports, data = read_reports(workspace), workspace.preset.data
+    print(Table.of([report.row() for report in reports], title="What is there"))
+    for report in reports:
+        for note in getattr(report, "notes", ()):
+            print(f"  {report.source}: {note}")
+    if data.sources:
         print(Table.of(open_corpus(workspace).table(), title="What pretraining draws"))
-
-
-def _move(bar: Any, done: int) -> None:
-    bar.update(done - bar.n)
+    if not data.conversations:
+        print("No conversations: to fine-tune later, prepare again with --conversations FILE")

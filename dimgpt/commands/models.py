@@ -1,9 +1,18 @@
-"""The verbs about models on disk, and what they weigh."""
+"""The verbs about finished models: use, describe, fetch, import and export them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+import tyro
+from tqdm import tqdm
+
+from dimgpt.config import ExportConfig, ExportDtype, ExportTarget, SamplingConfig
+from dimgpt.demo.notebooks import run_notebooks
 from dimgpt.display.tables import Table
+from dimgpt.generation.chat import ChatSession
+from dimgpt.generation.generator import TextGenerator
 from dimgpt.info import (
     compare_cards,
     compare_sizes,
@@ -11,25 +20,138 @@ from dimgpt.info import (
     describe_weights,
     look_around,
 )
+from dimgpt.model.transformer import Transformer
+from dimgpt.pipeline.models import export, import_model, open_model
 from dimgpt.presets import Preset, get_preset
 from dimgpt.runtime import choose_runtime, peak_flops
+from dimgpt.text.tokenizer import Tokenizer
+from dimgpt.weights.download import download_model
+from dimgpt.workspace import Stage, Workspace
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Writer:
+    """Flags that `generate` and `chat` share."""
+
+    preset: str
+    """Whose model and sampling settings to start from."""
+    model: Path | None = None
+    """Model folder, or weights of another system as they are; models/PRESET if not given."""
+    tokenizer: Path | None = None
+    """A tokenizer.json or vocab.txt, for weights without one beside them."""
+    sampling: SamplingConfig
+
+    @classmethod
+    def defaults(cls, preset: Preset) -> "Writer":
+        """Fill in what the preset says."""
+        return cls(preset=preset.name, sampling=preset.sampling)
+
+    def open(self, stage: Stage) -> tuple[Transformer, Tokenizer]:
+        """Open the model, or the preset's of a stage, with its tokenizer."""
+        path = self.model or Workspace(preset=get_preset(self.preset)).model_dir(stage)
+        return open_model(path, runtime=choose_runtime(), tokenizer_path=self.tokenizer)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Generate(Writer):
+    """Flags of `generate`."""
+
+    prompt: str = ""
+    """Text to complete."""
+
+    def run(self) -> None:
+        """Print the prompt and what follows, as it comes."""
+        writer = TextGenerator(*self.open("pretraining"))
+        print(self.prompt, end="", flush=True)
+        _print_stream(writer.stream(self.prompt, self.sampling))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chat(Writer):
+    """Flags of `chat`."""
+
+    system_prompt: str | None = None
+    """What the conversation begins with, "" for nothing; the preset's if not given."""
+
+    def run(self) -> None:
+        """Read lines and stream answers."""
+        prompt = self.system_prompt
+        if prompt is None:
+            prompt = get_preset(self.preset).system_prompt
+        session = ChatSession(*self.open("finetuning"), self.sampling, prompt or None)
+        while question := _read_line():
+            _print_stream(session.ask(question))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Export:
+    """Flags of `export`."""
+
+    model: tyro.conf.Positional[Path]
+    """Model folder, or weights of another system with their tokenizer."""
+    to: ExportTarget
+    """Program that will open it; safetensors is a plain copy for dimgpt."""
+    output: Path | None = None
+    """Folder to make; MODEL-TARGET, with the precision, beside the model if not given."""
+    tokenizer: Path | None = None
+    """A tokenizer.json or vocab.txt, for weights without one beside them."""
+    dtype: ExportDtype = "f32"
+    """Precision of the weights; q8_0 is for gguf only."""
+
+    def run(self) -> None:
+        """Export, and list the files."""
+        config = ExportConfig(target=self.to, dtype=self.dtype)
+        folder = export(self.model, config, output=self.output, tokenizer_path=self.tokenizer)
+        print(folder, *sorted(f"  {path.name}" for path in folder.iterdir()), sep="\n")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Import:
+    """Flags of `import`."""
+
+    path: tyro.conf.Positional[Path]
+    """A .pt or .ckpt file of the first three systems, or a Hugging Face folder of the last two."""
+    name: str | None = None
+    """Name of the folder in models/; the file's if not given."""
+    tokenizer: Path | None = None
+    """A tokenizer.json or vocab.txt; looked for beside the weights if not given."""
+    use_tokenizer: bool = True
+    """Without a tokenizer, the folder gives logits but no text."""
+    num_heads: int | None = None
+    """Attention heads, for a file that does not say them; the published number if not given."""
+    num_kv_heads: int | None = None
+    """Heads for keys and values, likewise."""
+    window_size: int | None = None
+    """Tokens that a DimensionGPT looks back on, likewise; as many as the context is no window."""
+    context_length: int | None = None
+    """Context in tokens, likewise; of a Llama or Mistral, to shorten it."""
+    models_root: Path = Path("models")
+    """Gets the folder."""
+
+    def run(self) -> None:
+        """Write the folder, and show what was read back from it."""
+        names = ("num_heads", "num_kv_heads", "window_size", "context_length")
+        folder = import_model(
+            self.path,
+            models_root=self.models_root,
+            name=self.name,
+            tokenizer_path=self.tokenizer,
+            sizes={name: size for name in names if (size := getattr(self, name)) is not None},
+            use_tokenizer=self.use_tokenizer,
+        )
+        print(Table.of(describe_weights(folder), title=str(folder)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Info:
-    """Show this machine, and the sizes of a preset or of a model folder."""
+    """Flags of `info`."""
 
-    preset: str
+    preset: str = "demo"
     """Preset to describe."""
     model: Path | None = None
     """Model folder, or weights of another system, to describe instead."""
     sizes: bool = False
     """Compare all presets instead: size, memory, speed here and on known cards."""
-
-    @classmethod
-    def defaults(cls, preset: Preset) -> "Info":
-        """Fill in what the preset says."""
-        return cls(preset=preset.name)
 
     def run(self) -> None:
         """Print the tables."""
@@ -44,3 +166,56 @@ class Info:
             print(Table.of(describe_weights(self.model), title=str(self.model)))
         else:
             print(Table.of(describe_preset(get_preset(self.preset)), title=self.preset))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Download:
+    """Flags of `download`."""
+
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
+    """lillm-39m, lillm-300m, or owner/name on the hub."""
+    models_root: Path = Path("models")
+    """Gets the model's folder."""
+    revision: str | None = None
+    """Branch, tag or commit; the newest if not given."""
+
+    def run(self) -> None:
+        """Fetch, and say where the files are."""
+        # The delay: an immediate refusal needs no bar.
+        with tqdm(desc=self.name, unit="B", unit_scale=True, delay=0.1) as bar:
+
+            def move(num_bytes: int, total: int) -> None:
+                bar.total = total
+                bar.update(num_bytes - bar.n)
+
+            print(
+                download_model(self.name, self.models_root, revision=self.revision, progress=move)
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Demo:
+    """Flags of `demo`."""
+
+    output_dir: Path = Path("models/demo-runs/notebooks")
+    """Gets the executed notebooks."""
+
+    def run(self) -> None:
+        """Execute them, and say where everything is."""
+        notebooks = run_notebooks(self.output_dir)
+        print("\nThe executed notebooks:", *notebooks, sep="\n  ")
+        print("The curves:", *sorted(self.output_dir.parent.glob("*/curves.png")), sep="\n  ")
+        print("The models:\n  models/demo\n  models/demo-chat")
+
+
+def _read_line() -> str:
+    try:
+        return input("> ").strip()
+    except EOFError:
+        return ""
+
+
+def _print_stream(pieces: Iterable[str]) -> None:
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print()

@@ -1,4 +1,4 @@
-"""What a finished stage tells about its model: results, data, settings. Nothing is invented."""
+"""The card of a trained model: results, data and settings of its run, and the curves."""
 
 import io
 from collections.abc import Iterable
@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig
-from dimgpt.data.reading.finetuning import FinetuningData
-from dimgpt.data.reading.pretraining import PretrainingData
 from dimgpt.files import replace_file
 from dimgpt.presets import PRESETS
 from dimgpt.settings import to_dict
@@ -20,32 +18,28 @@ _PUBLIC = "hf://"
 
 def trained_card(workspace: Workspace, stage: Stage, trainer: Trainer) -> Card:
     """Return the card of the model that a trainer has trained."""
-    data = trainer.data
-    mixture: list[dict[str, Any]] = []
-    sources: Iterable[SourceConfig | ConversationSourceConfig] = ()
-    if isinstance(data, PretrainingData):
-        sources = data.corpus.sources
-        rows = data.corpus.table()
-        licences = {source.name: source.licence for source in data.corpus.sources}
-        mixture = [to_dict(row) | _licence_cell(licences[row.source]) for row in rows]
-    elif isinstance(data, FinetuningData):
-        sources = data.corpus.groups
-        files = zip(sources, data.corpus.train.files, data.corpus.train.ratios, strict=True)
-        mixture = [
+    corpus: Any = trainer.data.corpus  # type: ignore[attr-defined]  # as `open_data` made it
+    if stage == "pretraining":
+        sources, rows = corpus.sources, [to_dict(row) for row in corpus.table()]
+    else:
+        sources, train = corpus.groups, corpus.train
+        files = zip(sources, train.files, train.ratios, strict=True)
+        rows = [
             {
                 "source": group.name,
                 "conversations": file.num_documents,
                 "tokens": file.num_tokens,
                 "ratio": float(ratio),
-                **_licence_cell(group.licence),
             }
             for group, file, ratio in files
         ]
-    facts = {"Run": workspace.preset.name, "Stage": stage, **trainer.summary().rows()}
+    for source, row in zip(sources, rows, strict=True):
+        if source.licence:
+            row["licence"] = source.licence
     return Card(
-        facts=facts,
+        facts={"Run": workspace.preset.name, "Stage": stage, **trainer.summary().rows()},
         languages=languages_of(sources),
-        mixture=tuple(mixture),
+        mixture=tuple(rows),
         training=to_dict(trainer.config),
         notes=tuple(filter(None, map(_note, sources))),
     )
@@ -66,12 +60,6 @@ def save_curves(workspace: Workspace, stage: Stage) -> Path:
     return run_dir / CURVES_NAME
 
 
-def curves_of(workspace: Workspace, stage: Stage) -> bytes | None:
-    """Return the picture of a stage's run, where one was drawn."""
-    path = workspace.run_dir(stage) / CURVES_NAME
-    return path.read_bytes() if path.is_file() else None
-
-
 def languages_of(sources: Iterable[SourceConfig | ConversationSourceConfig]) -> tuple[str, ...]:
     """Return those of the preset whose sources these are; of other texts nothing is known."""
     places = {(source.path, source.hub_config) for source in sources}
@@ -82,15 +70,11 @@ def languages_of(sources: Iterable[SourceConfig | ConversationSourceConfig]) -> 
     return ()
 
 
-def _licence_cell(licence: str) -> dict[str, str]:
-    """Return the column of a source's licence, where one is known."""
-    return {"licence": licence} if licence else {}
-
-
 def _note(source: SourceConfig | ConversationSourceConfig) -> str:
     """Say where a source is from and what its publisher allows; a person's own path stays out."""
-    licence = getattr(source, "licence", None)
     origin = f" ({source.path})" if source.path.startswith(_PUBLIC) else ""
-    if not licence and not origin:
+    if not source.licence and not origin:
         return ""
-    return f"Data {source.name}{origin}: {licence or 'the licence of its publisher applies'}."
+    return (
+        f"Data {source.name}{origin}: {source.licence or 'the licence of its publisher applies'}."
+    )

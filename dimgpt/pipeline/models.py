@@ -1,20 +1,31 @@
-"""Model folders of a preset, and the files of other systems."""
+"""Models on disk, ours or of another system: opened, imported as a model folder, exported."""
 
-import hashlib
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-
+from dimgpt.config import ExportConfig
 from dimgpt.model.transformer import Transformer
-from dimgpt.pipeline.cards import curves_of, trained_card
-from dimgpt.pipeline.imports import VOCABULARY_PATH, open_original
-from dimgpt.runtime import Runtime
+from dimgpt.runtime import Runtime, choose_runtime
+from dimgpt.text.byte_level import TOYGPT_SPECIAL_TOKENS, ByteLevelTokenizer
 from dimgpt.text.tokenizer import Tokenizer
-from dimgpt.text.tokenizer_file import load_tokenizer_file
-from dimgpt.training.trainer import Trainer
-from dimgpt.weights.originals import is_original
-from dimgpt.weights.store import load_model, load_tokenizer, save_model
-from dimgpt.workspace import Stage, Workspace, load_vocabulary
+from dimgpt.text.tokenizer_file import TOKENIZER_FILES, load_tokenizer_file
+from dimgpt.weights.card import Card
+from dimgpt.weights.export.exporter import export_model
+from dimgpt.weights.originals import Original, System, is_original, load_original
+from dimgpt.weights.store import CONFIG_NAME, load_card, load_model, load_tokenizer, save_model
+from dimgpt.workspace import require_folder_name
+
+_SYSTEM_NAMES: dict[System, str] = {
+    "dimensiongpt": "DimensionGPT",
+    "lillm": "lilLM",
+    "toygpt": "toyGPT",
+    "huggingface": "the Hugging Face hub",
+}
+_VOCABULARY_PATH = Path("data/vocab.txt")
+_LICENCE_NOTE = "The weights are others': what their publisher allows is said where they are from."
+# What toyGPT added to GPT-2's tokens, by how many: all five, and the two of its first version.
+_ADDED_TOKENS = {5: TOYGPT_SPECIAL_TOKENS, 2: ("<pad>", "<|startoftext|>")}
 
 
 def open_model(
@@ -22,14 +33,15 @@ def open_model(
     *,
     runtime: Runtime,
     tokenizer_path: Path | None = None,
-    vocabulary_path: Path = VOCABULARY_PATH,
+    vocabulary_path: Path = _VOCABULARY_PATH,
 ) -> tuple[Transformer, Tokenizer]:
     """Open a model folder, or weights of another system, with the tokenizer that belongs to them.
 
     Args:
         path: The folder, or what `load_original` takes.
         runtime: Where the model goes.
-        tokenizer_path: A `tokenizer.json` or `vocab.txt`, for what has none of its own beside it.
+        tokenizer_path: A `tokenizer.json` or `vocab.txt`; `None` takes that of the folder, or looks
+            for one beside the weights, and in `tokenizer/` there.
         vocabulary_path: Where else the tokenizer of DimensionGPT may be.
 
     Raises:
@@ -37,10 +49,9 @@ def open_model(
         ValueError: One of them is damaged or foreign, or they do not belong together.
     """
     if is_original(path):
-        model, tokenizer = open_original(
-            path, tokenizer_path=tokenizer_path, vocabulary_path=vocabulary_path
-        )
-        return model.to(runtime.device), tokenizer
+        original = load_original(path)
+        found = tokenizer_path or _find_tokenizer(path, original.system, vocabulary_path)
+        return original.model.to(runtime.device), _open_tokenizer(original, found)
     model = load_model(path, device=runtime.device)
     if tokenizer_path is None:
         return model, load_tokenizer(path)
@@ -51,51 +62,132 @@ def open_model(
     return model, tokenizer
 
 
-def build_model(workspace: Workspace, stage: Stage) -> Transformer:
-    """Return a new model, or the pretrained one that fine-tuning starts from.
+def import_model(
+    path: Path,
+    *,
+    models_root: Path = Path("models"),
+    name: str | None = None,
+    tokenizer_path: Path | None = None,
+    sizes: Mapping[str, int] | None = None,
+    use_tokenizer: bool = True,
+) -> Path:
+    """Write weights of another system as a model folder, and return it.
+
+    An existing folder is never overwritten, unless it holds only what an interrupted save left. The
+    same import once more changes nothing.
+
+    Args:
+        path: What `load_original` takes.
+        models_root: Gets the folder.
+        name: The folder's; `None` takes that of the file or folder imported.
+        tokenizer_path: A `tokenizer.json` or `vocab.txt`; `None` looks for it as `open_model` does.
+        sizes: What `load_original` takes.
+        use_tokenizer: Without one, the folder gives logits but no text.
 
     Raises:
-        FileNotFoundError: There is no pretrained model.
-        ValueError: It was trained with another vocabulary than the data's.
+        FileNotFoundError: Weights or tokenizer are missing.
+        ValueError: They are refused, or the folder holds something else.
     """
-    if stage == "finetuning":
-        folder = workspace.model_dir("pretraining")
-        require_vocabulary_of_data(workspace, folder)
-        return load_model(folder)
-    torch.manual_seed(workspace.preset.pretraining.seed)
-    return Transformer(workspace.preset.model)
-
-
-def require_vocabulary_of_data(workspace: Workspace, folder: Path) -> None:
-    """Refuse a model folder whose ids are not those of the data.
-
-    Raises:
-        ValueError: It was trained with another vocabulary.
-    """
-    if load_tokenizer(folder).fingerprint != load_vocabulary(workspace).fingerprint:
-        raise ValueError(
-            f"{folder} was trained with another vocabulary than {workspace.vocabulary_path}: "
-            "copy its vocab.txt there and prepare again, or train a new model"
-        )
-
-
-def fingerprint_weights(model: Transformer) -> str:
-    """Return the SHA-256 of a model's weights on the CPU, whatever file they came from."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def save_trained(workspace: Workspace, stage: Stage, trainer: Trainer) -> Path:
-    """Write the model of a finished stage to its folder, with tokenizer and card."""
-    folder = workspace.model_dir(stage)
-    save_model(
-        trainer.folder.whole_model(),
-        folder,
-        load_vocabulary(workspace),
-        card=trained_card(workspace, stage, trainer),
-        curves=curves_of(workspace, stage),
-    )
+    name = _name_of(path) if name is None else name
+    require_folder_name(name, reserved=("-runs",))
+    folder, original, tokenizer = models_root / name, load_original(path, sizes=sizes), None
+    if use_tokenizer:
+        found = tokenizer_path or _find_tokenizer(path, original.system, _VOCABULARY_PATH)
+        try:
+            tokenizer = _open_tokenizer(original, found)
+        except ValueError as error:
+            hint = "--tokenizer takes another, --no-use-tokenizer none"
+            raise ValueError(f"{error}; {hint}") from None
+    if _is_free(folder):
+        facts = {"Imported from": f"{_SYSTEM_NAMES[original.system]} ({path.resolve().name})"}
+        card = Card(facts=facts, notes=(_LICENCE_NOTE,))
+        save_model(original.model, folder, tokenizer, card=card)
+    elif not _is_same(folder, original.model, tokenizer):
+        raise ValueError(f"{folder} holds something else, which stays: choose another --name")
     return folder
+
+
+def export(
+    path: Path,
+    config: ExportConfig,
+    *,
+    output: Path | None = None,
+    tokenizer_path: Path | None = None,
+) -> Path:
+    """Write a model for another program, and return the folder.
+
+    Args:
+        path: What `open_model` takes.
+        config: For which program, in which precision.
+        output: Folder to make; `None` names it after model and target, beside the model.
+        tokenizer_path: What `open_model` takes.
+
+    Raises:
+        FileNotFoundError: The model or its tokenizer is missing.
+        ValueError: They are damaged, the program has no such model, or the folder holds something
+            else.
+    """
+    runtime = choose_runtime("fp32", "cpu")
+    model, tokenizer = open_model(path, runtime=runtime, tokenizer_path=tokenizer_path)
+    card, curves = load_card(path) if (path / CONFIG_NAME).is_file() else (Card(), None)
+    card = dataclasses.replace(card, name=card.name or _name_of(path))
+    suffix = "" if config.dtype == "f32" else f"-{config.dtype}"
+    folder = output or path.resolve().with_name(f"{card.name}-{config.target}{suffix}")
+    return export_model(model, tokenizer, folder, config, card=card, curves=curves)
+
+
+def _name_of(path: Path) -> str:
+    """Return a folder's name, or a file's without its ending."""
+    path = path.resolve()
+    return path.name if path.is_dir() else path.stem
+
+
+def _find_tokenizer(path: Path, system: System, vocabulary_path: Path) -> Path:
+    """Return the tokenizer file from where the system's own programs leave it."""
+    folder = path if path.is_dir() else path.parent
+    places = [
+        place / name
+        for place in (folder, folder / "tokenizer")
+        for name in TOKENIZER_FILES.values()
+    ]
+    if system == "dimensiongpt":
+        places.append(vocabulary_path)
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise FileNotFoundError(
+            f"no tokenizer beside {path}: put its {' or '.join(TOKENIZER_FILES.values())} there, "
+            "or give it with --tokenizer"
+        )
+    return found
+
+
+def _open_tokenizer(original: Original, path: Path) -> Tokenizer:
+    """Load a tokenizer of as many tokens as the model has; toyGPT's are added to GPT-2's."""
+    tokenizer, wanted = load_tokenizer_file(path), original.model.config.vocab_size
+    added = _ADDED_TOKENS.get(wanted - tokenizer.vocab_size)
+    if original.system == "toygpt" and added and isinstance(tokenizer, ByteLevelTokenizer):
+        tokenizer = tokenizer.with_special_tokens(added)
+    tokenizer.require_vocab_size(wanted, source=path)
+    return tokenizer
+
+
+def _is_free(folder: Path) -> bool:
+    """Say whether nothing is there except, perhaps, what an interrupted save left."""
+    if not folder.exists():
+        return True
+    return folder.is_dir() and {entry.name for entry in folder.iterdir()} <= {".saving"}
+
+
+def _is_same(folder: Path, model: Transformer, tokenizer: Tokenizer | None) -> bool:
+    """Say whether a folder already holds this model and this tokenizer."""
+    try:
+        there = load_model(folder)
+        fingerprint = None if tokenizer is None else load_tokenizer(folder).fingerprint
+    except (FileNotFoundError, ValueError):
+        return False
+    weights = there.state_dict()
+    return (
+        there.config == model.config
+        and fingerprint == (None if tokenizer is None else tokenizer.fingerprint)
+        and all(weight.equal(weights[name]) for name, weight in model.state_dict().items())
+    )

@@ -8,10 +8,11 @@ import pytest
 
 from dimgpt.cli import main
 from dimgpt.config import ConversationSourceConfig
-from dimgpt.pipeline import Workspace, open_conversations, open_data, read_reports
+from dimgpt.pipeline.data import open_conversations, open_data, read_reports
 from dimgpt.presets import get_preset
 from dimgpt.settings import override
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer
+from dimgpt.workspace import Workspace
 
 VOCABULARY = Path(__file__).parents[1] / "fixtures" / "dimensiongpt_sampling" / "vocab_512.txt"
 

@@ -6,7 +6,7 @@ import torch
 from dimgpt.cli import main
 from dimgpt.config import ExportConfig, ModelConfig
 from dimgpt.model.transformer import Transformer
-from dimgpt.pipeline import export
+from dimgpt.pipeline.models import export
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 from dimgpt.weights.card import Card
 from dimgpt.weights.store import load_model, load_tokenizer, save_model

@@ -6,13 +6,9 @@ import json
 import pytest
 
 from dimgpt.config import DataConfig, ModelConfig, SourceConfig
-from dimgpt.pipeline import (
-    build_trainer,
-    match_vocabulary,
-    open_run,
-    prepare_files,
-    prepare_vocabulary,
-)
+from dimgpt.pipeline.data import prepare_files
+from dimgpt.pipeline.training import build_trainer, match_model, open_run
+from dimgpt.pipeline.vocabulary import prepare_vocabulary
 from dimgpt.presets import PRESETS
 from dimgpt.runtime import choose_runtime
 from dimgpt.settings import override
@@ -47,7 +43,7 @@ def workspace(tmp_path_factory):
     roots = {"data_root": folder / "data", "models_root": folder / "models"}
     workspace = Workspace(preset=preset, **roots)
     prepare_files(workspace, prepare_vocabulary(workspace))
-    return match_vocabulary(workspace)
+    return match_model(workspace, "pretraining")
 
 
 @pytest.fixture
@@ -84,7 +80,7 @@ def test_what_a_run_is_built_from_again_says_what_was_asked_for(workspace, measu
     trainer = build_trainer(workspace, "pretraining", runtime=CPU)
     assert trainer.fit().is_finished
     run_dir = workspace.run_dir("pretraining")
-    assert open_run(run_dir)[0].preset == workspace.preset
+    assert open_run(run_dir, models_root=workspace.models_root)[0].preset == workspace.preset
     state = json.loads((run_dir / "checkpoints/step-00000002/state.json").read_bytes())
     assert state["training"]["batch_size"] == 4
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hub_server import Fault, sha256
 
-import dimgpt.commands.download
+import dimgpt.commands.models
 from dimgpt.cli import main
 from dimgpt.hub import Patience
 from dimgpt.weights.download import REPOSITORIES, download_model
@@ -247,7 +247,7 @@ def test_another_hub_is_named_by_the_library_s_own_variable(hub, tmp_path):
 @pytest.fixture
 def verb(hub, monkeypatch):
     function = functools.partial(download_model, endpoint=hub.endpoint, patience=QUICK)
-    monkeypatch.setattr(dimgpt.commands.download, "download_model", function)
+    monkeypatch.setattr(dimgpt.commands.models, "download_model", function)
     return lambda *words: main(["download", *words])
 
 

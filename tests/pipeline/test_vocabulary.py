@@ -6,15 +6,10 @@ import pytest
 
 from dimgpt.config import DataConfig, SamplingConfig, SourceConfig, TokenizerConfig
 from dimgpt.generation.generator import TextGenerator
-from dimgpt.pipeline import (
-    build_trainer,
-    match_vocabulary,
-    open_model,
-    prepare_files,
-    prepare_vocabulary,
-    save_trained,
-)
-from dimgpt.pipeline.tokenizers import make_tokenizer
+from dimgpt.pipeline.data import prepare_files
+from dimgpt.pipeline.models import open_model
+from dimgpt.pipeline.training import build_trainer, match_model, save_trained
+from dimgpt.pipeline.vocabulary import make_tokenizer, prepare_vocabulary
 from dimgpt.presets import PRESETS
 from dimgpt.runtime import choose_runtime
 from dimgpt.settings import override
@@ -94,7 +89,7 @@ def test_a_byte_level_model_goes_from_text_to_text(tmp_path):
     prepare_files(workspace, prepare_vocabulary(workspace))
     assert workspace.vocabulary_path.name == "tokenizer.json"
     runtime = choose_runtime("fp32", "cpu")
-    trainer = build_trainer(match_vocabulary(workspace), "pretraining", runtime=runtime)
+    trainer = build_trainer(match_model(workspace, "pretraining"), "pretraining", runtime=runtime)
     assert trainer.fit().is_finished
     folder = save_trained(workspace, "pretraining", trainer)
     model, tokenizer = open_model(folder, runtime=runtime)

@@ -1,0 +1,179 @@
+"""The vocabulary of a workspace: trained on a sample of its texts, or a ready one."""
+
+import itertools
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from dimgpt.config import DataConfig, TokenizerConfig
+from dimgpt.data.preparing.items import read_conversations
+from dimgpt.data.preparing.listing import TABLE_SUFFIXES, TEXT_SUFFIXES, is_local
+from dimgpt.data.preparing.listing import list_files as list_local_files
+from dimgpt.data.preparing.vocabulary_sample import sample_mixture
+from dimgpt.files import lock_file, replace_file
+from dimgpt.hub import download_file, list_files
+from dimgpt.settings import to_dict
+from dimgpt.text.byte_level import LILLM_SPECIAL_TOKENS, ByteLevelTokenizer, train_byte_level
+from dimgpt.text.greedy_tokenizer import GreedyTokenizer
+from dimgpt.text.tokenizer import Tokenizer
+from dimgpt.text.tokenizer_file import TOKENIZER_FILES, load_tokenizer_file
+from dimgpt.text.tokenizer_trainer import train_vocabulary
+from dimgpt.workspace import Workspace, load_data_config
+
+_HUB_PREFIX = "hf://"
+
+log = logging.getLogger(__name__)
+
+
+def prepare_vocabulary(
+    workspace: Workspace, *, progress: Callable[[int], None] | None = None
+) -> Tokenizer:
+    """Load the vocabulary, or train it on a sample of the sources and keep it.
+
+    Raises:
+        FileNotFoundError: A source, or a group of conversations, is not there.
+        ValueError: The vocabulary that is there has another size, or a path holds nothing to read.
+        OSError: The data folder cannot be written.
+        RuntimeError: Another preparation is running in the same folder.
+    """
+    data, path = workspace.preset.data, workspace.vocabulary_path
+    _require_files(data)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass  # a folder that cannot be written is reported now, not after hours of work
+    with only_one(workspace):
+        if path.exists():
+            return _keep_vocabulary(workspace)
+        documents = sample_mixture(
+            data.sources,
+            num_characters=data.vocabulary_characters,
+            seed=data.seed,
+            skip_bad=data.bad_records == "skip",
+            folder=path.parent,
+        )
+        if data.use_conversations_in_vocabulary:
+            documents = itertools.chain(documents, _spoken_texts(data))
+        tokenizer = make_tokenizer(data, documents, progress=progress)
+        tokenizer.save(path)
+        keep_data_config(workspace)  # so that an interrupted preparation knows its sources
+        return tokenizer
+
+
+def make_tokenizer(
+    data: DataConfig,
+    documents: Iterable[str],
+    *,
+    progress: Callable[[int], None] | None = None,
+    endpoint: str | None = None,
+) -> Tokenizer:
+    """Train the tokenizer that the settings describe, or load the ready one that they name.
+
+    Args:
+        data: Kind, size, special tokens.
+        documents: What to train on; not read where a ready one is named.
+        progress: Called with the number of characters read so far.
+        endpoint: Address of the hub; `None` is the usual one.
+
+    Raises:
+        FileNotFoundError: The ready one is not there.
+        ValueError: It is damaged or of another kind, or the documents are too small.
+    """
+    config = data.tokenizer
+    if config.path is not None:
+        return _load_ready_one(config, config.path, endpoint)
+    if config.kind == "greedy":
+        return GreedyTokenizer(train_vocabulary(documents, data.vocab_size, progress=progress))
+    return train_byte_level(
+        documents,
+        data.vocab_size,
+        special_tokens=config.special_tokens or LILLM_SPECIAL_TOKENS,
+        first_space=config.first_space,
+        progress=progress,
+    )
+
+
+def only_one(workspace: Workspace) -> AbstractContextManager[None]:
+    """Lock the data folder, so that two preparations never write the same files."""
+    return lock_file(
+        workspace.data_folder / "lock",
+        refusal=f"another preparation is running in {workspace.data_folder}: wait until it ends, "
+        "stop it, or prepare under another name",
+    )
+
+
+def keep_data_config(workspace: Workspace) -> None:
+    """Write what the token files are made with, for everything that opens them."""
+    content = json.dumps(to_dict(workspace.preset.data), indent=1)
+    replace_file(workspace.data_config_path, content.encode())
+
+
+def _keep_vocabulary(workspace: Workspace) -> Tokenizer:
+    """Load the vocabulary that is there, if it is what the preset asks for."""
+    data, path = workspace.preset.data, workspace.vocabulary_path
+    tokenizer = load_tokenizer_file(path)
+    if path.name != TOKENIZER_FILES[data.tokenizer.kind]:
+        raise ValueError(
+            f"{path} is of another kind than tokenizer.kind, {data.tokenizer.kind!r}: move it "
+            "away to train another vocabulary"
+        )
+    if tokenizer.vocab_size != data.vocab_size:
+        raise ValueError(
+            f"{path} has {tokenizer.vocab_size:,} tokens: vocab_size is {data.vocab_size:,}; "
+            "set vocab_size to its size, or move the file away to train another vocabulary"
+        )
+    if workspace.data_config_path.exists():
+        made = {source.path for source in load_data_config(workspace).sources}
+        if made != {source.path for source in data.sources}:
+            log.warning(
+                "%s was made for other sources and is kept: for a vocabulary of the new ones, "
+                "prepare under another --name (NAME in create_data.ipynb)",
+                path,
+            )
+    return tokenizer
+
+
+def _require_files(data: DataConfig) -> None:
+    """Check that local files are there, before hours of work on the others."""
+    groups = data.conversations
+    tables = [path for group in groups for path in (group.path, group.system_prompts_path) if path]
+    wanted = [(source.path, TEXT_SUFFIXES) for source in data.sources]
+    for path, suffixes in [*wanted, *((path, TABLE_SUFFIXES) for path in tables)]:
+        if is_local(path):
+            list_local_files(path, suffixes)
+
+
+def _spoken_texts(data: DataConfig) -> Iterator[str]:
+    for group in data.conversations:
+        for conversation in read_conversations(
+            group, seed=data.seed, skip_bad=data.bad_records == "skip"
+        ):
+            yield "\n".join(message.text for message in conversation.messages)
+
+
+def _load_ready_one(config: TokenizerConfig, path: str, endpoint: str | None) -> Tokenizer:
+    if path.startswith(_HUB_PREFIX):
+        with tempfile.TemporaryDirectory() as folder:
+            tokenizer = load_tokenizer_file(_fetch(path, Path(folder), endpoint))
+    else:
+        tokenizer = load_tokenizer_file(Path(path))
+    kind = "byte_level" if isinstance(tokenizer, ByteLevelTokenizer) else "greedy"
+    if kind != config.kind:
+        raise ValueError(f"{path} is a {kind} tokenizer: kind is {config.kind!r}; set it to {kind}")
+    if isinstance(tokenizer, ByteLevelTokenizer) and config.special_tokens:
+        return tokenizer.with_special_tokens(config.special_tokens)
+    return tokenizer
+
+
+def _fetch(path: str, folder: Path, endpoint: str | None) -> Path:
+    owner, name, *inside = path.removeprefix(_HUB_PREFIX).split("/")
+    files = list_files(f"{owner}/{name}", kind="model", endpoint=endpoint)
+    found = [file for file in files if file.path == "/".join(inside)]
+    if not found:
+        raise FileNotFoundError(
+            f"{owner}/{name} has no file {'/'.join(inside)!r}: it has "
+            f"{', '.join(file.path for file in files[:8])}"
+        )
+    return download_file(found[0], folder / Path(found[0].path).name)

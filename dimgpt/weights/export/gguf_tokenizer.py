@@ -19,8 +19,7 @@ from dimgpt.text.cleaning import restore_text, transliterate
 from dimgpt.text.special_tokens import NEW_LINE, SPECIAL_TOKENS, TAB
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.weights.export.charsmap import compile_charsmap
-from dimgpt.weights.export.tokenizer_files import chat_template
-from dimgpt.weights.export.wordpiece import transliterations
+from dimgpt.weights.export.tokenizer_files import chat_template, transliterations
 
 Entries = dict[str, Any]
 """Key of a GGUF file -> value."""

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from dimgpt.config import ModelConfig
 from dimgpt.model.transformer import Transformer
+from dimgpt.text.byte_level import ByteLevelTokenizer
 from dimgpt.text.special_tokens import SpecialTokens
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.weights.card import Usage
-from dimgpt.weights.export.llama import TRANSFORMERS_NAMES, rename_to, require_llama
-from dimgpt.weights.export.tokenizer_files import chat_template, tokenizer_json
+from dimgpt.weights.export.tokenizer_files import chat_template, greedy_tokenizer_json
+from dimgpt.weights.huggingface import LLAMA
 
 _USAGE = """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -36,15 +37,9 @@ print(tokenizer.decode(model.generate(ids)[0], skip_special_tokens=True))
 def write_transformers(
     model: Transformer, tokenizer: Tokenizer, folder: Path, *, dtype: torch.dtype
 ) -> Usage:
-    """Write weights, configuration and tokenizer into an empty folder.
-
-    Raises:
-        ValueError: The model has parts that neither Llama nor Mistral has, or a weight leaves the
-            range of the precision.
-    """
-    require_llama(model.config, target="transformers")
+    """Write weights, configuration and tokenizer of a Llama or Mistral into an empty folder."""
     tensors = {
-        rename_to(TRANSFORMERS_NAMES, name): _converted(name, tensor, model.config, dtype)
+        LLAMA.theirs(name): _converted(name, tensor, model.config, dtype)
         for name, tensor in model.state_dict().items()
     }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
@@ -53,7 +48,9 @@ def write_transformers(
     contents = {
         "config.json": model_json(model.config, special_tokens, dtype=dtype),
         "generation_config.json": generation_json(model.config, special_tokens),
-        "tokenizer.json": tokenizer_json(tokenizer),
+        "tokenizer.json": json.loads(tokenizer.to_bytes())
+        if isinstance(tokenizer, ByteLevelTokenizer)
+        else greedy_tokenizer_json(tokenizer.tokens),
         "tokenizer_config.json": tokenizer_config_json(model.config, tokenizer, template),
     }
     for name, content in contents.items():

@@ -129,10 +129,10 @@ def test_an_interruption_leaves_nothing_half(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def interrupt(folder: Path) -> None:
+    def interrupt(path: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(exporter, "_hashes", interrupt)
+    monkeypatch.setattr(exporter, "sha256_of", interrupt)
     with pytest.raises(KeyboardInterrupt):
         export_model(tiny_model, tokenizer, tmp_path / "out", TRANSFORMERS, card=CARD)
     assert not list(tmp_path.iterdir())

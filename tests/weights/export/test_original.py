@@ -4,11 +4,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from dimgpt.config import ExportConfig
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.byte_level import ByteLevelTokenizer
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer
-from dimgpt.weights.export.original import write_original
-from dimgpt.weights.originals import load_dimensiongpt
+from dimgpt.weights.card import Card
+from dimgpt.weights.export.exporter import export_model, write_original
+from dimgpt.weights.originals import load_original
 
 TINY_PT = Path(__file__).parents[2] / "fixtures" / "dimensiongpt" / "tiny.pt"
 
@@ -31,7 +33,7 @@ def test_a_round_trip_gives_the_same_model(
 ) -> None:
     model = make_model()
     usage = write_original(model, tokenizer, tmp_path)
-    again = load_dimensiongpt(tmp_path / "model.pt", model.config)
+    again = load_original(tmp_path / "model.pt", model.config).model
     ids = torch.arange(20, 60)[None]
     assert torch.equal(again(ids), model(ids))
     assert "import model.pt --context-length 64 --window-size 16 --num-heads 4" in usage.text
@@ -48,7 +50,9 @@ def test_other_parts_are_refused_by_name(
     changes: dict[str, object],
 ) -> None:
     with pytest.raises(ValueError, match=f"no such model: {next(iter(changes))} is"):
-        write_original(make_model(**changes), tokenizer, tmp_path)
+        export_model(
+            make_model(**changes), tokenizer, tmp_path, ExportConfig(target="pt"), card=Card()
+        )
 
 
 def test_a_byte_level_tokenizer_is_refused(

@@ -14,7 +14,7 @@ kept here, and no file is downloaded.
 
 import json
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -89,8 +89,8 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu") -> Transform
         FileNotFoundError: The folder, or a file that config.json names, is missing.
         ValueError: A file is damaged, of another format, or does not fit the config.
     """
-    manifest = _read_manifest(folder)
-    path = _verified_path(folder, WEIGHTS_NAME, manifest)
+    config, hashes = _read_config(folder)
+    path = _verified_path(folder, WEIGHTS_NAME, hashes)
     try:
         tensors = load_file(path)
     except (SafetensorError, ValueError, KeyError, OSError) as error:
@@ -98,7 +98,7 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu") -> Transform
             f"{path} is no safetensors file ({_one_line(error)}): copy the folder again, or "
             f"{_HOW_TO_MAKE}"
         ) from None
-    return build_model(manifest.config, tensors, source=str(path)).to(device)
+    return build_model(config, tensors, source=str(path)).to(device)
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
@@ -108,10 +108,10 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         FileNotFoundError: The folder, or its vocabulary, is missing.
         ValueError: The vocabulary is damaged, or was never saved with the model.
     """
-    manifest = _read_manifest(folder)
+    _, hashes = _read_config(folder)
     for name in TOKENIZER_FILES.values():
-        if name in manifest.hashes:
-            return load_tokenizer_file(_verified_path(folder, name, manifest))
+        if name in hashes:
+            return load_tokenizer_file(_verified_path(folder, name, hashes))
     raise ValueError(
         f"{folder} was saved without a tokenizer: give one with --tokenizer, or import or save "
         "the model again with its own"
@@ -125,7 +125,8 @@ def has_tokenizer(folder: Path) -> bool:
         FileNotFoundError: The folder is missing.
         ValueError: Its config.json is damaged.
     """
-    return not _read_manifest(folder).hashes.keys().isdisjoint(TOKENIZER_FILES.values())
+    _, hashes = _read_config(folder)
+    return any(name in hashes for name in TOKENIZER_FILES.values())
 
 
 def load_card(folder: Path) -> tuple[Card, bytes | None]:
@@ -135,11 +136,12 @@ def load_card(folder: Path) -> tuple[Card, bytes | None]:
         FileNotFoundError: The folder, or a file that config.json names, is missing.
         ValueError: A file is damaged.
     """
-    manifest, card, curves = _read_manifest(folder), Card(), None
-    if CARD_NAME in manifest.hashes:
-        card = Card.from_json(_verified_path(folder, CARD_NAME, manifest))
-    if CURVES_NAME in manifest.hashes:
-        curves = _verified_path(folder, CURVES_NAME, manifest).read_bytes()
+    _, hashes = _read_config(folder)
+    card, curves = Card(), None
+    if CARD_NAME in hashes:
+        card = Card.from_json(_verified_path(folder, CARD_NAME, hashes))
+    if CURVES_NAME in hashes:
+        curves = _verified_path(folder, CURVES_NAME, hashes).read_bytes()
     return card, curves
 
 
@@ -189,16 +191,8 @@ def _finish_save(folder: Path) -> None:
     sync_folder(folder)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Manifest:
-    """What config.json says."""
-
-    config: ModelConfig
-    hashes: dict[str, str]
-    """File name -> SHA-256."""
-
-
-def _read_manifest(folder: Path) -> _Manifest:
+def _read_config(folder: Path) -> tuple[ModelConfig, dict[str, str]]:
+    """Return what config.json says: the model's config, and file name -> SHA-256."""
     path = _locate(folder, CONFIG_NAME)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -208,7 +202,7 @@ def _read_manifest(folder: Path) -> _Manifest:
                 f"dimgpt {FORMAT_VERSION}"
             )
         hashes = {str(name): str(value) for name, value in content["sha256"].items()}
-        return _Manifest(config=from_dict(ModelConfig, content["model"]), hashes=hashes)
+        return from_dict(ModelConfig, content["model"]), hashes
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{path} is not the config of a model ({_one_line(error)}): copy the folder again, or "
@@ -216,12 +210,12 @@ def _read_manifest(folder: Path) -> _Manifest:
         ) from None
 
 
-def _verified_path(folder: Path, name: str, manifest: _Manifest) -> Path:
+def _verified_path(folder: Path, name: str, hashes: dict[str, str]) -> Path:
     """Return the path of a file, after comparing its content with the hash in config.json."""
-    if name not in manifest.hashes:
+    if name not in hashes:
         raise ValueError(f"{folder} was saved without {name}: save the model again")
     path = _locate(folder, name)
-    if sha256_of(path) != manifest.hashes[name]:
+    if sha256_of(path) != hashes[name]:
         raise ValueError(
             f"{path} is not the file that was saved (its SHA-256 differs from config.json): copy "
             f"the folder again, or {_HOW_TO_MAKE}"

@@ -20,6 +20,7 @@ from dimgpt.weights.card import CURVES_NAME, Card, Usage, card_text
 from dimgpt.weights.checkpoints import LAYOUTS
 from dimgpt.weights.export.gguf_file import write_gguf
 from dimgpt.weights.export.transformers_folder import write_transformers
+from dimgpt.weights.foreign_files import read_json
 from dimgpt.weights.layout import require_finite
 from dimgpt.weights.store import save_model
 
@@ -199,9 +200,14 @@ def _require_replaceable(folder: Path, origin: dict[str, str]) -> None:
     """Refuse to replace anything but an export of this model for this program."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    record = _read_record(folder)
+    try:
+        record = read_json(folder / RECORD_NAME)
+    except (OSError, ValueError):
+        record = {}
+    hashes = record.get("sha256")
+    known = {RECORD_NAME, *(hashes if isinstance(hashes, dict) else ())}
     files = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    foreign = sorted(files - {RECORD_NAME, *record.get("sha256", ())})
+    foreign = sorted(files - known)
     if record.items() >= origin.items() and not foreign:
         return
     what = f"holds {', '.join(foreign[:3])}" if foreign else f"is no export of {origin['model']}"
@@ -209,13 +215,3 @@ def _require_replaceable(folder: Path, origin: dict[str, str]) -> None:
         f"{folder} exists and {what}: it would be lost; give another folder with --output, or move "
         "it away"
     )
-
-
-def _read_record(folder: Path) -> dict[str, Any]:
-    """Return what an export says about itself, nothing if the folder is none."""
-    try:
-        record = json.loads((folder / RECORD_NAME).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    is_record = isinstance(record, dict) and isinstance(record.get("sha256"), dict)
-    return record if is_record else {}

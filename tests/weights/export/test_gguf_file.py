@@ -32,7 +32,10 @@ def gguf() -> Any:
 def read(gguf: Any, folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return the entries and the dequantized tensors of the file in a folder."""
     (path,) = folder.glob("*.gguf")
-    reader = gguf.GGUFReader(path)
+    return contents(gguf, gguf.GGUFReader(path))
+
+
+def contents(gguf: Any, reader: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     assert all(tensor.data_offset % reader.alignment == 0 for tensor in reader.tensors)
     entries = {name: field.contents() for name, field in reader.fields.items()}
     tensors = {
@@ -49,10 +52,20 @@ def written(
     tokenizer: GreedyTokenizer,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], Usage]:
-    """What one file with a vocabulary of DimensionGPT holds: its reader takes seconds."""
-    folder = tmp_path_factory.mktemp("gguf")
-    usage = write_gguf(tiny_model, tokenizer, folder, name="tiny", dtype="f32")
-    return (*read(gguf, folder), usage)
+    """What one file with a vocabulary of DimensionGPT holds.
+
+    Its reader takes seconds: the one with which `write_gguf` checks the file is used again.
+    """
+    folder, open_file, readers = tmp_path_factory.mktemp("gguf"), gguf.GGUFReader, []
+
+    def remember(path: Path) -> Any:
+        readers.append(open_file(path))
+        return readers[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gguf, "GGUFReader", remember)
+        usage = write_gguf(tiny_model, tokenizer, folder, name="tiny", dtype="f32")
+    return (*contents(gguf, readers[0]), usage)
 
 
 @pytest.fixture(scope="module")

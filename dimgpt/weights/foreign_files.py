@@ -16,7 +16,7 @@ _MAX_JSON = 2**26  # bytes
 _MAX_HEADER = 2**26  # of a safetensors file; they stay below 100 MB
 _KINDS: dict[type, tuple[tuple[type, ...], int, float, str]] = {
     int: ((int,), 1, 2**31, "a positive whole number"),
-    float: ((int, float), 0, float("inf"), "a number of 0 or more"),
+    float: ((int, float), 0, 1e300, "a number of 0 or more"),
     bool: ((bool,), 0, 2, "true or false"),
 }
 _BEGINNINGS = {
@@ -31,7 +31,7 @@ _BEGINNINGS = {
 
 
 def describe(path: Path) -> str:
-    """Say what lies at a path.
+    """Say what is at a path.
 
     >>> describe(Path("no-such-file"))
     'nothing'

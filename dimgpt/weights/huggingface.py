@@ -1,9 +1,9 @@
 """Weights of Llama's and Mistral's shape in a folder of the Hugging Face hub.
 
 config.json and safetensors files, one or several, are read without the `transformers` package; a
-setting that our transformer cannot follow is refused by its name. Their queries and keys turn
-channel i with i + D / 2, ours turns neighbours: the rows of those matrices are put in our order.
-Tokenizers are not read here, pickled weights (`pytorch_model.bin`) not at all.
+setting that our transformer does not support is refused by its name. Their rotary positions rotate
+channels i and i + D / 2 together, ours neighbours: the rows of the query and key matrices are
+reordered. Tokenizers are not read here, pickled weights (`pytorch_model.bin`) not at all.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from dimgpt.weights.layout import Layout, build_model, without_output
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _DTYPES = {"F32", "F16", "BF16"}
-_DEFAULTS: dict[str, dict[str, Any]] = {  # of transformers, for what a config.json leaves out
+_DEFAULTS: dict[str, dict[str, Any]] = {  # of transformers, for settings that are missing
     "llama": {"max_position_embeddings": 2_048},
     "mistral": {
         "max_position_embeddings": 131_072,
@@ -29,7 +29,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {  # of transformers, for what a config.j
         "sliding_window": 4_096,
     },
 }
-_ONLY = {  # the one value, of those that a setting can have, that our transformer follows
+_ONLY = {  # the only value of each setting that our transformer supports
     "attention_bias": False,
     "mlp_bias": False,
     "hidden_act": "silu",
@@ -74,7 +74,7 @@ def load_huggingface(folder: Path, *, context_length: int | None = None) -> Tran
     try:
         config = _config_of(settings, context_length)
     except ValueError as error:
-        raise ValueError(f"{folder / _CONFIG} cannot be followed: {error}") from None
+        raise ValueError(f"{folder / _CONFIG} cannot be opened: {error}") from None
     source, tensors = str(folder), _read_tensors(folder)
     if config.tie_embeddings and LLAMA.theirs("output_weight") in tensors:
         tensors = without_output(tensors, LLAMA, source=source)
@@ -94,7 +94,7 @@ def pairs_from_halves(weight: Tensor, num_heads: int) -> Tensor:
 
 def _config_of(theirs: Mapping[str, Any], context_length: int | None) -> ModelConfig:
     """Return our config of theirs."""
-    settings = _followed(theirs)
+    settings = _supported(theirs)
 
     def size(name: str, default: int | None = None) -> int:
         value: int = read_setting(settings, name, int, default)
@@ -126,8 +126,8 @@ def _config_of(theirs: Mapping[str, Any], context_length: int | None) -> ModelCo
     )
 
 
-def _followed(theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings with their defaults; refuse by name what our transformer cannot do."""
+def _supported(theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill in the defaults of missing settings; refuse those that our transformer lacks."""
     kind = theirs.get("model_type")
     if not isinstance(kind, str) or kind not in _DEFAULTS:
         raise ValueError(f"model_type is {ascii(kind)[:60]}: llama and mistral can be opened here")
@@ -147,7 +147,9 @@ def _followed(theirs: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(layers, list) and len({str(layer) for layer in layers}) > 1:
         problems.append("layer_types differ from layer to layer")
     if problems:
-        raise ValueError(f"it asks for what this model does not do: {', '.join(problems)}")
+        raise ValueError(
+            f"it asks for what our transformer does not support: {', '.join(problems)}"
+        )
     return settings
 
 

@@ -71,8 +71,11 @@ def build_model(
         ValueError: Tensors are missing, unexpected, of another shape, or not finite numbers.
     """
     _require_sizes(sizes_in(tensors, layout, source=source), config, source=source)
-    with torch.device("meta"):
-        model = Transformer(config)
+    try:
+        with torch.device("meta"):
+            model = Transformer(config)
+    except (TypeError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"the config of {source} describes no model: {error}") from None
     expected = {
         layout.theirs(name): tuple(tensor.shape) for name, tensor in model.state_dict().items()
     }

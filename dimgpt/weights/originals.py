@@ -38,16 +38,19 @@ def load_original(
 
     Args:
         path: A checkpoint, a folder with one, or a folder of Llama's or Mistral's shape.
-        config: All sizes of a checkpoint; they are compared with its tensors. `None` takes what
-            the file says and shows, then `sizes`, then the published values.
+        config: All sizes of a checkpoint; they are compared with its tensors. `None` takes them
+            from the file: from its settings and its tensors, then from `sizes`, and what is still
+            open from the published models.
         sizes: What a checkpoint does not say: `num_heads`, `num_kv_heads`, `window_size`,
-            `context_length`. For Llama and Mistral only `context_length`, which shortens it.
+            `context_length`. For Llama and Mistral only `context_length`, which shortens theirs.
 
     Raises:
         FileNotFoundError: There is nothing.
         ValueError: It is damaged, holds code, is inconsistent, or none of the systems'.
     """
     given = dict(sizes or {})
+    if config and given:
+        raise ValueError(f"config and {', '.join(given)} given: the config says all sizes")
     if _is_huggingface(path):
         context_length = given.pop("context_length", None)
         if given or config:

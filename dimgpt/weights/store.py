@@ -34,7 +34,7 @@ from dimgpt.weights.layout import build_model, require_finite
 FORMAT_VERSION = 1
 CONFIG_NAME, WEIGHTS_NAME, CARD_NAME = "config.json", "model.safetensors", "card.json"
 SAVING, SAVED = ".saving", ".saved"
-_HOW_TO_MAKE = "run training.ipynb or `python -m dimgpt train`, which make it"
+_HOW_TO_MAKE = "make one with training.ipynb or `python -m dimgpt train`"
 
 
 def save_model(

@@ -183,6 +183,7 @@ def test_tables_that_older_files_repeat_are_left_aside(folder: Path) -> None:
         ({"max_position_embeddings": 10**9}, "context_length is 1000000000"),
         ({"tie_word_embeddings": "no"}, "tie_word_embeddings is 'no'"),
         ({"rms_norm_eps": -1}, "rms_norm_eps is -1"),
+        ({"rms_norm_eps": 10**400}, "rms_norm_eps is 1000"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -125,6 +125,11 @@ def test_an_output_layer_of_its_own_is_refused(tmp_path: Path) -> None:
         load_original(saved(tmp_path, content), TINY_CONFIG)
 
 
+def test_sizes_beside_a_whole_config_are_refused() -> None:
+    with pytest.raises(ValueError, match="config and num_heads given"):
+        load_original(TINY, TINY_CONFIG, sizes={"num_heads": 4})
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, bad: float) -> None:
     content = state_dict()

@@ -133,9 +133,10 @@ def _write_file(
     writer.write_tensors_to_file()
     writer.close()
     found = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
+    if found.keys() != tensors.keys():
+        raise OSError(f"{path} does not hold the tensors that were written: check the disk")
     for name, (data, kind) in tensors.items():
-        there = found.get(name)
-        if there is None or there.tensor_type != kind or not np.array_equal(there.data, data):
+        if found[name].tensor_type != kind or not np.array_equal(found[name].data, data):
             raise OSError(f"{path} does not hold {name} as it was written: check the disk")
 
 

@@ -1,23 +1,28 @@
 """The tokenizer of an export: its `tokenizer.json`, and its chat format as a Jinja template.
 
-The `tokenizer.json` of a vocabulary of DimensionGPT is written by hand, because the ids in other
-programs must be exactly ours. WordPiece with an empty continuation prefix is greedy longest match;
-a normaliser cleans, and a decoder restores emoji. The ids differ in three cases, none of them in
-ordinary text: several combining signs in a row at the start of a text or line lose all but the
-first; a character that the vocabulary holds within longer tokens only makes its whole word unknown;
-and text that spells a special token is read as one, unless the caller passes
-`split_special_tokens=True`. Words of thousands of characters are slow there.
+The `tokenizer.json` of a vocabulary of DimensionGPT is put together by hand from the parts of the
+`tokenizers` library, because the ids in other programs must be exactly ours. WordPiece with an
+empty continuation prefix is greedy longest match; a normaliser cleans, and a decoder restores
+emoji. The ids differ in three cases, none of them in ordinary text: several combining signs in a
+row at the start of a text or line lose all but the first; a character that the vocabulary holds
+within longer tokens only makes its whole word unknown; and text that spells a special token is read
+as one, unless the caller passes `split_special_tokens=True`. Words of thousands of characters are
+slow there.
 
 A chat template writes a conversation as the tokens that training laid out. `{% generation %}` marks
 what the model is to say, from which `transformers` makes the mask of its tokens. DimensionGPT's
 template drops the brackets of special tokens from messages, as cleaning drops them.
 """
 
-import base64
+import json
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
+
+import tokenizers
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers.normalizers import Replace
 
 from dimgpt.text.alphabet import ALPHABET, CIRCLED_DIGITS, REPLACEMENTS, STAND_INS
 from dimgpt.text.byte_level import ByteLevelTokenizer
@@ -27,13 +32,11 @@ from dimgpt.text.special_tokens import NEW_LINE, SPECIAL_TOKEN_TEXTS, SPECIAL_TO
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.weights.export.charsmap import compile_charsmap
 
-_UNKNOWN = SPECIAL_TOKENS[0]
 _START = SPECIAL_TOKENS[2]
 _UNKNOWN_CHARACTER = "\N{REPLACEMENT CHARACTER}"
-_PLAIN = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
 _SPELLED = {TAB: "\t", NEW_LINE: "\n"}
-# The library looks a character and the signs on it up together, and finds the first alone; this
-# sign joins the character behind it.
+# The library looks up a character together with the signs on it, and finds the first one only. This
+# sign joins the character after it.
 _JOINS_NEXT = "\N{ARABIC END OF AYAH}"
 _OTHER_SIGNS = "\uff9e\uff9f"  # the half-width voiced sound marks
 _END_OF_TABLES = 0x20000  # unidecode writes nothing for characters beyond
@@ -62,9 +65,6 @@ _LILLM_TEMPLATE = """\
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<r0>assistant<r1>' -}}{% endif %}"""
 
-Part = dict[str, Any]
-"""A normaliser, pre-tokenizer, model or decoder of a `tokenizer.json`."""
-
 
 def greedy_tokenizer_json(tokens: Sequence[str]) -> dict[str, Any]:
     """Describe a tokenizer that gives the ids of `GreedyTokenizer(tokens)`.
@@ -73,36 +73,37 @@ def greedy_tokenizer_json(tokens: Sequence[str]) -> dict[str, Any]:
     """
     known = set("".join(tokens[len(SPECIAL_TOKENS) :]))
     unknown = "".join(character for character in ALPHABET if character not in known)
-    patterns, mark = [{"Regex": WORD_PATTERN}], []
+    cleaning, splits = _cleaning(), [pre_tokenizers.Split(Regex(WORD_PATTERN), "isolated")]
     if unknown:  # each such character is one unknown, not the whole word around it
-        patterns.append({"String": _UNKNOWN_CHARACTER})
-        mark.append(_replace_pattern(f"[{_ranges(unknown)}]", _UNKNOWN_CHARACTER))
-    splits = [
-        {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
-        for pattern in patterns
-    ]
-    vocabulary = {_SPELLED.get(token, token): id for id, token in enumerate(tokens)}
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            {"id": id, "content": token, **_PLAIN, "special": True}
-            for id, token in enumerate(SPECIAL_TOKENS)
-            if token not in _SPELLED
-        ],
-        "normalizer": _sequence("normalizers", [*_cleaning(), *mark]),
-        "pre_tokenizer": _sequence("pretokenizers", splits),
-        "post_processor": _begin_with(_START, SPECIAL_TOKENS.index(_START)),
-        "decoder": _sequence("decoders", _decoders()),
-        "model": {
-            "type": "WordPiece",
-            "unk_token": _UNKNOWN,
-            "continuing_subword_prefix": "",
-            "max_input_chars_per_word": 1_000_000_000,  # longer words would be one unknown
-            "vocab": vocabulary,
-        },
-    }
+        cleaning.append(Replace(Regex(f"[{_ranges(unknown)}]"), _UNKNOWN_CHARACTER))
+        splits.append(pre_tokenizers.Split(_UNKNOWN_CHARACTER, "isolated"))
+    tokenizer = tokenizers.Tokenizer(
+        models.WordPiece(
+            {_SPELLED.get(token, token): id for id, token in enumerate(tokens)},
+            unk_token=SPECIAL_TOKENS[0],
+            continuing_subword_prefix="",
+            max_input_chars_per_word=1_000_000_000,  # longer words would be one unknown
+        )
+    )
+    tokenizer.add_special_tokens([token for token in SPECIAL_TOKENS if token not in _SPELLED])
+    tokenizer.normalizer = normalizers.Sequence(cleaning)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(splits)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=[_START, "$A"],
+        pair=[_START, "$A", "$B"],
+        special_tokens=[(_START, SPECIAL_TOKENS.index(_START))],
+    )
+    texts = zip(SPECIAL_TOKENS, SPECIAL_TOKEN_TEXTS, strict=True)
+    tokenizer.decoder = decoders.Sequence(
+        [
+            *(decoders.Replace(token, text) for token, text in texts if token not in _SPELLED),
+            # The last stand-in first, since its emoji begins those of others.
+            *(decoders.Replace(part, emoji) for emoji, part in reversed(STAND_INS.items())),
+            decoders.Fuse(),
+        ]
+    )
+    description: dict[str, Any] = json.loads(tokenizer.to_str())
+    return description
 
 
 def chat_template(tokenizer: Tokenizer) -> str | None:
@@ -115,76 +116,38 @@ def chat_template(tokenizer: Tokenizer) -> str | None:
 
 @cache
 def transliterations() -> dict[str, str]:
-    """Return what each character outside the alphabet is written as, where it leaves something."""
+    """Return what each character outside the alphabet is written as; dropped ones are left out."""
     allowed = {*ALPHABET, "\t", "\n", "\r"}
     characters = (chr(code) for code in range(_END_OF_TABLES) if not 0xD800 <= code < 0xE000)
     pairs = ((letter, transliterate(letter)) for letter in characters if letter not in allowed)
     return {letter: text for letter, text in pairs if text}
 
 
-def _cleaning() -> list[Part]:
+def _cleaning() -> list[normalizers.Normalizer]:
     """Do what `normalize_text` does, rule by rule."""
     table = transliterations()
     signs = {letter: text for letter, text in table.items() if _is_sign(letter)}
     digits = {digit: transliterate(digit) for digit in CIRCLED_DIGITS}
     return [
         *(
-            _replace(source, target)
+            Replace(source, target)
             for rules in ({"\r": ""}, REPLACEMENTS, digits, STAND_INS)
             for source, target in rules.items()
         ),
-        _replace_pattern(f"[^{_ranges([*ALPHABET, *table])}\\t\\n]", ""),
-        _replace(_JOINS_NEXT, table[_JOINS_NEXT]),
-        _precompiled(signs),
-        _precompiled(table),
-        _replace_pattern(r" +\n", "\n"),
-        _replace_pattern(r"\t+\n", "\n"),
-        _replace_pattern(r"\n{3,}", "\n\n"),
-        {"type": "Strip", "strip_left": True, "strip_right": True},
+        Replace(Regex(f"[^{_ranges([*ALPHABET, *table])}\\t\\n]"), ""),
+        Replace(_JOINS_NEXT, table[_JOINS_NEXT]),
+        normalizers.Precompiled(compile_charsmap(signs)),
+        normalizers.Precompiled(compile_charsmap(table)),
+        Replace(Regex(r" +\n"), "\n"),
+        Replace(Regex(r"\t+\n"), "\n"),
+        Replace(Regex(r"\n{3,}"), "\n\n"),
+        normalizers.Strip(),
     ]
 
 
 def _is_sign(character: str) -> bool:
     """Say whether a character is shown on the one before it."""
     return unicodedata.category(character).startswith("M") or character in _OTHER_SIGNS
-
-
-def _decoders() -> list[Part]:
-    """Do what `decode` does; the last stand-in first, since its emoji begins those of others."""
-    texts = zip(SPECIAL_TOKENS, SPECIAL_TOKEN_TEXTS, strict=True)
-    return [
-        *(_replace(token, text) for token, text in texts if token not in _SPELLED),
-        *(_replace(stand_in, emoji) for emoji, stand_in in reversed(STAND_INS.items())),
-        {"type": "Fuse"},
-    ]
-
-
-def _begin_with(token: str, id: int) -> Part:
-    start = {"SpecialToken": {"id": token, "type_id": 0}}
-    text, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
-    return {
-        "type": "TemplateProcessing",
-        "single": [start, text],
-        "pair": [start, text, second],
-        "special_tokens": {token: {"id": token, "ids": [id], "tokens": [token]}},
-    }
-
-
-def _sequence(name: str, parts: list[Part]) -> Part:
-    return {"type": "Sequence", name: parts}
-
-
-def _replace(source: str, target: str) -> Part:
-    return {"type": "Replace", "pattern": {"String": source}, "content": target}
-
-
-def _replace_pattern(pattern: str, target: str) -> Part:
-    return {"type": "Replace", "pattern": {"Regex": pattern}, "content": target}
-
-
-def _precompiled(table: dict[str, str]) -> Part:
-    content = base64.b64encode(compile_charsmap(table)).decode()
-    return {"type": "Precompiled", "precompiled_charsmap": content}
 
 
 def _ranges(characters: Sequence[str]) -> str:

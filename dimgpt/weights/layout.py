@@ -88,8 +88,8 @@ def build_model(
     ]
     if problems:
         raise ValueError(
-            f"{source} does not fit its config: {list_names(problems)}; take the config and the "
-            "weights of one model, all of them from its source"
+            f"{source} does not fit its config: {list_names(problems, limit=8)}; take the config "
+            "and the weights of one model, all of them from its source"
         )
     weights = {name: tensors[layout.theirs(name)].detach() for name in model.state_dict()}
     require_finite(weights, source=source)

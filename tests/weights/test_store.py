@@ -240,6 +240,7 @@ def test_a_newer_format_is_refused(folder: Path) -> None:
     [
         ({"vocab_size": 511}, "vocab_size is 512 in the file and 511 in the config"),
         ({"num_layers": 3}, "num_layers is 2 in the file and 3 in the config"),
+        ({"num_layers": 1}, "num_layers is 2 in the file and 1 in the config"),
         ({"num_layers": 10**9}, "num_layers is 2 in the file and 1000000000 in the config"),
         ({"embedding_dim": 60_000_000}, "embedding_dim is 16 in the file and 60000000"),
         ({"tie_embeddings": False}, "output_weight is missing"),

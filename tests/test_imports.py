@@ -18,9 +18,10 @@ from dimgpt.model.transformer import Transformer
 from dimgpt.pipeline.models import import_model, open_model
 from dimgpt.runtime import choose_runtime
 from dimgpt.text.byte_level import ByteLevelTokenizer, train_byte_level
-from dimgpt.weights import dimensiongpt, huggingface, lillm
+from dimgpt.weights.checkpoints import LAYOUTS
+from dimgpt.weights.huggingface import LLAMA
 from dimgpt.weights.layout import Layout
-from dimgpt.weights.originals import load_lillm, load_original
+from dimgpt.weights.originals import load_original
 from dimgpt.weights.store import load_model, load_tokenizer
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -67,7 +68,7 @@ def test_an_imported_model_is_the_original(
     shown = capsys.readouterr().out
     assert "217,536" in shown
     folder = tmp_path / "models" / "tiny"
-    assert torch.equal(load_model(folder)(IDS), load_lillm(weights)(IDS))
+    assert torch.equal(load_model(folder)(IDS), load_original(weights).model(IDS))
     assert load_tokenizer(folder).tokens == tokenizer.tokens
     assert "| Imported from | lilLM (tiny.pt) |" in (folder / "README.md").read_text()
     assert {path.name for path in folder.iterdir()} == {
@@ -92,9 +93,9 @@ def test_what_a_folder_holds_is_never_overwritten(weights: Path, tmp_path: Path)
     before = files_of(root)
     content = torch.load(FIXTURES / "toygpt" / "state_dict.pt", weights_only=True)
     torch.save({"state_dict": content, "hyper_parameters": {"n_head": 4}}, tmp_path / "toy.ckpt")
-    later = load_lillm(weights)
+    later = load_original(weights).model
     torch.nn.init.ones_(later.blocks[1].ffn_norm.weight)
-    tensors = theirs(later, lillm.LAYOUT)
+    tensors = theirs(later, LAYOUTS["lillm"])
     tensors["lm_head.weight"] = tensors["tok_emb.weight"]
     settings = {"d_model": 64, "n_layers": 3, "q_heads": 4, "kv_heads": 2, "max_seq_len": 64}
     torch.save({"model": tensors, "config": {**settings, "vocab_size": 512}}, tmp_path / "later.pt")
@@ -168,12 +169,12 @@ def test_a_tokenizer_may_lie_in_a_folder_of_its_own(
     (weights.parent / "tokenizer.json").rename(weights.parent / "tokenizer" / "tokenizer.json")
     model, opened = open_model(weights, runtime=CPU)
     assert opened.tokens == tokenizer.tokens
-    assert torch.equal(model(IDS), load_lillm(weights)(IDS))
+    assert torch.equal(model(IDS), load_original(weights).model(IDS))
 
 
 def test_a_folder_with_one_checkpoint_opens_as_the_checkpoint(weights: Path) -> None:
     model, _ = open_model(weights.parent, runtime=CPU)
-    assert torch.equal(model(IDS), load_lillm(weights)(IDS))
+    assert torch.equal(model(IDS), load_original(weights).model(IDS))
 
 
 @pytest.mark.parametrize(
@@ -211,7 +212,7 @@ def test_dimensiongpts_vocabulary_is_found_beside_the_weights_or_in_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = ModelConfig(vocab_size=512, embedding_dim=64, num_layers=1, ffn_dim=32)
-    tensors = theirs(Transformer(config), dimensiongpt.LAYOUT)
+    tensors = theirs(Transformer(config), LAYOUTS["dimensiongpt"])
     tensors["final_linear.weight"] = tensors["token_embedding.weight"]
     (tmp_path / "weights").mkdir()
     torch.save(tensors, tmp_path / "weights" / "DimensionGPT.pt")
@@ -235,7 +236,7 @@ def test_a_hugging_face_folder_is_imported_without_transformers(
     )
     folder = tmp_path / "Tiny-Llama"
     folder.mkdir()
-    layout = huggingface.TIED_LAYOUT
+    layout = LLAMA
     save_file(theirs(Transformer(config), layout), folder / "model.safetensors")
     settings = {
         "model_type": "llama",
@@ -342,7 +343,7 @@ def test_lillms_tokenizer_keeps_its_first_space_in_the_model_folder(tmp_path: Pa
         num_kv_heads=2,
         ffn_dim=256,
     )
-    tensors = theirs(Transformer(config), lillm.LAYOUT)
+    tensors = theirs(Transformer(config), LAYOUTS["lillm"])
     tensors["lm_head.weight"] = tensors["tok_emb.weight"]
     settings = {"d_model": 64, "n_layers": 1, "q_heads": 4, "kv_heads": 2}
     torch.save({"model": tensors, "config": settings}, tmp_path / "model.pt")

@@ -1,7 +1,7 @@
 """The card of a model: a README for people, with the header that the Hugging Face hub reads.
 
-It tells what its caller knows and nothing else: what is not given has no line. The facts travel
-beside the weights as `card.json`, so that an export can tell them too.
+It tells what its caller knows; what is not given has no line. The facts are stored beside the
+weights as `card.json`, so that an export can tell them too.
 """
 
 import json
@@ -16,17 +16,6 @@ from dimgpt.settings import from_dict, to_dict
 
 CURVES_NAME = "curves.png"
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~#&$])")
-_LOADING = """from pathlib import Path
-
-from dimgpt.weights.store import load_model, load_tokenizer
-
-folder = Path(".")  # this folder
-model, tokenizer = load_model(folder), load_tokenizer(folder)"""
-_LOADING_WITHOUT_TEXT = """from pathlib import Path
-
-from dimgpt.weights.store import load_model
-
-model = load_model(Path("."))  # this folder"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +50,9 @@ class Card:
         """
         try:
             card = from_dict(cls, json.loads(path.read_bytes()))
-            _require_kinds(card)
+            tables = [card.facts, card.training, *card.mixture]
+            if not all(isinstance(table, dict) for table in tables):
+                raise TypeError("facts, training and each row of mixture must be JSON objects")
             return card
         except (ValueError, TypeError, RecursionError) as error:
             reason = " ".join(str(error).split())[:200]
@@ -85,10 +76,25 @@ class Usage:
     """Words to find the model by."""
 
 
-OWN_USAGE = Usage(text=f"```python\n{_LOADING}\n```")
+OWN_USAGE = Usage(
+    text="""```python
+from pathlib import Path
+
+from dimgpt.weights.store import load_model, load_tokenizer
+
+folder = Path(".")  # this folder
+model, tokenizer = load_model(folder), load_tokenizer(folder)
+```"""
+)
 """How a model folder is used."""
 USAGE_WITHOUT_TEXT = Usage(
-    text=f"```python\n{_LOADING_WITHOUT_TEXT}\n```",
+    text="""```python
+from pathlib import Path
+
+from dimgpt.weights.store import load_model
+
+model = load_model(Path("."))  # this folder
+```""",
     notes=("The folder has no tokenizer: the model gives logits for token ids, and no text.",),
 )
 """How a model folder without a tokenizer is used."""
@@ -134,14 +140,6 @@ def card_text(
     if card.notes:
         parts += ["## Licences and limits", *_bullets(card.notes)]
     return "\n\n".join(parts) + "\n"
-
-
-def _require_kinds(card: Card) -> None:
-    kinds = {"name": str, "licence": str, "facts": dict, "training": dict}
-    wrong = [name for name, kind in kinds.items() if not isinstance(getattr(card, name), kind)]
-    wrong += ["mixture"] if not all(isinstance(row, dict) for row in card.mixture) else []
-    if wrong or not all(isinstance(text, str) for text in (*card.languages, *card.notes)):
-        raise TypeError(f"{', '.join(wrong) or 'languages or notes'} of another kind")
 
 
 def _header(card: Card, usage: Usage) -> str:

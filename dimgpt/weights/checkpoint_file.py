@@ -1,16 +1,17 @@
 """The tensors and plain settings of a file that PyTorch saved, without running anything of it.
 
-Such a file may come from anywhere. It is read with `weights_only=True` and there is no other way
-in; of the one foreign class that is expected, lilLM's pickled config, only plain values are kept.
-What a tensor claims to hold must fit the file that it comes from. Optimizer states are left where
-they are, in the mapped file. What the names mean is not known here.
+Such a file may come from anywhere. `torch.load(weights_only=True)` reads it; the checks around that
+call are ours because PyTorch does not make them: no compressed or overlapping entries, right
+checksums, no tensors larger than the file, no methods that a file gives to its objects. Of the one
+foreign class that is expected, lilLM's pickled config, only plain values are kept. Optimizer states
+stay in the mapped file. What the names mean is not known here.
 """
 
 import re
 import warnings
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from dimgpt.weights.found import describe, list_names
+from dimgpt.weights.foreign_files import describe, list_names
 
 Plain = None | bool | int | float | str
 _LILLM_CONFIG = "model.config.Config"
@@ -50,8 +51,6 @@ class Checkpoint:
     """By the names of whoever saved them, without the prefixes of wrappers."""
     settings: dict[str, Any]
     """Of a config that was saved with the weights; empty if none was."""
-    given: Mapping[str, int] = field(default_factory=dict)
-    """Sizes that the file does not say, from whoever opens it, by their names in `ModelConfig`."""
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

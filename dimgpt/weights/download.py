@@ -1,18 +1,17 @@
 """Models whose address is known, from the Hugging Face hub into a folder.
 
-The files come as they are; `originals.py` and `store.py` read them. Everything arrives in
-`<folder>.download`, which takes its name when all of it is whole. What stands in a finished folder
-is never overwritten, be it downloaded or not; its `download.json` says what came from where, with
-the hashes.
+The files are stored as they are; `originals.py` and `store.py` read them. All files arrive in
+`<folder>.download`, which is renamed when they are complete. A finished folder is never
+overwritten, downloaded or not; its `download.json` records the origin and the hash of each file.
 """
 
+import contextlib
 import json
 import logging
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 from dimgpt.files import replace_file, sha256_of, sync_folder
 from dimgpt.hub import PATIENCE, HubFile, Patience, download_file, list_files
@@ -33,9 +32,8 @@ _EXPLAINED = {
     ),
 }
 _RECORD_NAME = "download.json"
-_WANTED_SUFFIXES = frozenset(
-    ".pt .pth .bin .safetensors .json .txt .md .model .ckpt".split()  # weights, tokenizer, card
-)
+# Weights, tokenizer, card.
+_WANTED_SUFFIXES = tuple(".pt .pth .bin .safetensors .json .txt .md .model .ckpt".split())
 _logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
@@ -51,17 +49,17 @@ def download_model(
     progress: Progress | None = None,
     patience: Patience = PATIENCE,
 ) -> Path:
-    """Fetch a model's files into `models_root/<name>/`, or go on where that was cut off.
+    """Fetch a model's files into `models_root/<name>/`, or continue where that was cut off.
 
-    Weights, tokenizer, config and card are taken, other files left and named in the log. A model
-    that is there whole is kept without asking the hub; only what it lacks is fetched again.
+    Weights, tokenizer, config and card are taken; the log names the files that are not. A complete
+    model is kept without asking the hub; of an incomplete one only the missing files are fetched.
 
     Args:
         name: A key of `REPOSITORIES`, or `owner/name` on the hub, whose folder is `name`.
         models_root: Gets the folder.
         revision: Branch, tag or commit; `None` is the newest, or what is there already.
         endpoint: Address of the hub; `None` is the usual one.
-        progress: Told of every piece that arrives.
+        progress: Called after every piece that arrives.
         patience: How long to try.
 
     Returns:
@@ -76,12 +74,17 @@ def download_model(
     folder = models_root / name.rpartition("/")[2]
     if folder.exists() or folder.is_symlink():
         recorded = _read_record(folder, repo_id=repo_id, revision=revision)
-        lost = [replace(file, endpoint=endpoint) for file in _find_lost(recorded, folder)]
-        return _fetch_all(lost, folder, progress, patience)
-    options: dict[str, Any] = {"revision": revision, "endpoint": endpoint, "patience": patience}
-    files = _choose(list_files(repo_id, kind="model", **options), repo_id)
+        lost = [replace(file, endpoint=endpoint) for file in _lost_files(recorded, folder)]
+        _fetch(lost, folder, progress, patience)
+        return folder
+    found = list_files(
+        repo_id, kind="model", revision=revision, endpoint=endpoint, patience=patience
+    )
+    files = _choose(found, repo_id)
     arriving = folder.with_name(f"{folder.name}.download")
-    return _finish(files, _fetch_all(files, arriving, progress, patience), folder)
+    _fetch(files, arriving, progress, patience)
+    _finish(arriving, folder, files)
+    return folder
 
 
 def _repo_id_of(name: str) -> str:
@@ -95,23 +98,21 @@ def _repo_id_of(name: str) -> str:
 
 
 def _choose(files: list[HubFile], repo_id: str) -> list[HubFile]:
-    """Take what a model can be made of, and say what is left."""
+    """Return the files that a model can be made of, and log the others."""
     wanted = [
-        file
-        for file in files
-        if PurePosixPath(file.path).suffix in _WANTED_SUFFIXES and file.path != _RECORD_NAME
+        file for file in files if file.path.endswith(_WANTED_SUFFIXES) and file.path != _RECORD_NAME
     ]
-    left = [file.path for file in files if file not in wanted]
-    if left:
+    if left := [file.path for file in files if file not in wanted]:
         _logger.warning("%s: left there, as no part of a model: %s", repo_id, ", ".join(left))
     if not wanted:
         raise ValueError(f"{repo_id} has no file of a model; check the name on its page")
     return wanted
 
 
-def _fetch_all(
+def _fetch(
     files: list[HubFile], folder: Path, progress: Progress | None, patience: Patience
-) -> Path:
+) -> None:
+    """Download files into a folder, one after the other."""
     folder.mkdir(parents=True, exist_ok=True)
     total = sum(file.size for file in files)
     present = (folder / file.path for file in files)
@@ -126,45 +127,31 @@ def _fetch_all(
 
         download_file(file, folder / file.path, progress=report, patience=patience)
         before += file.size
-    return folder
 
 
-def _finish(files: list[HubFile], arriving: Path, folder: Path) -> Path:
-    """Remove what an interrupted download of another revision has left, and give the name."""
+def _finish(arriving: Path, folder: Path, files: list[HubFile]) -> None:
+    """Record where the files are from, each with its SHA-256, and give the folder its name."""
     wanted = {arriving / file.path for file in files}
     for path in sorted(arriving.rglob("*"), reverse=True):
         if path.is_dir() and not path.is_symlink():
-            if not any(path.iterdir()):
+            with contextlib.suppress(OSError):  # not empty
                 path.rmdir()
-        elif path not in wanted:
+        elif path not in wanted:  # of another revision, whose download was interrupted
             path.unlink()
-    _write_record(arriving, files)
+    entries = {}
+    for file in files:  # the hub knows the SHA-256 of large files only
+        is_known = len(file.digest) == 64
+        digest = file.digest if is_known else sha256_of(arriving / file.path)
+        entries[file.path] = {"size": file.size, "sha256": digest}
+    record = {"repo_id": files[0].repo_id, "revision": files[0].revision, "files": entries}
+    content = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    replace_file(arriving / _RECORD_NAME, content.encode())
     arriving.rename(folder)
     sync_folder(folder.parent)
-    return folder
-
-
-def _write_record(folder: Path, files: list[HubFile]) -> None:
-    """Note where the files are from, all with a hash that any tool can compute."""
-    record = {
-        "repo_id": files[0].repo_id,
-        "revision": files[0].revision,
-        "files": {
-            file.path: {"size": file.size, "sha256": _sha256_of(file, folder)} for file in files
-        },
-    }
-    content = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-    replace_file(folder / _RECORD_NAME, content.encode())
-
-
-def _sha256_of(file: HubFile, folder: Path) -> str:
-    """Return the hash that the hub has of large files; small ones it keeps by another."""
-    is_known = len(file.digest) == 64
-    return file.digest if is_known else sha256_of(folder / file.path)
 
 
 def _read_record(folder: Path, *, repo_id: str, revision: str | None) -> list[HubFile]:
-    """Return the files that a finished folder was downloaded with."""
+    """Return the files that were downloaded into a finished folder."""
     remedy = "move the folder away to download it"
     path = folder / _RECORD_NAME
     if not path.is_file():
@@ -192,8 +179,8 @@ def _read_record(folder: Path, *, repo_id: str, revision: str | None) -> list[Hu
     return files
 
 
-def _find_lost(files: list[HubFile], folder: Path) -> list[HubFile]:
-    """Return the files that a finished folder lacks; refuse one where others have changed."""
+def _lost_files(files: list[HubFile], folder: Path) -> list[HubFile]:
+    """Return the files that a finished folder lacks; refuse a folder with changed ones."""
     lost, changed = [], []
     for file in files:
         path = folder / file.path

@@ -1,71 +1,101 @@
-"""How another system names the tensors of our model, and the way from its names to a model.
+"""What another system calls the tensors of our model, and how tensors become a model.
 
-Names, sizes and shapes are compared before anything is built, and what differs is listed in the
-names of the system that the file comes from. Only a renaming is described here: where a system
-stores numbers in another order, its own file puts them right.
+All weights that are opened, ours or others', become a model in `build_model`: sizes, names and
+shapes are compared with the config first, and the message lists what differs in the file's own
+names. A layout describes a renaming only: where a system stores numbers in another order, the file
+of that system reorders them.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import Tensor
 
 from dimgpt.config import ModelConfig
 from dimgpt.model.transformer import Transformer
-from dimgpt.weights.found import list_names
-from dimgpt.weights.store import build_model
-
-_MAX_LISTED = 8
+from dimgpt.weights.foreign_files import list_names
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
-    """The names of one system."""
+    """The names that one system gives to the tensors of our model."""
 
     system: str
     """Its own name, for messages."""
-    blocks: str
+    blocks: str = "blocks"
     """What comes before the number of a block."""
-    outside: Mapping[str, str]
-    """Their name -> ours, of the tensors outside the blocks."""
-    inside: Mapping[str, str]
-    """Their name -> ours, of those in a block, from its number on."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Our name -> theirs; of a tensor in a block, the part after the number.
 
-    def ours(self, name: str) -> str | None:
-        """Return our name of a tensor; `None` for one that we do not have."""
-        match = re.fullmatch(rf"{re.escape(self.blocks)}\.(0|[1-9]\d{{0,5}})\.(.+)", name)
-        if match is None:
-            return self.outside.get(name)
-        return f"blocks.{match[1]}.{self.inside[match[2]]}" if match[2] in self.inside else None
+    A name may lack its last part, such as `.weight`, if that is the same. A name that is not listed
+    is the same in both systems.
+    """
 
     def theirs(self, name: str) -> str:
-        """Return their name of a tensor of ours."""
-        match = re.fullmatch(r"blocks\.(\d+)\.(.+)", name)
-        if match is None:
-            return next(theirs for theirs, ours in self.outside.items() if ours == name)
-        inside = next(theirs for theirs, ours in self.inside.items() if ours == match[2])
-        return f"{self.blocks}.{match[1]}.{inside}"
+        """Return their name of a tensor of ours.
+
+        >>> Layout(system="GPT-2", blocks="h", names={"ffn_norm": "ln_2"}).theirs(
+        ...     "blocks.3.ffn_norm.weight"
+        ... )
+        'h.3.ln_2.weight'
+        """
+        block = re.fullmatch(r"blocks\.(\d+)\.(.+)", name)
+        inside = block[2] if block else name
+        stem, _, last = inside.rpartition(".")
+        if inside in self.names or stem not in self.names:
+            renamed = self.names.get(inside, inside)
+        else:
+            renamed = f"{self.names[stem]}.{last}"
+        return f"{self.blocks}.{block[1]}.{renamed}" if block else renamed
 
 
-def without_output(
-    tensors: Mapping[str, Tensor], *, output: str, embedding: str, layout: Layout, source: str
-) -> dict[str, Tensor]:
-    """Return the tensors without the output matrix, which must be the embedding's.
+OURS = Layout(system="dimgpt")
+
+
+def build_model(
+    config: ModelConfig, tensors: Mapping[str, Tensor], *, layout: Layout = OURS, source: str
+) -> Transformer:
+    """Build a model, in evaluation mode, from tensors that fit its config.
+
+    The tensors are copied as float32, so that a file from which they are mapped may be deleted.
+
+    Args:
+        config: The sizes.
+        tensors: By the names of `layout`.
+        layout: The system that named the tensors.
+        source: The file, for messages.
 
     Raises:
-        ValueError: One of the two is missing, or they differ.
+        ValueError: Tensors are missing, unexpected, of another shape, or not finite numbers.
     """
-    rest = {name: tensor for name, tensor in tensors.items() if name != output}
-    if not {output, embedding} <= tensors.keys() or not _is_same(
-        tensors[output], tensors[embedding]
-    ):
+    _require_sizes(sizes_in(tensors, layout, source=source), config, source=source)
+    try:
+        with torch.device("meta"):
+            model = Transformer(config)
+    except (TypeError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"the config of {source} describes no model: {error}") from None
+    expected = {
+        layout.theirs(name): tuple(tensor.shape) for name, tensor in model.state_dict().items()
+    }
+    problems = [f"{name} is missing" for name in expected if name not in tensors]
+    problems += [f"{name} is unexpected" for name in tensors if name not in expected]
+    problems += [
+        f"{name} is {tuple(tensors[name].shape)} instead of {shape}"
+        for name, shape in expected.items()
+        if name in tensors and tuple(tensors[name].shape) != shape
+    ]
+    if problems:
         raise ValueError(
-            f"{source}: {output} is not the same matrix as {embedding}, which {layout.system} "
-            "ties; take the file that its trainer saved"
+            f"{source} does not fit its config: {list_names(problems, limit=8)}; take the config "
+            "and the weights of one model, all of them from its source"
         )
-    return rest
+    weights = {name: tensors[layout.theirs(name)].detach() for name in model.state_dict()}
+    require_finite(weights, source=source)
+    copies = {name: tensor.to(torch.float32, copy=True) for name, tensor in weights.items()}
+    model.load_state_dict(copies, assign=True)
+    return model.eval()
 
 
 def sizes_in(tensors: Mapping[str, Tensor], layout: Layout, *, source: str) -> dict[str, int]:
@@ -74,64 +104,69 @@ def sizes_in(tensors: Mapping[str, Tensor], layout: Layout, *, source: str) -> d
     Raises:
         ValueError: A tensor that shows a size is missing or no matrix.
     """
-    names = (
-        "token_embedding.weight",
-        "blocks.0.attention.key.weight",
-        "blocks.0.feed_forward.up.weight",
-    )
-    found = [tensors.get(layout.theirs(name)) for name in names]
-    shapes: list[tuple[int, ...]] = [() if one is None else tuple(one.shape) for one in found]
-    bad = [
-        layout.theirs(name)
-        for name, shape in zip(names, shapes, strict=True)
-        if len(shape) != 2 or 0 in shape
+    embedding, key, up = names = [
+        layout.theirs("token_embedding.weight"),
+        layout.theirs("blocks.0.attention.key.weight"),
+        layout.theirs("blocks.0.feed_forward.up.weight"),
     ]
+    shapes = {name: tuple(tensors[name].shape) for name in names if name in tensors}
+    bad = [name for name in names if len(shapes.get(name, ())) != 2 or 0 in shapes[name]]
     if bad:
         raise ValueError(
             f"{source} is no state dict of {layout.system}: {list_names(bad)} is missing or no "
             f"matrix among its {len(tensors)} tensors; take the file that its trainer saved"
         )
-    ours = (layout.ours(name) for name in tensors)
-    blocks = {name.split(".")[1] for name in ours if name and name.startswith("blocks.")}
+    numbers = (re.match(rf"{re.escape(layout.blocks)}\.(\d+)\.", name) for name in tensors)
     return {
-        "vocab_size": shapes[0][0],
-        "embedding_dim": shapes[0][1],
-        "num_layers": len(blocks),
-        "ffn_dim": shapes[2][0],
-        "kv_dim": shapes[1][0],
+        "vocab_size": shapes[embedding][0],
+        "embedding_dim": shapes[embedding][1],
+        "num_layers": len({number[1] for number in numbers if number}),
+        "ffn_dim": shapes[up][0],
+        "kv_dim": shapes[key][0],
     }
 
 
-def assemble(
-    tensors: Mapping[str, Tensor], config: ModelConfig, layout: Layout, *, source: str
-) -> Transformer:
-    """Build a model, in evaluation mode, of tensors with their names.
+def without_output(
+    tensors: Mapping[str, Tensor], layout: Layout, *, source: str
+) -> dict[str, Tensor]:
+    """Return the tensors without the output matrix, which must equal the embedding.
 
     Raises:
-        ValueError: Sizes, names or shapes are not those of the config; all that differ are named.
+        ValueError: One of the two is missing, or they differ.
     """
-    _require_sizes(sizes_in(tensors, layout, source=source), config, source=source)
-    with torch.device("meta"):
-        expected = Transformer(config).state_dict()
-    shapes = {layout.theirs(name): tuple(tensor.shape) for name, tensor in expected.items()}
-    problems = [f"{name} is missing" for name in shapes if name not in tensors]
-    problems += [f"{name} is unexpected" for name in tensors if name not in shapes]
-    problems += [
-        f"{name} is {tuple(tensors[name].shape)} instead of {shape}"
-        for name, shape in shapes.items()
-        if name in tensors and tuple(tensors[name].shape) != shape
+    names = output, embedding = [
+        layout.theirs(name) for name in ("output_weight", "token_embedding.weight")
     ]
-    if problems:
+    first, second = (tensors.get(name) for name in names)
+    if (
+        first is None
+        or second is None
+        or (first.shape, first.dtype) != (second.shape, second.dtype)
+        or (first.data_ptr() != second.data_ptr() and not torch.equal(first, second))
+    ):
         raise ValueError(
-            f"{source} is not the {layout.system} model that it seems to be: "
-            f"{list_names(problems, limit=_MAX_LISTED)}; take the whole file from its source"
+            f"{source}: {output} is not the same matrix as {embedding}, which {layout.system} "
+            "ties; take the file that its trainer saved"
         )
-    ours = {name: tensors[layout.theirs(name)].detach() for name in expected}
-    return build_model(config, ours, source=source)
+    return {name: tensor for name, tensor in tensors.items() if name != output}
+
+
+def require_finite(tensors: Mapping[str, Tensor], *, source: str) -> None:
+    """Refuse weights that are no numbers.
+
+    Raises:
+        ValueError: A tensor holds something else; the message names the first.
+    """
+    for name, tensor in tensors.items():
+        if not (tensor.is_floating_point() and bool(tensor.isfinite().all())):
+            raise ValueError(
+                f"{source}: {name} holds NaN, infinity or no floating-point numbers; take an "
+                "earlier checkpoint or another copy"
+            )
 
 
 def _require_sizes(shown: Mapping[str, int], config: ModelConfig, *, source: str) -> None:
-    """Refuse a file whose sizes are not those of the config, naming all that differ."""
+    """Refuse a file with other sizes than its config, before a damaged config takes memory."""
     wanted = {**asdict(config), "kv_dim": config.num_kv_heads * config.head_dim}
     different = [
         f"{name} is {size} in the file and {wanted[name]} in the config"
@@ -140,13 +175,7 @@ def _require_sizes(shown: Mapping[str, int], config: ModelConfig, *, source: str
     ]
     if different:
         raise ValueError(
-            f"{source}: {', '.join(different)} ({config.num_heads} query and {config.num_kv_heads} "
-            "key-value heads); give the model's own heads with --num-heads and --num-kv-heads, or "
-            "pass config= with all sizes"
+            f"{source} does not fit its config: {', '.join(different)} ({config.num_heads} query "
+            f"and {config.num_kv_heads} key-value heads); take the config of these weights; for a "
+            "checkpoint without one give --num-heads and --num-kv-heads, or pass config="
         )
-
-
-def _is_same(first: Tensor, second: Tensor) -> bool:
-    if first.shape != second.shape or first.dtype != second.dtype:
-        return False
-    return first.data_ptr() == second.data_ptr() or torch.equal(first, second)

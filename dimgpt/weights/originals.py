@@ -1,46 +1,25 @@
 """Weights of other systems, in our model: DimensionGPT's, lilLM's, toyGPT's, Llama's, Mistral's.
 
-The door to the files of each system. They may come from anywhere: nothing of them is executed, and
-what is none of these is refused with what was found. Nothing is written or converted on disk;
-`save_model` does that.
+The files may come from anywhere: nothing of them is executed, and what belongs to none of these
+systems is refused with what was found. Nothing is written or converted on disk; `save_model` does
+that.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from dimgpt.config import ModelConfig
 from dimgpt.model.transformer import Transformer
-from dimgpt.weights.checkpoint_file import Checkpoint, read_checkpoint
-from dimgpt.weights.dimensiongpt import build_dimensiongpt
-from dimgpt.weights.found import describe, list_names
-from dimgpt.weights.huggingface import CONFIG_NAME, is_huggingface, load_huggingface, read_json
-from dimgpt.weights.lillm import build_lillm
-from dimgpt.weights.store import load_model
-from dimgpt.weights.toygpt import build_toygpt
+from dimgpt.weights.checkpoint_file import read_checkpoint
+from dimgpt.weights.checkpoints import CheckpointSystem, build_from_checkpoint, system_of
+from dimgpt.weights.foreign_files import describe, list_names, read_json
+from dimgpt.weights.huggingface import load_huggingface
+from dimgpt.weights.store import CONFIG_NAME, SAVED, load_model
 
-__all__ = [
-    "Original",
-    "System",
-    "detect",
-    "is_original",
-    "load_dimensiongpt",
-    "load_huggingface",
-    "load_lillm",
-    "load_original",
-    "load_toygpt",
-    "load_weights",
-]
-
-System = Literal["dimensiongpt", "lillm", "toygpt", "huggingface"]
+System = CheckpointSystem | Literal["huggingface"]
 _CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt")
-# The tensor that tells whose a checkpoint is, and who builds it.
-_BUILDERS: dict[System, tuple[str, Callable[[Checkpoint, ModelConfig | None], Transformer]]] = {
-    "dimensiongpt": ("token_embedding.weight", build_dimensiongpt),
-    "lillm": ("tok_emb.weight", build_lillm),
-    "toygpt": ("embedding.weight", build_toygpt),
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,50 +31,37 @@ class Original:
     """In evaluation mode, on the CPU."""
 
 
-def load_dimensiongpt(path: Path, config: ModelConfig | None = None) -> Transformer:
-    """Load a `.pt` file of the original DimensionGPT, in evaluation mode, on the CPU.
+def load_original(
+    path: Path, config: ModelConfig | None = None, *, sizes: Mapping[str, int] | None = None
+) -> Original:
+    """Load what another system made, in evaluation mode, on the CPU.
 
     Args:
-        path: The file, `models/*.pt` of the original.
-        config: The sizes; every one that the file shows is checked. `None` takes from the file
-            what it shows, and the published values for what it does not: 16 query and 4 key-value
-            heads, window 256, context 512.
+        path: A checkpoint, a folder with one, or a folder of Llama's or Mistral's shape.
+        config: All sizes of a checkpoint; they are compared with its tensors. `None` takes them
+            from the file: from its settings and its tensors, then from `sizes`, and what is still
+            open from the published models.
+        sizes: What a checkpoint does not say: `num_heads`, `num_kv_heads`, `window_size`,
+            `context_length`. For Llama and Mistral only `context_length`, which shortens theirs.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is no such state dict, is damaged, or has other sizes.
+        FileNotFoundError: There is nothing.
+        ValueError: It is damaged, holds code, is inconsistent, or none of the systems'.
     """
-    return build_dimensiongpt(read_checkpoint(path), config)
-
-
-def load_lillm(path: Path, config: ModelConfig | None = None) -> Transformer:
-    """Load a `.pt` file of lilLM, in evaluation mode, on the CPU.
-
-    Args:
-        path: The file, `best_model.pt` of a pretraining or fine-tuning, or its state dict.
-        config: The sizes. `None` takes them from the config in the file, which is compared with the
-            tensors; without one from the tensors, with the published heads and context 512.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is none of lilLM's, is damaged, or has other sizes.
-    """
-    return build_lillm(read_checkpoint(path), config)
-
-
-def load_toygpt(path: Path, config: ModelConfig | None = None) -> Transformer:
-    """Load a checkpoint of toyGPT, in evaluation mode, on the CPU.
-
-    Args:
-        path: The Lightning checkpoint, or its state dict.
-        config: The sizes. `None` takes them from `hyper_parameters`, which are compared with the
-            tensors; without them from the tensors, with the published heads and context 512.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is none of toyGPT's, is damaged, or has other sizes.
-    """
-    return build_toygpt(read_checkpoint(path), config)
+    given = dict(sizes or {})
+    if config and given:
+        raise ValueError(f"config and {', '.join(given)} given: the config says all sizes")
+    if _is_huggingface(path):
+        context_length = given.pop("context_length", None)
+        if given or config:
+            raise ValueError(
+                f"{', '.join(given) or 'config'} given: {path / CONFIG_NAME} says it; leave it out"
+            )
+        model = load_huggingface(path, context_length=context_length)
+        return Original(system="huggingface", model=model)
+    checkpoint = read_checkpoint(_checkpoint_at(path))
+    model = build_from_checkpoint(checkpoint, config, given)
+    return Original(system=system_of(checkpoint), model=model)
 
 
 def load_weights(path: Path) -> Transformer:
@@ -112,61 +78,29 @@ def is_original(path: Path) -> bool:
     """Say whether a path is for `load_original` rather than for `load_model` to open.
 
     A file always is; a folder is if its config.json names a kind of model, or if it has one
-    checkpoint and was not made here. Whether its content is sound is not looked at.
+    checkpoint and was not made here. Whether its content is sound is not checked.
     """
     if path.is_dir():
-        return is_huggingface(path) or (not _is_ours(path) and len(_checkpoints_in(path)) == 1)
+        return _is_huggingface(path) or (not _is_ours(path) and len(_checkpoints_in(path)) == 1)
     return path.is_file() or path.suffix in _CHECKPOINT_SUFFIXES
 
 
-def detect(path: Path) -> System:
-    """Say whose weights a file or folder holds.
-
-    Raises:
-        FileNotFoundError: There is nothing.
-        ValueError: They are none of the systems'; the message says what was found.
-    """
-    if path.is_dir() and is_huggingface(path):
-        return "huggingface"
-    return _system_of(read_checkpoint(_checkpoint_at(path)))
+def _is_huggingface(folder: Path) -> bool:
+    """Say whether a folder has a config.json that names a kind of model, known here or not."""
+    try:
+        return "model_type" in read_json(folder / CONFIG_NAME)
+    except (OSError, ValueError):
+        return False
 
 
-def load_original(path: Path, *, sizes: Mapping[str, int] | None = None) -> Original:
-    """Load what another system made, whichever it is.
-
-    Args:
-        path: A checkpoint, a folder with one, or a folder of Llama's or Mistral's shape.
-        sizes: What a checkpoint does not say: `num_heads`, `num_kv_heads`, `window_size`,
-            `context_length`; without them they are as published. For Llama and Mistral the last of
-            them alone, which shortens the context.
-
-    Raises:
-        FileNotFoundError: There is nothing.
-        ValueError: It is damaged, holds code, is inconsistent, or none of the systems'.
-    """
-    if path.is_dir() and is_huggingface(path):
-        given = dict(sizes or {})
-        context_length = given.pop("context_length", None)
-        if given:
-            raise ValueError(
-                f"{', '.join(given)} given: {path / CONFIG_NAME} says it; leave it out"
-            )
-        model = load_huggingface(path, context_length=context_length)
-        return Original(system="huggingface", model=model)
-    checkpoint = replace(read_checkpoint(_checkpoint_at(path)), given=sizes or {})
-    system = _system_of(checkpoint)
-    return Original(system=system, model=_BUILDERS[system][1](checkpoint, None))
-
-
-def _system_of(checkpoint: Checkpoint) -> System:
-    for system, (name, _) in _BUILDERS.items():
-        if name in checkpoint.tensors:
-            return system
-    found = f"tensors {list_names(checkpoint.tensors)}" if checkpoint.tensors else "no tensors"
-    raise ValueError(
-        f"{checkpoint.source} has {found}: these are not the weights of DimensionGPT, lilLM or "
-        "toyGPT"
-    )
+def _is_ours(folder: Path) -> bool:
+    """Say whether a folder claims to be made here; `load_model` says what is wrong with it."""
+    try:
+        return "format" in read_json(folder / CONFIG_NAME)
+    except FileNotFoundError:
+        return (folder / SAVED).exists()  # a complete save whose files are not in place yet
+    except ValueError:
+        return True
 
 
 def _checkpoint_at(path: Path) -> Path:
@@ -188,16 +122,6 @@ def _checkpoint_at(path: Path) -> Path:
             "of a Llama or Mistral"
         )
     return path
-
-
-def _is_ours(folder: Path) -> bool:
-    """Say whether a folder claims to be made here; what is wrong with it says `load_model`."""
-    try:
-        return "format" in read_json(folder / CONFIG_NAME)
-    except FileNotFoundError:
-        return (folder / ".saved").exists()  # a save that is complete, but not yet in its place
-    except ValueError:
-        return True
 
 
 def _checkpoints_in(folder: Path) -> list[Path]:

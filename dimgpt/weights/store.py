@@ -6,41 +6,35 @@
     card.json           what is known about the model, and its curves.png, where they were given
     README.md           the same for people; not read back
 
-A save is complete or did not happen. The files are written into `.saving/`; renaming that folder to
-`.saved/` is the moment from which they count; then they move to their places one by one, and until
-they have, `.saved/` goes before what lies beside it. Other files in the folder stay untouched. No
-optimizer state is kept here, and no file is downloaded.
+A save is complete or did not happen. The files are written into `.saving/`. Renaming that folder to
+`.saved/` completes the save: from then on its files are read instead of those beside it, while they
+move to their places one by one. Other files in the folder are not touched. No optimizer state is
+kept here, and no file is downloaded.
 """
 
+import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from dimgpt.config import ModelConfig
-from dimgpt.files import sync_folder
+from dimgpt.files import sha256_of, sync_folder
 from dimgpt.model.transformer import Transformer
+from dimgpt.settings import from_dict, to_dict
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.text.tokenizer_file import TOKENIZER_FILES, load_tokenizer_file
 from dimgpt.weights.card import CURVES_NAME, OWN_USAGE, USAGE_WITHOUT_TEXT, Card, card_text
-from dimgpt.weights.manifest import (
-    CONFIG_NAME,
-    HOW_TO_MAKE,
-    SAVED,
-    SAVING,
-    Manifest,
-    finish_save,
-    read_manifest,
-    verified_path,
-    write_manifest,
-)
+from dimgpt.weights.foreign_files import describe
+from dimgpt.weights.layout import build_model, require_finite
 
-WEIGHTS_NAME, CARD_NAME = "model.safetensors", "card.json"
+FORMAT_VERSION = 1
+CONFIG_NAME, WEIGHTS_NAME, CARD_NAME = "config.json", "model.safetensors", "card.json"
+SAVING, SAVED = ".saving", ".saved"
+_HOW_TO_MAKE = "make one with training.ipynb or `python -m dimgpt train`"
 
 
 def save_model(
@@ -67,22 +61,25 @@ def save_model(
     """
     if tokenizer is not None:
         tokenizer.require_vocab_size(model.config.vocab_size)
-    tensors = _weights_of(model, dtype)
-    _require_finite(tensors, source=f"the model to save in {folder}")
-    finish_save(folder)  # of a run that was interrupted
+    weights = {
+        name: tensor.detach().to("cpu", dtype).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    require_finite(weights, source=f"the model to save in {folder}")
+    _finish_save(folder)  # of a run that was interrupted
     staging = folder / SAVING
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
-        save_file(tensors, staging / WEIGHTS_NAME)
-        _describe(staging, model, tokenizer, card, curves, name=folder.absolute().name)
+        save_file(weights, staging / WEIGHTS_NAME)
+        _describe(staging, model, tokenizer, card, curves)
         for path in [*sorted(staging.iterdir()), staging]:
             sync_folder(path)
         staging.rename(folder / SAVED)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     sync_folder(folder)
-    finish_save(folder)
+    _finish_save(folder)
 
 
 def load_model(folder: Path, *, device: str | torch.device = "cpu") -> Transformer:
@@ -92,16 +89,16 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu") -> Transform
         FileNotFoundError: The folder, or a file that config.json names, is missing.
         ValueError: A file is damaged, of another format, or does not fit the config.
     """
-    manifest = read_manifest(folder)
-    path = verified_path(folder, WEIGHTS_NAME, manifest)
+    config, hashes = _read_config(folder)
+    path = _verified_path(folder, WEIGHTS_NAME, hashes)
     try:
         tensors = load_file(path)
     except (SafetensorError, ValueError, KeyError, OSError) as error:
         raise ValueError(
             f"{path} is no safetensors file ({_one_line(error)}): copy the folder again, or "
-            f"{HOW_TO_MAKE}"
+            f"{_HOW_TO_MAKE}"
         ) from None
-    return build_model(manifest.config, tensors, source=str(path)).to(device)
+    return build_model(config, tensors, source=str(path)).to(device)
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
@@ -111,14 +108,14 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         FileNotFoundError: The folder, or its vocabulary, is missing.
         ValueError: The vocabulary is damaged, or was never saved with the model.
     """
-    manifest = read_manifest(folder)
-    name = _tokenizer_name(manifest)
-    if name is None:
-        raise ValueError(
-            f"{folder} was saved without a tokenizer: give one with --tokenizer, or import or save "
-            "the model again with its own"
-        )
-    return load_tokenizer_file(verified_path(folder, name, manifest))
+    _, hashes = _read_config(folder)
+    for name in TOKENIZER_FILES.values():
+        if name in hashes:
+            return load_tokenizer_file(_verified_path(folder, name, hashes))
+    raise ValueError(
+        f"{folder} was saved without a tokenizer: give one with --tokenizer, or import or save "
+        "the model again with its own"
+    )
 
 
 def has_tokenizer(folder: Path) -> bool:
@@ -128,11 +125,8 @@ def has_tokenizer(folder: Path) -> bool:
         FileNotFoundError: The folder is missing.
         ValueError: Its config.json is damaged.
     """
-    return _tokenizer_name(read_manifest(folder)) is not None
-
-
-def _tokenizer_name(manifest: Manifest) -> str | None:
-    return next((name for name in TOKENIZER_FILES.values() if name in manifest.hashes), None)
+    _, hashes = _read_config(folder)
+    return any(name in hashes for name in TOKENIZER_FILES.values())
 
 
 def load_card(folder: Path) -> tuple[Card, bytes | None]:
@@ -142,74 +136,13 @@ def load_card(folder: Path) -> tuple[Card, bytes | None]:
         FileNotFoundError: The folder, or a file that config.json names, is missing.
         ValueError: A file is damaged.
     """
-    manifest, card, curves = read_manifest(folder), Card(), None
-    if CARD_NAME in manifest.hashes:
-        card = Card.from_json(verified_path(folder, CARD_NAME, manifest))
-    if CURVES_NAME in manifest.hashes:
-        curves = verified_path(folder, CURVES_NAME, manifest).read_bytes()
+    _, hashes = _read_config(folder)
+    card, curves = Card(), None
+    if CARD_NAME in hashes:
+        card = Card.from_json(_verified_path(folder, CARD_NAME, hashes))
+    if CURVES_NAME in hashes:
+        curves = _verified_path(folder, CURVES_NAME, hashes).read_bytes()
     return card, curves
-
-
-def build_model(config: ModelConfig, tensors: Mapping[str, Tensor], *, source: str) -> Transformer:
-    """Make a model, in evaluation mode, of tensors that fit it by name and shape.
-
-    The tensors are copied as float32; a file that they are mapped from may go.
-
-    Raises:
-        ValueError: Tensors are missing, unexpected, of another shape, or not finite numbers.
-    """
-    if config.num_layers > len(tensors):  # before a damaged config builds a million blocks
-        raise ValueError(
-            f"{source} has {len(tensors)} tensors, too few for num_layers {config.num_layers}: "
-            "take the config that belongs to these weights"
-        )
-    try:
-        with torch.device("meta"):
-            model = Transformer(config)
-    except (TypeError, RuntimeError) as error:
-        raise ValueError(
-            f"the config of {source} describes no model ({_one_line(error)}): correct it"
-        ) from None
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    _require_shapes(tensors, expected, source=source)
-    _require_finite(tensors, source=source)
-    weights = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
-    model.load_state_dict(weights, assign=True)
-    return model.eval()
-
-
-def _weights_of(model: Transformer, dtype: torch.dtype) -> dict[str, Tensor]:
-    return {
-        name: tensor.detach().to("cpu", dtype).contiguous()
-        for name, tensor in model.state_dict().items()
-    }
-
-
-def _require_shapes(
-    tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], *, source: str
-) -> None:
-    problems = [f"{name} is missing" for name in expected if name not in tensors]
-    problems += [f"{name} is unexpected" for name in tensors if name not in expected]
-    problems += [
-        f"{name} is {tuple(tensors[name].shape)} instead of {shape}"
-        for name, shape in expected.items()
-        if name in tensors and tuple(tensors[name].shape) != shape
-    ]
-    if problems:
-        more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
-        raise ValueError(
-            f"{source} does not fit its config: {', '.join(problems[:4])}{more}; take the config "
-            "and the weights of one model"
-        )
-
-
-def _require_finite(tensors: Mapping[str, Tensor], *, source: str) -> None:
-    for name, tensor in tensors.items():
-        if not (tensor.is_floating_point() and bool(tensor.isfinite().all())):
-            raise ValueError(
-                f"{source}: {name} holds NaN, infinity or no floating-point numbers; take an "
-                "earlier checkpoint or another copy"
-            )
 
 
 def _describe(
@@ -218,8 +151,6 @@ def _describe(
     tokenizer: Tokenizer | None,
     card: Card | None,
     curves: bytes | None,
-    *,
-    name: str,
 ) -> None:
     """Write what belongs to the weights: tokenizer, card, hashes, and the page for people."""
     if tokenizer is not None:
@@ -228,18 +159,84 @@ def _describe(
         (staging / CURVES_NAME).write_bytes(curves)
     if card is not None:
         (staging / CARD_NAME).write_bytes(card.to_json())
-    write_manifest(staging, model.config)
-    # The library leaves the weights to their owner alone.
+    content = {
+        "format": "dimgpt",
+        "format_version": FORMAT_VERSION,
+        "model": to_dict(model.config),
+        "sha256": {path.name: sha256_of(path) for path in sorted(staging.iterdir())},
+    }
+    text = json.dumps(content, indent=2) + "\n"
+    (staging / CONFIG_NAME).write_text(text, encoding="utf-8")
+    # save_file makes the weights readable by their owner only.
     shutil.copymode(staging / CONFIG_NAME, staging / WEIGHTS_NAME)
     card = card or Card()
     text = card_text(
-        replace(card, name=card.name or name),
+        replace(card, name=card.name or staging.absolute().parent.name),
         model.config,
         num_parameters=model.num_parameters,
         usage=USAGE_WITHOUT_TEXT if tokenizer is None else OWN_USAGE,
         has_curves=curves is not None,
     )
     (staging / "README.md").write_text(text, encoding="utf-8")
+
+
+def _finish_save(folder: Path) -> None:
+    """Move the files of a complete save to their places."""
+    saved = folder / SAVED
+    if not saved.is_dir() or saved.is_symlink():
+        return
+    for path in sorted(saved.iterdir()):
+        path.replace(folder / path.name)
+    saved.rmdir()
+    sync_folder(folder)
+
+
+def _read_config(folder: Path) -> tuple[ModelConfig, dict[str, str]]:
+    """Return what config.json says: the model's config, and file name -> SHA-256."""
+    path = _locate(folder, CONFIG_NAME)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != "dimgpt" or content["format_version"] != FORMAT_VERSION:
+            raise ValueError(
+                f"format {content['format']} {content['format_version']}, this program reads "
+                f"dimgpt {FORMAT_VERSION}"
+            )
+        hashes = {str(name): str(value) for name, value in content["sha256"].items()}
+        return from_dict(ModelConfig, content["model"]), hashes
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is not the config of a model ({_one_line(error)}): copy the folder again, or "
+            f"{_HOW_TO_MAKE}"
+        ) from None
+
+
+def _verified_path(folder: Path, name: str, hashes: dict[str, str]) -> Path:
+    """Return the path of a file, after comparing its content with the hash in config.json."""
+    if name not in hashes:
+        raise ValueError(f"{folder} was saved without {name}: save the model again")
+    path = _locate(folder, name)
+    if sha256_of(path) != hashes[name]:
+        raise ValueError(
+            f"{path} is not the file that was saved (its SHA-256 differs from config.json): copy "
+            f"the folder again, or {_HOW_TO_MAKE}"
+        )
+    return path
+
+
+def _locate(folder: Path, name: str) -> Path:
+    """Return where a file of the newest complete save is; never one outside the folder."""
+    candidates = [folder / SAVED / name, folder / name]
+    path = next((path for path in candidates if path.exists() or path.is_symlink()), None)
+    if path is None:
+        raise FileNotFoundError(
+            f"{folder / name} is missing: there is {describe(folder)} at {folder}; give a model "
+            f"folder, or {_HOW_TO_MAKE}"
+        )
+    if not path.is_file() or path.is_symlink() or (folder / SAVED).is_symlink():
+        raise ValueError(
+            f"{path} is a link or no file: it may lead out of the folder; put the file itself there"
+        )
+    return path
 
 
 def _one_line(error: BaseException) -> str:

@@ -16,8 +16,8 @@ from dimgpt.generation.sampling import next_token_probabilities
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 from dimgpt.text.special_tokens import SpecialTokens
-from dimgpt.weights.originals import load_dimensiongpt
-from dimgpt.weights.store import build_model
+from dimgpt.weights.layout import build_model
+from dimgpt.weights.originals import load_original
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 ORIGINAL = json.loads((FIXTURES / "dimensiongpt_sampling" / "sampling.json").read_text())
@@ -41,7 +41,7 @@ def model() -> Transformer:
         num_kv_heads=2,
         ffn_dim=170,
     )
-    return load_dimensiongpt(FIXTURES / "dimensiongpt" / "tiny.pt", config)
+    return load_original(FIXTURES / "dimensiongpt" / "tiny.pt", config).model
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from dimgpt.data.reading.batch import Batch
 from dimgpt.runtime import choose_runtime
 from dimgpt.training.metrics import read_history
 from dimgpt.training.trainer import Trainer
-from dimgpt.weights.originals import load_dimensiongpt
+from dimgpt.weights.originals import load_original
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 PADDING = 1
@@ -75,7 +75,7 @@ class OriginalBatches:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("original")
-    model = load_dimensiongpt(FIXTURES / "dimensiongpt" / "tiny.pt", MODEL)
+    model = load_original(FIXTURES / "dimensiongpt" / "tiny.pt", MODEL).model
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("norm" not in name)
     trainer = Trainer(

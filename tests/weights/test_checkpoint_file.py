@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from dimgpt.weights.checkpoint_file import StoredConfig, read_checkpoint
-from dimgpt.weights.originals import detect, load_lillm, load_original
+from dimgpt.weights.originals import load_original
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 LILLM = FIXTURES / "lillm" / "best_model_sft_orig_mod.pt"
@@ -51,7 +51,7 @@ def config_class(monkeypatch: pytest.MonkeyPatch) -> type:
 
 def refused(path: Path, match: str = "damaged or holds code, and none was run") -> None:
     started = time.monotonic()
-    for read in (read_checkpoint, detect, load_original):
+    for read in (read_checkpoint, load_original):
         with pytest.raises(ValueError, match=match) as caught:
             read(path)
         assert "\n" not in str(caught.value)
@@ -263,7 +263,7 @@ def test_single_flipped_bits_are_noticed_wherever_numbers_or_names_are(tmp_path:
         content[start + length + places.randrange(entry.file_size)] ^= 1 << places.randrange(8)
         path.write_bytes(content)
         with pytest.raises(ValueError, match="damaged or holds code"):
-            load_lillm(path)
+            load_original(path)
 
 
 def test_damaged_pickles_with_right_checksums_never_surface_as_another_error(
@@ -303,7 +303,7 @@ def test_reading_leaves_no_class_allowed_behind() -> None:
 def test_the_file_may_go_while_the_model_lives(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     path.write_bytes(LILLM.read_bytes())
-    model, ids = load_lillm(path), torch.arange(8)[None]
+    model, ids = load_original(path).model, torch.arange(8)[None]
     before = model(ids)
     path.write_bytes(b"")
     assert torch.equal(model(ids), before)

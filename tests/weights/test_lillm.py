@@ -11,13 +11,15 @@ import torch
 from dimgpt.config import ModelConfig
 from dimgpt.model.transformer import Transformer
 from dimgpt.presets import PRESETS
-from dimgpt.weights.lillm import LAYOUT, config_of
-from dimgpt.weights.originals import load_lillm
+from dimgpt.weights.checkpoints import CONFIGS, LAYOUTS
+from dimgpt.weights.originals import load_original
 
+LAYOUT = LAYOUTS["lillm"]
 ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "tests" / "fixtures" / "lillm"
 FINETUNED = FIXTURES / "best_model_sft_orig_mod.pt"
 PRETRAINED = ROOT.parent / "shared" / "fixtures" / "lillm" / "best_model.pt"
+SHOWN = ("vocab_size", "embedding_dim", "num_layers", "ffn_dim")
 INFO = json.loads((FIXTURES / "info.json").read_text())
 TINY = ModelConfig(
     vocab_size=512,
@@ -43,7 +45,7 @@ def require_same_logits(model: Transformer) -> None:
 
 @pytest.fixture(scope="module")
 def model() -> Transformer:
-    return load_lillm(FINETUNED)
+    return load_original(FINETUNED).model
 
 
 @pytest.fixture
@@ -79,7 +81,7 @@ def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def refused(path: Path, match: str, config: ModelConfig | None = None) -> None:
     with pytest.raises(ValueError, match=match) as caught:
-        load_lillm(path, config)
+        load_original(path, config)
     assert "\n" not in str(caught.value)
 
 
@@ -92,11 +94,11 @@ def test_the_logits_are_the_originals(model: Transformer) -> None:
 
 @pytest.mark.skipif(not PRETRAINED.is_file(), reason="needs the original's 2.6 MB checkpoint")
 def test_a_pretraining_checkpoint_with_its_optimizer_is_read() -> None:
-    require_same_logits(load_lillm(PRETRAINED))
+    require_same_logits(load_original(PRETRAINED).model)
 
 
 def test_the_pickled_config_gives_what_the_tensors_do_not_show(saved, content) -> None:
-    model = load_lillm(saved(content, eps=1e-3, max_seq_len=32, dropout=0.25))
+    model = load_original(saved(content, eps=1e-3, max_seq_len=32, dropout=0.25)).model
     expected = replace(TINY, norm_eps=1e-3, context_length=32, dropout=0.25)
     assert model.config == expected
 
@@ -104,7 +106,7 @@ def test_the_pickled_config_gives_what_the_tensors_do_not_show(saved, content) -
 @pytest.mark.parametrize("prefix", ["", "_orig_mod.", "module.", "_orig_mod.module."])
 def test_prefixes_of_wrappers_are_dropped(saved, content, prefix: str) -> None:
     path = saved({f"{prefix}{name}": tensor for name, tensor in content.items()})
-    require_same_logits(load_lillm(path))
+    require_same_logits(load_original(path).model)
 
 
 def test_a_tensor_with_and_without_a_prefix_is_refused(saved, content) -> None:
@@ -112,7 +114,7 @@ def test_a_tensor_with_and_without_a_prefix_is_refused(saved, content) -> None:
 
 
 def test_an_unknown_width_of_the_feed_forward_follows_the_rule(saved, content) -> None:
-    assert load_lillm(saved(content, hidden_dim=256)).config.ffn_dim == 256
+    assert load_original(saved(content, hidden_dim=256)).model.config.ffn_dim == 256
     refused(saved(content, hidden_dim=384), "ffn_dim is 256 in the file and 384 in the config")
     refused(saved(content, multiple_of=100), "ffn_dim is 256 in the file and 200 in the config")
 
@@ -162,9 +164,9 @@ def test_without_a_config_heads_must_be_the_published(tmp_path: Path, content) -
     path = tmp_path / "bare.pt"
     torch.save({"model": content}, path)
     refused(path, "says nothing of its heads and is 64 wide")
-    require_same_logits(load_lillm(path, TINY))
+    require_same_logits(load_original(path, TINY).model)
     torch.save(content, path)
-    require_same_logits(load_lillm(path, TINY))
+    require_same_logits(load_original(path, TINY).model)
 
 
 @pytest.mark.parametrize("kv_dim", [256, 128])
@@ -176,7 +178,7 @@ def test_without_a_config_sizes_come_from_the_tensors(tmp_path: Path, kv_dim: in
     theirs["lm_head.weight"] = theirs["tok_emb.weight"]
     torch.save(theirs, tmp_path / "bare.pt")
     if kv_dim == 256:
-        assert load_lillm(tmp_path / "bare.pt").config == config
+        assert load_original(tmp_path / "bare.pt").model.config == config
     else:
         refused(tmp_path / "bare.pt", "kv_dim is 128 .* 256 .*8 key-value heads.*pass config=")
 
@@ -195,12 +197,13 @@ def test_a_published_config_and_its_tensors_are_those_of_the_preset(
     size: str, preset: str, parameters: int
 ) -> None:
     published, config = INFO["full"][size], PRESETS[preset].model
-    assert config_of(published["config"], source="config") == config
+    shown = {name: getattr(config, name) for name in SHOWN}
+    assert CONFIGS["lillm"](published["config"], shown) == config
     with torch.device("meta"):
         model = Transformer(config)
-    ours = model.state_dict()
+    ours = {LAYOUT.theirs(name): tensor for name, tensor in model.state_dict().items()}
     theirs = {name: tuple(shape) for name, shape in published["state_dict_layer0_and_ends"]}
     assert theirs.pop("lm_head.weight") == theirs["tok_emb.weight"]
-    assert {name: tuple(ours[LAYOUT.ours(name)].shape) for name in theirs} == theirs
+    assert {name: tuple(ours[name].shape) for name in theirs} == theirs
     assert len(ours) + 1 == published["nb_state_dict_entries"]
     assert model.num_parameters == published["nb_parameters"] == parameters

@@ -10,8 +10,8 @@ import torch
 
 from dimgpt.config import ModelConfig
 from dimgpt.model.transformer import Transformer
-from dimgpt.weights.dimensiongpt import LAYOUT
-from dimgpt.weights.originals import detect, is_original, load_dimensiongpt
+from dimgpt.weights.checkpoints import LAYOUTS
+from dimgpt.weights.originals import is_original, load_original
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "dimensiongpt"
 TINY = FIXTURES / "tiny.pt"
@@ -39,7 +39,7 @@ def saved(tmp_path: Path, content: object, **options: bool) -> Path:
 
 @pytest.fixture(scope="module")
 def model() -> Transformer:
-    return load_dimensiongpt(TINY, TINY_CONFIG)
+    return load_original(TINY, TINY_CONFIG).model
 
 
 def test_the_logits_are_the_originals(model: Transformer) -> None:
@@ -58,11 +58,13 @@ def test_the_logits_are_the_originals(model: Transformer) -> None:
 
 def test_the_published_names_and_shapes_are_those_of_our_published_model() -> None:
     published = json.loads((FIXTURES / "state_dict_full.json").read_text())
-    theirs = {LAYOUT.ours(name) or name: tuple(shape) for name, shape in published["state_dict"]}
+    theirs = {name: tuple(shape) for name, shape in published["state_dict"]}
     output_shape = theirs.pop("final_linear.weight")
+    layout = LAYOUTS["dimensiongpt"]
     with torch.device("meta"):
         model = Transformer(ModelConfig())
-    assert {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()} == theirs
+    ours = {layout.theirs(name): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    assert ours == theirs
     assert output_shape == theirs["token_embedding.weight"]
     assert model.num_parameters == published["nb_parameters"] == 208_929_792
 
@@ -86,20 +88,20 @@ def test_without_a_config_the_sizes_come_from_the_file(tmp_path: Path) -> None:
         }.items():
             theirs[f"{block}.{name}.weight"] = torch.randn(shape)
     theirs["final_linear.weight"] = theirs["token_embedding.weight"]
-    assert load_dimensiongpt(saved(tmp_path, theirs)).config == config
+    assert load_original(saved(tmp_path, theirs)).model.config == config
 
 
 def test_a_compiled_models_prefix_and_the_old_file_format_are_read(tmp_path: Path) -> None:
     content = {f"_orig_mod.{name}": tensor for name, tensor in state_dict().items()}
     path = saved(tmp_path, content, _use_new_zipfile_serialization=False)
-    loaded = load_dimensiongpt(path, TINY_CONFIG).state_dict()
-    expected = load_dimensiongpt(TINY, TINY_CONFIG).state_dict()
+    loaded = load_original(path, TINY_CONFIG).model.state_dict()
+    expected = load_original(TINY, TINY_CONFIG).model.state_dict()
     assert all(torch.equal(loaded[name], expected[name]) for name in expected)
 
 
 def test_the_model_outlives_its_file(tmp_path: Path) -> None:
     path = saved(tmp_path, state_dict())
-    model = load_dimensiongpt(path, TINY_CONFIG)
+    model = load_original(path, TINY_CONFIG).model
     before = model(torch.arange(8)[None])
     path.write_bytes(b"")
     assert torch.equal(model(torch.arange(8)[None]), before)
@@ -107,20 +109,25 @@ def test_the_model_outlives_its_file(tmp_path: Path) -> None:
 
 def test_other_heads_than_the_published_ones_ask_for_a_config() -> None:
     with pytest.raises(ValueError, match=r"kv_dim is 32 in the file and 16.*pass config="):
-        load_dimensiongpt(TINY)
+        load_original(TINY)
 
 
 def test_all_sizes_that_differ_are_listed() -> None:
     wrong = replace(TINY_CONFIG, vocab_size=513, ffn_dim=171, num_layers=4)
     with pytest.raises(ValueError, match=r"vocab_size is 512.*num_layers is 3.*ffn_dim is 170"):
-        load_dimensiongpt(TINY, wrong)
+        load_original(TINY, wrong)
 
 
 def test_an_output_layer_of_its_own_is_refused(tmp_path: Path) -> None:
     content = state_dict()
     content["final_linear.weight"] = content["final_linear.weight"] + 1
     with pytest.raises(ValueError, match="not the same matrix"):
-        load_dimensiongpt(saved(tmp_path, content), TINY_CONFIG)
+        load_original(saved(tmp_path, content), TINY_CONFIG)
+
+
+def test_sizes_beside_a_whole_config_are_refused() -> None:
+    with pytest.raises(ValueError, match="config and num_heads given"):
+        load_original(TINY, TINY_CONFIG, sizes={"num_heads": 4})
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -128,7 +135,7 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, bad: float) -> 
     content = state_dict()
     content["blocks.1.norm_2.weight"][3] = bad
     with pytest.raises(ValueError, match=r"blocks.1.ffn_norm.weight holds NaN"):
-        load_dimensiongpt(saved(tmp_path, content), TINY_CONFIG)
+        load_original(saved(tmp_path, content), TINY_CONFIG)
 
 
 @pytest.mark.parametrize("name", ["blocks.2.norm_1.weight", "final_norm.weight"])
@@ -136,13 +143,13 @@ def test_a_missing_tensor_is_named(tmp_path: Path, name: str) -> None:
     content = state_dict()
     del content[name]
     with pytest.raises(ValueError, match=f"{name} is missing"):
-        load_dimensiongpt(saved(tmp_path, content), TINY_CONFIG)
+        load_original(saved(tmp_path, content), TINY_CONFIG)
 
 
 def test_an_unknown_tensor_is_named(tmp_path: Path) -> None:
     content = {**state_dict(), "blocks.0.attention.query.bias": torch.zeros(64)}
     with pytest.raises(ValueError, match=r"query.bias is unexpected"):
-        load_dimensiongpt(saved(tmp_path, content), TINY_CONFIG)
+        load_original(saved(tmp_path, content), TINY_CONFIG)
 
 
 class Attack:
@@ -161,7 +168,7 @@ def test_a_malicious_file_is_refused_and_nothing_of_it_runs(tmp_path: Path, is_z
     content = {**state_dict(), "attack": Attack(target)}
     path = saved(tmp_path, content, _use_new_zipfile_serialization=is_zip)
     with pytest.raises(ValueError, match="none was run") as caught:
-        load_dimensiongpt(path, TINY_CONFIG)
+        load_original(path, TINY_CONFIG)
     assert "\n" not in str(caught.value)
     assert not target.exists()
 
@@ -171,8 +178,8 @@ def test_a_malicious_file_is_refused_and_nothing_of_it_runs(tmp_path: Path, is_z
     [[1, 2], {"model": {"a": torch.zeros(2)}}, {"a": torch.zeros(2).to_sparse()}, {}, {3: 4}],
 )
 def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: object) -> None:
-    with pytest.raises(ValueError, match=r"no state dict|not the same matrix"):
-        load_dimensiongpt(saved(tmp_path, content), TINY_CONFIG)
+    with pytest.raises(ValueError, match=r"no state dict|these are not the weights"):
+        load_original(saved(tmp_path, content), TINY_CONFIG)
 
 
 def test_damaged_files_are_refused_at_once(tmp_path: Path) -> None:
@@ -182,13 +189,13 @@ def test_damaged_files_are_refused_at_once(tmp_path: Path) -> None:
     for content in (b"", b"<html>", whole[: len(whole) // 2], whole[:-1], b"\x01" * 1000):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="damaged or holds code"):
-            load_dimensiongpt(path, TINY_CONFIG)
+            load_original(path, TINY_CONFIG)
     assert time.monotonic() - start < 5
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no-such.pt is missing"):
-        load_dimensiongpt(tmp_path / "no-such.pt")
+        load_original(tmp_path / "no-such.pt")
 
 
 @pytest.mark.parametrize(
@@ -213,9 +220,12 @@ def test_a_folder_with_a_checkpoint_is_anothers_unless_its_config_is_ours(
 
 
 def test_whose_a_file_is_shows_in_its_tensors(tmp_path: Path) -> None:
-    assert detect(TINY) == "dimensiongpt"
-    assert detect(FIXTURES.parent / "lillm" / "best_model_sft_orig_mod.pt") == "lillm"
-    assert detect(FIXTURES.parent / "toygpt" / "state_dict.pt") == "toygpt"
+    heads = {"num_heads": 4, "num_kv_heads": 2}
+    assert load_original(TINY, sizes=heads).system == "dimensiongpt"
+    lillm = FIXTURES.parent / "lillm" / "best_model_sft_orig_mod.pt"
+    assert load_original(lillm).system == "lillm"
+    toygpt = FIXTURES.parent / "toygpt" / "state_dict.pt"
+    assert load_original(toygpt, sizes={"num_heads": 4}).system == "toygpt"
     prefixed = {f"module._orig_mod.{name}": tensor for name, tensor in state_dict().items()}
-    assert detect(saved(tmp_path, prefixed)) == "dimensiongpt"
-    assert detect(tmp_path) == "dimensiongpt"
+    assert load_original(saved(tmp_path, prefixed), sizes=heads).system == "dimensiongpt"
+    assert load_original(tmp_path, sizes=heads).system == "dimensiongpt"

@@ -238,10 +238,14 @@ def test_a_newer_format_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "match"),
     [
-        ({"vocab_size": 511}, r"token_embedding.weight is \(512, 16\) instead of \(511, 16\)"),
-        ({"num_layers": 3}, "blocks.2.attention_norm.weight is missing"),
-        ({"num_layers": 1}, r"blocks.1.attention.key.weight is unexpected.* and 5 more"),
-        ({"num_layers": 10**9}, "too few for num_layers"),
+        ({"vocab_size": 511}, "vocab_size is 512 in the file and 511 in the config"),
+        ({"num_layers": 3}, "num_layers is 2 in the file and 3 in the config"),
+        ({"num_layers": 1}, "num_layers is 2 in the file and 1 in the config"),
+        ({"num_layers": 10**9}, "num_layers is 2 in the file and 1000000000 in the config"),
+        ({"embedding_dim": 60_000_000}, "embedding_dim is 16 in the file and 60000000"),
+        ({"tie_embeddings": False}, "output_weight is missing"),
+        ({"use_final_norm": False}, "final_norm.weight is unexpected"),
+        ({"use_biases": True}, r"blocks.0.attention.query.bias is missing.* and \d+ more"),
         ({"num_heads": 3}, "must be a multiple"),
         ({"ffn_dim": "ten"}, "not the config"),
         ({"ffn_dim": 10.5}, "ffn_dim is 10.5: it must be a whole number"),

@@ -9,8 +9,8 @@ import torch
 from dimgpt.config import ModelConfig
 from dimgpt.model.transformer import Transformer
 from dimgpt.presets import PRESETS
-from dimgpt.weights.originals import load_toygpt
-from dimgpt.weights.toygpt import config_of
+from dimgpt.weights.checkpoints import CONFIGS
+from dimgpt.weights.originals import load_original
 
 ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "tests" / "fixtures" / "toygpt"
@@ -62,12 +62,12 @@ def require_same_logits(model: Transformer) -> None:
 
 def refused(path: Path, match: str) -> None:
     with pytest.raises(ValueError, match=match) as caught:
-        load_toygpt(path)
+        load_original(path)
     assert "\n" not in str(caught.value)
 
 
 def test_the_logits_are_the_originals(saved) -> None:
-    model = load_toygpt(saved(state_dict()))
+    model = load_original(saved(state_dict())).model
     assert model.config == TINY
     require_same_logits(model)
     assert model.num_parameters == INFO["nb_parameters"]
@@ -76,19 +76,19 @@ def test_the_logits_are_the_originals(saved) -> None:
 
 @pytest.mark.skipif(not CHECKPOINTS, reason="needs the original's 2.2 MB checkpoint")
 def test_a_lightning_checkpoint_with_its_optimizer_is_read() -> None:
-    model = load_toygpt(CHECKPOINTS[0])
+    model = load_original(CHECKPOINTS[0]).model
     assert model.config == TINY
     require_same_logits(model)
 
 
 def test_the_positions_are_the_originals(saved) -> None:
-    table = load_toygpt(saved(state_dict())).positions.table.numpy()
+    table = load_original(saved(state_dict())).model.positions.table.numpy()
     np.testing.assert_allclose(table, np.load(FIXTURES / "pos_embedding.npy").squeeze(), atol=1e-5)
 
 
 def test_a_bare_state_dict_needs_its_heads_where_its_width_is_no_published_one() -> None:
     refused(FIXTURES / "state_dict.pt", "says nothing of its heads and is 64 wide")
-    require_same_logits(load_toygpt(FIXTURES / "state_dict.pt", TINY))
+    require_same_logits(load_original(FIXTURES / "state_dict.pt", TINY).model)
 
 
 def test_a_bare_state_dict_of_a_published_width_has_the_published_heads(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_bare_state_dict_of_a_published_width_has_the_published_heads(tmp_path
         theirs[f"transformers.0.{name}.bias"] = torch.zeros(shape[0])
     theirs["output_linear.weight"] = theirs["embedding.weight"]
     torch.save(theirs, tmp_path / "state_dict.pt")
-    model = load_toygpt(tmp_path / "state_dict.pt")
+    model = load_original(tmp_path / "state_dict.pt").model
     assert model.config == replace(config, num_heads=8, num_kv_heads=8)
 
 
@@ -180,8 +180,8 @@ def test_a_published_config_and_its_tensors_are_those_of_the_preset(
         "embedding_dim": config.embedding_dim,
         "num_layers": config.num_layers,
     }
-    assert config_of(published["config"], shown, source="settings") == config
-    assert config_of({}, shown, source="settings") == config
+    assert CONFIGS["toygpt"](published["config"], shown) == config
+    assert CONFIGS["toygpt"]({}, shown) == config
     with torch.device("meta"):
         model = Transformer(config)
     assert model.num_parameters == published["nb_parameters_vocab_50262_HEAD"] == parameters

@@ -1,7 +1,8 @@
 """A table of replacements as the compiled character map of SentencePiece.
 
-It is what the `Precompiled` normaliser of a `tokenizer.json` and the unigram tokenizer of a GGUF
-file read: the length of a double-array trie in bytes, the trie in units of 32 bits, then the
+Compiled by hand: the ids in other programs must be exactly ours, and no package that we need writes
+such a map. The `Precompiled` normaliser of a `tokenizer.json` and the unigram tokenizer of a GGUF
+file read it: the length of a double-array trie in bytes, the trie in units of 32 bits, then the
 replacements, each closed by a zero byte. A unit is laid out as in the Darts-clone library; the trie
 here is built for keys of whole characters in UTF-8. Nothing here knows what is replaced.
 """

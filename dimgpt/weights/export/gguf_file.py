@@ -1,10 +1,10 @@
 """A model as one GGUF file, which llama.cpp and what is built on it run.
 
-Its architecture `llama` turns neighbouring pairs of channels as ours does, so that no weight is
-reordered. It has no window: up to window + 1 tokens every position sees all before it anyway, and
-that is the context that the file names. Matrices get the precision that was asked for, norms stay
-float32; blocks of 32 weights need an `ffn_dim` that is a multiple of 32, and zeros added to it
-change nothing. What tokenizer the file holds is `gguf_tokenizer.py`'s matter.
+Its architecture `llama` rotates neighbouring pairs of channels as ours does, so that no weight is
+reordered. It has no window, so the file names a context of window + 1 tokens: up to there every
+position sees all tokens before it in either program. Matrices get the precision that was asked for,
+norms stay float32. Blocks of 32 weights need an `ffn_dim` that is a multiple of 32; zeros that fill
+it up change no result. `gguf_tokenizer.py` writes the tokenizer.
 """
 
 from pathlib import Path
@@ -17,11 +17,28 @@ from torch import Tensor
 from dimgpt.config import ExportDtype, ModelConfig
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.tokenizer import Tokenizer
-from dimgpt.weights.card import Card, Usage
+from dimgpt.weights.card import Usage
 from dimgpt.weights.export.gguf_tokenizer import Entries, tokenizer_entries
-from dimgpt.weights.export.llama import GGUF_NAMES, rename_to, require_llama
+from dimgpt.weights.layout import Layout
 
 _BLOCK = 32
+_LAYOUT = Layout(
+    system="llama.cpp",
+    blocks="blk",
+    names={
+        "token_embedding": "token_embd",
+        "final_norm": "output_norm",
+        "output_weight": "output.weight",
+        "attention_norm": "attn_norm",
+        "attention.query": "attn_q",
+        "attention.key": "attn_k",
+        "attention.value": "attn_v",
+        "attention.output": "attn_output",
+        "feed_forward.gate": "ffn_gate",
+        "feed_forward.up": "ffn_up",
+        "feed_forward.down": "ffn_down",
+    },
+)
 _FILE_TYPES = {
     "f32": "ALL_F32",
     "f16": "MOSTLY_F16",
@@ -31,42 +48,45 @@ _FILE_TYPES = {
 
 
 def write_gguf(
-    model: Transformer, tokenizer: Tokenizer, folder: Path, *, card: Card, dtype: ExportDtype
+    model: Transformer, tokenizer: Tokenizer, folder: Path, *, name: str, dtype: ExportDtype
 ) -> Usage:
-    """Write the file into an empty folder, and read it back.
+    """Write the file of a Llama or Mistral into an empty folder, and read it back.
 
     Raises:
         ImportError: The package `gguf` is not installed.
-        ValueError: llama.cpp has no such model, or the widths do not fit blocks of 32.
+        ValueError: The widths do not fit blocks of 32.
         OSError: What was read back is not what was written.
     """
-    gguf = _import_gguf()
-    config = model.config
-    require_llama(config, target="llama.cpp")
+    gguf, config = _import_gguf(), model.config
     if dtype == "q8_0" and config.embedding_dim % _BLOCK:
         raise ValueError(
             f"embedding_dim is {config.embedding_dim}: q8_0 stores blocks of {_BLOCK} weights, so "
             "it must be a multiple; export with --dtype f16"
         )
-    entries, notes = tokenizer_entries(tokenizer)
-    path = folder / f"{card.name}-{dtype}.gguf"
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_name(card.name)
-    writer.add_file_type(gguf.LlamaFileType[_FILE_TYPES[dtype]])
-    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    for key, value in {**_shape_entries(config, dtype), **entries}.items():
-        _add(writer, key, value)
-    for name, tensor in model.state_dict().items():
-        data, kind = _stored(gguf, tensor, name, dtype)
-        writer.add_tensor(rename_to(GGUF_NAMES, name), data, raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    _require_written(gguf, path, model, dtype)
+    path = folder / f"{name}-{dtype}.gguf"
+    tokenizer_part, notes = tokenizer_entries(tokenizer)
+    entries = {
+        "general.name": name,
+        "general.file_type": int(gguf.LlamaFileType[_FILE_TYPES[dtype]]),
+        "general.quantization_version": gguf.GGML_QUANT_VERSION,
+        **_shape_entries(config, dtype),
+        **tokenizer_part,
+    }
+    tensors = {
+        _LAYOUT.theirs(ours): _stored(gguf, tensor, ours, dtype)
+        for ours, tensor in model.state_dict().items()
+    }
+    _write_file(gguf, path, entries, tensors)
     context = exact_context_length(config)
+    if context < config.context_length:
+        notes = (
+            "llama.cpp has no sliding window for this architecture: results are exact up to "
+            f"{context} tokens, not up to the {config.context_length} of the model; do not raise "
+            "the context.",
+            *notes,
+        )
     usage = f'```shell\nllama-cli -m {path.name} -c {context} -p "…"\n```'
-    return Usage(text=usage, notes=(*_notes(config), *notes), tags=("gguf",))
+    return Usage(text=usage, notes=notes, tags=("gguf",))
 
 
 def exact_context_length(config: ModelConfig) -> int:
@@ -93,18 +113,31 @@ def _shape_entries(config: ModelConfig, dtype: ExportDtype) -> Entries:
     }
 
 
-def _add(writer: Any, key: str, value: Any) -> None:
-    """Write an entry in the type that llama.cpp expects."""
-    if isinstance(value, bool):
-        writer.add_bool(key, value)
-    elif isinstance(value, int):
-        writer.add_uint32(key, value)
-    elif isinstance(value, float):
-        writer.add_float32(key, value)
-    elif isinstance(value, str):
-        writer.add_string(key, value)
-    else:
-        writer.add_array(key, value)
+def _write_file(
+    gguf: Any, path: Path, entries: Entries, tensors: dict[str, tuple[np.ndarray, Any]]
+) -> None:
+    """Write entries in the types that llama.cpp expects, and tensors; read the tensors back."""
+    writer = gguf.GGUFWriter(path, "llama")
+    adders: dict[type, Any] = {
+        bool: writer.add_bool,
+        int: writer.add_uint32,
+        float: writer.add_float32,
+        str: writer.add_string,
+    }
+    for key, value in entries.items():
+        adders.get(type(value), writer.add_array)(key, value)
+    for name, (data, kind) in tensors.items():
+        writer.add_tensor(name, data, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    found = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
+    if found.keys() != tensors.keys():
+        raise OSError(f"{path} does not hold the tensors that were written: check the disk")
+    for name, (data, kind) in tensors.items():
+        if found[name].tensor_type != kind or not np.array_equal(found[name].data, data):
+            raise OSError(f"{path} does not hold {name} as it was written: check the disk")
 
 
 def _missing(width: int, dtype: ExportDtype) -> int:
@@ -127,28 +160,6 @@ def _stored(gguf: Any, tensor: Tensor, name: str, dtype: ExportDtype) -> tuple[n
         return numbers.astype(np.float16), kinds.F16
     kind = kinds[dtype.upper()]
     return gguf.quants.quantize(numbers, kind), kind
-
-
-def _require_written(gguf: Any, path: Path, model: Transformer, dtype: ExportDtype) -> None:
-    """Compare the file with the model, tensor by tensor."""
-    written = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
-    for name, tensor in model.state_dict().items():
-        data, kind = _stored(gguf, tensor, name, dtype)
-        found = written.pop(rename_to(GGUF_NAMES, name), None)
-        if found is None or found.tensor_type != kind or not np.array_equal(found.data, data):
-            raise OSError(f"{path} does not hold {name} as it was written: check the disk")
-    if written:
-        raise OSError(f"{path} holds unknown tensors ({', '.join(written)}): check the disk")
-
-
-def _notes(config: ModelConfig) -> tuple[str, ...]:
-    if config.window_size is None or config.window_size + 1 >= config.context_length:
-        return ()
-    return (
-        f"llama.cpp has no sliding window for this architecture: results are exact up to "
-        f"{exact_context_length(config)} tokens, not up to the {config.context_length} of the "
-        "model; do not raise the context.",
-    )
 
 
 def _import_gguf() -> Any:

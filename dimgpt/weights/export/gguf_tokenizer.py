@@ -1,10 +1,10 @@
 """A tokenizer as the entries of a GGUF file.
 
-Byte-level BPE is GPT-2's there. For DimensionGPT's greedy longest match llama.cpp has no exact
-place: its WordPiece drops accents and capitals, its RWKV tokenizer never ends on characters outside
-the vocabulary, and the others merge. The unigram tokenizer comes nearest: it cleans by a table, and
-with scores that favour few and long tokens it splits most words as training did, but not all. Exact
-results need ids from dimgpt; decoding is exact in any case. Values are plain: no package is needed.
+Byte-level BPE is GPT-2's there. llama.cpp has no greedy longest match, which a vocabulary of
+DimensionGPT needs: its WordPiece drops accents and capitals, its RWKV tokenizer never ends on
+characters outside the vocabulary, and the others merge pairs. Its unigram tokenizer comes nearest:
+it cleans by a table, and with scores that favour few and long tokens it splits most words as
+training did, but not all. Decoding is exact; for exact ids let dimgpt encode the text.
 """
 
 import json
@@ -19,8 +19,7 @@ from dimgpt.text.cleaning import restore_text, transliterate
 from dimgpt.text.special_tokens import NEW_LINE, SPECIAL_TOKENS, TAB
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.weights.export.charsmap import compile_charsmap
-from dimgpt.weights.export.tokenizer_files import chat_template
-from dimgpt.weights.export.wordpiece import transliterations
+from dimgpt.weights.export.tokenizer_files import chat_template, transliterations
 
 Entries = dict[str, Any]
 """Key of a GGUF file -> value."""

@@ -1,9 +1,10 @@
 """A model as the folder that `transformers` opens without custom code.
 
-A model with a window is a `MistralForCausalLM`, one without a `LlamaForCausalLM`. Their rotary
-embeddings turn channels i and i + D / 2 where ours turn 2i and 2i + 1: the rows of queries and keys
-are put in that order. Their window counts the position itself. Beyond `context_length` tokens they
-go on where our generator starts anew with the latest ones.
+A model with a window becomes a `MistralForCausalLM`, one without a `LlamaForCausalLM`. Their rotary
+embeddings rotate channels i and i + D / 2 together, ours 2i and 2i + 1: the rows of the query and
+key matrices are reordered. Their window counts the current position, ours does not. Beyond
+`context_length` tokens their positions keep growing, while our generator keeps the latest tokens
+and starts their positions again.
 """
 
 import json
@@ -17,11 +18,12 @@ from torch import Tensor
 
 from dimgpt.config import ModelConfig
 from dimgpt.model.transformer import Transformer
+from dimgpt.text.byte_level import ByteLevelTokenizer
 from dimgpt.text.special_tokens import SpecialTokens
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.weights.card import Usage
-from dimgpt.weights.export.llama import TRANSFORMERS_NAMES, rename_to, require_llama
-from dimgpt.weights.export.tokenizer_files import chat_template, tokenizer_json
+from dimgpt.weights.export.tokenizer_files import chat_template, greedy_tokenizer_json
+from dimgpt.weights.huggingface import LLAMA
 
 _USAGE = """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -36,15 +38,9 @@ print(tokenizer.decode(model.generate(ids)[0], skip_special_tokens=True))
 def write_transformers(
     model: Transformer, tokenizer: Tokenizer, folder: Path, *, dtype: torch.dtype
 ) -> Usage:
-    """Write weights, configuration and tokenizer into an empty folder.
-
-    Raises:
-        ValueError: The model has parts that neither Llama nor Mistral has, or a weight leaves the
-            range of the precision.
-    """
-    require_llama(model.config, target="transformers")
+    """Write weights, configuration and tokenizer of a Llama or Mistral into an empty folder."""
     tensors = {
-        rename_to(TRANSFORMERS_NAMES, name): _converted(name, tensor, model.config, dtype)
+        LLAMA.theirs(name): _converted(name, tensor, model.config, dtype)
         for name, tensor in model.state_dict().items()
     }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
@@ -53,7 +49,9 @@ def write_transformers(
     contents = {
         "config.json": model_json(model.config, special_tokens, dtype=dtype),
         "generation_config.json": generation_json(model.config, special_tokens),
-        "tokenizer.json": tokenizer_json(tokenizer),
+        "tokenizer.json": json.loads(tokenizer.to_bytes())
+        if isinstance(tokenizer, ByteLevelTokenizer)
+        else greedy_tokenizer_json(tokenizer.tokens),
         "tokenizer_config.json": tokenizer_config_json(model.config, tokenizer, template),
     }
     for name, content in contents.items():
@@ -63,7 +61,7 @@ def write_transformers(
         (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     if tokenizer.file_name not in contents:
         tokenizer.save(folder / tokenizer.file_name)  # what dimgpt itself opens
-    # As the other files: the library leaves the weights to their owner alone.
+    # save_file makes the weights readable by their owner only.
     shutil.copymode(folder / "config.json", folder / "model.safetensors")
     notes = _notes(model.config, special_tokens)
     return Usage(text=_USAGE, library="transformers", notes=notes)
@@ -73,10 +71,10 @@ def model_json(
     config: ModelConfig, special_tokens: SpecialTokens, *, dtype: torch.dtype
 ) -> dict[str, Any]:
     """Describe the architecture as `config.json` does."""
-    has_window = config.window_size is not None
+    window = config.window_size
     content = {
-        "architectures": ["MistralForCausalLM" if has_window else "LlamaForCausalLM"],
-        "model_type": "mistral" if has_window else "llama",
+        "architectures": ["LlamaForCausalLM" if window is None else "MistralForCausalLM"],
+        "model_type": "llama" if window is None else "mistral",
         "vocab_size": config.vocab_size,
         "max_position_embeddings": config.context_length,
         "hidden_size": config.embedding_dim,
@@ -98,13 +96,13 @@ def model_json(
         "pad_token_id": special_tokens.padding,
         "dtype": str(dtype).removeprefix("torch."),
     }
-    if config.window_size is not None:
-        return {**content, "sliding_window": config.window_size + 1}
-    return {**content, "attention_bias": False, "mlp_bias": False}
+    if window is None:
+        return {**content, "attention_bias": False, "mlp_bias": False}
+    return {**content, "sliding_window": window + 1}
 
 
 def generation_json(config: ModelConfig, special_tokens: SpecialTokens) -> dict[str, Any]:
-    """Let `generate` choose as our chat does: ⮜user⮞ ends an answer, other roles never come."""
+    """Return settings for `generate`: ⮜user⮞ ends an answer and no other role comes, as in chat."""
     ends = [special_tokens.end_of_text]
     if special_tokens.user is not None:
         ends.append(special_tokens.user)

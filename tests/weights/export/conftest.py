@@ -9,7 +9,7 @@ from dimgpt.config import ModelConfig
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.byte_level import ByteLevelTokenizer, train_byte_level
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer
-from dimgpt.weights.originals import load_dimensiongpt
+from dimgpt.weights.originals import load_original
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 TINY = ModelConfig(
@@ -35,7 +35,7 @@ TOYGPT_PARTS = {
 def tiny_model() -> Transformer:
     """The original's tiny weights; the context is longer than theirs, which changes no weight."""
     path = FIXTURES / "dimensiongpt" / "tiny.pt"
-    return load_dimensiongpt(path, replace(TINY, context_length=256))
+    return load_original(path, replace(TINY, context_length=256)).model
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,4 @@
+import functools
 import struct
 
 import pytest
@@ -9,11 +10,16 @@ from dimgpt.weights.export.charsmap import compile_charsmap
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=5)
 
 
+@functools.lru_cache(maxsize=1)
+def parse(charsmap: bytes) -> tuple[tuple[int, ...], bytes]:
+    """Return the units of the trie, and the replacements."""
+    (size,) = struct.unpack_from("<I", charsmap)
+    return struct.unpack_from(f"<{size // 4}I", charsmap, 4), charsmap[4 + size :]
+
+
 def read(charsmap: bytes, text: str, *, first: bool = False) -> str | None:
     """Look up what a text begins with, as SentencePiece does: the longest key, or the first."""
-    (size,) = struct.unpack_from("<I", charsmap)
-    units = struct.unpack_from(f"<{size // 4}I", charsmap, 4)
-    pool = charsmap[4 + size :]
+    units, pool = parse(charsmap)
     place, found = 0, None
     place ^= offset(units[0])
     for byte in text.encode():

@@ -11,10 +11,9 @@ import torch
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.byte_level import ByteLevelTokenizer
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer
-from dimgpt.weights.card import Card, Usage
+from dimgpt.weights.card import Usage
 from dimgpt.weights.export.gguf_file import exact_context_length, write_gguf
 
-CARD = Card(name="tiny")
 NAMES = {
     "token_embd.weight": "token_embedding.weight",
     "blk.1.attn_q.weight": "blocks.1.attention.query.weight",
@@ -33,7 +32,10 @@ def gguf() -> Any:
 def read(gguf: Any, folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return the entries and the dequantized tensors of the file in a folder."""
     (path,) = folder.glob("*.gguf")
-    reader = gguf.GGUFReader(path)
+    return contents(gguf, gguf.GGUFReader(path))
+
+
+def contents(gguf: Any, reader: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     assert all(tensor.data_offset % reader.alignment == 0 for tensor in reader.tensors)
     entries = {name: field.contents() for name, field in reader.fields.items()}
     tensors = {
@@ -50,10 +52,20 @@ def written(
     tokenizer: GreedyTokenizer,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], Usage]:
-    """What one file with a vocabulary of DimensionGPT holds: its reader takes seconds."""
-    folder = tmp_path_factory.mktemp("gguf")
-    usage = write_gguf(tiny_model, tokenizer, folder, card=CARD, dtype="f32")
-    return (*read(gguf, folder), usage)
+    """What one file with a vocabulary of DimensionGPT holds.
+
+    Its reader takes seconds: the one with which `write_gguf` checks the file is used again.
+    """
+    folder, open_file, readers = tmp_path_factory.mktemp("gguf"), gguf.GGUFReader, []
+
+    def remember(path: Path) -> Any:
+        readers.append(open_file(path))
+        return readers[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gguf, "GGUFReader", remember)
+        usage = write_gguf(tiny_model, tokenizer, folder, name="tiny", dtype="f32")
+    return (*contents(gguf, readers[0]), usage)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +94,7 @@ def test_half_precision_rounds_matrices_and_keeps_norms(
     dtype: torch.dtype,
 ) -> None:
     name = "f16" if dtype == torch.float16 else "bf16"
-    write_gguf(small_model, llama_tokenizer, tmp_path, card=CARD, dtype=name)
+    write_gguf(small_model, llama_tokenizer, tmp_path, name="tiny", dtype=name)
     _, tensors = read(gguf, tmp_path)
     ours = small_model.state_dict()
     for theirs, mine in NAMES.items():
@@ -94,7 +106,7 @@ def test_half_precision_rounds_matrices_and_keeps_norms(
 def test_blocks_of_eight_bits_are_padded_with_zeros_and_close(
     gguf: Any, small_model: Transformer, llama_tokenizer: ByteLevelTokenizer, tmp_path: Path
 ) -> None:
-    write_gguf(small_model, llama_tokenizer, tmp_path, card=CARD, dtype="q8_0")
+    write_gguf(small_model, llama_tokenizer, tmp_path, name="tiny", dtype="q8_0")
     entries, tensors = read(gguf, tmp_path)
     ours = small_model.state_dict()
     assert entries["llama.feed_forward_length"] == 192  # 170 up to the next multiple of 32
@@ -144,7 +156,7 @@ def test_shape_and_tokens_are_described(
 def test_byte_level_tokens_are_gpt2s_with_their_merges(
     gguf: Any, llama_model: Transformer, llama_tokenizer: ByteLevelTokenizer, tmp_path: Path
 ) -> None:
-    usage = write_gguf(llama_model, llama_tokenizer, tmp_path, card=CARD, dtype="f16")
+    usage = write_gguf(llama_model, llama_tokenizer, tmp_path, name="tiny", dtype="f16")
     entries, _ = read(gguf, tmp_path)
     assert entries["tokenizer.ggml.model"] == "gpt2"
     assert entries["tokenizer.ggml.tokens"] == list(llama_tokenizer.tokens)
@@ -160,7 +172,7 @@ def test_widths_that_do_not_fit_blocks_are_refused(
 ) -> None:
     model = make_model(embedding_dim=48)
     with pytest.raises(ValueError, match="embedding_dim is 48.*blocks of 32.*--dtype f16"):
-        write_gguf(model, tokenizer, tmp_path, card=CARD, dtype="q8_0")
+        write_gguf(model, tokenizer, tmp_path, name="tiny", dtype="q8_0")
 
 
 def test_a_file_that_the_disk_changed_is_noticed(
@@ -180,7 +192,7 @@ def test_a_file_that_the_disk_changed_is_noticed(
     close = gguf.GGUFWriter.close
     monkeypatch.setattr(gguf.GGUFWriter, "close", damage)
     with pytest.raises(OSError, match="does not hold"):
-        write_gguf(small_model, llama_tokenizer, tmp_path, card=CARD, dtype="f32")
+        write_gguf(small_model, llama_tokenizer, tmp_path, name="tiny", dtype="f32")
 
 
 def test_without_the_package_the_error_says_what_to_install(
@@ -191,4 +203,4 @@ def test_without_the_package_the_error_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(ImportError, match="pip install gguf"):
-        write_gguf(small_model, llama_tokenizer, tmp_path, card=CARD, dtype="f32")
+        write_gguf(small_model, llama_tokenizer, tmp_path, name="tiny", dtype="f32")

@@ -9,7 +9,6 @@ import torch
 
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer
-from dimgpt.weights.card import Card
 from dimgpt.weights.export.gguf_file import exact_context_length, write_gguf
 
 TEXTS = ("Le chat", "l’été « à » ❤\ufe0f", "Bonjour\tà tous\nen 2024 !")
@@ -38,7 +37,7 @@ def test_logits_and_decoded_text_are_ours(
     dtype: Any,
     tolerance: float,
 ) -> None:
-    write_gguf(tiny_model, tokenizer, tmp_path, card=Card(name="tiny"), dtype=dtype)
+    write_gguf(tiny_model, tokenizer, tmp_path, name="tiny", dtype=dtype)
     theirs = open_file(llama_cpp, tmp_path, tiny_model)
     ids = list(range(30, 30 + exact_context_length(tiny_model.config)))
     theirs.eval(ids)
@@ -54,7 +53,7 @@ def test_logits_and_decoded_text_are_ours(
 def test_greedy_tokens_are_ours_up_to_the_exact_context(
     llama_cpp: Any, tiny_model: Transformer, tokenizer: GreedyTokenizer, tmp_path: Path
 ) -> None:
-    write_gguf(tiny_model, tokenizer, tmp_path, card=Card(name="tiny"), dtype="f32")
+    write_gguf(tiny_model, tokenizer, tmp_path, name="tiny", dtype="f32")
     theirs = open_file(llama_cpp, tmp_path, tiny_model)
     ids = tokenizer.encode_beginning("Le chat")
     room = exact_context_length(tiny_model.config) - len(ids)

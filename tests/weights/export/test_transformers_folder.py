@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from dimgpt.config import SamplingConfig
+from dimgpt.config import ExportConfig, SamplingConfig
 from dimgpt.data.conversations.conversation import (
     Conversation,
     Message,
@@ -21,6 +21,8 @@ from dimgpt.generation.generator import generate_ids
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.byte_level import ByteLevelTokenizer
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer
+from dimgpt.weights.card import Card
+from dimgpt.weights.export.exporter import export_model
 from dimgpt.weights.export.transformers_folder import halves_from_pairs, write_transformers
 
 TALK = (
@@ -249,6 +251,8 @@ def test_other_parts_are_named_with_what_gpt2_lacks(
 ) -> None:
     message = "norm is 'layer'.*positions is 'sinusoidal'.*use_final_norm is False.*GPT-2"
     with pytest.raises(ValueError, match=message) as caught:
-        write_transformers(toygpt_model, tokenizer, tmp_path, dtype=torch.float32)
+        export_model(
+            toygpt_model, tokenizer, tmp_path, ExportConfig(target="transformers"), card=Card()
+        )
     assert "no bias in its output layer" in str(caught.value)
     assert not list(tmp_path.iterdir())

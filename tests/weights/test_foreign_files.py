@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dimgpt.weights.found import describe, list_names
+from dimgpt.weights.foreign_files import describe, list_names
 from dimgpt.weights.originals import load_original
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"

@@ -1,15 +1,24 @@
-"""What a file or folder is, in a few words, for the message that refuses it.
+"""Files of other programs: what one is, in a few words, and what its settings say.
 
-It looks at the first bytes and at lists of names; it opens no pickle and unpacks nothing.
+`describe` serves the messages that refuse a file. It looks at the first bytes and at lists of
+names; it opens no pickle and unpacks nothing. Settings are taken only if they have the type and the
+range that they should have; what they mean is not known here.
 """
 
 import json
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 _PAGE = 4096
+_MAX_JSON = 2**26  # bytes
 _MAX_HEADER = 2**26  # of a safetensors file; they stay below 100 MB
+_KINDS: dict[type, tuple[tuple[type, ...], int, float, str]] = {
+    int: ((int,), 1, 2**31, "a positive whole number"),
+    float: ((int, float), 0, 1e300, "a number of 0 or more"),
+    bool: ((bool,), 0, 2, "true or false"),
+}
 _BEGINNINGS = {
     b"GGUF": "a GGUF file",
     b"\x1f\x8b": "a gzip archive",
@@ -22,7 +31,7 @@ _BEGINNINGS = {
 
 
 def describe(path: Path) -> str:
-    """Say what lies at a path.
+    """Say what is at a path.
 
     >>> describe(Path("no-such-file"))
     'nothing'
@@ -60,6 +69,44 @@ def list_names(names: Collection[str], *, limit: int = 4) -> str:
     shown = [_printable(name) for _, name in zip(range(limit), names, strict=False)]
     more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
     return ", ".join(shown) + more
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of moderate size.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is something else.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: copy the whole folder from its source")
+    try:
+        content = json.loads(path.read_bytes()) if path.stat().st_size <= _MAX_JSON else None
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no JSON object: copy it from its source again")
+    return content
+
+
+def read_setting(settings: Mapping[str, Any], name: str, kind: type, default: Any = None) -> Any:
+    """Return a setting of a foreign file; the default where it is missing or null.
+
+    Args:
+        settings: By the file's own names.
+        name: Key in `settings`.
+        kind: `int` for a positive whole number, `float` for a number of 0 or more, or `bool`.
+        default: `None` if the setting is required.
+
+    Raises:
+        ValueError: It is missing without a default, or of another kind.
+    """
+    types, smallest, end, rule = _KINDS[kind]
+    value = default if settings.get(name) is None else settings[name]
+    if type(value) not in types or not smallest <= value < end:
+        shown = "missing" if value is None else ascii(value)[:60]
+        raise ValueError(f"{name} is {shown}: it must be {rule}")
+    return kind(value)
 
 
 def _describe_zip(path: Path) -> str:

@@ -27,7 +27,7 @@ def trained_card(workspace: Workspace, stage: Stage, trainer: Trainer) -> Card:
         sources = data.corpus.sources
         rows = data.corpus.table()
         licences = {source.name: source.licence for source in data.corpus.sources}
-        mixture = [to_dict(row) | _licence_cell(licences[row.source]) for row in rows]
+        mixture = [row | _licence_cell(licences[row["source"]]) for row in rows]
     elif isinstance(data, FinetuningData):
         sources = data.corpus.groups
         files = zip(sources, data.corpus.train.files, data.corpus.train.ratios, strict=True)

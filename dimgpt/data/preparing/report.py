@@ -133,7 +133,7 @@ class SourceReport:
             raise ValueError(f"these values are no report of a source ({error})") from error
 
     def row(self) -> dict[str, Any]:
-        """Return this source's row of a table, by the names of its columns."""
+        """Return this source's row of a table; `notes` are too long for one."""
         dropped = (f"{name.replace('_', ' ')} {n:,}" for name, n in sorted(self.dropped.items()))
         return {
             "source": self.source,
@@ -143,7 +143,6 @@ class SourceReport:
             "tokens": self.num_tokens,
             "characters per token": self.num_characters / max(self.num_tokens, 1),
             "dropped": ", ".join(dropped) or "none",
-            "notes": "; ".join(self.notes),
         }
 
     def character_rows(self, num_rows: int = 10) -> list[dict[str, Any]]:

@@ -105,14 +105,12 @@ def test_equal_reports_are_equal_to_the_byte():
     assert len({json.dumps(report.to_dict()) for report in reports}) == 1
 
 
-def test_notes_are_merged_in_one_order_each_once_and_shown_in_the_row():
+def test_notes_are_merged_in_one_order_each_once():
     reports = [SourceReport(source="a", notes=[*notes]) for notes in (["y", "x"], [], ["x", "z"])]
     merged = SourceReport(source="a")
     for report in reports:
         merged.merge(through_json(report))
     assert merged.notes == ["x", "y", "z"]
-    assert merged.row()["notes"] == "x; y; z"
-    assert "x; y; z" in repr(Table.of([merged.row()]))
 
 
 def test_a_report_of_an_older_version_without_notes_is_read():

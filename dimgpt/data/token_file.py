@@ -30,14 +30,15 @@ _MAX_THREADS = 8
 class TokenFile:
     """A finished token file, mapped read-only after it was checked against its manifest."""
 
-    def __init__(self, folder: Path, name: str, *, fingerprint: str, verify: bool = True) -> None:
+    def __init__(self, folder: Path, name: str, *, fingerprint: str) -> None:
         """Open the token file `name` of a folder.
+
+        All of it is read once to check every sha256 and every id, at about 1 GB/s a core.
 
         Args:
             folder: Holds the files and their manifest.
             name: `train`, `validation`, `test`, `system_prompts`.
             fingerprint: sha256 of the vocabulary that the ids must belong to.
-            verify: Read all files once to check their sha256 and every id (about 1 GB/s a core).
 
         Raises:
             FileNotFoundError: A file is missing.
@@ -61,8 +62,8 @@ class TokenFile:
                 folder / f"{name}.bin",
                 f"holds id {self.summary.largest_id} of {manifest.vocab_size} tokens",
             )
-        check_parts(folder, self.summary.parts, vocab_size=manifest.vocab_size, verify=verify)
-        self.offsets = self._open_index(verify=verify)
+        check_parts(folder, self.summary.parts, vocab_size=manifest.vocab_size)
+        self.offsets = self._open_index()
         self.parts: tuple[np.ndarray[Any, Any], ...] = tuple(
             # Plain arrays: slices of a memmap are slow to make.
             np.asarray(np.memmap(folder / part.name, dtype=self.dtype, mode="r"))
@@ -79,9 +80,9 @@ class TokenFile:
         first = self._first_tokens[number]
         return self.parts[number][start - first : end - first]
 
-    def _open_index(self, *, verify: bool) -> np.ndarray[Any, Any]:
+    def _open_index(self) -> np.ndarray[Any, Any]:
         _size(self.index_path)
-        if verify and sha256_of(self.index_path) != self.summary.index_sha256:
+        if sha256_of(self.index_path) != self.summary.index_sha256:
             raise damaged(self.index_path, "has another sha256 than its manifest")
         try:
             offsets = np.load(self.index_path, mmap_mode="r", allow_pickle=False)
@@ -89,7 +90,7 @@ class TokenFile:
             raise damaged(self.index_path, f"is no array ({error})") from error
         if offsets.dtype != np.int64 or offsets.shape != (self.num_documents + 1,):
             raise damaged(self.index_path, f"holds {offsets.dtype} {offsets.shape}")
-        is_rising = not verify or all(
+        is_rising = all(
             bool((np.diff(offsets[first : first + _BLOCK_DOCUMENTS + 1]) > 0).all())
             for first in range(0, self.num_documents, _BLOCK_DOCUMENTS)
         )

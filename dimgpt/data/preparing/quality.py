@@ -116,11 +116,6 @@ class Deduplicator:
         self._num_keys = num_duplicate_keys(config)
         self._runs: list[Keys] = []
 
-    @property
-    def num_bytes(self) -> int:
-        """Size of the state."""
-        return sum(run.nbytes for run in self._runs)
-
     def reasons(self, keys: Keys) -> list[str | None]:
         """Return why to drop each of the next documents; remember those with `None`, to keep.
 

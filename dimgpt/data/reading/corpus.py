@@ -44,12 +44,7 @@ class Corpus:
 
     @classmethod
     def open(
-        cls,
-        folder: Path,
-        sources: Sequence[SourceConfig],
-        tokenizer_fingerprint: str,
-        *,
-        verify: bool = True,
+        cls, folder: Path, sources: Sequence[SourceConfig], tokenizer_fingerprint: str
     ) -> "Corpus":
         """Open the prepared folder of every source, `folder/<source name>`.
 
@@ -57,7 +52,6 @@ class Corpus:
             folder: Such as `data/demo/pretraining`.
             sources: At least one; their multipliers apply now.
             tokenizer_fingerprint: sha256 of the vocabulary that the files must belong to.
-            verify: Read the files once to check their sha256 (about 1 GB/s).
 
         Raises:
             FileNotFoundError: A source is not prepared.
@@ -65,7 +59,7 @@ class Corpus:
         """
         if not sources:
             raise ValueError("sources is empty: name one in DataConfig.sources")
-        open_file = functools.partial(TokenFile, fingerprint=tokenizer_fingerprint, verify=verify)
+        open_file = functools.partial(TokenFile, fingerprint=tokenizer_fingerprint)
         manifests = [read_manifest(folder / source.name) for source in sources]
         has_test = all("test" in manifest.files for manifest in manifests)
         splits = {}
@@ -103,12 +97,7 @@ class ConversationCorpus:
 
     @classmethod
     def open(
-        cls,
-        folder: Path,
-        groups: Sequence[ConversationSourceConfig],
-        tokenizer_fingerprint: str,
-        *,
-        verify: bool = True,
+        cls, folder: Path, groups: Sequence[ConversationSourceConfig], tokenizer_fingerprint: str
     ) -> "ConversationCorpus":
         """Open the prepared folder of every group, `folder/<group name>`.
 
@@ -116,7 +105,6 @@ class ConversationCorpus:
             folder: Such as `data/demo/finetuning`.
             groups: At least one; their ratios apply now, scaled to a sum of 1.
             tokenizer_fingerprint: sha256 of the vocabulary that the files must belong to.
-            verify: Read the files once to check their sha256 (about 1 GB/s).
 
         Raises:
             FileNotFoundError: A group is not prepared.
@@ -125,7 +113,7 @@ class ConversationCorpus:
         if not groups:
             raise ValueError("conversations is empty: name one in DataConfig.conversations")
         _check_system_prompts(groups)
-        open_file = functools.partial(TokenFile, fingerprint=tokenizer_fingerprint, verify=verify)
+        open_file = functools.partial(TokenFile, fingerprint=tokenizer_fingerprint)
         ratios = [group.ratio for group in groups]
         splits = {
             split: Mixture.of([open_file(folder / group.name, split) for group in groups], ratios)

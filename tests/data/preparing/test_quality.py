@@ -203,7 +203,7 @@ def test_the_state_takes_eight_bytes_a_key():
     for _ in range(20):
         keys = generator.integers(0, 1 << 64, (500, num_duplicate_keys(BOTH)), dtype=np.uint64)
         assert deduplicator.reasons(keys) == [None] * 500
-    assert deduplicator.num_bytes == 20 * 500 * num_duplicate_keys(BOTH) * 8
+    assert sum(run.nbytes for run in deduplicator._runs) == 20 * 500 * num_duplicate_keys(BOTH) * 8
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from dimgpt.data.preparing.listing import (
 )
 from dimgpt.data.preparing.sources import read_documents
 
+# Local sources up to this size are read whole.
 _SMALL_BYTES = 1 << 28
 # Of a large source, at least so many files are read, with so many times the text that is needed.
 _MIN_FILES, _OVERSAMPLING = 3, 2.0
@@ -37,7 +38,6 @@ def sample_mixture(
     seed: int,
     skip_bad: bool = False,
     folder: Path | None = None,
-    small_bytes: int = _SMALL_BYTES,
 ) -> Iterator[str]:
     """Draw documents from the weighted mixture.
 
@@ -51,15 +51,12 @@ def sample_mixture(
         seed: Decides which.
         skip_bad: Skip records that cannot be used.
         folder: Holds one downloaded file at a time; `None` is the system's temporary folder.
-        small_bytes: Local sources with files up to this size are read whole.
 
     Raises:
         FileNotFoundError: A path does not exist.
         ValueError: A source is empty or damaged.
     """
-    found = [
-        (source, *_measure(source, small_bytes, seed=seed, skip_bad=skip_bad)) for source in sources
-    ]
+    found = [(source, *_measure(source, seed=seed, skip_bad=skip_bad)) for source in sources]
     weighted_size = sum(size * source.multiplier for source, size, _, _ in found)
     smallest = min((source.multiplier for source in sources), default=1)
     scale = min(num_characters / max(weighted_size, 1), 1 / smallest)
@@ -74,15 +71,13 @@ def sample_mixture(
                 yield document
 
 
-def _measure(
-    source: SourceConfig, small_bytes: int, *, seed: int, skip_bad: bool
-) -> tuple[int, Listing, bool]:
+def _measure(source: SourceConfig, *, seed: int, skip_bad: bool) -> tuple[int, Listing, bool]:
     """Return the characters of a source, its files, and whether it is small.
 
     The characters are exact for a small source, and estimated for a large one.
     """
     listing = list_source(Location.of(source), suffixes=TEXT_SUFFIXES)
-    if is_demo(source.path) or (is_local(source.path) and listing.num_bytes <= small_bytes):
+    if is_demo(source.path) or (is_local(source.path) and listing.num_bytes <= _SMALL_BYTES):
         size = sum(map(len, read_documents(source, seed=seed, skip_bad=skip_bad)))
         return size, listing, True
     return estimate_text_bytes(source, listing), listing, False

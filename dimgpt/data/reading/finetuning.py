@@ -8,8 +8,6 @@ conversation that is longer than the row is cut there. Every step is a pure func
 (seed, step), whatever the batch size.
 """
 
-from collections.abc import Iterable
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -30,7 +28,6 @@ from dimgpt.text.special_tokens import SpecialTokens
 Array = np.ndarray[Any, Any]
 # Pieces of a document: start-of-text, system prompt, conversation, end-of-text.
 _NUM_PIECES, _CONVERSATION = 4, 2
-_BLOCK_TOKENS = 1 << 24
 
 
 class FinetuningData(DrawnBatches):
@@ -70,6 +67,7 @@ class _ConversationReader:
         instruction_weight: float,
     ) -> None:
         self._special_tokens, self._instruction_weight = special_tokens, instruction_weight
+        self._assistant = special_tokens.roles().assistant
         self._ratios = split.ratios
         self._num_tokens = np.array([file.num_tokens for file in split.files])
         self._offsets = [file.offsets for file in split.files]
@@ -86,7 +84,6 @@ class _ConversationReader:
         prompts = [file.parts if file else () for file in corpus.system_prompts]
         edges = np.array([special_tokens.start_of_text, special_tokens.end_of_text])
         self._tokens = Tokens([*conversations, *prompts, [edges]])
-        self._switches = _find_switches(chain.from_iterable(conversations), special_tokens)
 
     def draw(
         self, generator: np.random.Generator, num_rows: int, row_length: int
@@ -96,20 +93,18 @@ class _ConversationReader:
         def draw_pieces(rows: Array, is_beginning: bool) -> Pieces:
             places, lengths = self._draw_documents(generator, len(rows))
             if is_beginning:
-                whole = places
-                places, lengths = _cut_beginnings(places, lengths, generator)
-                is_open[:] = self._is_open(whole[:, _CONVERSATION], places[:, _CONVERSATION])
+                cuts = _draw_cuts(lengths, generator)
+                is_open[:] = self._is_open(places[:, _CONVERSATION], cuts[:, _CONVERSATION])
+                places, lengths = places + cuts, lengths - cuts
             return np.repeat(rows, _NUM_PIECES), places.ravel(), lengths.ravel()
 
         rows = draw_rows(draw_pieces, self._tokens, num_rows=num_rows, row_length=row_length)
         # One token before each row sets the state in which the row begins. So the rows can be
         # weighed as one long sequence.
-        special_tokens = self._special_tokens
-        assistant = special_tokens.roles().assistant
-        states = np.where(is_open, assistant, special_tokens.end_of_text)
+        states = np.where(is_open, self._assistant, self._special_tokens.end_of_text)
         sequence = np.concatenate([states[:, None], rows], axis=1)
         weights = loss_weights(
-            sequence.ravel(), special_tokens, instruction_weight=self._instruction_weight
+            sequence.ravel(), self._special_tokens, instruction_weight=self._instruction_weight
         )
         return rows, weights.reshape(sequence.shape)[:, 1:]
 
@@ -143,37 +138,19 @@ class _ConversationReader:
         last = look_up(self._prompt_offsets, owners, prompts + has_prompt)
         return owners, first, last
 
-    def _is_open(self, starts: Array, places: Array) -> Array:
-        """Tell whether the model speaks at places of conversations that begin at `starts`."""
-        switches, opens = self._switches
-        last = np.searchsorted(switches, places) - 1
-        # The last switch before the place counts if it is of this conversation.
-        return opens[last] & (switches[last] >= starts)
+    def _is_open(self, places: Array, lengths: Array) -> Array:
+        """Tell whether the model speaks after so many tokens of conversations, bool (N,)."""
+        ends, ones = np.full(len(places), self._tokens.starts[-1] + 1), np.ones_like(lengths)
+        # An end-of-text before each beginning closes what was open; the weight of the one after it
+        # tells the state.
+        pieces = np.stack([ends, places, ends], axis=1), np.stack([ones, lengths, ones], axis=1)
+        sequence = self._tokens.read(pieces[0].ravel(), pieces[1].ravel())
+        weights = loss_weights(sequence, self._special_tokens, instruction_weight=0.0)
+        return weights[np.cumsum(lengths + 2) - 1] == 1
 
 
-def _cut_beginnings(
-    places: Array, lengths: Array, generator: np.random.Generator
-) -> tuple[Array, Array]:
-    """Begin each document, of shape (N, 4) as its pieces, at a random one of its tokens."""
+def _draw_cuts(lengths: Array, generator: np.random.Generator) -> Array:
+    """Begin documents at a random token: draw how many tokens each piece, (N, 4), loses."""
     ends = np.cumsum(lengths, axis=1)
     offsets = generator.integers(ends[:, -1])
-    cuts = np.clip(offsets[:, None] - (ends - lengths), 0, lengths)
-    return places + cuts, lengths - cuts
-
-
-def _find_switches(parts: Iterable[Array], special_tokens: SpecialTokens) -> tuple[Array, Array]:
-    """Return the places of all roles that open or close, int64, and which of them open, bool.
-
-    A closed one at place -1 comes first, so that every place has one before it.
-    """
-    human, _, user, assistant = special_tokens.roles()
-    places, opens = [np.array([-1])], [np.array([False])]
-    first = 0
-    for part in parts:
-        for start in range(0, len(part), _BLOCK_TOKENS):
-            ids = part[start : start + _BLOCK_TOKENS]
-            found = np.flatnonzero(np.isin(ids, (human, user, assistant)))
-            places.append(first + start + found)
-            opens.append(ids[found] != user)
-        first += len(part)
-    return np.concatenate(places), np.concatenate(opens)
+    return np.clip(offsets[:, None] - (ends - lengths), 0, lengths)

@@ -141,8 +141,8 @@ class _ConversationReader:
     def _is_open(self, places: Array, lengths: Array) -> Array:
         """Tell whether the model speaks after so many tokens of conversations, bool (N,)."""
         ends, ones = np.full(len(places), self._tokens.starts[-1] + 1), np.ones_like(lengths)
-        # An end-of-text before each beginning closes what was open; the weight of the one after it
-        # tells the state.
+        # The end-of-text before a conversation closes what was open. The weight of the one after
+        # the last token says whether the model speaks there.
         pieces = np.stack([ends, places, ends], axis=1), np.stack([ones, lengths, ones], axis=1)
         sequence = self._tokens.read(pieces[0].ravel(), pieces[1].ravel())
         weights = loss_weights(sequence, self._special_tokens, instruction_weight=0.0)
@@ -150,7 +150,7 @@ class _ConversationReader:
 
 
 def _draw_cuts(lengths: Array, generator: np.random.Generator) -> Array:
-    """Begin documents at a random token: draw how many tokens each piece, (N, 4), loses."""
+    """Draw the tokens that each piece, (N, 4), loses when its document begins at a random one."""
     ends = np.cumsum(lengths, axis=1)
     offsets = generator.integers(ends[:, -1])
     return np.clip(offsets[:, None] - (ends - lengths), 0, lengths)

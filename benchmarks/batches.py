@@ -47,7 +47,7 @@ def write_source(folder: Path, *, num_parts: int) -> None:
 def open_data(folder: Path) -> PretrainingData:
     """Open the batches of 16 × 512 tokens, as in the published model."""
     source = SourceConfig(name=folder.name, path="x")
-    corpus = Corpus.open(folder.parent, [source], _FINGERPRINT, verify=False)
+    corpus = Corpus.open(folder.parent, [source], _FINGERPRINT)
     return PretrainingData(corpus, context_length=512, batch_size=16, accumulation_steps=1, seed=0)
 
 

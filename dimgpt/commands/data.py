@@ -165,7 +165,7 @@ def _show(workspace: Workspace) -> None:
     reports, data = read_reports(workspace), workspace.preset.data
     print(Table.of([report.row() for report in reports], title="What is there"))
     for report in reports:
-        for note in getattr(report, "notes", ()):
+        for note in report.notes:
             print(f"  {report.source}: {note}")
     if data.sources:
         print(Table.of(open_corpus(workspace).table(), title="What pretraining draws"))

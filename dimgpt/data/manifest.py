@@ -1,8 +1,8 @@
-"""The manifest of a folder of token files: what a reader must find there, and what it came from.
+"""The manifest of a folder of token files: what is in them, and what they were made from.
 
 It is written last, so a folder without one is unfinished. It holds the format, the vocabulary's
 sha256, the settings of the source, and for each token file its counts, its parts and their sha256.
-Checking the files against it is `token_file.py`'s.
+`token_file.py` checks the files against it.
 """
 
 import dataclasses
@@ -24,10 +24,10 @@ PREPARE_AGAIN = "prepare it again with create_data.ipynb or `python -m dimgpt pr
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenPart:
-    """A stretch of whole documents of a token file, in a file of its own."""
+    """One of the files that hold the documents of a token file."""
 
     name: str
-    """File name, seen from the manifest's folder."""
+    """Path of the file, relative to the manifest's folder."""
     num_tokens: int
     sha256: str
 
@@ -44,9 +44,9 @@ class TokenFileSummary:
     """UTF-8 bytes of the cleaned text."""
     largest_id: int
     parts: tuple[TokenPart, ...]
-    """Its parts, in their order."""
+    """In their order."""
     index_sha256: str
-    """Of the index, which is one for all parts."""
+    """One index for all parts."""
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TokenFileSummary":
@@ -62,14 +62,14 @@ class Manifest:
     vocabulary_sha256: str
     vocab_size: int
     source: dict[str, Any]
-    """The settings that decide the content; two equal ones need no new preparation."""
+    """The settings that the content depends on: if they are unchanged, nothing is prepared anew."""
     dropped: dict[str, int]
-    """Why documents were left out -> how many."""
+    """Documents that were left out, by reason."""
     files: dict[str, TokenFileSummary]
 
     @property
     def num_dropped(self) -> int:
-        """Documents that were left out."""
+        """All documents that were left out."""
         return sum(self.dropped.values())
 
 
@@ -105,7 +105,7 @@ def read_manifest(folder: Path) -> Manifest:
         values = json.loads(path.read_bytes())
         version, dtype = values.pop("format_version"), values.pop("dtype")
         if version == 1:
-            values = _from_first_format(values)
+            _update_first_format(values)
         files = values.pop("files").items()
         manifest = Manifest(
             files={name: TokenFileSummary.from_dict(entry) for name, entry in files}, **values
@@ -122,15 +122,13 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def _from_first_format(values: dict[str, Any]) -> dict[str, Any]:
-    """Return what format 1, in which a token file was one part, says in today's words."""
-    files = {}
+def _update_first_format(values: dict[str, Any]) -> None:
+    """Change the values of format 1, in which a token file was one part, to today's."""
     for name, entry in values["files"].items():
-        part = {"name": f"{name}.bin", "num_tokens": entry["num_tokens"]}
-        part["sha256"] = entry.pop("ids_sha256")
-        files[name] = {**entry, "parts": [part]}
-    dropped = {"too_short": values.pop("num_dropped")}
-    return {**values, "files": files, "dropped": dropped}
+        sha256 = entry.pop("ids_sha256")
+        part = {"name": f"{name}.bin", "num_tokens": entry["num_tokens"], "sha256": sha256}
+        entry["parts"] = [part]
+    values["dropped"] = {"too_short": values.pop("num_dropped")}
 
 
 def _check_names(manifest: Manifest) -> None:

@@ -1,10 +1,10 @@
-"""Token files: documents of token ids on disk, one after the other, with an index.
+"""Token files: documents of token ids on the disk, one after the other, with an index.
 
-A token file is a few parts, `NAME.bin` or `NAME-00000.bin`, …: each the plain concatenation of
-whole documents (little-endian uint16; uint32 for more than 65,535 tokens). `NAME.index.npy` is the
-int64 offset of every document and of the end, through all parts. Files are written with `write()`
-and mapped only when finished: a map over a full disk or a file cut short kills the process. Writing
-is `token_writer.py`'s. Nothing here knows what the ids mean.
+A token file has one or more parts, `NAME.bin` or `NAME-00000.bin`, …: each the concatenation of
+whole documents (little-endian uint16; uint32 for more than 65,535 tokens). `NAME.index.npy` holds
+the int64 offset of every document and of the end, through all parts. `token_writer.py` writes them
+with `write()`, and they are mapped only when finished: a map over a full disk or a file that was
+cut short kills the process. Nothing here knows what the ids mean.
 """
 
 import functools
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from dimgpt.data.manifest import PREPARE_AGAIN, Manifest, TokenPart, read_manifest, token_dtype
+from dimgpt.data.manifest import PREPARE_AGAIN, TokenPart, read_manifest, token_dtype
 from dimgpt.files import sha256_of
 
 _BLOCK_BYTES = 1 << 24
@@ -30,20 +30,28 @@ _MAX_THREADS = 8
 class TokenFile:
     """A finished token file, mapped read-only after it was checked against its manifest."""
 
-    def __init__(self, folder: Path, name: str, *, fingerprint: str, verify: bool = True) -> None:
+    def __init__(self, folder: Path, name: str, *, fingerprint: str) -> None:
         """Open the token file `name` of a folder.
+
+        All of it is read once to check every sha256 and every id, at about 1 GB/s a core.
 
         Args:
             folder: Holds the files and their manifest.
             name: `train`, `validation`, `test`, `system_prompts`.
             fingerprint: sha256 of the vocabulary that the ids must belong to.
-            verify: Read all files once to check their sha256 and every id (about 1 GB/s a core).
 
         Raises:
             FileNotFoundError: A file is missing.
             ValueError: A file is not what the manifest says, or of another vocabulary.
         """
-        manifest = _manifest_with(folder, name, fingerprint)
+        manifest = read_manifest(folder)
+        if manifest.vocabulary_sha256 != fingerprint:
+            raise ValueError(
+                f"{folder} was made with vocabulary {manifest.vocabulary_sha256[:12]}, not with "
+                f"{fingerprint[:12]}: its ids mean other tokens; {PREPARE_AGAIN}"
+            )
+        if name not in manifest.files:
+            raise ValueError(f"{folder} has no {name!r}: it has {', '.join(manifest.files)}")
         self.index_path = folder / f"{name}.index.npy"
         self.summary = manifest.files[name]
         self.num_documents = self.summary.num_documents
@@ -54,8 +62,8 @@ class TokenFile:
                 folder / f"{name}.bin",
                 f"holds id {self.summary.largest_id} of {manifest.vocab_size} tokens",
             )
-        check_parts(folder, self.summary.parts, vocab_size=manifest.vocab_size, verify=verify)
-        self.offsets = self._open_index(verify=verify)
+        check_parts(folder, self.summary.parts, vocab_size=manifest.vocab_size)
+        self.offsets = self._open_index()
         self.parts: tuple[np.ndarray[Any, Any], ...] = tuple(
             # Plain arrays: slices of a memmap are slow to make.
             np.asarray(np.memmap(folder / part.name, dtype=self.dtype, mode="r"))
@@ -72,9 +80,9 @@ class TokenFile:
         first = self._first_tokens[number]
         return self.parts[number][start - first : end - first]
 
-    def _open_index(self, *, verify: bool) -> np.ndarray[Any, Any]:
+    def _open_index(self) -> np.ndarray[Any, Any]:
         _size(self.index_path)
-        if verify and sha256_of(self.index_path) != self.summary.index_sha256:
+        if sha256_of(self.index_path) != self.summary.index_sha256:
             raise damaged(self.index_path, "has another sha256 than its manifest")
         try:
             offsets = np.load(self.index_path, mmap_mode="r", allow_pickle=False)
@@ -82,7 +90,7 @@ class TokenFile:
             raise damaged(self.index_path, f"is no array ({error})") from error
         if offsets.dtype != np.int64 or offsets.shape != (self.num_documents + 1,):
             raise damaged(self.index_path, f"holds {offsets.dtype} {offsets.shape}")
-        is_rising = not verify or all(
+        is_rising = all(
             bool((np.diff(offsets[first : first + _BLOCK_DOCUMENTS + 1]) > 0).all())
             for first in range(0, self.num_documents, _BLOCK_DOCUMENTS)
         )
@@ -93,36 +101,26 @@ class TokenFile:
         return np.asarray(offsets)
 
 
-def _manifest_with(folder: Path, name: str, fingerprint: str) -> Manifest:
-    """Return the manifest of a folder that has a token file of some vocabulary."""
-    manifest = read_manifest(folder)
-    if manifest.vocabulary_sha256 != fingerprint:
-        raise ValueError(
-            f"{folder} was made with vocabulary {manifest.vocabulary_sha256[:12]}, not with "
-            f"{fingerprint[:12]}: its ids mean other tokens; {PREPARE_AGAIN}"
-        )
-    if name not in manifest.files:
-        raise ValueError(f"{folder} has no {name!r}: it has {', '.join(manifest.files)}")
-    return manifest
-
-
 def check_parts(
     folder: Path, parts: Sequence[TokenPart], *, vocab_size: int, verify: bool = True
 ) -> None:
     """Check the sizes of parts and, several at once, their sha256 and every id.
 
     Args:
-        folder: The names of the parts are seen from there.
+        folder: The names of the parts are relative to it.
         parts: As their manifest describes them.
         vocab_size: Tokens of the vocabulary.
-        verify: Read them, not only their sizes.
+        verify: Read the parts; without it, only their sizes are checked.
 
     Raises:
         FileNotFoundError: A part is missing.
         ValueError: A part is not what its manifest says.
     """
     for part in parts:
-        _check_size(folder, part, token_dtype(vocab_size))
+        num_bytes = part.num_tokens * token_dtype(vocab_size).itemsize
+        found = _size(folder / part.name)
+        if found != num_bytes or not num_bytes:
+            raise damaged(folder / part.name, f"has {found:,} bytes instead of {num_bytes:,}")
     if verify:
         with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as executor:
             check = functools.partial(_check_part, folder, vocab_size=vocab_size)
@@ -130,7 +128,7 @@ def check_parts(
 
 
 def check_ids(ids: np.ndarray[Any, Any], *, vocab_size: int, first_offset: int, path: Path) -> None:
-    """Refuse ids outside the vocabulary here, on the CPU: on a GPU they end the process.
+    """Refuse ids outside the vocabulary: on a GPU they would end the process.
 
     Raises:
         ValueError: Names the first such id and its offset in the file.
@@ -151,7 +149,7 @@ def damaged(path: Path, what: str) -> ValueError:
 
 
 def _check_part(folder: Path, part: TokenPart, *, vocab_size: int) -> None:
-    """Read one part: hashing leaves other threads free."""
+    """Read one part; other threads run while it is hashed."""
     path, dtype = folder / part.name, token_dtype(vocab_size)
     running_hash = hashlib.sha256()
     first_offset = 0
@@ -163,12 +161,6 @@ def _check_part(folder: Path, part: TokenPart, *, vocab_size: int) -> None:
             first_offset += len(ids)
     if running_hash.hexdigest() != part.sha256:
         raise damaged(path, "has another sha256 than its manifest")
-
-
-def _check_size(folder: Path, part: TokenPart, dtype: np.dtype[Any]) -> None:
-    path, num_bytes = folder / part.name, part.num_tokens * dtype.itemsize
-    if _size(path) != num_bytes or not num_bytes:
-        raise damaged(path, f"has {_size(path):,} bytes instead of {num_bytes:,}")
 
 
 def _size(path: Path) -> int:

@@ -1,7 +1,7 @@
-"""Writing token files, and joining the indexes of their parts.
+"""Writes token files, and joins the indexes of their parts.
 
-Everything goes through `write()` to a name of its own, is forced to the disk and renamed, so that
-a file that has its name is complete. What a token file is, and reading it, is `token_file.py`'s.
+A file is written with `write()` under a temporary name, flushed to the disk and renamed: a file
+with its final name is complete. `token_file.py` describes the format and reads it.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import io
 import os
 from array import array
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -23,10 +23,10 @@ from dimgpt.files import sync_folder
 
 
 class TokenFileWriter:
-    """Write one token file of one part; it and its index get their names when all is on disk.
+    """Writes a token file of one part; it and its index get their names when all is on the disk.
 
-    A context manager: leaving it by an exception removes what was written and touches nothing else.
-    The offsets wait in memory, 8 bytes a document. `summary` is set once the file is finished.
+    A context manager: an exception inside removes what was written and leaves older files alone.
+    The offsets wait in memory, 8 bytes a document. `summary` is set at the end.
     """
 
     summary: TokenFileSummary
@@ -76,7 +76,7 @@ class TokenFileWriter:
             )
         check_ids(ids, vocab_size=self.vocab_size, first_offset=self._offsets[-1], path=self.path)
         content = ids.astype(self._dtype).tobytes()
-        with _said_in_one_line(self.path):
+        with _naming(self.path):
             self._file.write(content)
         self._hash.update(content)
         self._offsets.frombytes((np.cumsum(lengths, dtype=np.int64) + self._offsets[-1]).tobytes())
@@ -90,33 +90,29 @@ class TokenFileWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._partial_path.unlink, missing_ok=True)
+            stack.callback(self._file.close)
             if kind is None:
                 self._finish()
-        finally:
-            try:
-                self._file.close()
-            finally:
-                self._partial_path.unlink(missing_ok=True)
 
     def _finish(self) -> None:
-        """Write the index, force both files to the disk, give them their names."""
-        with _said_in_one_line(self.path):
+        """Flush and rename the file, then write the index."""
+        with _naming(self.path):
             _sync_file(self._file)
             self._file.close()
         self._partial_path.replace(self.path)
-        num_tokens = self._offsets[-1]
         offsets = np.frombuffer(self._offsets, dtype="<i8")
-        index_sha256 = _write_index(self.index_path, [offsets[1:]], num_documents=len(offsets) - 1)
+        num_documents, num_tokens = len(offsets) - 1, int(offsets[-1])
         part = TokenPart(name=self.path.name, num_tokens=num_tokens, sha256=self._hash.hexdigest())
         self.summary = TokenFileSummary(
-            num_documents=len(self._offsets) - 1,
+            num_documents=num_documents,
             num_tokens=num_tokens,
             num_characters=self._num_characters,
             num_bytes=self._num_bytes,
             largest_id=self._largest_id,
             parts=(part,),
-            index_sha256=index_sha256,
+            index_sha256=_write_index(self.index_path, [offsets[1:]], num_documents),
         )
 
 
@@ -136,15 +132,10 @@ def join_parts(
     """
     indexes, summaries = zip(*pieces, strict=True)
     num_documents = sum(summary.num_documents for summary in summaries)
-
-    def offsets() -> Iterable[np.ndarray[Any, Any]]:
-        first = 0
-        for index, summary in zip(indexes, summaries, strict=True):
-            yield np.load(index, mmap_mode="r", allow_pickle=False)[1:] + first
-            first += summary.num_tokens
-
-    index_sha256 = _write_index(
-        folder / f"{name}.index.npy", offsets(), num_documents=num_documents
+    first_tokens = accumulate((summary.num_tokens for summary in summaries), initial=0)
+    ends = (
+        np.load(index, mmap_mode="r", allow_pickle=False)[1:] + first
+        for index, first in zip(indexes, first_tokens, strict=False)
     )
     return TokenFileSummary(
         num_documents=num_documents,
@@ -153,23 +144,24 @@ def join_parts(
         num_bytes=sum(summary.num_bytes for summary in summaries),
         largest_id=max(summary.largest_id for summary in summaries),
         parts=tuple(part for summary in summaries for part in summary.parts),
-        index_sha256=index_sha256,
+        index_sha256=_write_index(folder / f"{name}.index.npy", ends, num_documents),
     )
 
 
-def _write_index(path: Path, ends: Iterable[np.ndarray[Any, Any]], *, num_documents: int) -> str:
-    """Write the offsets of documents, given where each one ends, piece by piece; return the sha256.
+def _write_index(path: Path, ends: Iterable[np.ndarray[Any, Any]], num_documents: int) -> str:
+    """Write the offsets of documents, given where they end, and return the sha256.
 
-    A reader sees the old file or the new one.
+    The ends come piece by piece, and only one is in memory. A reader sees the old file or the new.
     """
     partial_path = path.with_name(f"{path.name}.partial")
     header = io.BytesIO()
     shape = {"descr": "<i8", "fortran_order": False, "shape": (num_documents + 1,)}
     np.lib.format.write_array_header_1_0(header, shape)
+    contents = (piece.astype("<i8").tobytes() for piece in ends)
     running_hash = hashlib.sha256()
     try:
-        with _said_in_one_line(path), partial_path.open("wb") as file:
-            for content in chain([header.getvalue(), bytes(8)], map(_to_bytes, ends)):
+        with _naming(path), partial_path.open("wb") as file:
+            for content in chain([header.getvalue(), bytes(8)], contents):
                 file.write(content)
                 running_hash.update(content)
             _sync_file(file)
@@ -185,15 +177,11 @@ def _sync_file(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
-def _to_bytes(offsets: np.ndarray[Any, Any]) -> bytes:
-    return offsets.astype("<i8").tobytes()
-
-
 @contextlib.contextmanager
-def _said_in_one_line(path: Path) -> Iterator[None]:
-    """Turn the error of a full disk into one line that names the file that was to be."""
+def _naming(path: Path) -> Iterator[None]:
+    """Name the file in the error of a full disk, and say what to do."""
     try:
         yield
     except OSError as error:
-        reason = f"{error.strerror}; make room on the disk and run again, nothing old was touched"
+        reason = f"{error.strerror}; make room on the disk and run again, no older file was changed"
         raise OSError(error.errno, reason, str(path)) from error

@@ -20,7 +20,7 @@ def trained_card(workspace: Workspace, stage: Stage, trainer: Trainer) -> Card:
     """Return the card of the model that a trainer has trained."""
     corpus: Any = trainer.data.corpus  # type: ignore[attr-defined]  # as `open_data` made it
     if stage == "pretraining":
-        sources, rows = corpus.sources, [to_dict(row) for row in corpus.table()]
+        sources, rows = corpus.sources, corpus.table()
     else:
         sources, train = corpus.groups, corpus.train
         files = zip(sources, train.files, train.ratios, strict=True)

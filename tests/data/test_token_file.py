@@ -10,6 +10,7 @@ import pytest
 from dimgpt.data.manifest import Manifest, read_manifest, write_manifest
 from dimgpt.data.token_file import TokenFile
 from dimgpt.data.token_writer import TokenFileWriter, join_parts
+from dimgpt.files import sha256_of
 
 FINGERPRINT = "f" * 64
 DOCUMENTS = [[2, 20, 21, 9], [2, 9], [2, 30, 31, 32, 33, 9]]
@@ -20,8 +21,8 @@ def folder(tmp_path, write_files):
     return write_files(tmp_path / "books", {"train": DOCUMENTS, "validation": [[2, 50, 9]]})
 
 
-def open_train(folder, **settings):
-    return TokenFile(folder, "train", fingerprint=FINGERPRINT, **settings)
+def open_train(folder):
+    return TokenFile(folder, "train", fingerprint=FINGERPRINT)
 
 
 def test_documents_come_back_as_written(folder):
@@ -195,16 +196,20 @@ def test_an_index_of_pickled_objects_is_never_unpickled(folder):
         def __reduce__(self):
             return os.mkdir, (str(folder / "executed"),)
 
-    np.save(folder / "train.index.npy", np.array([Malicious()] * 4, dtype=object))
+    index_path = folder / "train.index.npy"
+    np.save(index_path, np.array([Malicious()] * 4, dtype=object))
+    files = json.loads((folder / "manifest.json").read_text())["files"]
+    files["train"]["index_sha256"] = sha256_of(index_path)
+    edit_manifest(folder, files=files)
     with pytest.raises(ValueError, match=r"train\.index\.npy is no array"):
-        open_train(folder, verify=False)
+        open_train(folder)
     assert not (folder / "executed").exists()
 
 
-def test_the_size_is_checked_even_without_verification(folder):
+def test_the_size_is_checked_before_anything_is_read(folder):
     cut_short(folder / "train.bin")
     with pytest.raises(ValueError, match="22 bytes instead of 24"):
-        open_train(folder, verify=False)
+        open_train(folder)
 
 
 def test_an_exception_while_writing_leaves_the_old_file(folder):

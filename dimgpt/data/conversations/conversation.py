@@ -1,8 +1,8 @@
-"""Conversations: who says what, as token ids, and how much each token counts in the loss.
+"""Encodes conversations as token ids, and weighs each token in the loss.
 
-A conversation is stored as `role text role text ...`, a role being one special token; what opens
-and closes a document is added where it is read. Roles are ids that this file inserts: text never
-makes one, whatever a user types. This file neither reads files nor draws anything.
+A conversation is stored as `role text role text ...`, where a role is one special token. The tokens
+that open and close a document are added when it is read. This file inserts the ids of roles: text
+never becomes one, whatever a user types.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from dimgpt.text.tokenizer import Tokenizer
 class Message:
     """One turn: the role that speaks, and its text.
 
-    `system`, `user` and `assistant` are themselves; any other role is a `human` among humans.
+    Roles other than `system`, `user` and `assistant` are encoded as `human`.
     """
 
     role: str
@@ -46,7 +46,7 @@ def encode_conversation(conversation: Conversation, tokenizer: Tokenizer) -> lis
 
 
 def encode_prompt(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
-    """Encode a conversation up to the point where the assistant is to speak.
+    """Encode a conversation up to the token after which the assistant speaks.
 
     Raises:
         ValueError: There is no message, or the last one is the assistant's or the system's.
@@ -66,10 +66,10 @@ def loss_weights(
     *,
     instruction_weight: float,
 ) -> np.ndarray[Any, Any]:
-    """Weigh each token as a target: 1 for what the model is to say, else `instruction_weight`.
+    """Weigh each token as a target: 1 for what the model should say, else `instruction_weight`.
 
-    A token weighs 1 after ⮜assistant⮞ or ⮜human⮞, up to and including the next ⮜user⮞ or
-    ⮜end-of-text⮞. So the model learns to end its turn, and is not asked to open one.
+    The weight is 1 after ⮜assistant⮞ or ⮜human⮞, up to and including the next ⮜user⮞ or
+    ⮜end-of-text⮞. So the model learns to end its turn, and does not learn to begin one.
 
     Args:
         ids: One document, or several one after the other, shape (T,).
@@ -82,7 +82,7 @@ def loss_weights(
     tokens = np.asarray(ids, dtype=np.int64)
     opens = (tokens == special_tokens.assistant) | (tokens == special_tokens.human)
     closes = (tokens == special_tokens.user) | (tokens == special_tokens.end_of_text)
-    # The state that a token meets is set by the nearest opening or closing token before it.
+    # The nearest opening or closing token up to here says whether the model speaks.
     last_switch = np.maximum.accumulate(np.where(opens | closes, np.arange(len(tokens)), -1))
     is_open = (last_switch >= 0) & opens[last_switch]
     weights = np.full(len(tokens), instruction_weight, dtype=np.float32)

@@ -1,13 +1,13 @@
-"""The forms in which records hold conversations.
+"""Reads conversations from records of several formats.
 
 A record is one conversation: a list `conversation` or `messages` of `{role, text}` or
 `{role, content}` (DimensionGPT, French Instruct, smoltalk, magpie), or columns `user` and
 `assistant`, or `question` and `answer`, perhaps with `system`. Or a record is one message, with
 `conversation_id`, `role` and `text` or `content`; those of one conversation follow each other.
 
-A `context`, as French Instruct has it, is what the user speaks about: it opens the first message of
-the user, and the slot of the system prompt stays free. Roles count without case. A record of none
-of these forms is refused, never guessed at. Nothing is read here.
+A `context`, as in French Instruct, is what the user speaks about: it is put before the first
+message of the user, and not into the system prompt. Roles are read without case. A record of no
+known format is refused, never guessed at.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -29,7 +29,7 @@ def to_conversations(
     """Turn records into conversations, in their order.
 
     Args:
-        rows: Records with their places, of any of the forms.
+        rows: Records with their places, of any of the formats.
         on_bad: Takes the error of each conversation that is left out; `None` raises it.
 
     Raises:
@@ -49,14 +49,14 @@ def to_conversations(
 
 
 def to_conversation(place: str, values: dict[str, Any]) -> Conversation:
-    """Turn one record that holds a whole conversation into it.
+    """Turn one record into the conversation that it holds.
 
     Args:
         place: Where the record stands, for errors.
         values: The record.
 
     Raises:
-        ValueError: It is no conversation of a known form.
+        ValueError: It is no conversation of a known format.
     """
     messages = _listed_messages(place, values)
     if messages is None:
@@ -70,7 +70,7 @@ def to_conversation(place: str, values: dict[str, Any]) -> Conversation:
 
 
 def _conversation_key(numbered: tuple[int, Row]) -> tuple[str, Any]:
-    """Return what the records of one conversation share: its id, or else the record's number."""
+    """Return what the records of one conversation share: its id, or the record's number."""
     number, (_, values) = numbered
     return (_ID, values[_ID]) if _ID in values else ("", number)
 

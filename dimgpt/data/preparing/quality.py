@@ -1,10 +1,10 @@
-"""Which documents to leave out: too long, in another language, or copies of earlier ones.
+"""Decides which documents to drop: too long, in another language, or copies of earlier ones.
 
-Workers ask `reason_to_drop` and `duplicate_keys`, which are pure functions of one document; the
-parent process decides about copies in the order of the documents (`Deduplicator`), so the outcome
-depends neither on the number of processes nor on how documents are grouped. Two copies share a key:
-a hash of the whole text, or of a band of its MinHash. Broder 1997, "On the resemblance and
-containment of documents", https://doi.org/10.1109/SEQUEN.1997.666900. Nothing is read or written.
+Workers call `reason_to_drop` and `duplicate_keys`, which are pure functions of one document. The
+parent process drops copies in the order of the documents (`Deduplicator`), so the outcome depends
+neither on the number of processes nor on how documents are grouped. Two copies share a key: a hash
+of the whole text, or of a band of its MinHash. Broder 1997, "On the resemblance and containment of
+documents", https://doi.org/10.1109/SEQUEN.1997.666900.
 """
 
 import functools
@@ -37,10 +37,10 @@ _WORD = re.compile(r"\w+")
 
 
 def reason_to_drop(text: str, config: QualityConfig) -> str | None:
-    """Return why a document is to be left out by itself, or `None`.
+    """Return why to drop a document whatever the others are, or `None`.
 
-    The language is told from the first 2,000 characters, among all the 140 that `py3langid` knows:
-    with fewer to choose from, Occitan or Haitian Creole would pass for French.
+    The language is identified from the first 2,000 characters, among all 140 that `py3langid`
+    knows: with fewer to choose from, Occitan or Haitian Creole would pass for French.
 
     Args:
         text: Before cleaning, which would hide the language.
@@ -48,12 +48,17 @@ def reason_to_drop(text: str, config: QualityConfig) -> str | None:
 
     Raises:
         ImportError: `py3langid` is needed and not installed.
-        ValueError: A language is not among those it knows.
+        ValueError: It does not know one of the languages.
     """
     if config.max_characters is not None and len(text.strip()) > config.max_characters:
         return TOO_LONG
     if config.languages:
-        identifier = _language_identifier(config.languages)
+        identifier = _language_identifier()
+        if unknown := set(config.languages).difference(identifier.labels):
+            raise ValueError(
+                f"languages is {config.languages}: {', '.join(sorted(unknown))} is not among those "
+                f"that can be told: {' '.join(sorted(identifier.labels))}"
+            )
         language, _ = identifier.classify(text.lstrip()[:_LANGUAGE_CHARACTERS])
         if language not in config.languages:
             return LANGUAGE
@@ -101,8 +106,9 @@ def duplicate_keys(text: str, config: QualityConfig) -> Keys:
 class Deduplicator:
     """Keeps the first of each group of copies, in the order in which documents come.
 
-    A document is dropped when it shares a key with one that was kept. The state is the keys of the
-    kept documents in sorted arrays: 8 bytes a key, 16 for a moment while two arrays are merged.
+    A document is dropped when it shares a key with one that was kept. The keys of the kept
+    documents are the state, in sorted arrays: 8 bytes a key (a set takes 60), and 16 for a moment
+    while two arrays are merged.
     """
 
     def __init__(self, config: QualityConfig) -> None:
@@ -110,38 +116,33 @@ class Deduplicator:
         self._num_keys = num_duplicate_keys(config)
         self._runs: list[Keys] = []
 
-    @property
-    def num_bytes(self) -> int:
-        """Size of the state."""
-        return sum(run.nbytes for run in self._runs)
-
-    def keep(self, keys: Keys) -> np.ndarray[Any, Any]:
-        """Tell which of the next documents to keep, bool (N,); see `reasons`."""
-        return np.array([reason is None for reason in self.reasons(keys)], dtype=bool)
-
     def reasons(self, keys: Keys) -> list[str | None]:
-        """Return why each of the next documents is to be left out, and remember those that are not.
+        """Return why to drop each of the next documents; remember those with `None`, to keep.
 
         Args:
             keys: `duplicate_keys` of each, uint64 (N, K), in the order of the documents. How many
                 come at once changes nothing.
         """
         self._check(keys)
-        if not keys.size:
-            return [None] * len(keys)
-        known = self._is_known(keys)
-        is_kept = np.asarray(~known.any(axis=1))
-        reasons = [
-            None if kept else self._name(row) for kept, row in zip(is_kept, known, strict=True)
-        ]
-        for index, row in self._drop_copies_within(keys, is_kept).items():
-            reasons[index] = self._name(row)
-            is_kept[index] = False
-        self.add(keys[is_kept])
+        values, places, counts = np.unique(keys, return_inverse=True, return_counts=True)
+        places = places.reshape(keys.shape)
+        known = self._is_known(values)[places]
+        reasons: list[str | None] = [None] * len(keys)
+        taken: set[int] = set()
+        # A row whose keys are all new and occur once is kept, and no other row depends on it.
+        for index in np.flatnonzero((known | (counts[places] > 1)).any(axis=1)).tolist():
+            row = keys[index].tolist()
+            shared = [key in taken or found for key, found in zip(row, known[index], strict=True)]
+            if any(shared):
+                is_exact = self.config.drop_exact_duplicates and shared[0]
+                reasons[index] = EXACT_DUPLICATE if is_exact else NEAR_DUPLICATE
+            else:
+                taken.update(row)
+        self.add(keys[np.array([reason is None for reason in reasons], dtype=bool)])
         return reasons
 
     def add(self, keys: Keys) -> None:
-        """Remember documents that were kept before, (N, K), to go on where another run stopped."""
+        """Remember documents that an earlier run kept, (N, K), to continue after it."""
         self._check(keys)
         if not keys.size:
             return
@@ -159,39 +160,13 @@ class Deduplicator:
                 "made by duplicate_keys with the same settings"
             )
 
-    def _name(self, shared: np.ndarray[Any, Any]) -> str:
-        """Name the kind of copy by the keys, bool (K,), that a document shares."""
-        is_exact = self.config.drop_exact_duplicates and bool(shared[0])
-        return EXACT_DUPLICATE if is_exact else NEAR_DUPLICATE
-
-    def _is_known(self, keys: Keys) -> np.ndarray[Any, Any]:
-        order = np.argsort(keys, axis=None)  # in their order, they are found in half the time
-        ordered = keys.ravel()[order]
-        found = np.zeros(keys.size, dtype=bool)
+    def _is_known(self, values: Keys) -> np.ndarray[Any, Any]:
+        """Tell which keys, sorted, a kept document has."""
+        is_known = np.zeros(len(values), dtype=bool)
         for run in self._runs:
-            places = np.minimum(np.searchsorted(run, ordered), len(run) - 1)
-            found |= run[places] == ordered
-        known = np.empty(keys.size, dtype=bool)
-        known[order] = found
-        return known.reshape(keys.shape)
-
-    def _drop_copies_within(
-        self, keys: Keys, is_candidate: np.ndarray[Any, Any]
-    ) -> dict[int, np.ndarray[Any, Any]]:
-        """Return the candidates that copy an earlier candidate, with the keys (K,) they share."""
-        candidates = np.flatnonzero(is_candidate)
-        values, counts = np.unique(keys[candidates], return_counts=True)
-        repeated = np.isin(keys[candidates], values[counts > 1]).any(axis=1)
-        taken: set[int] = set()
-        copies = {}
-        for index in candidates[repeated].tolist():
-            row = keys[index].tolist()
-            shared = np.array([key in taken for key in row])
-            if shared.any():
-                copies[index] = shared
-            else:
-                taken.update(row)
-        return copies
+            places = np.minimum(np.searchsorted(run, values), len(run) - 1)
+            is_known |= run[places] == values
+        return is_known
 
 
 @functools.cache
@@ -238,21 +213,8 @@ def _empty_sketch(num_permutations: int) -> Any:
 
 
 @functools.cache
-def _language_identifier(languages: tuple[str, ...]) -> Any:
-    """Return what tells languages, once it is sure to know these."""
-    identifier = _load_language_identifier()
-    unknown = sorted(set(languages) - set(identifier.labels))
-    if unknown:
-        raise ValueError(
-            f"languages is {languages}: {', '.join(unknown)} is not among those that can be told: "
-            f"{' '.join(sorted(identifier.labels))}"
-        )
-    return identifier
-
-
-@functools.cache
-def _load_language_identifier() -> Any:
-    """Load the model once per process: half a second."""
+def _language_identifier() -> Any:
+    """Load the model once per process, in half a second."""
     try:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError as error:

@@ -1,8 +1,8 @@
-"""A report of a source: how much it holds, what was left out, what cleaning changed, ten documents.
+"""Reports on a source: how much it holds, what was left out, what cleaning changed, ten documents.
 
-Processes fill a `SourceReport` block by block, and reports are merged: the result depends neither
-on the order nor on how documents are grouped, and survives JSON, so that a stopped run goes on with
-it. The rows are for a table; pictures are in `report_pictures.py`. Nothing is dropped here.
+Each process fills a `SourceReport` for its blocks, and the reports are merged. The result depends
+neither on the order nor on how documents are grouped. Reports are stored as JSON, so that a resumed
+run keeps what was counted. `display` shows them as tables and pictures.
 """
 
 import functools
@@ -25,39 +25,14 @@ _BLOCK_CHARACTERS = 1 << 20
 _WORDS = {"": "nothing", " ": "a space", "\n": "a new line", "\t": "a tabulation"}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReportRow:
-    """One source in the table of a report."""
-
-    source: str
-    group: str
-    documents: int
-    characters: int
-    """Of the cleaned text."""
-    tokens: int
-    characters_per_token: float
-    dropped: str
-    """Documents left out, by reason."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CharacterRow:
-    """One character that cleaning does not keep."""
-
-    character: str
-    name: str
-    count: int
-    becomes: str
-
-
 @dataclass(kw_only=True, slots=True)
 class SourceReport:
-    """What is known about a source so far."""
+    """Counts and samples of a source, as far as it has been read."""
 
     source: str
     group: str = ""
     seed: int = 0
-    """Decides which documents are shown."""
+    """Decides which documents are among the samples."""
     num_documents: int = 0
     """Documents that were kept."""
     num_characters: int = 0
@@ -69,12 +44,14 @@ class SourceReport:
     lengths: Counter[int] = field(default_factory=Counter)
     """Kept documents of at least this many characters, and fewer than the next length there is."""
     samples: list[tuple[int, str]] = field(default_factory=list)
-    """Beginnings of documents, each behind a number that decides whether it is shown."""
+    """Beginnings of documents. Each has a random number; the smallest ones are kept."""
+    notes: list[str] = field(default_factory=list)
+    """What else a person should know, in sentences, such as "3 hidden files were left out"."""
 
     def observe(self, document: str, cleaned: str) -> None:
-        """Look at a document before and after cleaning, whether it is kept or not.
+        """Count what cleaning changed in a document, and take it as a sample or not.
 
-        Copies that are left out later are looked at as well, and count once among the samples.
+        Call it for copies that are dropped later, too: equal documents are one sample.
         """
         for start in range(0, len(document), _BLOCK_CHARACTERS):
             self._count_changed(document[start : start + _BLOCK_CHARACTERS])
@@ -104,10 +81,10 @@ class SourceReport:
             self.dropped[reason] += count
 
     def merge(self, other: "SourceReport") -> None:
-        """Add what another report of the same source has seen.
+        """Add another report on the same source.
 
         Raises:
-            ValueError: It is of another source, or shows documents by another seed.
+            ValueError: It has another source or seed.
         """
         if (self.source, self.seed) != (other.source, other.seed):
             raise ValueError(
@@ -121,22 +98,23 @@ class SourceReport:
         self.changed_characters.update(other.changed_characters)
         self.lengths.update(other.lengths)
         self._add_samples(other.samples)
+        self.notes = sorted({*self.notes, *other.notes})
 
     def to_dict(self) -> dict[str, Any]:
-        """Turn the report into plain values that JSON can hold; equal reports, equal order."""
-        values = asdict(self)
-        return values | {
+        """Return plain values for JSON; equal reports give equal text."""
+        return asdict(self) | {
             "dropped": dict(sorted(self.dropped.items())),
             "changed_characters": {
                 f"{ord(character):04X}": count
                 for character, count in sorted(self.changed_characters.items())
             },
             "lengths": {str(start): count for start, count in sorted(self.lengths.items())},
+            "notes": sorted(set(self.notes)),
         }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "SourceReport":
-        """Build a report from `to_dict`'s values.
+        """Build a report from `to_dict`'s values; reports of older versions have no notes.
 
         Raises:
             ValueError: They are no such values.
@@ -148,34 +126,35 @@ class SourceReport:
                 "changed_characters": Counter({chr(int(key, 16)): n for key, n in characters}),
                 "lengths": Counter({int(key): n for key, n in values["lengths"].items()}),
                 "samples": [(int(number), str(text)) for number, text in values["samples"]],
+                "notes": [str(note) for note in values.get("notes", [])],
             }
             return cls(**{**values, **changes})
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ValueError(f"these values are no report of a source ({error})") from error
 
-    def row(self) -> ReportRow:
-        """Return the row of a table that shows this source."""
+    def row(self) -> dict[str, Any]:
+        """Return this source's row of a table; `notes` are too long for one."""
         dropped = (f"{name.replace('_', ' ')} {n:,}" for name, n in sorted(self.dropped.items()))
-        return ReportRow(
-            source=self.source,
-            group=self.group,
-            documents=self.num_documents,
-            characters=self.num_characters,
-            tokens=self.num_tokens,
-            characters_per_token=self.num_characters / max(self.num_tokens, 1),
-            dropped=", ".join(dropped) or "none",
-        )
+        return {
+            "source": self.source,
+            "group": self.group,
+            "documents": self.num_documents,
+            "characters": self.num_characters,
+            "tokens": self.num_tokens,
+            "characters per token": self.num_characters / max(self.num_tokens, 1),
+            "dropped": ", ".join(dropped) or "none",
+        }
 
-    def character_rows(self, num_rows: int = 10) -> list[CharacterRow]:
-        """Return the most frequent characters that cleaning does not keep, the first one first."""
+    def character_rows(self, num_rows: int = 10) -> list[dict[str, Any]]:
+        """Return a row for each of the most frequent characters that cleaning does not keep."""
         ordered = sorted(self.changed_characters.items(), key=lambda item: (-item[1], item[0]))
         return [
-            CharacterRow(
-                character=character if character.isprintable() else "",
-                name=f"U+{ord(character):04X} {unicodedata.name(character, '')}".strip(),
-                count=count,
-                becomes=_in_words(normalize_text(f"x{character}x")[1:-1]),
-            )
+            {
+                "character": character if character.isprintable() else "",
+                "name": f"U+{ord(character):04X} {unicodedata.name(character, '')}".strip(),
+                "count": count,
+                "becomes": _in_words(normalize_text(f"x{character}x")[1:-1]),
+            }
             for character, count in ordered[:num_rows]
         ]
 
@@ -186,14 +165,13 @@ class SourceReport:
     def _count_changed(self, text: str) -> None:
         codes = np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), dtype="<u4")
         changed = codes[_is_changed()[codes]]
-        if not len(changed):
-            return
-        found, counts = np.unique(changed, return_counts=True)
-        for code, count in zip(found.tolist(), counts.tolist(), strict=True):
-            self.changed_characters[chr(code)] += count
+        if len(changed):  # seldom, and `unique` takes longer than the rest
+            found, counts = np.unique(changed, return_counts=True)
+            characters = map(chr, found.tolist())
+            self.changed_characters.update(dict(zip(characters, counts.tolist(), strict=True)))
 
     def _add_samples(self, samples: list[tuple[int, str]]) -> None:
-        """Keep the smallest numbers: a random choice that does not depend on the order."""
+        """Keep the samples with the smallest numbers, whatever their order."""
         self.samples = sorted({*self.samples, *samples})[:NUM_SAMPLES]
 
 

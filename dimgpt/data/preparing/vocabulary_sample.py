@@ -1,13 +1,12 @@
-"""Documents of the weighted mixture, to train a vocabulary on, without reading all of it.
+"""Draws documents of the weighted mixture to train a vocabulary on, without reading all of it.
 
-What is small is read whole, twice: for its size, then for the sample. Of a large source, whose size
-is estimated from its files, a few files are read, chosen by the seed; each of its documents has the
-same chance, as far as its files are alike.
+Small sources are read whole, twice: for their size, then for the sample. The size of a large source
+is estimated from its files, and only a few of them are read, chosen by the seed. Each document is
+as likely as any other of its source, as far as the files are alike.
 """
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -25,8 +24,9 @@ from dimgpt.data.preparing.listing import (
     list_source,
 )
 
+# Local sources up to this size are read whole.
 _SMALL_BYTES = 1 << 28
-# A source is judged by this many of its files at least, and by this many times the text it gives.
+# Of a large source, at least so many files are read, with so many times the text that is needed.
 _MIN_FILES, _OVERSAMPLING = 3, 2.0
 
 
@@ -37,7 +37,6 @@ def sample_mixture(
     seed: int,
     skip_bad: bool = False,
     folder: Path | None = None,
-    small_bytes: int = _SMALL_BYTES,
 ) -> Iterator[str]:
     """Draw documents from the weighted mixture.
 
@@ -50,85 +49,64 @@ def sample_mixture(
         num_characters: About how many characters to draw.
         seed: Decides which.
         skip_bad: Skip records that cannot be used.
-        folder: Holds a file that is fetched, meanwhile; `None` is the system's temporary one.
-        small_bytes: Local sources with files up to this size are read whole.
+        folder: Holds one downloaded file at a time; `None` is the system's temporary folder.
 
     Raises:
         FileNotFoundError: A path does not exist.
         ValueError: A source is empty or damaged.
     """
-    samplers = [
-        _Sampler.of(source, seed=seed, skip_bad=skip_bad, small_bytes=small_bytes)
-        for source in sources
-    ]
-    multipliers = [source.multiplier for source in sources]
-    weighted_size = sum(
-        sampler.size * multiplier for sampler, multiplier in zip(samplers, multipliers, strict=True)
-    )
-    scale = min(num_characters / max(weighted_size, 1), 1 / min(multipliers, default=1))
-    for sampler, multiplier in zip(samplers, multipliers, strict=True):
-        yield from sampler.draw(scale * multiplier, folder)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Sampler:
-    """Draws documents of one source."""
-
-    source: SourceConfig
-    size: int
-    """Characters, exact or about."""
-    listing: Listing | None
-    """Files to choose from; `None`: all are read."""
-    seed: int
-    skip_bad: bool
-
-    @classmethod
-    def of(cls, source: SourceConfig, *, seed: int, skip_bad: bool, small_bytes: int) -> "_Sampler":
-        """Find out how large a source is."""
-        if not is_demo(source.path):
-            listing = list_source(Location.of(source), suffixes=TEXT_SUFFIXES)
-            if not is_local(source.path) or listing.num_bytes > small_bytes:
-                size = estimate_text_bytes(source, listing)
-                return cls(source=source, size=size, listing=listing, seed=seed, skip_bad=skip_bad)
-        size = sum(map(len, read_documents(source, seed=seed, skip_bad=skip_bad)))
-        return cls(source=source, size=size, listing=None, seed=seed, skip_bad=skip_bad)
-
-    def draw(self, copies: float, folder: Path | None) -> Iterator[str]:
-        """Yield each document `copies` times on average, or each of some files more often."""
-        generator = Random(f"{self.seed} {self.source.name}")
-        if self.listing is None:
-            documents = read_documents(self.source, seed=self.seed, skip_bad=self.skip_bad)
-        else:
-            files = _choose(self.listing, copies, generator)
-            copies *= self.listing.num_bytes / max(sum(file.num_bytes for file in files), 1)
-            documents = self._read(files, folder)
-        for document in documents:
+    found = [(source, *_measure(source, seed=seed, skip_bad=skip_bad)) for source in sources]
+    weighted_size = sum(size * source.multiplier for source, size, _, _ in found)
+    smallest = min((source.multiplier for source in sources), default=1)
+    scale = min(num_characters / max(weighted_size, 1), 1 / smallest)
+    for source, _, listing, is_small in found:
+        files, copies = listing.files, scale * source.multiplier
+        generator = Random(f"{seed} {source.name}")
+        if not is_small:
+            files = _choose(listing, copies, generator)
+            copies *= listing.num_bytes / max(sum(file.num_bytes for file in files), 1)
+        for document in _read(source, files, folder, seed=seed, skip_bad=skip_bad):
             for _ in range(int(copies + generator.random())):
                 yield document
 
-    def _read(self, files: Sequence[SourceFile], folder: Path | None) -> Iterator[str]:
-        rules = ItemRules(source=self.source, skip_bad=self.skip_bad)
-        with tempfile.TemporaryDirectory(dir=folder, prefix="sample-") as name:
-            for block in read_blocks(
-                files,
-                columns=rules.columns,
-                folder=Path(name),
-                seed=self.seed,
-                skip_bad=self.skip_bad,
-            ):
-                for item in read_documents_of(block, rules):
-                    if isinstance(item, str):
-                        yield item
+
+def _measure(source: SourceConfig, *, seed: int, skip_bad: bool) -> tuple[int, Listing, bool]:
+    """Return the characters of a source, its files, and whether it is small.
+
+    The characters are exact for a small source, and estimated for a large one.
+    """
+    listing = list_source(Location.of(source), suffixes=TEXT_SUFFIXES)
+    if is_demo(source.path) or (is_local(source.path) and listing.num_bytes <= _SMALL_BYTES):
+        size = sum(map(len, read_documents(source, seed=seed, skip_bad=skip_bad)))
+        return size, listing, True
+    return estimate_text_bytes(source, listing), listing, False
 
 
-def _choose(listing: Listing, copies: float, generator: Random) -> list[SourceFile]:
+def _read(
+    source: SourceConfig,
+    files: Sequence[SourceFile],
+    folder: Path | None,
+    *,
+    seed: int,
+    skip_bad: bool,
+) -> Iterator[str]:
+    rules = ItemRules(source=source, skip_bad=skip_bad)
+    with tempfile.TemporaryDirectory(dir=folder, prefix="sample-") as name:
+        blocks = read_blocks(
+            files, columns=rules.columns, folder=Path(name), seed=seed, skip_bad=skip_bad
+        )
+        documents = (item for block in blocks for item in read_documents_of(block, rules))
+        yield from (item for item in documents if isinstance(item, str))
+
+
+def _choose(listing: Listing, copies: float, generator: Random) -> tuple[SourceFile, ...]:
     """Choose files at random, enough for a sample of `copies` of the whole, in their order."""
     shuffled = generator.sample(listing.files, len(listing.files))
     wanted = min(1.0, copies * _OVERSAMPLING) * listing.num_bytes
-    chosen: list[SourceFile] = []
-    while shuffled and (
-        len(chosen) < _MIN_FILES or sum(file.num_bytes for file in chosen) < wanted
-    ):
-        chosen.append(shuffled.pop())
-    names = {file.name for file in chosen}
-    return [file for file in listing.files if file.name in names]
+    chosen: set[str] = set()
+    num_bytes = 0
+    while shuffled and (len(chosen) < _MIN_FILES or num_bytes < wanted):
+        file = shuffled.pop()
+        chosen.add(file.name)
+        num_bytes += file.num_bytes
+    return tuple(file for file in listing.files if file.name in chosen)

@@ -1,6 +1,6 @@
 """A batch of training rows, and a thread that makes the next ones while a step runs.
 
-What a row holds is decided in `pretraining.py` and `finetuning.py`.
+`pretraining.py` and `finetuning.py` draw the rows.
 """
 
 import contextlib
@@ -21,17 +21,17 @@ _POLL_SECONDS = 0.1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """Rows to train on: position t of `inputs` is to predict position t of `targets`."""
+    """Rows to train on: the model predicts position t of `targets` from `inputs` up to t."""
 
     inputs: Tensor
     """Token ids, int64 (B, T)."""
     targets: Tensor
     """`inputs` shifted by one, int64 (B, T)."""
     weights: Tensor
-    """Weight of each target in the loss, float32 (B, T); 0 is ignored."""
+    """Weight of each target in the loss, float32 (B, T); 0 ignores it."""
 
     def pin_memory(self) -> "Batch":
-        """Copy into page-locked memory, from which a GPU reads without waiting; needs a GPU."""
+        """Copy into page-locked memory, from which copies to a GPU do not block; needs a GPU."""
         return Batch(
             inputs=self.inputs.pin_memory(),
             targets=self.targets.pin_memory(),
@@ -74,21 +74,21 @@ def prefetch(
 ) -> Generator[T, None, None]:
     """Yield `make(start)` ... `make(stop - 1)`, made ahead by a thread.
 
-    The thread ends with the last item; a consumer that stops early waits until it has ended. What
-    `make` raises is raised here, at its place.
+    The thread ends after the last item. A consumer that stops early waits until the thread has
+    ended. An error of `make` is raised here, instead of its item.
 
     Args:
-        make: Makes an item from its number, in the thread; pin memory there.
+        make: Makes an item from its number, in the thread; memory is pinned there too.
         start: First number.
         stop: Number after the last.
-        depth: Items that wait ready.
+        depth: Items to keep ready.
     """
-    # An interrupt can come anywhere: inside of a `Queue` it would leave a lock closed for ever.
+    # An interrupt can come anywhere. Inside a `Queue` it would leave a lock closed for ever.
     ready: _Queue[T] = queue.SimpleQueue()
     wanted: queue.SimpleQueue[None] = queue.SimpleQueue()
     is_stopped = threading.Event()
 
-    # No daemon: a process that ends while such a thread is inside of torch is aborted.
+    # Not a daemon: a process that ends while such a thread is inside torch is aborted.
     work = (make, range(start, stop), ready, wanted, is_stopped)
     thread = threading.Thread(target=_fill, args=work, name="prefetch")
     try:
@@ -109,7 +109,7 @@ def prefetch(
 
 
 def _is_wanted(wanted: "queue.SimpleQueue[None]", is_stopped: threading.Event) -> bool:
-    """Wait until one more item is to be made; say whether it still is."""
+    """Wait until one more item is wanted; return False once nothing more is."""
     while not is_stopped.is_set() and threading.main_thread().is_alive():
         with contextlib.suppress(queue.Empty):
             wanted.get(timeout=_POLL_SECONDS)
@@ -124,7 +124,7 @@ def _fill(
     wanted: "queue.SimpleQueue[None]",
     is_stopped: threading.Event,
 ) -> None:
-    """Put what is made into a queue, or what is raised instead, while it is wanted."""
+    """Put each item, or the error instead of it, into a queue while items are wanted."""
     try:
         for number in numbers:
             if not _is_wanted(wanted, is_stopped):

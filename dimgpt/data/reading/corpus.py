@@ -1,10 +1,10 @@
-"""A corpus: the token files of several sources, and how often each is drawn.
+"""Opens the token files of several sources, and decides how often each is drawn.
 
-Multipliers and ratios act here, when files are opened, so changing one never tokenises anything
-again. What is drawn from a source, and how rows are made of it, is the readers' matter
-(`pretraining.py`, `finetuning.py`).
+Multipliers and ratios apply when files are opened: after changing one, nothing is tokenized again.
+`pretraining.py` and `finetuning.py` draw rows from a corpus.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,25 +18,18 @@ from dimgpt.data.token_file import TokenFile
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CorpusRow:
-    """One source in the table of a corpus."""
-
-    source: str
-    group: str
-    documents: int
-    tokens: int
-    multiplier: float
-    ratio: float
-    """Share of the draws, in 0..1."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Mixture:
     """One split of several sources."""
 
     files: tuple[TokenFile, ...]
     ratios: np.ndarray[Any, Any]
     """Share of the draws of each file, float64, sum 1."""
+
+    @classmethod
+    def of(cls, files: Sequence[TokenFile], weights: Sequence[float]) -> "Mixture":
+        """Draw from each file in proportion to its weight."""
+        values = np.asarray(weights, dtype=np.float64)
+        return cls(files=tuple(files), ratios=values / values.sum())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,12 +44,7 @@ class Corpus:
 
     @classmethod
     def open(
-        cls,
-        folder: Path,
-        sources: Sequence[SourceConfig],
-        tokenizer_fingerprint: str,
-        *,
-        verify: bool = True,
+        cls, folder: Path, sources: Sequence[SourceConfig], tokenizer_fingerprint: str
     ) -> "Corpus":
         """Open the prepared folder of every source, `folder/<source name>`.
 
@@ -64,7 +52,6 @@ class Corpus:
             folder: Such as `data/demo/pretraining`.
             sources: At least one; their multipliers apply now.
             tokenizer_fingerprint: sha256 of the vocabulary that the files must belong to.
-            verify: Read the files once to check their sha256 (about 1 GB/s).
 
         Raises:
             FileNotFoundError: A source is not prepared.
@@ -72,37 +59,29 @@ class Corpus:
         """
         if not sources:
             raise ValueError("sources is empty: name one in DataConfig.sources")
+        open_file = functools.partial(TokenFile, fingerprint=tokenizer_fingerprint)
         manifests = [read_manifest(folder / source.name) for source in sources]
         has_test = all("test" in manifest.files for manifest in manifests)
         splits = {}
         for split in ("train", "validation", *(["test"] if has_test else [])):
-            files = tuple(
-                TokenFile(
-                    folder / source.name, split, fingerprint=tokenizer_fingerprint, verify=verify
-                )
-                for source in sources
-            )
-            sizes = [
-                file.num_tokens * source.multiplier
-                for file, source in zip(files, sources, strict=True)
-            ]
-            splits[split] = Mixture(files=files, ratios=_normalised(sizes))
+            files = [open_file(folder / source.name, split) for source in sources]
+            pairs = zip(files, sources, strict=True)
+            splits[split] = Mixture.of(files, [f.num_tokens * s.multiplier for f, s in pairs])
         return cls(sources=tuple(sources), **splits)
 
-    def table(self) -> list[CorpusRow]:
-        """Return size, multiplier and share of each source, in the training split."""
+    def table(self) -> list[dict[str, Any]]:
+        """Return size, multiplier and share of the draws of each source, in the training split."""
+        train = zip(self.sources, self.train.files, self.train.ratios, strict=True)
         return [
-            CorpusRow(
-                source=source.name,
-                group=source.group,
-                documents=file.num_documents,
-                tokens=file.num_tokens,
-                multiplier=source.multiplier,
-                ratio=float(ratio),
-            )
-            for source, file, ratio in zip(
-                self.sources, self.train.files, self.train.ratios, strict=True
-            )
+            {
+                "source": source.name,
+                "group": source.group,
+                "documents": file.num_documents,
+                "tokens": file.num_tokens,
+                "multiplier": source.multiplier,
+                "ratio": float(ratio),
+            }
+            for source, file, ratio in train
         ]
 
 
@@ -118,12 +97,7 @@ class ConversationCorpus:
 
     @classmethod
     def open(
-        cls,
-        folder: Path,
-        groups: Sequence[ConversationSourceConfig],
-        tokenizer_fingerprint: str,
-        *,
-        verify: bool = True,
+        cls, folder: Path, groups: Sequence[ConversationSourceConfig], tokenizer_fingerprint: str
     ) -> "ConversationCorpus":
         """Open the prepared folder of every group, `folder/<group name>`.
 
@@ -131,7 +105,6 @@ class ConversationCorpus:
             folder: Such as `data/demo/finetuning`.
             groups: At least one; their ratios apply now, scaled to a sum of 1.
             tokenizer_fingerprint: sha256 of the vocabulary that the files must belong to.
-            verify: Read the files once to check their sha256 (about 1 GB/s).
 
         Raises:
             FileNotFoundError: A group is not prepared.
@@ -139,40 +112,27 @@ class ConversationCorpus:
         """
         if not groups:
             raise ValueError("conversations is empty: name one in DataConfig.conversations")
-
-        def open_file(group: ConversationSourceConfig, name: str) -> TokenFile:
-            path = folder / group.name
-            return TokenFile(path, name, fingerprint=tokenizer_fingerprint, verify=verify)
-
-        ratios = _normalised([group.ratio for group in groups])
+        _check_system_prompts(groups)
+        open_file = functools.partial(TokenFile, fingerprint=tokenizer_fingerprint)
+        ratios = [group.ratio for group in groups]
         splits = {
-            split: Mixture(files=tuple(open_file(group, split) for group in groups), ratios=ratios)
+            split: Mixture.of([open_file(folder / group.name, split) for group in groups], ratios)
             for split in ("train", "validation")
         }
         prompts = tuple(
-            open_file(group, SYSTEM_PROMPTS) if group.system_prompts_path else None
+            open_file(folder / group.name, SYSTEM_PROMPTS) if group.system_prompts_path else None
             for group in groups
         )
-        corpus = cls(groups=tuple(groups), system_prompts=prompts, **splits)
-        corpus._check_system_prompts()
-        return corpus
-
-    def _check_system_prompts(self) -> None:
-        known = [
-            group.name
-            for group, file in zip(self.groups, self.system_prompts, strict=True)
-            if file is not None
-        ]
-        for group in self.groups:
-            for name, ratio in group.system_prompt_ratios.items():
-                if ratio > 0 and name not in known:
-                    raise ValueError(
-                        f"system_prompt_ratios of {group.name!r} names {name!r}, which has no "
-                        f"system prompts (those that have: {', '.join(known) or 'none'}); set its "
-                        "system_prompts_path, or drop it"
-                    )
+        return cls(groups=tuple(groups), system_prompts=prompts, **splits)
 
 
-def _normalised(sizes: Sequence[float]) -> np.ndarray[Any, Any]:
-    values = np.asarray(sizes, dtype=np.float64)
-    return values / values.sum()
+def _check_system_prompts(groups: Sequence[ConversationSourceConfig]) -> None:
+    known = [group.name for group in groups if group.system_prompts_path]
+    for group in groups:
+        for name, ratio in group.system_prompt_ratios.items():
+            if ratio > 0 and name not in known:
+                raise ValueError(
+                    f"system_prompt_ratios of {group.name!r} names {name!r}, which has no system "
+                    f"prompts (those that have: {', '.join(known) or 'none'}); set its "
+                    "system_prompts_path, or drop it"
+                )

@@ -102,6 +102,14 @@ def test_where_nothing_was_kept_for_validation_the_last_document_is(
     assert documents_of(web, "validation", tokenizer) == [[START, 21, 22, END]]
 
 
+def test_an_empty_file_of_validation_counts_as_none(data, tmp_path, tokenizer):
+    write_group(data / "finetuning", "chat", "conversations_val", [])
+    convert_dimensiongpt_data(data, tmp_path / "new", tokenizer)
+    chat = tmp_path / "new" / "finetuning" / "chat"
+    assert documents_of(chat, "train", tokenizer) == [[USER, 20, ASSISTANT, 21]]
+    assert documents_of(chat, "validation", tokenizer) == [[USER, 22]]
+
+
 @pytest.mark.parametrize("documents", [[], [[USER, 20]]])
 def test_too_little_to_split_is_refused(tmp_path, tokenizer, documents):
     write_group(tmp_path / "finetuning", "human", "conversations_train", documents)
@@ -128,6 +136,11 @@ DAMAGES = {
     ),
     "truncated index": (WEB + "train_ids.pkl", lambda old: old[:-5], "cut short, damaged or"),
     "empty index": (WEB + "train_ids.pkl", lambda old: b"", "cut short, damaged or"),
+    "index of a dictionary": (
+        WEB + "train_ids.pkl",
+        lambda old: pickle.dumps({"a": [1]}),
+        "train_ids.pkl holds a dict: it must be a list",
+    ),
     "index of none": (WEB + "train_ids.pkl", lambda old: pickle.dumps([]), "goes on after"),
     "index with a gap": (
         WEB + "train_ids.pkl",

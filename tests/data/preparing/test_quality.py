@@ -184,20 +184,17 @@ def test_decisions_do_not_depend_on_how_documents_are_grouped(group_size):
     groups = [keys[start : start + group_size] for start in range(0, 1000, group_size)]
     found = list(itertools.chain.from_iterable(map(deduplicator.reasons, groups)))
     assert found == expected
-    again = Deduplicator(BOTH)
-    assert np.concatenate([again.keep(group) for group in groups]).tolist() == [
-        reason is None for reason in expected
-    ]
 
 
 def test_a_restored_state_goes_on_as_if_it_had_never_stopped():
     generator = np.random.default_rng(1)
     keys = generator.integers(0, 3000, (600, num_duplicate_keys(BOTH)), dtype=np.uint64)
-    whole = Deduplicator(BOTH).keep(keys)
-    for restore in ("add", "keep"):
+    whole = Deduplicator(BOTH).reasons(keys)
+    is_kept = np.equal(whole, None)
+    for restore in ("add", "reasons"):
         restored = Deduplicator(BOTH)
-        getattr(restored, restore)(keys[:300][whole[:300]])
-        assert (restored.keep(keys[300:]) == whole[300:]).all()
+        getattr(restored, restore)(keys[:300][is_kept[:300]])
+        assert restored.reasons(keys[300:]) == whole[300:]
 
 
 def test_the_state_takes_eight_bytes_a_key():
@@ -205,8 +202,8 @@ def test_the_state_takes_eight_bytes_a_key():
     generator = np.random.default_rng(2)
     for _ in range(20):
         keys = generator.integers(0, 1 << 64, (500, num_duplicate_keys(BOTH)), dtype=np.uint64)
-        assert deduplicator.keep(keys).all()
-    assert deduplicator.num_bytes == 20 * 500 * num_duplicate_keys(BOTH) * 8
+        assert deduplicator.reasons(keys) == [None] * 500
+    assert sum(run.nbytes for run in deduplicator._runs) == 20 * 500 * num_duplicate_keys(BOTH) * 8
 
 
 @pytest.mark.parametrize(
@@ -214,7 +211,7 @@ def test_the_state_takes_eight_bytes_a_key():
 )
 def test_keys_of_other_settings_are_refused(keys):
     with pytest.raises(ValueError, match=r"they must be uint64 \(N, 1\)"):
-        Deduplicator(EXACT).keep(keys)
+        Deduplicator(EXACT).reasons(keys)
 
 
 def test_keys_are_the_same_in_another_process():
@@ -249,7 +246,7 @@ def test_a_huge_document_takes_little_time_and_memory():
 def test_a_missing_package_is_named_with_its_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasketch", None)
     monkeypatch.setitem(sys.modules, "py3langid.langid", None)
-    for cached in ("_empty_sketch", "_language_identifier", "_load_language_identifier"):
+    for cached in ("_empty_sketch", "_language_identifier"):
         monkeypatch.setattr(quality, cached, getattr(quality, cached).__wrapped__)
     config = QualityConfig(drop_near_duplicates=True, languages=("de",))
     with pytest.raises(ImportError, match="pip install datasketch"):

@@ -36,17 +36,17 @@ def test_documents_characters_and_tokens_are_counted():
     report.drop("near_duplicate")
     report.drop("language", 0)
     row = report.row()
-    assert (row.source, row.group) == ("a", "g")
-    assert (row.documents, row.characters, row.tokens) == (3, 60, 15)
-    assert row.characters_per_token == 4.0
-    assert row.dropped == "near duplicate 1, too short 3"
+    assert (row["source"], row["group"]) == ("a", "g")
+    assert (row["documents"], row["characters"], row["tokens"]) == (3, 60, 15)
+    assert row["characters per token"] == 4.0
+    assert row["dropped"] == "near duplicate 1, too short 3"
     assert "near duplicate 1, too short 3" in repr(Table.of([row]))
 
 
 def test_an_empty_report_has_a_row():
     report = SourceReport(source="a")
-    assert report.row().characters_per_token == 0
-    assert report.row().dropped == "none"
+    assert report.row()["characters per token"] == 0
+    assert report.row()["dropped"] == "none"
     assert report.character_rows() == []
     assert report.sample_texts() == []
     report.keep([], [])
@@ -55,7 +55,10 @@ def test_an_empty_report_has_a_row():
 
 def test_characters_that_cleaning_does_not_keep_are_counted_with_what_becomes_of_them():
     report = report_of(["« Ça — là » naïve ① 東\ud800\u00a0x\r", "東東 🙂\tà\n"])
-    found = {row.character or row.name: (row.count, row.becomes) for row in report.character_rows()}
+    found = {
+        row["character"] or row["name"]: (row["count"], row["becomes"])
+        for row in report.character_rows()
+    }
     assert found["東"] == (3, "Dong ")
     assert found["«"] == (1, '"')
     assert found["—"] == (1, "-")
@@ -64,7 +67,7 @@ def test_characters_that_cleaning_does_not_keep_are_counted_with_what_becomes_of
     assert found["①"] == (1, normalize_text("x①x")[1:-1])
     assert "U+000D" in found
     assert not set(found) & set("Çàï \t\nx")
-    assert report.character_rows()[0].name == "U+6771 CJK UNIFIED IDEOGRAPH-6771"
+    assert report.character_rows()[0]["name"] == "U+6771 CJK UNIFIED IDEOGRAPH-6771"
     assert len(report.character_rows(2)) == 2
 
 
@@ -91,9 +94,7 @@ def test_merging_depends_neither_on_the_order_nor_on_the_parts(num_parts):
     for part in parts:
         merged.merge(through_json(pickle.loads(pickle.dumps(part))))
     assert merged == whole
-    assert [row.character for row in merged.character_rows()] == [
-        row.character for row in whole.character_rows()
-    ]
+    assert merged.character_rows() == whole.character_rows()
 
 
 def test_equal_reports_are_equal_to_the_byte():
@@ -102,6 +103,20 @@ def test_equal_reports_are_equal_to_the_byte():
         for reason in reasons:
             report.drop(reason)
     assert len({json.dumps(report.to_dict()) for report in reports}) == 1
+
+
+def test_notes_are_merged_in_one_order_each_once():
+    reports = [SourceReport(source="a", notes=[*notes]) for notes in (["y", "x"], [], ["x", "z"])]
+    merged = SourceReport(source="a")
+    for report in reports:
+        merged.merge(through_json(report))
+    assert merged.notes == ["x", "y", "z"]
+
+
+def test_a_report_of_an_older_version_without_notes_is_read():
+    values = report_of(DOCUMENTS).to_dict()
+    del values["notes"]
+    assert SourceReport.from_dict(values) == report_of(DOCUMENTS)
 
 
 def test_merging_is_associative():
@@ -158,6 +173,7 @@ def test_a_report_survives_json_whatever_it_has_seen():
         {"changed_characters": {"FFFFFFFFF": 1}},
         {"lengths": {"a": 1}},
         {"dropped": 3},
+        {"notes": 3},
         {"more": 1},
     ],
     ids=str,

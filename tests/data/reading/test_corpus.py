@@ -25,8 +25,9 @@ def test_a_source_is_drawn_by_tokens_times_multiplier(folder):
 
 def test_the_table_shows_what_is_drawn(folder):
     books, news = Corpus.open(folder, [BOOKS, NEWS], FINGERPRINT).table()
-    assert (books.source, books.group, books.documents, books.tokens) == ("books", "livres", 6, 24)
-    assert (news.multiplier, news.ratio) == (3.0, 0.5)
+    assert books["source"] == "books"
+    assert (books["group"], books["documents"], books["tokens"]) == ("livres", 6, 24)
+    assert (news["multiplier"], news["ratio"]) == (3.0, 0.5)
 
 
 def test_a_test_split_is_there_when_all_sources_have_one(folder, write_files):

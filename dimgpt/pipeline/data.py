@@ -32,8 +32,7 @@ from dimgpt.data.reading.pretraining import PretrainingData
 from dimgpt.files import lock_file, replace_file
 from dimgpt.pipeline.tokenizers import make_tokenizer
 from dimgpt.settings import override, to_dict
-from dimgpt.text.tokenizer import Tokenizer
-from dimgpt.text.tokenizer_file import TOKENIZER_FILES, load_tokenizer_file
+from dimgpt.text.tokenizer import TOKENIZER_FILES, Tokenizer
 from dimgpt.training.data import TrainingData
 from dimgpt.workspace import Stage, Workspace, load_data_config, load_vocabulary
 
@@ -65,7 +64,7 @@ def prepare_vocabulary(
 def _keep_vocabulary(workspace: Workspace) -> Tokenizer:
     """Load the vocabulary that is there, if it is what the preset asks for."""
     data, path = workspace.preset.data, workspace.vocabulary_path
-    tokenizer = load_tokenizer_file(path)
+    tokenizer = Tokenizer.load(path)
     if path.name != TOKENIZER_FILES[data.tokenizer.kind]:
         raise ValueError(
             f"{path} is of another kind than tokenizer.kind, {data.tokenizer.kind!r}: move it "

@@ -6,8 +6,7 @@ from pathlib import Path
 from dimgpt.config.rules import is_file_name
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.byte_level import TOYGPT_SPECIAL_TOKENS, ByteLevelTokenizer
-from dimgpt.text.tokenizer import Tokenizer
-from dimgpt.text.tokenizer_file import TOKENIZER_FILES, load_tokenizer_file
+from dimgpt.text.tokenizer import TOKENIZER_FILES, Tokenizer
 from dimgpt.weights.card import Card
 from dimgpt.weights.originals import Original, System, load_original
 from dimgpt.weights.store import load_model, load_tokenizer, save_model
@@ -129,7 +128,7 @@ def _find_tokenizer(path: Path, system: System, vocabulary_path: Path) -> Path:
 
 def _open_tokenizer(original: Original, path: Path) -> Tokenizer:
     """Load a tokenizer of as many tokens as the model has; toyGPT's are added to GPT-2's."""
-    tokenizer, wanted = load_tokenizer_file(path), original.model.config.vocab_size
+    tokenizer, wanted = Tokenizer.load(path), original.model.config.vocab_size
     added = _ADDED_TOKENS.get(wanted - tokenizer.vocab_size)
     if original.system == "toygpt" and added and isinstance(tokenizer, ByteLevelTokenizer):
         tokenizer = tokenizer.with_special_tokens(added)

@@ -10,7 +10,6 @@ from dimgpt.pipeline.cards import curves_of, trained_card
 from dimgpt.pipeline.imports import VOCABULARY_PATH, open_original
 from dimgpt.runtime import Runtime
 from dimgpt.text.tokenizer import Tokenizer
-from dimgpt.text.tokenizer_file import load_tokenizer_file
 from dimgpt.training.trainer import Trainer
 from dimgpt.weights.originals import is_original
 from dimgpt.weights.store import load_model, load_tokenizer, save_model
@@ -44,7 +43,7 @@ def open_model(
     model = load_model(path, device=runtime.device)
     if tokenizer_path is None:
         return model, load_tokenizer(path)
-    tokenizer = load_tokenizer_file(tokenizer_path)
+    tokenizer = Tokenizer.load(tokenizer_path)
     tokenizer.require_vocab_size(
         model.config.vocab_size, source=tokenizer_path, model=f"the model in {path}"
     )

@@ -9,7 +9,6 @@ from dimgpt.hub import download_file, list_files
 from dimgpt.text.byte_level import LILLM_SPECIAL_TOKENS, ByteLevelTokenizer, train_byte_level
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 from dimgpt.text.tokenizer import Tokenizer
-from dimgpt.text.tokenizer_file import load_tokenizer_file
 from dimgpt.text.tokenizer_trainer import train_vocabulary
 
 _HUB_PREFIX = "hf://"
@@ -51,9 +50,9 @@ def make_tokenizer(
 def _take_ready_one(config: TokenizerConfig, path: str, endpoint: str | None) -> Tokenizer:
     if path.startswith(_HUB_PREFIX):
         with tempfile.TemporaryDirectory() as folder:
-            tokenizer = load_tokenizer_file(_fetch(path, Path(folder), endpoint))
+            tokenizer = Tokenizer.load(_fetch(path, Path(folder), endpoint))
     else:
-        tokenizer = load_tokenizer_file(Path(path))
+        tokenizer = Tokenizer.load(Path(path))
     kind = "byte_level" if isinstance(tokenizer, ByteLevelTokenizer) else "greedy"
     if kind != config.kind:
         raise ValueError(f"{path} is a {kind} tokenizer: kind is {config.kind!r}; set it to {kind}")

@@ -25,8 +25,7 @@ from torch import Tensor
 from dimgpt.config import ModelConfig
 from dimgpt.files import sync_folder
 from dimgpt.model.transformer import Transformer
-from dimgpt.text.tokenizer import Tokenizer
-from dimgpt.text.tokenizer_file import TOKENIZER_FILES, load_tokenizer_file
+from dimgpt.text.tokenizer import TOKENIZER_FILES, Tokenizer
 from dimgpt.weights.card import CURVES_NAME, OWN_USAGE, USAGE_WITHOUT_TEXT, Card, card_text
 from dimgpt.weights.manifest import (
     CONFIG_NAME,
@@ -118,7 +117,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
             f"{folder} was saved without a tokenizer: give one with --tokenizer, or import or save "
             "the model again with its own"
         )
-    return load_tokenizer_file(verified_path(folder, name, manifest))
+    return Tokenizer.load(verified_path(folder, name, manifest))
 
 
 def has_tokenizer(folder: Path) -> bool:

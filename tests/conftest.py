@@ -1,10 +1,14 @@
 import contextlib
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+# Toy tensors gain nothing from threads, and on a busy machine waiting for them takes minutes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Tests are imported by path (`--import-mode=importlib`), so what they share is, too.
 _ROOT = Path(__file__).parents[1]

@@ -1,4 +1,4 @@
-"""What this machine is, and what to compute on it.
+"""The device of this process, its precision, its memory and its speed.
 
 The only file that asks for a GPU, and for the other processes that torchrun has started.
 Everything else takes the `Runtime` that is made here.

@@ -4,6 +4,7 @@ Memory for a whole context is allocated at the start. Positions never move: the 
 what happens to a sequence that outgrows the context.
 """
 
+import torch
 from torch import Tensor
 
 from dimgpt.config import ModelConfig
@@ -21,7 +22,9 @@ class KVCache:
     def __init__(self, config: ModelConfig, batch_size: int, *, like: Tensor) -> None:
         heads = (config.num_kv_heads, config.head_dim)
         shape = (config.num_layers, batch_size, config.context_length, *heads)
-        self._keys, self._values = like.new_zeros(shape), like.new_zeros(shape)
+        # Not `like.new_zeros`: a sharded weight would give a sharded cache.
+        self._keys = torch.zeros(shape, device=like.device, dtype=like.dtype)
+        self._values = torch.zeros_like(self._keys)
         self.length = 0
         """Positions held; the transformer advances it once all its layers have appended."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-# Folders whose names end so are thrown away: nobody calls their own ones this.
+# Folders whose names end like this are deleted: nobody names their own folders so.
 UNFINISHED, _OLD = ".dimgpt-new", ".dimgpt-old"
 
 

@@ -1,4 +1,4 @@
-"""What this machine is, and what to compute on it.
+"""The device of this process, its precision, its memory and its speed.
 
 The only file that asks for a GPU, and for the other processes that torchrun has started.
 Everything else takes the `Runtime` that is made here.
@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 
 from dimgpt.config import Precision
+from dimgpt.workers import num_cores
 
 # Dense half-precision peaks from the makers' data sheets, FLOP/s with float32 accumulation.
 PEAK_FLOPS = {
@@ -176,11 +177,8 @@ def _find_device(name: str) -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     kind, _, number = name.partition(":")
-    counts = {
-        "cuda": torch.cuda.device_count(),
-        "mps": int(torch.backends.mps.is_available()),
-        "cpu": 1,
-    }
+    has_mps = torch.backends.mps.is_available()
+    counts = {"cuda": torch.cuda.device_count(), "mps": int(has_mps), "cpu": 1}
     if kind not in counts or not (number or "0").isdecimal():
         raise ValueError(f"device is {name!r}: choose auto, cuda, mps or cpu")
     if int(number or 0) >= counts[kind]:
@@ -252,20 +250,13 @@ def describe_machine(runtime: Runtime, folder: Path = Path()) -> dict[str, str]:
         "precision": runtime.precision,
         "memory": f"{_free_ram() / 2**30:.1f} GiB free",
         "disk": f"{shutil.disk_usage(folder).free / 2**30:.1f} GiB free",
-        "cores": str(available_cores()),
+        "cores": str(num_cores()),
         "python, torch": f"{platform.python_version()}, {torch.__version__}",
     }
     if runtime.device.type == "cuda":
         free, total = torch.cuda.mem_get_info(runtime.device)
         rows["GPU memory"] = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
     return rows
-
-
-def available_cores() -> int:
-    """Count the cores this process may use: a container's share, not the machine's."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _device_name(device: torch.device) -> str:

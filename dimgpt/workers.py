@@ -55,7 +55,7 @@ def map_in_order(
 
 
 def num_cores() -> int:
-    """Return how many cores this process may use."""
+    """Count the cores that this process may use: a container's share, not the machine's."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -83,7 +83,7 @@ def _map_in_processes(
 
 
 _works: list[Callable[[Any], Any]] = []
-"""In a worker: what it is there for. Sent once, since it may hold a whole vocabulary."""
+"""The function that this worker runs. Sent once, because it may hold a whole vocabulary."""
 
 
 def _begin(work: Callable[[Any], Any]) -> None:

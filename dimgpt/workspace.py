@@ -23,8 +23,7 @@ from dimgpt.config import (
 from dimgpt.config.rules import is_file_name
 from dimgpt.presets import PRESETS, Preset
 from dimgpt.settings import from_dict, override
-from dimgpt.text.tokenizer import Tokenizer
-from dimgpt.text.tokenizer_file import TOKENIZER_FILES, load_tokenizer_file
+from dimgpt.text.tokenizer import TOKENIZER_FILES, Tokenizer
 
 Stage = Literal["pretraining", "finetuning"]
 
@@ -184,7 +183,7 @@ def load_vocabulary(workspace: Workspace) -> Tokenizer:
         raise FileNotFoundError(
             f"no vocabulary at {workspace.vocabulary_path}: {_how_to_prepare(workspace)}"
         )
-    return load_tokenizer_file(workspace.vocabulary_path)
+    return Tokenizer.load(workspace.vocabulary_path)
 
 
 def prepare_command(workspace: Workspace) -> str:

@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import typing
 
 import pytest
 
@@ -10,6 +11,7 @@ from dimgpt.config import (
     QualityConfig,
     SamplingConfig,
     SourceConfig,
+    TokenizerConfig,
     TrainingConfig,
 )
 from dimgpt.config.data import columns_of_template
@@ -163,3 +165,17 @@ def test_a_fall_that_does_not_fit_before_the_end_is_refused():
 def test_a_context_whose_tables_would_fill_the_memory_is_refused():
     with pytest.raises(ValueError, match=r"context_length is 1048577: .* at most 1,048,576"):
         ModelConfig(context_length=2**20 + 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (kind, field.name)
+        for kind in (ModelConfig, TrainingConfig, DataConfig, TokenizerConfig)
+        for field in dataclasses.fields(kind)
+        if typing.get_origin(field.type) is typing.Literal
+    ],
+)
+def test_a_field_of_choices_refuses_anything_else(kind, name):
+    with pytest.raises(ValueError, match=rf"{name} is 'nothing': it must be one of "):
+        kind(**{name: "nothing"})

@@ -4,13 +4,13 @@ import torch
 from dimgpt import runtime as runtime_module
 from dimgpt.runtime import (
     Runtime,
-    available_cores,
     available_memory,
     choose_runtime,
     describe_machine,
     join_processes,
     peak_flops,
 )
+from dimgpt.workers import num_cores
 
 CPU = Runtime(device=torch.device("cpu"), precision="fp32")
 
@@ -121,7 +121,7 @@ def test_memory_is_that_of_the_device(monkeypatch):
 def test_the_machine_is_described_in_words(tmp_path):
     rows = describe_machine(CPU, tmp_path)
     assert rows["precision"] == "fp32"
-    assert rows["cores"] == str(available_cores())
+    assert rows["cores"] == str(num_cores())
     assert all(rows.values())
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from dimgpt.runtime import Runtime, available_cores
+from dimgpt.runtime import Runtime
+from dimgpt.workers import num_cores
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -21,7 +22,7 @@ def describe(runtime: Runtime) -> dict[str, str]:
         machine = torch.cuda.get_device_name(runtime.device)
     else:
         machine = (
-            f"{platform.machine()}, {torch.get_num_threads()} of {available_cores()} cores, "
+            f"{platform.machine()}, {torch.get_num_threads()} of {num_cores()} cores, "
             f"{torch.backends.cpu.get_cpu_capability()}"
         )
     return {

@@ -6,11 +6,15 @@ published DimensionGPT-0.2B. Nothing here computes or opens anything; `settings.
 classes into JSON and back.
 """
 
-from dimgpt.config.data import ConversationSourceConfig, DataConfig, QualityConfig, SourceConfig
-from dimgpt.config.export import ExportConfig, ExportDtype, ExportTarget
+from dimgpt.config.data import (
+    ConversationSourceConfig,
+    DataConfig,
+    QualityConfig,
+    SourceConfig,
+    TokenizerConfig,
+)
+from dimgpt.config.inference import ExportConfig, ExportDtype, ExportTarget, SamplingConfig
 from dimgpt.config.model import ModelConfig
-from dimgpt.config.sampling import SamplingConfig
-from dimgpt.config.tokenizer import TokenizerConfig
 from dimgpt.config.training import Precision, Tracker, TrainingConfig
 
 __all__ = [

@@ -1,17 +1,17 @@
-"""From text to token files: sources, conversations, and what is done with them."""
+"""From text to token files: sources, conversations, filters, and the vocabulary."""
 
 import string
 from dataclasses import dataclass, field
 from typing import Literal
 
 from dimgpt.config.rules import (
-    require_choice,
+    require_choices,
     require_file_name,
+    require_none_or_positive,
     require_not_negative,
     require_positive,
     require_ratio,
 )
-from dimgpt.config.tokenizer import TokenizerConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,9 +46,7 @@ class SourceConfig:
     def __post_init__(self) -> None:
         require_file_name(self, "name")
         require_positive(self, "multiplier")
-        for name in ("expected_bytes", "max_bytes"):
-            if getattr(self, name) is not None:
-                require_positive(self, name)
+        require_none_or_positive(self, "expected_bytes", "max_bytes")
         if self.text_template is not None and self.text_column != "text":
             raise ValueError(
                 f"text_template is {self.text_template!r} and text_column {self.text_column!r}: "
@@ -122,12 +120,34 @@ class QualityConfig:
                 raise ValueError(
                     f"languages is {self.languages}: {code!r} is no ISO 639 code, such as 'fr'"
                 )
-        if self.max_characters is not None:
-            require_positive(self, "max_characters")
+        require_none_or_positive(self, "max_characters")
         if not 0.5 <= self.near_duplicate_similarity <= 0.95:
             raise ValueError(
                 f"near_duplicate_similarity is {self.near_duplicate_similarity}: it must lie in "
                 "0.5..0.95; for copies to the letter use drop_exact_duplicates"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenizerConfig:
+    """Which tokenizer a model gets."""
+
+    kind: Literal["greedy", "byte_level"] = "greedy"
+    """`greedy` is DimensionGPT's list of tokens; `byte_level` is the BPE of lilLM and GPT-2."""
+    special_tokens: tuple[str, ...] = ()
+    """Special tokens of a byte-level one: trained with it, or added to a ready one."""
+    first_space: bool = False
+    """Put a space before a text that has none; a byte-level one only."""
+    path: str | None = None
+    """A ready one instead of training: a file, or `hf://owner/name/tokenizer.json`."""
+
+    def __post_init__(self) -> None:
+        require_choices(self)
+        if self.kind == "greedy" and (self.special_tokens or self.first_space):
+            raise ValueError(
+                f"special_tokens is {self.special_tokens} and first_space {self.first_space}: a "
+                "greedy vocabulary has its ten special tokens and no first space; drop them, or "
+                "set kind to 'byte_level'"
             )
 
 
@@ -167,18 +187,16 @@ class DataConfig:
     """Seed of the vocabulary sample and of the splits."""
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "vocabulary_characters"):
-            require_positive(self, name)
-        for name in ("min_document_characters", "seed"):
-            require_not_negative(self, name)
-        for name in ("validation_ratio", "test_ratio", "instruction_weight"):
-            require_ratio(self, name)
+        require_choices(self)
+        require_positive(self, "vocab_size", "vocabulary_characters")
+        require_none_or_positive(self, "num_workers")
+        require_not_negative(self, "min_document_characters", "seed")
+        require_ratio(self, "validation_ratio", "test_ratio", "instruction_weight")
         if self.validation_ratio + self.test_ratio > 1:
             raise ValueError(
                 f"test_ratio is {self.test_ratio} and validation_ratio {self.validation_ratio}: "
                 "their sum must be at most 1; lower one"
             )
-        require_choice(self, "bad_records", ("refuse", "skip"))
         if self.tokenizer.kind == "byte_level" and self.conversations:
             raise ValueError(
                 "tokenizer.kind is 'byte_level' and conversations are "
@@ -191,8 +209,6 @@ class DataConfig:
                 f"max_characters is {max_characters} and min_document_characters "
                 f"{self.min_document_characters}: no document would be left; raise the first"
             )
-        if self.num_workers is not None:
-            require_positive(self, "num_workers")
         for group in (self.sources, self.conversations):
             names = [source.name for source in group]
             if len(set(names)) < len(names):

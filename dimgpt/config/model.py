@@ -1,15 +1,15 @@
 """The shape of the transformer: everything that its weights depend on."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
-from dimgpt.config.rules import require_choice, require_positive, require_ratio
+from dimgpt.config.rules import (
+    require_choices,
+    require_none_or_positive,
+    require_positive,
+    require_ratio,
+)
 
-Norm = Literal["rms", "layer"]
-Positions = Literal["rotary", "sinusoidal"]
-FeedForwardKind = Literal["swiglu", "gelu"]
-InitStd = Literal["fixed", "fan_in"]
-ScaledOutputs = Literal["none", "attention", "both"]
 _LONGEST_CONTEXT = 2**20
 
 
@@ -39,11 +39,11 @@ class ModelConfig:
     """Base of the rotary frequencies."""
     dropout: float = 0.0
     """Probability, in 0..1."""
-    norm: Norm = "rms"
+    norm: Literal["rms", "layer"] = "rms"
     """`rms` divides by the root mean square; `layer` subtracts the mean before."""
-    positions: Positions = "rotary"
+    positions: Literal["rotary", "sinusoidal"] = "rotary"
     """`rotary` turns queries and keys; `sinusoidal` adds fixed waves to the embedding."""
-    feed_forward: FeedForwardKind = "swiglu"
+    feed_forward: Literal["swiglu", "gelu"] = "swiglu"
     """`swiglu` has a gate; `gelu` is the two-layer network of GPT-2."""
     use_biases: bool = False
     """Biases in every linear layer, the output layer included, and in layer norms."""
@@ -51,26 +51,20 @@ class ModelConfig:
     """Normalise once more before the output layer."""
     tie_embeddings: bool = True
     """The output layer uses the matrix of the embedding."""
-    init: InitStd = "fixed"
+    init: Literal["fixed", "fan_in"] = "fixed"
     """Initial weights deviate by `init_std` (`fixed`) or by 1 / sqrt(inputs) (`fan_in`)."""
     init_std: float = 0.02
     """Standard deviation of the initial weights, of scaled outputs before their scaling."""
-    scaled_outputs: ScaledOutputs = "attention"
+    scaled_outputs: Literal["none", "attention", "both"] = "attention"
     """Which layers that write to the residual stream start smaller by sqrt(2 * num_layers)."""
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "context_length", "embedding_dim", "num_layers", "num_heads"):
-            require_positive(self, name)
-        for name in ("num_kv_heads", "ffn_dim", "norm_eps", "rope_theta", "init_std"):
-            require_positive(self, name)
-        if self.window_size is not None:
-            require_positive(self, "window_size")
+        require_choices(self)
+        require_positive(self, "vocab_size", "context_length", "embedding_dim", "num_layers")
+        require_positive(self, "num_heads", "num_kv_heads", "ffn_dim")
+        require_positive(self, "norm_eps", "rope_theta", "init_std")
+        require_none_or_positive(self, "window_size")
         require_ratio(self, "dropout")
-        require_choice(self, "norm", get_args(Norm))
-        require_choice(self, "positions", get_args(Positions))
-        require_choice(self, "feed_forward", get_args(FeedForwardKind))
-        require_choice(self, "init", get_args(InitStd))
-        require_choice(self, "scaled_outputs", get_args(ScaledOutputs))
         if self.context_length > _LONGEST_CONTEXT:
             raise ValueError(
                 f"context_length is {self.context_length}: it must be at most "

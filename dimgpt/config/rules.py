@@ -1,34 +1,41 @@
-"""The checks that settings share: each names the field, its value, and the rule."""
+"""The checks that settings share: each error names the field, its value, and the rule."""
 
-from typing import Any
-
-
-def require_positive(config: Any, name: str) -> None:
-    """Refuse what is not a positive number."""
-    value = getattr(config, name)
-    if not 0 < value < float("inf"):
-        raise ValueError(f"{name} is {value}: it must be a positive number")
+import dataclasses
+from typing import Any, Literal, get_args, get_origin
 
 
-def require_not_negative(config: Any, name: str) -> None:
-    """Refuse what is not 0 or a positive number."""
-    value = getattr(config, name)
-    if not 0 <= value < float("inf"):
-        raise ValueError(f"{name} is {value}: it must be 0 or more")
+def require_positive(config: Any, *names: str) -> None:
+    """Refuse fields that are not a positive number."""
+    for name in names:
+        if not 0 < (value := getattr(config, name)) < float("inf"):
+            raise ValueError(f"{name} is {value}: it must be a positive number")
 
 
-def require_ratio(config: Any, name: str) -> None:
-    """Refuse what does not lie in 0..1."""
-    value = getattr(config, name)
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} is {value}: it must lie in 0..1")
+def require_none_or_positive(config: Any, *names: str) -> None:
+    """Refuse fields that are neither `None` nor a positive number."""
+    require_positive(config, *(name for name in names if getattr(config, name) is not None))
 
 
-def require_choice(config: Any, name: str, choices: tuple[str, ...]) -> None:
-    """Refuse what is not one of the choices."""
-    value = getattr(config, name)
-    if value not in choices:
-        raise ValueError(f"{name} is {value!r}: it must be one of {', '.join(choices)}")
+def require_not_negative(config: Any, *names: str) -> None:
+    """Refuse fields that are not 0 or a positive number."""
+    for name in names:
+        if not 0 <= (value := getattr(config, name)) < float("inf"):
+            raise ValueError(f"{name} is {value}: it must be 0 or more")
+
+
+def require_ratio(config: Any, *names: str) -> None:
+    """Refuse fields that do not lie in 0..1."""
+    for name in names:
+        if not 0 <= (value := getattr(config, name)) <= 1:
+            raise ValueError(f"{name} is {value}: it must lie in 0..1")
+
+
+def require_choices(config: Any) -> None:
+    """Refuse a value that the `Literal` of its field does not list."""
+    for field in dataclasses.fields(config):
+        value, choices = getattr(config, field.name), get_args(field.type)
+        if get_origin(field.type) is Literal and value not in choices:
+            raise ValueError(f"{field.name} is {value!r}: it must be one of {', '.join(choices)}")
 
 
 def is_file_name(value: str) -> bool:
@@ -38,7 +45,7 @@ def is_file_name(value: str) -> bool:
 
 
 def require_file_name(config: Any, name: str) -> None:
-    """Refuse what cannot name a folder."""
+    """Refuse a field that cannot name a folder."""
     value = getattr(config, name)
     if not is_file_name(value):
         raise ValueError(f"{name} is {value!r}: it names a folder; use letters, digits, - and _")

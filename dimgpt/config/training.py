@@ -4,16 +4,14 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from dimgpt.config.rules import (
-    require_choice,
+    require_choices,
+    require_none_or_positive,
     require_not_negative,
     require_positive,
     require_ratio,
 )
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
-Schedule = Literal["cosine", "linear", "wsd"]
-Cooldown = Literal["linear", "sqrt"]
-Sharding = Literal["none", "full"]
 Tracker = Literal["tensorboard", "wandb", "trackio"]
 
 
@@ -29,13 +27,13 @@ class TrainingConfig:
     """Peak, reached at the end of the warm-up."""
     min_learning_rate: float = 6e-5
     """Where the schedule ends and stays."""
-    schedule: Schedule = "cosine"
+    schedule: Literal["cosine", "linear", "wsd"] = "cosine"
     """After the warm-up: `cosine` and `linear` fall at once; `wsd` stays, and falls at the end."""
     warmup_steps: int = 2_000
     """Steps of linear rise from 0."""
     decay_steps: int = 100_000
     """Steps of the fall: after the warm-up; with `wsd` the last ones before `max_steps`."""
-    cooldown: Cooldown = "sqrt"
+    cooldown: Literal["linear", "sqrt"] = "sqrt"
     """Shape of the fall with `wsd`: a line, or 1 minus a square root."""
     max_steps: int = 100_000
     """Step at which the run ends."""
@@ -70,7 +68,7 @@ class TrainingConfig:
     """
     use_compile: bool | None = None
     """`torch.compile` the model; `None` does so on CUDA only."""
-    sharding: Sharding = "none"
+    sharding: Literal["none", "full"] = "none"
     """Of several processes, `none` gives each the whole model, `full` a part of all its tensors."""
     loss_chunks: int | None = None
     """Parts in which the logits are computed, to save memory; `None` decides by the device."""
@@ -83,10 +81,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         self._require_ranges()
-        require_choice(self, "precision", get_args(Precision))
-        require_choice(self, "schedule", get_args(Schedule))
-        require_choice(self, "sharding", get_args(Sharding))
-        require_choice(self, "cooldown", get_args(Cooldown))
+        require_choices(self)
         if unknown := set(self.trackers) - set(get_args(Tracker)):
             raise ValueError(
                 f"trackers is {self.trackers}: {', '.join(sorted(unknown))} is none of "
@@ -107,17 +102,12 @@ class TrainingConfig:
             raise ValueError(f"adam_betas is {self.adam_betas}: both must lie in [0, 1)")
 
     def _require_ranges(self) -> None:
-        for name in ("batch_size", "accumulation_steps", "learning_rate", "max_steps", "adam_eps"):
-            require_positive(self, name)
-        for name in ("max_grad_norm", "validation_interval", "validation_batches"):
-            require_positive(self, name)
-        for name in ("checkpoint_interval", "keep_checkpoints", "sample_interval", "decay_steps"):
-            require_positive(self, name)
-        for name in ("patience", "loss_chunks"):
-            if getattr(self, name) is not None:
-                require_positive(self, name)
-        for name in ("warmup_steps", "weight_decay", "min_learning_rate", "seed"):
-            require_not_negative(self, name)
+        require_positive(self, "batch_size", "accumulation_steps", "max_steps", "decay_steps")
+        require_positive(self, "learning_rate", "adam_eps", "max_grad_norm")
+        require_positive(self, "validation_interval", "validation_batches", "sample_interval")
+        require_positive(self, "checkpoint_interval", "keep_checkpoints")
+        require_none_or_positive(self, "patience", "loss_chunks")
+        require_not_negative(self, "warmup_steps", "weight_decay", "min_learning_rate", "seed")
         require_ratio(self, "metrics_decay")
 
     @property

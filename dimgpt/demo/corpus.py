@@ -21,7 +21,7 @@ from dimgpt.demo.questions import (
     draw_text,
     is_held_out,
 )
-from dimgpt.demo.stories import TEMPLATES, write_stories
+from dimgpt.demo.stories import TEMPLATES, write_story
 
 QUESTION_KINDS: tuple[str, ...] = (*DRAWS, *TEXT_KINDS)
 TEXT_RATIO = 0.55
@@ -47,7 +47,12 @@ class Question:
 
 def stories(num_documents: int, *, seed: int) -> Iterator[str]:
     """Write different short stories, one line of text each."""
-    return write_stories(num_documents, Random(f"stories {seed}"))
+    rng, seen = Random(f"stories {seed}"), set[str]()
+    while len(seen) < num_documents:
+        story = write_story(rng)
+        if story not in seen:
+            seen.add(story)
+            yield story
 
 
 def conversations(num: int, *, seed: int) -> Iterator[Conversation]:
@@ -75,7 +80,15 @@ def _held_out_kind(kind: str, count: int, rng: Random) -> list[Question]:
     while len(drawn) < count:
         text, item = _draw(kind, rng)
         if is_held_out(item.key):
-            drawn.setdefault(item.key, _question(text, item))
+            message = Message(role="user", text=f"{text} {item.question}".strip())
+            question = Question(
+                kind=item.kind,
+                conversation=Conversation(messages=(message,)),
+                answer=item.answer,
+                held_out=item.held_out,
+                chance=item.chance,
+            )
+            drawn.setdefault(item.key, question)
         num_tries += 1
         if num_tries > _TRIES_PER_QUESTION * count:
             raise ValueError(
@@ -128,17 +141,6 @@ def _draw(kind: str, rng: Random) -> tuple[str, Item]:
         for item in items:
             if item.kind == kind and item.chance < 1:
                 return text, item
-
-
-def _question(text: str, item: Item) -> Question:
-    message = Message(role="user", text=f"{text} {item.question}".strip())
-    return Question(
-        kind=item.kind,
-        conversation=Conversation(messages=(message,)),
-        answer=item.answer,
-        held_out=item.held_out,
-        chance=item.chance,
-    )
 
 
 def _conversation(turns: list[tuple[str, str]]) -> Conversation:

@@ -1,7 +1,7 @@
 """The words of the demo's small French world, as tables.
 
 Regular plurals and feminines are derived by rule, the others are written `form/form`. This file
-knows word forms only; `demo_grammar` knows how words meet in a sentence.
+knows word forms only; `grammar` knows how words meet in a sentence.
 """
 
 from dataclasses import dataclass

@@ -5,17 +5,15 @@ character, edge spaces aside.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dimgpt.config import SamplingConfig
-from dimgpt.data.conversations.conversation import Conversation, encode_prompt
+from dimgpt.data.conversations.conversation import encode_prompt
 from dimgpt.demo.corpus import Question, held_out_questions, is_grammatical, split_sentences
 from dimgpt.generation.generator import TextGenerator
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.tokenizer import Tokenizer
-
-Answer = Callable[[Conversation], str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,19 +35,12 @@ class KindScore:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Mistake:
-    """A question that was answered otherwise than expected."""
-
-    question: Question
-    answered: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class DemoScore:
     """What a model of the demo's world can do."""
 
     kinds: tuple[KindScore, ...]
-    mistakes: tuple[Mistake, ...]
+    mistakes: tuple[tuple[Question, str], ...]
+    """Questions with their wrong answers."""
     num_sentences: int
     """Finished sentences in the generated stories."""
     num_grammatical: int
@@ -88,13 +79,13 @@ class DemoScore:
 
 
 def score_demo(
-    questions: Sequence[Question], answer: Answer, *, generated_stories: Iterable[str]
+    questions: Sequence[Question], answers: Iterable[str], *, generated_stories: Iterable[str]
 ) -> DemoScore:
-    """Ask every question once, and read every generated story.
+    """Compare every answer with the expected one, and check the grammar of every story.
 
     Args:
         questions: Held-out questions.
-        answer: Gives the assistant's next message in a conversation.
+        answers: What the model answered to each, in their order.
         generated_stories: Texts that the model wrote; an unfinished last sentence is not counted.
 
     Raises:
@@ -102,25 +93,21 @@ def score_demo(
     """
     if not questions:
         raise ValueError("questions is empty: a score needs at least one; draw held-out questions")
-    answers = [answer(question.conversation).strip() for question in questions]
+    pairs = [(q, answered.strip()) for q, answered in zip(questions, answers, strict=True)]
     sentences = [sentence for text in generated_stories for sentence in finished_sentences(text)]
     return DemoScore(
-        kinds=score_kinds(questions, answers),
-        mistakes=tuple(
-            Mistake(question=question, answered=answered)
-            for question, answered in zip(questions, answers, strict=True)
-            if answered != question.answer
-        ),
+        kinds=_score_kinds(pairs),
+        mistakes=tuple((q, answered) for q, answered in pairs if answered != q.answer),
         num_sentences=len(sentences),
         num_grammatical=sum(map(is_grammatical, sentences)),
     )
 
 
-def score_kinds(questions: Sequence[Question], answers: Sequence[str]) -> tuple[KindScore, ...]:
+def _score_kinds(pairs: list[tuple[Question, str]]) -> tuple[KindScore, ...]:
     """Count the exact matches of each kind, kinds in the order in which they first occur."""
-    pairs: dict[str, list[tuple[Question, str]]] = {}
-    for question, answered in zip(questions, answers, strict=True):
-        pairs.setdefault(question.kind, []).append((question, answered))
+    kinds: dict[str, list[tuple[Question, str]]] = {}
+    for question, answered in pairs:
+        kinds.setdefault(question.kind, []).append((question, answered))
     return tuple(
         KindScore(
             kind=kind,
@@ -129,7 +116,7 @@ def score_kinds(questions: Sequence[Question], answers: Sequence[str]) -> tuple[
             num_right=sum(answered == question.answer for question, answered in group),
             chance=sum(question.chance for question, _ in group) / len(group),
         )
-        for kind, group in pairs.items()
+        for kind, group in kinds.items()
     )
 
 
@@ -159,24 +146,14 @@ def score_models(
         questions_per_kind: Questions of each kind.
     """
     questions = held_out_questions(questions_per_kind, seed=0)
-    answers = _answer(chat_model, tokenizer, questions)
-    start = tokenizer.encode_beginning("")
+    prompts = [encode_prompt(question.conversation.messages, tokenizer) for question in questions]
+    greedy = SamplingConfig(temperature=0.0, max_new_tokens=24)
+    answers = TextGenerator(chat_model, tokenizer).complete_batch(prompts, greedy, is_chat=True)
+    beginnings = [tokenizer.encode_beginning("")] * num_stories
     drawn = dataclasses.replace(sampling, seed=0)
-    writer = TextGenerator(model, tokenizer)
-    stories = writer.complete_batch([start] * num_stories, drawn)
-    by_conversation = {id(question.conversation): answer for question, answer in answers}
+    stories = TextGenerator(model, tokenizer).complete_batch(beginnings, drawn)
     return score_demo(
         questions,
-        lambda conversation: by_conversation[id(conversation)],
-        generated_stories=[tokenizer.decode(story) for story in stories],
+        map(tokenizer.decode, answers),
+        generated_stories=map(tokenizer.decode, stories),
     )
-
-
-def _answer(
-    model: Transformer, tokenizer: Tokenizer, questions: Sequence[Question]
-) -> list[tuple[Question, str]]:
-    greedy = SamplingConfig(temperature=0.0, max_new_tokens=24)
-    prompts = [encode_prompt(question.conversation.messages, tokenizer) for question in questions]
-    answers = TextGenerator(model, tokenizer).complete_batch(prompts, greedy, is_chat=True)
-    texts = [tokenizer.decode(answer) for answer in answers]
-    return list(zip(questions, texts, strict=True))

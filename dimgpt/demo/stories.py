@@ -5,7 +5,6 @@ sentences, so that a cat keeps its owner and its colour. A scene tells what seve
 returns to them: whoever reads on must look back. Nothing here knows about questions.
 """
 
-from collections.abc import Iterator
 from random import Random
 
 from dimgpt.demo.grammar import Binding, fill
@@ -166,13 +165,3 @@ def _plot(rng: Random) -> str:
 def write_story(rng: Random) -> str:
     """Write one document: a scene, or a plot with one or two heroes."""
     return _scene(rng) if rng.random() < SCENE_RATIO else _plot(rng)
-
-
-def write_stories(num_documents: int, rng: Random) -> Iterator[str]:
-    """Write documents that are all different."""
-    seen: set[str] = set()
-    while len(seen) < num_documents:
-        story = write_story(rng)
-        if story not in seen:
-            seen.add(story)
-            yield story

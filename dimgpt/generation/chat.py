@@ -1,7 +1,6 @@
 """A conversation with the model: history, trimming, streamed answers.
 
-It adds no rule of its own to the choice of tokens, and reads no special token out of text: what a
-user types stays text.
+Tokens are chosen by `generate_ids` alone. Special tokens that a user types stay text.
 """
 
 from collections.abc import Generator, Iterator

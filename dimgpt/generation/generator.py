@@ -2,8 +2,8 @@
 
 `generate_ids` and `generate_batch` know nothing about text. Beyond `context_length` they do what
 the original DimensionGPT does: keep the last `context_length` tokens, positions restarting at 0.
-That moves every position, so nothing cached is true any more and each token costs a whole forward
-pass: exact, and slow. Shapes: B rows, T tokens so far, V vocabulary.
+Every position changes, so the cache is invalid and each token costs a full forward pass.
+Shapes: B rows, T tokens so far, V vocabulary.
 """
 
 import codecs

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from dimgpt.config import ModelConfig
 
-# From this many positions on, a crooked product costs more than straight copies of the weights.
+# Above this many positions, padding the weights is cheaper than a matmul of odd width.
 _NUM_POSITIONS_WORTH_PADDING = 2048
 
 
@@ -16,9 +16,9 @@ class SwiGLU(nn.Module):
 
     Shazeer 2020, "GLU Variants Improve Transformer", https://arxiv.org/abs/2002.05202, eq. 6.
 
-    On a GPU, matrix products want widths that are multiples of 64: the weights are filled up with
-    zeros on the way into the product. silu(0) * 0 is 0, so nothing changes but the speed; what is
-    stored, counted and trained keeps its width.
+    Matrix products on a GPU are faster when their widths are multiples of 64, so the weights are
+    padded with zeros on the way into the product. silu(0) * 0 is 0, so only the speed changes: the
+    stored, counted and trained weights keep their width.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -54,17 +54,17 @@ class GeluNetwork(nn.Module):
 
 
 def width_multiple(device_type: str, *, num_positions: int) -> int:
-    """Return what the widths of products over so many positions should be a multiple of.
+    """Return the number that the width of a product should be a multiple of.
 
-    Tensor cores read 16 bytes at a time and work on tiles of 64; the copies disappear in the cast
-    of the weights to half precision when the model is compiled. CPUs gain nothing.
+    Tensor cores read 16 bytes at a time and work on tiles of 64. When the model is compiled, the
+    padded copies cost nothing: they are part of the cast to half precision. CPUs gain nothing.
     """
     is_worth_it = device_type == "cuda" and num_positions >= _NUM_POSITIONS_WORTH_PADDING
     return 64 if is_worth_it else 1
 
 
 def _widened(layer: nn.Linear, x: Tensor, num_zeros: int) -> Tensor:
-    """Apply a layer that gives so many zeros besides."""
+    """Apply a layer, with `num_zeros` zeros appended to its outputs."""
     bias = None if layer.bias is None else F.pad(layer.bias, (0, num_zeros))
     return F.linear(x, F.pad(layer.weight, (0, 0, 0, num_zeros)), bias)
 

@@ -1,18 +1,27 @@
 """Attention kernels that never hold all scores: FlexAttention, FlashAttention in torch and outside.
 
-They compute what `attention.py` defines and take its arguments; which one runs is decided there.
-Importing this file loads none of them.
+They compute what `attention.py` defines and take its arguments; `attention.py` decides which one
+runs. Importing this file loads none of them.
+
+torch brings version 2 of FlashAttention. Versions 3 (Hopper) and 4 are packages that torch can call
+instead; that choice is torch's own and holds for the whole process.
 """
 
 import functools
 import importlib
 import importlib.util
 import inspect
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import attention as torch_attention
+
+logger = logging.getLogger(__name__)
+# torch's name of a version, and the module that it needs; the fastest first.
+_FLASH_VERSIONS = (("FA4", "flash_attn.cute"), ("FA3", "flash_attn_interface"))
 
 
 def _load_varlen() -> Any:
@@ -130,3 +139,49 @@ def _compiled_flex_attention() -> Callable[..., Any]:
     from torch.nn.attention.flex_attention import flex_attention
 
     return torch.compile(flex_attention, dynamic=False)
+
+
+def activate_newest_flash_attention(device: torch.device) -> str | None:
+    """Let torch call the newest version that computes what its own does; return its name.
+
+    A version that fails, or gives other values or gradients, is put aside with a warning. Call it
+    before the model is compiled.
+    """
+    attention: Any = torch_attention
+    is_there = hasattr(attention, "activate_flash_attention_impl")
+    if not (is_there and device.type == "cuda" and supports_varlen(device)):
+        return None
+    expected: list[Tensor] | None = None
+    for name, module in _FLASH_VERSIONS:
+        if not (_is_installed(module) and name in attention.list_flash_attention_impls()):
+            continue
+        expected = expected or _try_kernel(device)
+        try:
+            attention.activate_flash_attention_impl(name)
+            for ours, theirs in zip(expected, _try_kernel(device), strict=True):
+                torch.testing.assert_close(theirs, ours, atol=3e-2, rtol=3e-2)
+        except Exception as error:
+            attention.restore_flash_attention_impl()
+            logger.warning("torch's FlashAttention stays: %s does not work here: %s", name, error)
+        else:
+            return name
+    return None
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the package around it is missing
+        return False
+
+
+def _try_kernel(device: torch.device) -> list[Tensor]:
+    """Return values and gradients of windowed attention with grouped heads."""
+    generator = torch.Generator(device).manual_seed(0)
+    q, k, v = (
+        torch.randn(2, 192, heads, 64, generator=generator, device=device, dtype=torch.bfloat16)
+        for heads in (4, 2, 2)
+    )
+    inputs = tuple(x.requires_grad_() for x in (q, k, v))
+    mixed = varlen(q, k, v, 64)
+    return [mixed.detach(), *torch.autograd.grad(mixed.float().square().sum(), inputs)]

@@ -1,30 +1,30 @@
 """Keys and values of the positions already computed, so that generation computes each once.
 
-Room for a whole context is taken at the start. Positions never move: a sequence that outgrows the
-context is the generator's business.
+Memory for a whole context is allocated at the start. Positions never move: the generator decides
+what happens to a sequence that outgrows the context.
 """
 
 import torch
 from torch import Tensor
 
+from dimgpt.config import ModelConfig
+
 
 class KVCache:
-    """Keys and values of all layers, (B, num_positions, H_kv, D) each."""
+    """Keys and values of all layers, (B, context_length, H_kv, D) each.
 
-    def __init__(
-        self,
-        *,
-        num_layers: int,
-        batch_size: int,
-        num_positions: int,
-        num_kv_heads: int,
-        head_dim: int,
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> None:
-        shape = (num_layers, batch_size, num_positions, num_kv_heads, head_dim)
-        self._keys = torch.zeros(shape, device=device, dtype=dtype)
-        self._values = torch.zeros(shape, device=device, dtype=dtype)
+    Args:
+        config: Shape of the model.
+        batch_size: Sequences that are generated together.
+        like: A weight of the model; gives device and dtype.
+    """
+
+    def __init__(self, config: ModelConfig, batch_size: int, *, like: Tensor) -> None:
+        heads = (config.num_kv_heads, config.head_dim)
+        shape = (config.num_layers, batch_size, config.context_length, *heads)
+        # Not `like.new_zeros`: a sharded weight would give a sharded cache.
+        self._keys = torch.zeros(shape, device=like.device, dtype=like.dtype)
+        self._values = torch.zeros_like(self._keys)
         self.length = 0
         """Positions held; the transformer advances it once all its layers have appended."""
 

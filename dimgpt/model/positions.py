@@ -1,8 +1,11 @@
-"""How a token comes to know its place, by the name that `ModelConfig.positions` gives it.
+"""Position embeddings, by the name that `ModelConfig.positions` gives them.
 
-Both are computed, not learned and not stored: rotary angles turn queries and keys inside attention
-(`rope.py`), sinusoidal waves are added to the embedding once. The tables are made on the CPU even
-where a model is built without numbers (on the meta device), since no file would fill them.
+Both kinds are computed, not learned and not stored: rotary angles turn queries and keys inside
+attention, sinusoidal waves are added to the embedding once. The tables are made on the CPU even
+when the model is built on the meta device, because no weight file would fill them.
+
+Rotary pairs are neighbouring channels, 2i and 2i + 1, as in the paper. Other code bases pair
+channel i with i + D / 2; exporting to them permutes the weights.
 """
 
 from collections.abc import Callable
@@ -11,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from dimgpt.config import ModelConfig
-from dimgpt.model.rope import rope_table
 
 Rotation = tuple[Tensor, Tensor]
 """Cosine and sine of the angles of T positions, (T, D / 2) each, float32."""
@@ -60,6 +62,32 @@ def sinusoidal_table(num_positions: int, dim: int) -> Tensor:
     wavelengths = 10_000.0 ** (torch.arange(0, dim, 2, dtype=torch.float32) / dim)
     angles = torch.arange(num_positions, dtype=torch.float32)[:, None] / wavelengths
     return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)
+
+
+def rope_table(num_positions: int, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Return the cosine and sine of every angle, both (num_positions, D / 2) in float32."""
+    frequencies = theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+    angles = torch.outer(torch.arange(num_positions, dtype=torch.float32), frequencies)
+    return angles.cos(), angles.sin()
+
+
+def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate each pair of neighbouring channels by an angle proportional to its position.
+
+    Su et al. 2021, "RoFormer", https://arxiv.org/abs/2104.09864, eq. 34.
+
+    Args:
+        x: Queries or keys, shape (B, T, H, D).
+        cos: Cosines of the T positions, shape (T, D / 2), float32.
+        sin: Sines of the T positions, shape (T, D / 2), float32.
+
+    Returns:
+        Same shape and dtype as `x`; the rotation is computed in float32.
+    """
+    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)  # (B, T, H, D / 2) each
+    cos, sin = cos[:, None, :], sin[:, None, :]  # one angle for all heads
+    rotated = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
+    return rotated.flatten(-2).type_as(x)
 
 
 POSITIONS: dict[str, Callable[[ModelConfig], RotaryPositions | SinusoidalPositions]] = {

@@ -1,9 +1,8 @@
 """The transformer on one page: token ids in, logits out.
 
-A pre-norm decoder; DimensionGPT's has RMSNorm, rotary positions, grouped-query attention in a
-sliding window, SwiGLU, and an output layer tied to the embedding. What else a part can be is a name
-in `ModelConfig`, looked up in the table of the part's own file. It knows no text, no path and no
-device of its own, and it refuses what does not fit its context instead of cropping it.
+A pre-norm decoder. DimensionGPT has RMSNorm, rotary positions, grouped-query attention in a sliding
+window, SwiGLU, and an output layer tied to the embedding; `ModelConfig` names the alternatives. The
+model refuses a sequence that is longer than its context instead of cropping it.
 """
 
 import math
@@ -16,9 +15,30 @@ from dimgpt.config import ModelConfig
 from dimgpt.model.attention import attention
 from dimgpt.model.feed_forward import FEED_FORWARDS
 from dimgpt.model.kv_cache import KVCache
-from dimgpt.model.norm import NORMS
-from dimgpt.model.positions import POSITIONS, Rotation
-from dimgpt.model.rope import apply_rope
+from dimgpt.model.positions import POSITIONS, Rotation, apply_rope
+
+
+class RMSNorm(nn.Module):
+    """Divide by the root mean square, computed in float32; the weight comes after the cast back.
+
+    Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467, eq. 4.
+    """
+
+    def __init__(self, dim: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last dimension; shape and dtype stay."""
+        return F.rms_norm(x.float(), x.shape[-1:], eps=self.eps).type_as(x) * self.weight
+
+
+def new_norm(config: ModelConfig) -> nn.Module:
+    """Return RMSNorm, or the layer norm of Ba et al. 2016, https://arxiv.org/abs/1607.06450."""
+    if config.norm == "rms":
+        return RMSNorm(config.embedding_dim, config.norm_eps)
+    return nn.LayerNorm(config.embedding_dim, eps=config.norm_eps, bias=config.use_biases)
 
 
 class Attention(nn.Module):
@@ -27,11 +47,8 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig, *, kernel: str) -> None:
         super().__init__()
         self.head_dim, self.window_size, self.kernel = config.head_dim, config.window_size, kernel
-        dim, kv_dim, bias = (
-            config.embedding_dim,
-            config.num_kv_heads * config.head_dim,
-            config.use_biases,
-        )
+        dim, bias = config.embedding_dim, config.use_biases
+        kv_dim = config.num_kv_heads * config.head_dim
         self.query = nn.Linear(dim, dim, bias=bias)
         self.key = nn.Linear(dim, kv_dim, bias=bias)
         self.value = nn.Linear(dim, kv_dim, bias=bias)
@@ -58,9 +75,9 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig, *, kernel: str) -> None:
         super().__init__()
-        self.attention_norm = NORMS[config.norm](config)
+        self.attention_norm = new_norm(config)
         self.attention = Attention(config, kernel=kernel)
-        self.ffn_norm = NORMS[config.norm](config)
+        self.ffn_norm = new_norm(config)
         self.feed_forward = FEED_FORWARDS[config.feed_forward](config)
         self.dropout = nn.Dropout(config.dropout)
 
@@ -94,7 +111,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(
             Block(config, kernel=attention_kernel) for _ in range(config.num_layers)
         )
-        self.final_norm = NORMS[config.norm](config) if config.use_final_norm else nn.Identity()
+        self.final_norm = new_norm(config) if config.use_final_norm else nn.Identity()
         weight = None if config.tie_embeddings else nn.Parameter(torch.empty(shape))
         self.register_parameter("output_weight", weight)
         bias = nn.Parameter(torch.zeros(config.vocab_size)) if config.use_biases else None
@@ -142,16 +159,7 @@ class Transformer(nn.Module):
 
     def new_cache(self, batch_size: int) -> KVCache:
         """Return an empty cache for `batch_size` sequences, on the model's device."""
-        weight = self.token_embedding.weight
-        return KVCache(
-            num_layers=self.config.num_layers,
-            batch_size=batch_size,
-            num_positions=self.config.context_length,
-            num_kv_heads=self.config.num_kv_heads,
-            head_dim=self.config.head_dim,
-            device=weight.device,
-            dtype=weight.dtype,
-        )
+        return KVCache(self.config, batch_size, like=self.token_embedding.weight)
 
     @property
     def num_parameters(self) -> int:

@@ -24,7 +24,6 @@ from dimgpt.data.reading.pretraining import PretrainingData
 from dimgpt.pipeline.vocabulary import keep_data_config, only_one
 from dimgpt.settings import override
 from dimgpt.text.tokenizer import Tokenizer
-from dimgpt.text.tokenizer_file import load_tokenizer_file
 from dimgpt.workspace import (
     Stage,
     Workspace,
@@ -106,7 +105,7 @@ def import_data(
     if not path.is_file():
         hint = "put the vocab.txt that DimensionGPT used there, or name it with --vocabulary"
         raise FileNotFoundError(f"{path} is missing: {hint}")
-    tokenizer, target = load_tokenizer_file(path), workspace.vocabulary_path
+    tokenizer, target = Tokenizer.load(path), workspace.vocabulary_path
     with only_one(workspace):
         if target.exists() and load_vocabulary(workspace).fingerprint != tokenizer.fingerprint:
             raise ValueError(f"{target} is another vocabulary, which stays: choose another name")

@@ -8,8 +8,7 @@ from dimgpt.config import ExportConfig
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime, choose_runtime
 from dimgpt.text.byte_level import TOYGPT_SPECIAL_TOKENS, ByteLevelTokenizer
-from dimgpt.text.tokenizer import Tokenizer
-from dimgpt.text.tokenizer_file import TOKENIZER_FILES, load_tokenizer_file
+from dimgpt.text.tokenizer import TOKENIZER_FILES, Tokenizer
 from dimgpt.weights.card import Card
 from dimgpt.weights.export.exporter import export_model
 from dimgpt.weights.originals import Original, System, is_original, load_original
@@ -55,7 +54,7 @@ def open_model(
     model = load_model(path, device=runtime.device)
     if tokenizer_path is None:
         return model, load_tokenizer(path)
-    tokenizer = load_tokenizer_file(tokenizer_path)
+    tokenizer = Tokenizer.load(tokenizer_path)
     tokenizer.require_vocab_size(
         model.config.vocab_size, source=tokenizer_path, model=f"the model in {path}"
     )
@@ -163,7 +162,7 @@ def _find_tokenizer(path: Path, system: System, vocabulary_path: Path) -> Path:
 
 def _open_tokenizer(original: Original, path: Path) -> Tokenizer:
     """Load a tokenizer of as many tokens as the model has; toyGPT's are added to GPT-2's."""
-    tokenizer, wanted = load_tokenizer_file(path), original.model.config.vocab_size
+    tokenizer, wanted = Tokenizer.load(path), original.model.config.vocab_size
     added = _ADDED_TOKENS.get(wanted - tokenizer.vocab_size)
     if original.system == "toygpt" and added and isinstance(tokenizer, ByteLevelTokenizer):
         tokenizer = tokenizer.with_special_tokens(added)

@@ -18,8 +18,7 @@ from dimgpt.hub import download_file, list_files
 from dimgpt.settings import to_dict
 from dimgpt.text.byte_level import LILLM_SPECIAL_TOKENS, ByteLevelTokenizer, train_byte_level
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer
-from dimgpt.text.tokenizer import Tokenizer
-from dimgpt.text.tokenizer_file import TOKENIZER_FILES, load_tokenizer_file
+from dimgpt.text.tokenizer import TOKENIZER_FILES, Tokenizer
 from dimgpt.text.tokenizer_trainer import train_vocabulary
 from dimgpt.workspace import Workspace, load_data_config
 
@@ -113,7 +112,7 @@ def keep_data_config(workspace: Workspace) -> None:
 def _keep_vocabulary(workspace: Workspace) -> Tokenizer:
     """Load the vocabulary that is there, if it is what the preset asks for."""
     data, path = workspace.preset.data, workspace.vocabulary_path
-    tokenizer = load_tokenizer_file(path)
+    tokenizer = Tokenizer.load(path)
     if path.name != TOKENIZER_FILES[data.tokenizer.kind]:
         raise ValueError(
             f"{path} is of another kind than tokenizer.kind, {data.tokenizer.kind!r}: move it "
@@ -156,9 +155,9 @@ def _spoken_texts(data: DataConfig) -> Iterator[str]:
 def _load_ready_one(config: TokenizerConfig, path: str, endpoint: str | None) -> Tokenizer:
     if path.startswith(_HUB_PREFIX):
         with tempfile.TemporaryDirectory() as folder:
-            tokenizer = load_tokenizer_file(_fetch(path, Path(folder), endpoint))
+            tokenizer = Tokenizer.load(_fetch(path, Path(folder), endpoint))
     else:
-        tokenizer = load_tokenizer_file(Path(path))
+        tokenizer = Tokenizer.load(Path(path))
     kind = "byte_level" if isinstance(tokenizer, ByteLevelTokenizer) else "greedy"
     if kind != config.kind:
         raise ValueError(f"{path} is a {kind} tokenizer: kind is {config.kind!r}; set it to {kind}")

@@ -5,12 +5,16 @@ real run of the README, for a computer without a GPU. `dimensiongpt-0.2b` is the
 and `lillm-…` and `toygpt-…` are the two other systems, with their own data and tokenizers.
 """
 
-from dimgpt.presets.demo import DEMO
-from dimgpt.presets.dimensiongpt import DIMENSIONGPT
-from dimgpt.presets.french import FRENCH_5M
-from dimgpt.presets.lillm import LILLM_39M, LILLM_300M
 from dimgpt.presets.preset import Preset
-from dimgpt.presets.toygpt import TOYGPT_LARGE, TOYGPT_MEDIUM, TOYGPT_SMALL
+from dimgpt.presets.published import (
+    DIMENSIONGPT,
+    LILLM_39M,
+    LILLM_300M,
+    TOYGPT_LARGE,
+    TOYGPT_MEDIUM,
+    TOYGPT_SMALL,
+)
+from dimgpt.presets.small import DEMO, FRENCH_5M
 
 __all__ = ["PRESETS", "Preset", "get_preset"]
 

@@ -1,4 +1,4 @@
-"""What a preset is: everything that a run from raw text to chat needs to be told."""
+"""A preset: all settings of a run, from raw text to chat."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from dimgpt.config import DataConfig, ModelConfig, SamplingConfig, TrainingConfi
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preset:
-    """Everything that a run from raw text to chat needs to be told."""
+    """All settings of a run, from raw text to chat."""
 
     name: str
     """Also the name of its folders in `data/` and `models/`."""

@@ -16,7 +16,7 @@ import numpy as np
 import tokenizers
 
 from dimgpt.text.special_tokens import SpecialTokens
-from dimgpt.text.tokenizer import Tokenizer
+from dimgpt.text.tokenizer import TOKENIZER_FILES, Tokenizer
 
 LILLM_SPECIAL_TOKENS = ("<unk>", "<s>", "</s>", *(f"<r{number}>" for number in range(13)))
 TOYGPT_SPECIAL_TOKENS = ("<pad>", "<msk>", "<cls>", "<sep>", "<|startoftext|>")
@@ -32,7 +32,7 @@ _CUT = re.compile(r"(?<=[^\W\d_]) (?=[^\W\d_])")
 class ByteLevelTokenizer(Tokenizer):
     """A `tokenizer.json`, able to encode and decode."""
 
-    file_name = "tokenizer.json"
+    file_name = TOKENIZER_FILES["byte_level"]
 
     def __init__(self, content: str, *, source: str = "content") -> None:
         """Take the content of a `tokenizer.json`.

@@ -20,7 +20,7 @@ from dimgpt.text.special_tokens import (
     TAB,
     SpecialTokens,
 )
-from dimgpt.text.tokenizer import Tokenizer
+from dimgpt.text.tokenizer import TOKENIZER_FILES, Tokenizer
 
 MAX_TOKEN_CHARACTERS = 16
 _MAX_REMEMBERED = 500_000  # about 120 MB
@@ -34,7 +34,7 @@ class GreedyTokenizer(Tokenizer):
     processes start without that memory.
     """
 
-    file_name = "vocab.txt"
+    file_name = TOKENIZER_FILES["greedy"]
 
     def __init__(self, tokens: Sequence[str], *, source: str = "tokens") -> None:
         """Take the tokens in the order of their ids.
@@ -70,13 +70,13 @@ class GreedyTokenizer(Tokenizer):
             ValueError: The file is not a vocabulary; the message names the line.
         """
         path = Path(path)
-        try:
-            text = path.read_bytes().decode("utf-8")
-        except FileNotFoundError as error:
+        if not path.is_file():
             raise FileNotFoundError(
                 f"no vocabulary at {path}: run create_data.ipynb, which makes it, or give the "
                 "path of a vocab.txt"
-            ) from error
+            )
+        try:
+            text = path.read_bytes().decode("utf-8")
         except UnicodeDecodeError as error:
             raise ValueError(
                 f"{path} is not UTF-8 at byte {error.start}: it is no vocabulary; give the path "

@@ -1,8 +1,8 @@
 """What every tokenizer does: text to ids, ids to text.
 
 Two kinds implement it: `greedy_tokenizer.py`, DimensionGPT's list of tokens, and `byte_level.py`,
-the `tokenizer.json` of lilLM and GPT-2. `tokenizer_file.py` opens either. No text makes a special
-token: code that wants one inserts its id.
+the `tokenizer.json` of lilLM and GPT-2. `Tokenizer.load` opens a file of either kind. No text makes
+a special token: code that wants one inserts its id.
 """
 
 import hashlib
@@ -16,6 +16,9 @@ import numpy as np
 from dimgpt.files import replace_file
 from dimgpt.text.special_tokens import SpecialTokens
 
+TOKENIZER_FILES = {"greedy": "vocab.txt", "byte_level": "tokenizer.json"}
+"""Kind of a tokenizer -> name of its file in a folder."""
+
 
 class Tokenizer(ABC):
     """A vocabulary, able to encode and decode."""
@@ -25,6 +28,20 @@ class Tokenizer(ABC):
     tokens: tuple[str, ...]
     """As the file spells them, in the order of their ids."""
     special_tokens: SpecialTokens
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Tokenizer":
+        """Open any tokenizer file: a `.json`, or a vocabulary of DimensionGPT under another name.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: The file is no tokenizer.
+        """
+        from dimgpt.text.byte_level import ByteLevelTokenizer  # both kinds import this file
+        from dimgpt.text.greedy_tokenizer import GreedyTokenizer
+
+        is_json = Path(path).suffix == ".json"
+        return ByteLevelTokenizer.load(path) if is_json else GreedyTokenizer.load(path)
 
     @abstractmethod
     def to_bytes(self) -> bytes:

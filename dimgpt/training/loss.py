@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dimgpt.config import TrainingConfig
 from dimgpt.data.reading.batch import Batch
-from dimgpt.model.flash_version import activate_newest_flash_attention
+from dimgpt.model.fused_attention import activate_newest_flash_attention
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime, available_memory
 from dimgpt.training.processes import is_sharded

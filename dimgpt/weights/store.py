@@ -25,8 +25,7 @@ from dimgpt.config import ModelConfig
 from dimgpt.files import sha256_of, sync_folder
 from dimgpt.model.transformer import Transformer
 from dimgpt.settings import from_dict, to_dict
-from dimgpt.text.tokenizer import Tokenizer
-from dimgpt.text.tokenizer_file import TOKENIZER_FILES, load_tokenizer_file
+from dimgpt.text.tokenizer import TOKENIZER_FILES, Tokenizer
 from dimgpt.weights.card import CURVES_NAME, OWN_USAGE, USAGE_WITHOUT_TEXT, Card, card_text
 from dimgpt.weights.foreign_files import describe
 from dimgpt.weights.layout import build_model, require_finite
@@ -111,7 +110,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     _, hashes = _read_config(folder)
     for name in TOKENIZER_FILES.values():
         if name in hashes:
-            return load_tokenizer_file(_verified_path(folder, name, hashes))
+            return Tokenizer.load(_verified_path(folder, name, hashes))
     raise ValueError(
         f"{folder} was saved without a tokenizer: give one with --tokenizer, or import or save "
         "the model again with its own"

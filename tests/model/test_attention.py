@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from dimgpt.model import flash_version, fused_attention
+from dimgpt.model import fused_attention
 from dimgpt.model.attention import KERNELS, attention, fastest_kernel, visible
 
 CPU_KERNELS = ("matmul", "sdpa", "flex")
@@ -148,10 +148,10 @@ def test_a_newer_flash_attention_is_kept_only_if_it_gives_the_same(monkeypatch, 
     for name, fake in fakes.items():
         monkeypatch.setattr(torch.nn.attention, name, fake, raising=False)
     monkeypatch.setattr(fused_attention, "supports_varlen", lambda device: True)
-    monkeypatch.setattr(flash_version, "_is_installed", lambda module: True)
+    monkeypatch.setattr(fused_attention, "_is_installed", lambda module: True)
     results = iter([torch.zeros(3), torch.zeros(3) if is_right else torch.ones(3)])
-    monkeypatch.setattr(flash_version, "_try_kernel", lambda device: [next(results)])
-    chosen = flash_version.activate_newest_flash_attention(torch.device("cuda"))
+    monkeypatch.setattr(fused_attention, "_try_kernel", lambda device: [next(results)])
+    chosen = fused_attention.activate_newest_flash_attention(torch.device("cuda"))
     assert chosen == ("FA3" if is_right else None)
     assert calls == (["FA3"] if is_right else ["FA3", "restored"])
     assert ("FA3 does not work here" in caplog.text) == (not is_right)

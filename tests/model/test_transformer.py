@@ -8,9 +8,8 @@ import torch
 
 from dimgpt.config import ModelConfig
 from dimgpt.model.flops import num_parameters, training_flops_per_token
-from dimgpt.model.norm import RMSNorm
-from dimgpt.model.rope import apply_rope, rope_table
-from dimgpt.model.transformer import Transformer
+from dimgpt.model.positions import apply_rope, rope_table
+from dimgpt.model.transformer import RMSNorm, Transformer
 
 TOY = ModelConfig(
     vocab_size=50,

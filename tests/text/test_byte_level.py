@@ -15,7 +15,7 @@ from dimgpt.text.byte_level import (
     ByteLevelTokenizer,
     train_byte_level,
 )
-from dimgpt.text.tokenizer_file import load_tokenizer_file
+from dimgpt.text.tokenizer import Tokenizer
 
 SHARED = Path(__file__).parents[3] / "shared" / "fixtures" / "lillm"
 TEXTS = ["The cat sat on the mat, and the cat ate.", "Ça coûte 5 €, l'été 🐱!", "a\n\tb  c"] * 20
@@ -74,7 +74,7 @@ def test_byte_counts_are_those_of_the_text(tokenizer):
 def test_a_saved_and_a_pickled_tokenizer_are_the_same(tokenizer, tmp_path):
     tokenizer.save(tmp_path / "tokenizer.json")
     for copy in (
-        load_tokenizer_file(tmp_path / "tokenizer.json"),
+        Tokenizer.load(tmp_path / "tokenizer.json"),
         pickle.loads(pickle.dumps(tokenizer)),
     ):
         assert copy.fingerprint == tokenizer.fingerprint

@@ -14,7 +14,7 @@ from dimgpt.data.preparing.jobs import Sizes
 from dimgpt.data.preparing.preparation import plan_preparation, run_share
 from dimgpt.data.preparing.shares import Share
 from dimgpt.settings import override
-from dimgpt.text.tokenizer_file import load_tokenizer_file
+from dimgpt.text.tokenizer import Tokenizer
 
 Executor = Literal["local", "slurm", "ray"]
 
@@ -37,7 +37,7 @@ class ShareStep:
     def __call__(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterable[Any]:
         """Write one share; no documents pass from step to step."""
         share = Share(index=rank + 1, count=world_size)
-        tokenizer = load_tokenizer_file(self.vocabulary_path)
+        tokenizer = Tokenizer.load(self.vocabulary_path)
         config = override(self.data, num_workers=self.data.num_workers or 1)
         sources: list[SourceConfig | ConversationSourceConfig]
         sources = [*config.sources, *config.conversations]

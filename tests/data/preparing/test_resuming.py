@@ -271,7 +271,7 @@ from dimgpt.config import DataConfig, SourceConfig
 from dimgpt import workers
 from dimgpt.data.preparing.jobs import Sizes
 from dimgpt.data.preparing.preparation import prepare_source
-from dimgpt.text.tokenizer_file import load_tokenizer_file
+from dimgpt.text.tokenizer import Tokenizer
 
 if __name__ == "__main__":
     workers.MAX_VALUES_WITHOUT_PROCESSES = 1
@@ -280,7 +280,7 @@ if __name__ == "__main__":
     source = SourceConfig(name="cats", path=path)
     sizes = Sizes(block_bytes=5_000, part_bytes=20_000)
     print("begin", flush=True)
-    tokenizer = load_tokenizer_file(Path(vocabulary))
+    tokenizer = Tokenizer.load(Path(vocabulary))
     prepare_source(source, tokenizer, Path(folder), config=config, sizes=sizes)
 """
 

@@ -1,0 +1,163 @@
+"""The three published systems, with their data as they can be had today.
+
+- DimensionGPT: a French model; the defaults of `dimgpt.config` are its settings.
+- lilLM: small English models in the shape of Llama. Learning rates and schedule are those of its
+  `pretrain.py`; the batch is that of its published sizes, on two cards. Its AdamW also decayed the
+  norms, which is not repeated here.
+- toyGPT: English models in the shape of GPT-2, with sinusoidal positions. Learning rate, schedule
+  and batch are those of its command line and its `model.py`.
+"""
+
+from dimgpt.config import (
+    DataConfig,
+    ModelConfig,
+    SamplingConfig,
+    TokenizerConfig,
+    TrainingConfig,
+)
+from dimgpt.presets.preset import Preset
+from dimgpt.presets.sources import (
+    DIMENSIONGPT_CONVERSATIONS,
+    DIMENSIONGPT_SOURCES,
+    OPENWEBTEXT,
+    TOYGPT_SOURCES,
+)
+
+DIMENSIONGPT = Preset(
+    name="dimensiongpt-0.2b",
+    description="the published model: 209 million parameters, 52 billion tokens, one GPU",
+    model=ModelConfig(),
+    data=DataConfig(sources=DIMENSIONGPT_SOURCES, conversations=DIMENSIONGPT_CONVERSATIONS),
+    pretraining=TrainingConfig(),
+    finetuning=TrainingConfig(),
+    sampling=SamplingConfig(temperature=0.5, top_p=0.9, no_repeat_strength=1.0),
+    languages=("fr",),
+    prompt="La France est",
+    questions=("Bonjour, qui es-tu ?", "Quelle est la capitale de la France ?"),
+    system_prompt=(
+        "Une discussion entre un utilisateur et DimensionGPT, un modèle de langage conversationnel "
+        "français créé par le développeur indépendant Dimension et basé sur l'architecture GPT."
+    ),
+)
+
+_LILLM_SPECIAL_TOKENS = ("<unk>", "<s>", "</s>", *(f"<r{number}>" for number in range(13)))
+_LILLM_TRAINING = TrainingConfig(
+    batch_size=32,
+    accumulation_steps=8,
+    decay_steps=598_000,
+    # About 8 billion tokens.
+    max_steps=61_000,
+    adam_betas=(0.9, 0.999),
+    adam_eps=1e-8,
+    weight_decay=0.01,
+    validation_interval=200,
+    validation_batches=20,
+)
+
+
+def _lillm(name: str, description: str, *, embedding_dim: int, num_layers: int) -> Preset:
+    return Preset(
+        name=name,
+        description=description,
+        model=ModelConfig(
+            vocab_size=8_192,
+            window_size=None,
+            embedding_dim=embedding_dim,
+            num_layers=num_layers,
+            num_heads=16,
+            num_kv_heads=8,
+            # int(2/3 * 4 * embedding_dim), rounded up to a multiple of 128.
+            ffn_dim=-(-int(2 / 3 * 4 * embedding_dim) // 128) * 128,
+            norm_eps=1e-6,
+            init="fan_in",
+            scaled_outputs="both",
+        ),
+        data=DataConfig(
+            sources=(OPENWEBTEXT,),
+            tokenizer=TokenizerConfig(
+                kind="byte_level", special_tokens=_LILLM_SPECIAL_TOKENS, first_space=True
+            ),
+            vocab_size=8_192,
+        ),
+        pretraining=_LILLM_TRAINING,
+        finetuning=_LILLM_TRAINING,
+        sampling=SamplingConfig(temperature=0.7, top_k=50),
+        languages=("en",),
+        prompt="The latest Marvel movie has",
+        questions=(),
+    )
+
+
+LILLM_39M = _lillm(
+    "lillm-39m",
+    "lilLM: 40 million parameters, 8 billion English tokens",
+    embedding_dim=512,
+    num_layers=12,
+)
+LILLM_300M = _lillm(
+    "lillm-300m",
+    "lilLM: 292 million parameters, 8 billion English tokens",
+    embedding_dim=1024,
+    num_layers=24,
+)
+
+_TOYGPT_VOCAB_SIZE = 50_262
+_TOYGPT_TRAINING = TrainingConfig(
+    batch_size=4,
+    accumulation_steps=1,
+    learning_rate=2.5e-4,
+    min_learning_rate=2.5e-5,
+    decay_steps=1_053_600,
+    # One pass over 1.5 billion tokens.
+    max_steps=732_000,
+    adam_betas=(0.9, 0.999),
+    adam_eps=1e-8,
+    validation_interval=7_000,
+    checkpoint_interval=7_000,
+    sample_interval=7_000,
+)
+
+
+def _toygpt(name: str, *, embedding_dim: int, num_layers: int, num_heads: int) -> Preset:
+    return Preset(
+        name=name,
+        description=f"toyGPT: {num_layers} layers of width {embedding_dim}, 1.5 billion tokens",
+        model=ModelConfig(
+            vocab_size=_TOYGPT_VOCAB_SIZE,
+            window_size=None,
+            embedding_dim=embedding_dim,
+            num_layers=num_layers,
+            num_heads=num_heads,
+            num_kv_heads=num_heads,
+            ffn_dim=4 * embedding_dim,
+            dropout=0.1,
+            norm="layer",
+            positions="sinusoidal",
+            feed_forward="gelu",
+            use_biases=True,
+            use_final_norm=False,
+            scaled_outputs="none",
+        ),
+        data=DataConfig(
+            sources=TOYGPT_SOURCES,
+            tokenizer=TokenizerConfig(
+                kind="byte_level",
+                path="hf://openai-community/gpt2/tokenizer.json",
+                special_tokens=("<pad>", "<msk>", "<cls>", "<sep>", "<|startoftext|>"),
+            ),
+            vocab_size=_TOYGPT_VOCAB_SIZE,
+            validation_ratio=0.01,
+            test_ratio=0.01,
+        ),
+        pretraining=_TOYGPT_TRAINING,
+        finetuning=_TOYGPT_TRAINING,
+        sampling=SamplingConfig(temperature=0.0, repetition_penalty=1.3, max_new_tokens=300),
+        languages=("en",),
+        prompt="This is the end",
+        questions=(),
+    )
+
+
+TOYGPT_SMALL = _toygpt("toygpt-small", embedding_dim=768, num_layers=12, num_heads=8)
+TOYGPT_MEDIUM = _toygpt("toygpt-medium", embedding_dim=1024, num_layers=16, num_heads=8)
+TOYGPT_LARGE = _toygpt("toygpt-large", embedding_dim=2048, num_layers=24, num_heads=16)

@@ -12,18 +12,17 @@ from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig, Tr
 from dimgpt.data.manifest import read_manifest
 from dimgpt.data.preparing.disk import require_room
 from dimgpt.data.preparing.finishing import read_report
-from dimgpt.data.preparing.jobs import Job
 from dimgpt.data.preparing.listing import TABLE_SUFFIXES, TEXT_SUFFIXES, is_local, list_files
-from dimgpt.data.preparing.merging import merge
+from dimgpt.data.preparing.plan import Plan
 from dimgpt.data.preparing.preparation import (
-    Watch,
+    merge,
     missing_bytes,
     plan_preparation,
     run_job,
     run_share,
 )
 from dimgpt.data.preparing.report import SourceReport
-from dimgpt.data.preparing.shares import Share
+from dimgpt.data.preparing.shares import Share, Watch
 from dimgpt.data.preparing.sources import read_conversations
 from dimgpt.data.preparing.vocabulary_sample import sample_mixture
 from dimgpt.data.reading.corpus import ConversationCorpus, Corpus
@@ -199,7 +198,7 @@ def open_data(
 
 def _plan_jobs(
     workspace: Workspace, tokenizer: Tokenizer, *, share: Share | None = None
-) -> list[Job]:
+) -> list[Plan]:
     """Look what there is to do, and whether the disk has room for all of it."""
     data, jobs = workspace.preset.data, []
     sources: list[SourceConfig | ConversationSourceConfig] = [*data.sources, *data.conversations]

@@ -1,62 +1,57 @@
-"""Writes one part: encoded chunks go to the token files of their splits, copies are left out."""
+"""Writes one part: encoded chunks go to the token files of their splits, copies are left out.
+
+The first part of a source sees to it that every split gets something: it keeps its documents in
+memory until each split has one. If it ends before that, it takes other borders for its own
+documents; with too few different documents even for that, it cuts the longest by place.
+"""
 
 import contextlib
-from dataclasses import dataclass
+from collections import Counter
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from dimgpt.data.preparing.encoding import EncodedChunk
-from dimgpt.data.preparing.parts import Part, PartsFolder, Position, part_name
+from dimgpt.config import QualityConfig, SourceConfig
+from dimgpt.data.preparing.encoding import EncodedChunk, encode_chunk
+from dimgpt.data.preparing.parts import Part, PartsFolder, Place
+from dimgpt.data.preparing.plan import Plan
 from dimgpt.data.preparing.quality import Deduplicator
 from dimgpt.data.preparing.report import SourceReport
-from dimgpt.data.preparing.splits import KeyRange
+from dimgpt.data.preparing.splits import MIN_CUT_CHARACTERS, cut_by_place
 from dimgpt.data.token_writer import TokenFileWriter
+from dimgpt.settings import override
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Mark:
-    """Where a block stands in its source."""
-
-    end: Position
-    """Where the next block of this run starts: another shard, if this was the last of its own."""
-    text_bytes: int
-    file_bytes: int
-
-    @property
-    def ends_shard(self) -> bool:
-        """Tell whether it was the last of its shard."""
-        return self.end.block == 0
+Mask = np.ndarray[Any, Any]
+"""Which items of a chunk are meant, bool (N,)."""
+FIRST = Place(0, 0)
 
 
 class PartWriter:
-    """Write one part into a folder of parts, which knows of it when all is on the disk.
+    """Write one part into a folder, which knows of it when all is on the disk.
 
-    A context manager: leaving it by an exception removes what was written.
+    A context manager: leaving it by an exception removes what was written. `part` is set once the
+    part is finished.
     """
 
+    part: Part
+
     def __init__(
-        self,
-        folder: PartsFolder,
-        *,
-        number: int,
-        start: Position,
-        seed: int,
-        deduplicator: Deduplicator | None,
+        self, plan: Plan, folder: PartsFolder, place: Place, deduplicator: Deduplicator | None
     ) -> None:
-        self.text_bytes = self.file_bytes = 0
-        self.num_documents = self.num_characters = 0
-        self.end = start
+        self.counts: Counter[str] = Counter()
+        """Documents, characters, bytes of text and of files so far."""
+        self._plan = plan
         self._folder = folder
-        self._number = number
-        self._start = start
+        self._place = place
         self._deduplicator = deduplicator
+        self._borders = plan.borders
+        self._report = SourceReport(source="", seed=plan.config.seed)
+        self._copy_keys: list[np.ndarray[Any, Any]] = []
+        self._held: list[tuple[EncodedChunk, Mask]] | None = [] if place == FIRST else None
+        self._filled: set[str] = set()
         self._stack = contextlib.ExitStack()
         self._writers: dict[str, TokenFileWriter] = {}
-        self._keys = KeyRange()
-        self._copy_keys: list[np.ndarray[Any, Any]] = []
-        self._report = SourceReport(source="", seed=seed)
 
     def __enter__(self) -> "PartWriter":
         return self
@@ -67,31 +62,38 @@ class PartWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stack.__exit__(kind, error, trace)
-        if kind is None:
-            self._folder.add(self._finish())
+        if kind is not None:
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._stack:
+            if self._held is not None:
+                self._fill_splits(self._held)
+        self.part = self._part()
+        self._folder.add(self._place, self.part)
 
-    def write(self, chunk: EncodedChunk, mark: Mark) -> None:
+    def write(self, chunk: EncodedChunk, *, text_bytes: int, file_bytes: int) -> None:
         """Write what the next block holds, to the splits that the keys choose.
 
         Raises:
             OSError: The disk is full or cannot be written.
         """
         is_kept = self._leave_out_copies(chunk)
-        for split, is_chosen in self._folder.borders.choose(chunk.keys).items():
-            self._write(split, chunk, is_chosen & is_kept)
-        self._keys = self._keys.joined(KeyRange.of(chunk.keys[is_kept]))
         self._report.merge(chunk.report)
-        self._report.keep(chunk.num_characters[is_kept], chunk.lengths[is_kept])
-        self._count(mark)
+        self.counts["text_bytes"] += text_bytes
+        self.counts["file_bytes"] += file_bytes
+        self.counts["num_documents"] += int(is_kept.sum())
+        self.counts["num_characters"] += int(chunk.num_characters[is_kept].sum())
+        if self._held is None:
+            self._split(chunk, is_kept)
+            return
+        self._held.append((chunk, is_kept))
+        chosen = self._borders.choose(chunk.keys[is_kept])
+        self._filled |= {name for name, is_chosen in chosen.items() if is_chosen.any()}
+        if len(self._filled) == len(self._borders.names):
+            self._split_held(self._held)
 
-    def write_whole(self, name: str, chunk: EncodedChunk, mark: Mark) -> None:
-        """Write all of a chunk to the token file `name`."""
-        self._write(name, chunk, np.ones(len(chunk.lengths), dtype=bool))
-        self._count(mark)
-
-    def _leave_out_copies(self, chunk: EncodedChunk) -> np.ndarray[Any, Any]:
-        """Tell which items to keep, bool (N,), and count the others."""
+    def _leave_out_copies(self, chunk: EncodedChunk) -> Mask:
+        """Tell which items to keep, and count the others."""
         if self._deduplicator is None:
             return np.ones(len(chunk.keys), dtype=bool)
         reasons = self._deduplicator.reasons(chunk.copy_keys)
@@ -102,42 +104,92 @@ class PartWriter:
         self._copy_keys.append(chunk.copy_keys[is_kept])
         return is_kept
 
-    def _write(self, name: str, chunk: EncodedChunk, is_chosen: np.ndarray[Any, Any]) -> None:
+    def _fill_splits(self, held: list[tuple[EncodedChunk, Mask]]) -> None:
+        """Write a first part that leaves a split empty as the keys would have it."""
+        keys = np.concatenate([chunk.keys[is_kept] for chunk, is_kept in held])
+        borders = self._borders.filling(keys)
+        if borders is not None:
+            self._borders = borders
+        elif len(keys):
+            held = self._cut_longest(held)
+        self._split_held(held)
+
+    def _cut_longest(
+        self, held: list[tuple[EncodedChunk, Mask]]
+    ) -> list[tuple[EncodedChunk, Mask]]:
+        """Write the longest document to all splits, part by part, and the others to training.
+
+        Returns:
+            What is left to write: all of it, where even that document is too short.
+        """
+        sizes = [np.where(is_kept, chunk.num_characters, 0) for chunk, is_kept in held]
+        place = max(range(len(held)), key=lambda index: sizes[index].max(initial=0))
+        chunk, is_kept = held[place]
+        is_longest = np.arange(len(is_kept)) == sizes[place].argmax()
+        pieces = self._cut(chunk.ids[np.repeat(is_longest, chunk.lengths)])
+        if pieces is None:
+            return held
+        held[place] = (chunk, is_kept & ~is_longest)
+        for chunk, is_kept in held:
+            self._write("train", chunk, is_kept)
+        for index, name in enumerate(self._borders.names):
+            self._write(name, pieces, np.arange(len(pieces.lengths)) == index)
+        return []
+
+    def _cut(self, ids: np.ndarray[Any, Any]) -> EncodedChunk | None:
+        """Encode a document in as many pieces as there are splits; say what became of it."""
+        config, tokenizer = self._plan.config, self._plan.tokenizer
+        kind = "document" if isinstance(self._plan.source, SourceConfig) else "conversation"
+        text = tokenizer.decode(ids[1:-1].tolist())
+        ratios = [config.validation_ratio, config.test_ratio][: len(self._borders.names) - 1]
+        pieces = cut_by_place(text, ratios) if kind == "document" else None
+        if pieces is None:
+            self._report.notes.append(
+                f"the {kind}s differ too little to fill every split, and the longest has "
+                f"{len(text):,} characters; {MIN_CUT_CHARACTERS} of a document can be cut"
+            )
+            return None
+        sizes = " and ".join(f"{len(piece):,}" for piece in pieces[1:])
+        self._report.notes.append(
+            f"too few different documents to fill every split: of the longest, the last {sizes} of "
+            f"{len(text):,} characters are held out"
+        )
+        unfiltered = override(config, min_document_characters=0, quality=QualityConfig())
+        return encode_chunk(pieces, tokenizer, unfiltered)
+
+    def _split_held(self, held: list[tuple[EncodedChunk, Mask]]) -> None:
+        for chunk, is_kept in held:
+            self._split(chunk, is_kept)
+        self._held = None
+
+    def _split(self, chunk: EncodedChunk, is_kept: Mask) -> None:
+        for name, is_chosen in self._borders.choose(chunk.keys).items():
+            self._write(name, chunk, is_chosen & is_kept)
+
+    def _write(self, name: str, chunk: EncodedChunk, is_chosen: Mask) -> None:
         if not is_chosen.any():
             return
         if name not in self._writers:
             writer = TokenFileWriter(
-                self._folder.path,
-                part_name(self._number, name),
-                vocab_size=self._folder.vocab_size,
+                self._folder.path, f"{name}-{self._place}", vocab_size=self._folder.vocab_size
             )
             self._writers[name] = self._stack.enter_context(writer)
-        num_characters = int(chunk.num_characters[is_chosen].sum())
+        num_characters, lengths = chunk.num_characters[is_chosen], chunk.lengths[is_chosen]
         self._writers[name].write_documents(
             chunk.ids[np.repeat(is_chosen, chunk.lengths)],
-            chunk.lengths[is_chosen],
-            num_characters=num_characters,
+            lengths,
+            num_characters=int(num_characters.sum()),
             num_bytes=int(chunk.num_bytes[is_chosen].sum()),
         )
-        self.num_documents += int(is_chosen.sum())
-        self.num_characters += num_characters
+        self._report.keep(num_characters, lengths)
 
-    def _count(self, mark: Mark) -> None:
-        self.text_bytes += mark.text_bytes
-        self.file_bytes += mark.file_bytes
-        self.end = mark.end
-
-    def _finish(self) -> Part:
+    def _part(self) -> Part:
         copy_keys = np.concatenate(self._copy_keys) if self._copy_keys else np.zeros(0)
         return Part(
-            number=self._number,
-            start=self._start,
-            end=self.end,
-            borders=self._folder.borders,
-            keys=self._keys,
-            text_bytes=self.text_bytes,
-            file_bytes=self.file_bytes,
+            plan_sha256=self._folder.plan_sha256,
             report=self._report,
-            copy_keys_sha256=self._folder.write_copy_keys(self._number, copy_keys),
             files={name: writer.summary for name, writer in sorted(self._writers.items())},
+            text_bytes=self.counts["text_bytes"],
+            file_bytes=self.counts["file_bytes"],
+            copy_keys_sha256=self._folder.write_copy_keys(self._place, copy_keys),
         )

@@ -70,6 +70,8 @@ class SourceReport:
     """Kept documents of at least this many characters, and fewer than the next length there is."""
     samples: list[tuple[int, str]] = field(default_factory=list)
     """Beginnings of documents, each behind a number that decides whether it is shown."""
+    notes: list[str] = field(default_factory=list)
+    """What a person should know about the splits."""
 
     def observe(self, document: str, cleaned: str) -> None:
         """Look at a document before and after cleaning, whether it is kept or not.
@@ -121,6 +123,7 @@ class SourceReport:
         self.changed_characters.update(other.changed_characters)
         self.lengths.update(other.lengths)
         self._add_samples(other.samples)
+        self.notes += other.notes
 
     def to_dict(self) -> dict[str, Any]:
         """Turn the report into plain values that JSON can hold; equal reports, equal order."""

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dimgpt.data.preparing.splits import NUM_KEYS, Borders, KeyRange
+from dimgpt.data.preparing.splits import NUM_KEYS, Borders
 
 
 def keys(count=10_000):
@@ -32,16 +32,7 @@ def test_no_split_of_few_documents_stays_empty(validation, test, count):
         pytest.skip("more than all")
     some = keys(count)
     borders = Borders.of(validation_ratio=validation, test_ratio=test)
-    for _ in range(4):
-        filled = [name for name, chosen in borders.choose(some).items() if chosen.any()]
-        borders = borders.without_empty(filled, KeyRange.of(some))
-    assert all(chosen.any() for chosen in borders.choose(some).values())
-
-
-def test_other_borders_that_change_no_document_are_known():
-    some = KeyRange(smallest=100, largest=200)
-    assert Borders(validation=5).splits_as(Borders(validation=100), some)
-    assert Borders(validation=201).splits_as(Borders(validation=999), some)
-    assert not Borders(validation=5).splits_as(Borders(validation=101), some)
-    assert not Borders(validation=5, test=500).splits_as(Borders(validation=5, test=200), some)
-    assert Borders(validation=5).splits_as(Borders(validation=999), KeyRange())
+    filling = borders.filling(some)
+    assert all(chosen.any() for chosen in filling.choose(some).values())
+    if all(chosen.any() for chosen in borders.choose(some).values()):
+        assert filling == borders

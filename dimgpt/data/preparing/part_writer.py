@@ -111,51 +111,50 @@ class PartWriter:
         if borders is not None:
             self._borders = borders
         elif len(keys):
-            held = self._cut_longest(held)
+            self._cut_longest(held, num_different=len(np.unique(keys)))
         self._split_held(held)
 
-    def _cut_longest(
-        self, held: list[tuple[EncodedChunk, Mask]]
-    ) -> list[tuple[EncodedChunk, Mask]]:
-        """Write the longest document to all splits, part by part, and the others to training.
+    def _cut_longest(self, held: list[tuple[EncodedChunk, Mask]], *, num_different: int) -> None:
+        """Write all documents to training, and the end of the longest to the other splits.
 
-        Returns:
-            What is left to write: all of it, where even that document is too short.
+        If even that one is too short, nothing is written, and a note says why.
         """
         sizes = [np.where(is_kept, chunk.num_characters, 0) for chunk, is_kept in held]
-        place = max(range(len(held)), key=lambda index: sizes[index].max(initial=0))
-        chunk, is_kept = held[place]
-        is_longest = np.arange(len(is_kept)) == sizes[place].argmax()
-        pieces = self._cut(chunk.ids[np.repeat(is_longest, chunk.lengths)])
-        if pieces is None:
-            return held
-        held[place] = (chunk, is_kept & ~is_longest)
-        for chunk, is_kept in held:
-            self._write("train", chunk, is_kept)
-        for index, name in enumerate(self._borders.names):
-            self._write(name, pieces, np.arange(len(pieces.lengths)) == index)
-        return []
-
-    def _cut(self, ids: np.ndarray[Any, Any]) -> EncodedChunk | None:
-        """Encode a document in as many pieces as there are splits; say what became of it."""
-        config, tokenizer = self._plan.config, self._plan.tokenizer
-        kind = "document" if isinstance(self._plan.source, SourceConfig) else "conversation"
-        text = tokenizer.decode(ids[1:-1].tolist())
-        ratios = [config.validation_ratio, config.test_ratio][: len(self._borders.names) - 1]
-        pieces = cut_by_place(text, ratios) if kind == "document" else None
+        index = max(range(len(held)), key=lambda index: sizes[index].max(initial=0))
+        chunk, is_kept = held[index]
+        is_longest = np.arange(len(is_kept)) == sizes[index].argmax()
+        text = self._plan.tokenizer.decode(chunk.ids[np.repeat(is_longest, chunk.lengths)][1:-1])
+        pieces, names = self._cut(text), self._borders.names
         if pieces is None:
             self._report.notes.append(
-                f"the {kind}s differ too little to fill every split, and the longest has "
-                f"{len(text):,} characters; {MIN_CUT_CHARACTERS} of a document can be cut"
+                f"{num_different:,} of them different, the longest has {len(text):,} characters: "
+                f"it takes {len(names)} that begin differently, or one document of "
+                f"{MIN_CUT_CHARACTERS} characters to cut"
             )
-            return None
-        sizes = " and ".join(f"{len(piece):,}" for piece in pieces[1:])
+            return
+        sizes_of_pieces = " and ".join(f"{size:,}" for size in pieces.num_characters[1:])
         self._report.notes.append(
-            f"too few different documents to fill every split: of the longest, the last {sizes} of "
-            f"{len(text):,} characters are held out"
+            f"too few different documents to fill every split: of the longest, the last "
+            f"{sizes_of_pieces} of {len(text):,} characters are held out"
         )
+        held[index] = (chunk, is_kept & ~is_longest)
+        for chunk, is_kept in held:
+            self._write("train", chunk, is_kept)
+        for number, name in enumerate(names):
+            self._write(name, pieces, np.arange(len(names)) == number)
+        held.clear()
+
+    def _cut(self, text: str) -> EncodedChunk | None:
+        """Encode a document in as many pieces as there are splits; `None` if it is too short."""
+        config, names = self._plan.config, self._borders.names
+        if not isinstance(self._plan.source, SourceConfig):
+            return None
+        pieces = cut_by_place(text, [config.validation_ratio, config.test_ratio][: len(names) - 1])
+        if pieces is None:
+            return None
         unfiltered = override(config, min_document_characters=0, quality=QualityConfig())
-        return encode_chunk(pieces, tokenizer, unfiltered)
+        chunk = encode_chunk(pieces, self._plan.tokenizer, unfiltered)
+        return chunk if len(chunk.lengths) == len(names) else None
 
     def _split_held(self, held: list[tuple[EncodedChunk, Mask]]) -> None:
         for chunk, is_kept in held:

@@ -117,33 +117,15 @@ def encode_chunk(
 def _encode_document(
     document: str, tokenizer: Tokenizer, config: DataConfig, report: SourceReport
 ) -> _EncodedItem | str:
-    """Return a document's ids, or why it is dropped."""
+    """Return a document's ids, or why it is dropped.
+
+    A long document is encoded piece by piece: a whole one would be in memory several times. Its
+    first piece alone tells its copies.
+    """
     if _is_short(document, config.min_document_characters):
         return TOO_SHORT
     if reason := reason_to_drop(document, config.quality):
         return reason
-    if len(document) > _LONG_CHARACTERS:
-        return _encode_long_document(document, tokenizer, config, report)
-    text = tokenizer.clean(document, compose_accents=config.compose_accents)
-    report.observe(document, text)
-    if not text:
-        return EMPTY
-    return _EncodedItem(
-        ids=tokenizer.enclose(tokenizer.encode_array(text, clean=False)),
-        beginning=text[:OPENING_CHARACTERS],
-        copy_keys=duplicate_keys(text, config.quality),
-        num_characters=len(text),
-        num_bytes=_num_bytes(text),
-    )
-
-
-def _encode_long_document(
-    document: str, tokenizer: Tokenizer, config: DataConfig, report: SourceReport
-) -> _EncodedItem | str:
-    """Do as for any document, piece by piece: a whole one would be in memory several times.
-
-    Its beginning alone tells its copies.
-    """
     ids, beginning = [], ""
     num_characters = num_bytes = 0
     for text in _clean_pieces(document, tokenizer, compose_accents=config.compose_accents):

@@ -19,7 +19,7 @@ from dimgpt.data.manifest import (
     read_manifest,
     write_manifest,
 )
-from dimgpt.data.preparing.parts import Part
+from dimgpt.data.preparing.parts import Part, Place
 from dimgpt.data.preparing.plan import PLAN_NAME, Plan
 from dimgpt.data.preparing.report import SourceReport
 from dimgpt.data.token_file import TokenFile
@@ -33,7 +33,7 @@ REPORT_NAME = "report.json"
 _FAR, _FEW_DOCUMENTS = 3, 5
 
 
-def finish(plan: Plan, parts: Mapping[str, Part]) -> None:
+def finish(plan: Plan, parts: Mapping[Place, Part]) -> None:
     """Make one folder of token files of all parts of a source, and give it its name.
 
     An older folder of that name is replaced; what else lies beside the parts is deleted.

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from dimgpt.config import QualityConfig, SourceConfig
+from dimgpt.data.conversations.conversation import Conversation, Message
+from dimgpt.data.manifest import SYSTEM_PROMPTS
 from dimgpt.data.preparing.encoding import EncodedChunk, encode_chunk
+from dimgpt.data.preparing.items import read_system_prompts_of
 from dimgpt.data.preparing.parts import Part, PartsFolder, Place
-from dimgpt.data.preparing.plan import Plan
 from dimgpt.data.preparing.quality import Deduplicator
 from dimgpt.data.preparing.report import SourceReport
 from dimgpt.data.preparing.splits import MIN_CUT_CHARACTERS, cut_by_place
@@ -37,11 +39,11 @@ class PartWriter:
     part: Part
 
     def __init__(
-        self, plan: Plan, folder: PartsFolder, place: Place, deduplicator: Deduplicator | None
+        self, folder: PartsFolder, place: Place, deduplicator: Deduplicator | None
     ) -> None:
         self.counts: Counter[str] = Counter()
         """Documents, characters, bytes of text and of files so far."""
-        self._plan = plan
+        self._plan = plan = folder.plan
         self._folder = folder
         self._place = place
         self._deduplicator = deduplicator
@@ -68,6 +70,8 @@ class PartWriter:
         with self._stack:
             if self._held is not None:
                 self._fill_splits(self._held)
+            if self._place == FIRST and self._plan.prompts is not None:
+                self._write_prompts()
         self.part = self._part()
         self._folder.add(self._place, self.part)
 
@@ -170,7 +174,9 @@ class PartWriter:
             return
         if name not in self._writers:
             writer = TokenFileWriter(
-                self._folder.path, f"{name}-{self._place}", vocab_size=self._folder.vocab_size
+                self._folder.path,
+                f"{name}-{self._place}",
+                vocab_size=self._plan.tokenizer.vocab_size,
             )
             self._writers[name] = self._stack.enter_context(writer)
         num_characters, lengths = chunk.num_characters[is_chosen], chunk.lengths[is_chosen]
@@ -180,7 +186,23 @@ class PartWriter:
             num_characters=int(num_characters.sum()),
             num_bytes=int(chunk.num_bytes[is_chosen].sum()),
         )
-        self._report.keep(num_characters, lengths)
+        if name != SYSTEM_PROMPTS:
+            self._report.keep(num_characters, lengths)
+
+    def _write_prompts(self) -> None:
+        """Write the system prompts of a group of conversations, a token file of their own."""
+        plan = self._plan
+        blocks = plan.read_prompts(plan.folder / "downloads-prompts")
+        prompts = [
+            Conversation(messages=(Message(role="system", text=prompt),))
+            for prompt in read_system_prompts_of(blocks, plan.items)
+        ]
+        chunk = encode_chunk(prompts, plan.tokenizer, plan.config)
+        if not len(chunk.lengths):
+            raise ValueError(
+                f"the system prompts of {plan.source.name!r} are none; check system_prompts_path"
+            )
+        self._write(SYSTEM_PROMPTS, chunk, np.ones(len(chunk.lengths), dtype=bool))
 
     def _part(self) -> Part:
         copy_keys = np.concatenate(self._copy_keys) if self._copy_keys else np.zeros(0)
@@ -188,7 +210,6 @@ class PartWriter:
             plan_sha256=self._folder.plan_sha256,
             report=self._report,
             files={name: writer.summary for name, writer in sorted(self._writers.items())},
-            text_bytes=self.counts["text_bytes"],
-            file_bytes=self.counts["file_bytes"],
+            counts=dict(self.counts),
             copy_keys_sha256=self._folder.write_copy_keys(self._place, copy_keys),
         )

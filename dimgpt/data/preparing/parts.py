@@ -12,7 +12,6 @@ import json
 import logging
 import re
 import shutil
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,10 +39,6 @@ class Place(NamedTuple):
         return f"{self.shard:05}-{self.number:05}"
 
 
-PROMPTS = "prompts"
-"""Stands in the place of a `Place`: the part that holds a group's system prompts."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
     """The record of a finished part."""
@@ -54,22 +49,10 @@ class Part:
     """Of its documents; without the source's name."""
     files: dict[str, TokenFileSummary]
     """Split -> its token file."""
-    text_bytes: int = 0
-    """Size of the blocks."""
-    file_bytes: int = 0
-    """What was read of the source's files for it."""
-    copy_keys_sha256: str | None = None
+    counts: dict[str, int]
+    """What `Progress` counts."""
+    copy_keys_sha256: str | None
     """Of the file with the keys by which copies of its documents are known."""
-
-    @property
-    def counts(self) -> Counter[str]:
-        """What `Progress` counts of it."""
-        return Counter(
-            text_bytes=self.text_bytes,
-            file_bytes=self.file_bytes,
-            num_documents=self.report.num_documents,
-            num_characters=self.report.num_characters,
-        )
 
     def to_dict(self) -> dict[str, Any]:
         """Turn the record into plain values that JSON can hold."""
@@ -90,10 +73,23 @@ class Part:
 class PartsFolder:
     """The parts of a source that are there."""
 
-    path: Path
+    plan: Plan
+    openings: tuple[str, ...]
+    """What many documents of the source begin with."""
     plan_sha256: str
-    """Parts of other plans do not count."""
-    vocab_size: int
+    """Of `plan.json`. Parts of other plans do not count."""
+
+    @classmethod
+    def of(cls, plan: Plan, written: dict[str, Any]) -> "PartsFolder":
+        """Return the folder of the parts of a plan, as `plan.json` has it."""
+        content = json.dumps(written, sort_keys=True).encode()
+        digest = hashlib.sha256(content).hexdigest()
+        return cls(plan=plan, openings=tuple(written["openings"]), plan_sha256=digest)
+
+    @property
+    def path(self) -> Path:
+        """Where the parts are."""
+        return self.plan.folder
 
     def load(self, is_wanted: Callable[[Place], bool], *, verify: bool = True) -> dict[Place, Part]:
         """Return the parts that are whole, in their order; warn of damaged ones.
@@ -104,23 +100,18 @@ class PartsFolder:
         """
         found = [_RECORD.fullmatch(path.name) for path in self.path.glob("part-*.json")]
         places = sorted(Place(int(match[1]), int(match[2])) for match in found if match)
-        parts = {place: self.load_one(place, verify=verify) for place in filter(is_wanted, places)}
-        return {place: part for place, part in parts.items() if part is not None}
+        parts = {}
+        for place in filter(is_wanted, places):
+            path = self._record_path(place)
+            try:
+                part = Part.from_dict(json.loads(path.read_bytes()))
+                self._check(place, part, verify)
+                parts[place] = part
+            except (ValueError, TypeError, KeyError, AttributeError, FileNotFoundError) as error:
+                log.warning("%s cannot be used: %s", path.stem, error)
+        return parts
 
-    def load_one(self, place: Place | str, *, verify: bool = True) -> Part | None:
-        """Return a part if it is there and whole."""
-        path = self._record_path(place)
-        if not path.exists():
-            return None
-        try:
-            part = Part.from_dict(json.loads(path.read_bytes()))
-            self._check(place, part, verify)
-        except (ValueError, TypeError, KeyError, AttributeError, FileNotFoundError) as error:
-            log.warning("%s is damaged and made again: %s", path.stem, error)
-            return None
-        return part
-
-    def add(self, place: Place | str, part: Part) -> None:
+    def add(self, place: Place, part: Part) -> None:
         """Write the record of a part whose files are on the disk."""
         content = json.dumps(part.to_dict(), indent=1)
         replace_file(self._record_path(place), content.encode())
@@ -152,11 +143,13 @@ class PartsFolder:
         """Return the keys of a part's documents, uint64 (N, K)."""
         return np.load(self._copy_keys_path(place), allow_pickle=False)
 
-    def _check(self, place: Place | str, part: Part, verify: bool) -> None:
+    def _check(self, place: Place, part: Part, verify: bool) -> None:
         if part.plan_sha256 != self.plan_sha256:
             raise ValueError("it was made with other settings, texts or another vocabulary")
         for name, summary in part.files.items():
-            check_parts(self.path, summary.parts, vocab_size=self.vocab_size, verify=verify)
+            check_parts(
+                self.path, summary.parts, vocab_size=self.plan.tokenizer.vocab_size, verify=verify
+            )
             self._check_sha256(self.path / f"{name}-{place}.index.npy", summary.index_sha256)
         if part.copy_keys_sha256 is not None:
             self._check_sha256(self._copy_keys_path(place), part.copy_keys_sha256)
@@ -165,16 +158,14 @@ class PartsFolder:
         if sha256_of(path) != expected:
             raise ValueError(f"{path} has another sha256")
 
-    def _record_path(self, place: Place | str) -> Path:
+    def _record_path(self, place: Place) -> Path:
         return self.path / f"part-{place}.json"
 
-    def _copy_keys_path(self, place: Place | str) -> Path:
+    def _copy_keys_path(self, place: Place) -> Path:
         return self.path / f"part-{place}.keys.npy"
 
 
-def open_folder(
-    plan: Plan, downloads: Path, *, is_shared: bool
-) -> tuple[PartsFolder, tuple[str, ...]]:
+def open_folder(plan: Plan, downloads: Path, *, is_shared: bool) -> PartsFolder:
     """Open the folder of a source's parts, or begin one.
 
     Args:
@@ -182,9 +173,6 @@ def open_folder(
         downloads: Gets the file of the hub whose beginning is looked at, for a new folder.
         is_shared: Other runs may be writing there: refuse a folder of another plan. Otherwise its
             parts are deleted.
-
-    Returns:
-        The folder, and what many documents of the source begin with.
 
     Raises:
         ValueError: Other shares follow another plan.
@@ -195,16 +183,7 @@ def open_folder(
             raise made_otherwise(plan, found)
         _begin_again(plan, is_shared=is_shared)
         found = write_plan(plan, downloads)
-    return parts_folder(plan, found), tuple(found["openings"])
-
-
-def parts_folder(plan: Plan, written: dict[str, Any]) -> PartsFolder:
-    """Return the folder of the parts that follow a plan, as `plan.json` has it."""
-    return PartsFolder(
-        path=plan.folder,
-        plan_sha256=hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest(),
-        vocab_size=plan.tokenizer.vocab_size,
-    )
+    return PartsFolder.of(plan, found)
 
 
 def made_otherwise(plan: Plan, found: dict[str, Any]) -> ValueError:

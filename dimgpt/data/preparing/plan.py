@@ -15,20 +15,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dimgpt.config import ConversationSourceConfig, DataConfig, QualityConfig, SourceConfig
+from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig
 from dimgpt.data.preparing.block import Block
 from dimgpt.data.preparing.blocks import read_blocks
 from dimgpt.data.preparing.encoding import clean_beginning
 from dimgpt.data.preparing.items import ItemRules, gather_conversations, read_documents_of
 from dimgpt.data.preparing.listing import (
-    TABLE_SUFFIXES,
-    TEXT_SUFFIXES,
     Listing,
-    Location,
     SourceFile,
     group_files,
     is_demo,
-    list_source,
 )
 from dimgpt.data.preparing.quality import num_duplicate_keys
 from dimgpt.data.preparing.splits import Borders, find_openings
@@ -150,54 +146,6 @@ class Plan:
             skip_bad=self.items.skip_bad,
             block_bytes=self.block_bytes,
         )
-
-
-def make_plan(
-    source: Source,
-    tokenizer: Tokenizer,
-    folder: Path,
-    *,
-    config: DataConfig,
-    settings: dict[str, Any],
-    revision: str | None,
-    block_bytes: int,
-    part_blocks: int,
-) -> Plan:
-    """List the files of a source.
-
-    Args:
-        source: Documents or conversations.
-        tokenizer: Makes the ids.
-        folder: Gets a folder with the source's name.
-        config: What is kept, and how it is split.
-        settings: What `describe_settings` says of them.
-        revision: Commit of a hub data set to go on with, if the source names none.
-        block_bytes: Text of a block, about.
-        part_blocks: Blocks of a part.
-
-    Raises:
-        FileNotFoundError: The path does not exist.
-        ValueError: The path holds nothing to read.
-    """
-    location, prompts = Location.of(source), None
-    if location.revision is None:
-        location = dataclasses.replace(location, revision=revision)
-    suffixes = TEXT_SUFFIXES
-    if isinstance(source, ConversationSourceConfig):
-        suffixes = TABLE_SUFFIXES
-        prompts = Location.of_system_prompts(source)
-        config = dataclasses.replace(config, quality=QualityConfig())
-    return Plan(
-        source=source,
-        config=config,
-        tokenizer=tokenizer,
-        target=folder / source.name,
-        settings=settings,
-        listing=list_source(location, suffixes=suffixes),
-        prompts=list_source(prompts, suffixes=suffixes) if prompts else None,
-        block_bytes=block_bytes,
-        part_blocks=part_blocks,
-    )
 
 
 def describe_settings(source: Source, config: DataConfig) -> dict[str, Any]:

@@ -7,29 +7,34 @@ does one with another number of processes. A complete folder of the same source,
 vocabulary is kept as it is; multipliers and ratios do not count, they act when files are opened.
 """
 
+import dataclasses
 from pathlib import Path
 
-from dimgpt.config import DataConfig
+from dimgpt.config import ConversationSourceConfig, DataConfig, QualityConfig
 from dimgpt.data.manifest import read_manifest
 from dimgpt.data.preparing.block import BLOCK_BYTES
 from dimgpt.data.preparing.disk import estimate_text_bytes, estimate_token_bytes, require_room
 from dimgpt.data.preparing.finishing import finish, is_complete, resume_finish
-from dimgpt.data.preparing.listing import is_demo, is_local
+from dimgpt.data.preparing.listing import (
+    TABLE_SUFFIXES,
+    TEXT_SUFFIXES,
+    Location,
+    is_demo,
+    is_local,
+    list_source,
+)
 from dimgpt.data.preparing.part_writer import FIRST
 from dimgpt.data.preparing.parts import (
-    PROMPTS,
     Part,
     PartsFolder,
     Place,
     made_otherwise,
-    parts_folder,
 )
 from dimgpt.data.preparing.plan import (
     PART_BLOCKS,
     Plan,
     Source,
     describe_settings,
-    make_plan,
     read_plan,
 )
 from dimgpt.data.preparing.shares import (
@@ -110,13 +115,21 @@ def plan_preparation(
     if is_settled and finished.get("settings") == settings:
         return None
     begun = (read_plan(unfinished) or {"values": {}})["values"].get("source", {})
-    plan = make_plan(
-        source,
-        tokenizer,
-        folder,
+    location, prompts = Location.of(source), None
+    if location.revision is None and begun.get("settings") == settings:
+        location = dataclasses.replace(location, revision=begun["revision"])
+    suffixes = TEXT_SUFFIXES
+    if isinstance(source, ConversationSourceConfig):
+        suffixes, prompts = TABLE_SUFFIXES, Location.of_system_prompts(source)
+        config = dataclasses.replace(config, quality=QualityConfig())
+    plan = Plan(
+        source=source,
         config=config,
+        tokenizer=tokenizer,
+        target=target,
         settings=settings,
-        revision=begun.get("revision") if begun.get("settings") == settings else None,
+        listing=list_source(location, suffixes=suffixes),
+        prompts=list_source(prompts, suffixes=suffixes) if prompts else None,
         block_bytes=block_bytes,
         part_blocks=part_blocks,
     )
@@ -184,37 +197,27 @@ def merge(plan: Plan) -> None:
     with hold(plan, ALONE):
         if written["values"] != plan.values():
             raise made_otherwise(plan, written)
-        parts = _find_all(plan, parts_folder(plan, written), num_shares=max(counts))
+        parts = _find_all(PartsFolder.of(plan, written), num_shares=max(counts))
     finish(plan, parts)
 
 
-def _find_all(plan: Plan, folder: PartsFolder, *, num_shares: int) -> dict[str, Part]:
-    """Return all parts of a source, or say what is missing."""
-    found = folder.load(lambda place: True, verify=False)
-    parts = {str(place): part for place, part in found.items()}
-    if plan.prompts is not None:
-        prompts = folder.load_one(PROMPTS, verify=False)
-        if prompts is None:
-            raise _missing(plan, PROMPTS, FIRST, num_shares)
-        parts[PROMPTS] = prompts
+def _find_all(folder: PartsFolder, *, num_shares: int) -> dict[Place, Part]:
+    """Return all parts of a source, or say which one is missing."""
+    plan = folder.plan
+    parts = folder.load(lambda place: True, verify=False)
     for shard in range(len(plan.shards)):
+        # Whoever has the first part of a shard reads it to its end.
         num_parts = folder.num_parts(shard)
-        # Whoever has a part of a shard reads it to its end.
-        for number in range(1 if num_parts is None else num_parts):
-            place = Place(shard, number)
-            if num_parts is None or place not in found:
-                raise _missing(plan, place, place, num_shares)
+        places = [Place(shard, number) for number in range(1 if num_parts is None else num_parts)]
+        missing = [place for place in places if num_parts is None or place not in parts]
+        if not missing:
+            continue
+        share = Share.of(plan, missing[0], num_shares)
+        is_begun = share in [begun for _, begun in begun_shares(plan)]
+        raise FileNotFoundError(
+            f"share {share.index} of {share.count} of {plan.source.name} is "
+            f"{'unfinished' if is_begun else 'missing'}: {plan.folder} has no part {missing[0]} of "
+            f"the same settings, texts and vocabulary; run `python -m dimgpt prepare --shard "
+            f"{share.index}/{share.count}`"
+        )
     return parts
-
-
-def _missing(plan: Plan, name: Place | str, place: Place, num_shares: int) -> FileNotFoundError:
-    """Return the error of a part that is not there; the share that writes `place` writes it."""
-    share = Share.of(plan, place, num_shares)
-    state = "unfinished" if share in [begun for _, begun in begun_shares(plan)] else "missing"
-    is_there = (plan.folder / f"part-{name}.json").exists()
-    reason = "is damaged, or made with other settings," if is_there else "is not"
-    return FileNotFoundError(
-        f"share {share.index} of {share.count} of {plan.source.name} is {state}: part {name} "
-        f"{reason} in {plan.folder}; run `python -m dimgpt prepare --shard "
-        f"{share.index}/{share.count}`"
-    )

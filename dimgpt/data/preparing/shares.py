@@ -17,18 +17,13 @@ from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
-from dimgpt.data.conversations.conversation import Conversation, Message
-from dimgpt.data.manifest import SYSTEM_PROMPTS
 from dimgpt.data.preparing.block import Block
 from dimgpt.data.preparing.disk import free_bytes
-from dimgpt.data.preparing.encoding import BlockEncoder, EncodedChunk, encode_chunk
-from dimgpt.data.preparing.items import read_system_prompts_of
-from dimgpt.data.preparing.part_writer import FIRST, PartWriter
-from dimgpt.data.preparing.parts import PROMPTS, Part, PartsFolder, Place, open_folder
+from dimgpt.data.preparing.encoding import BlockEncoder, EncodedChunk
+from dimgpt.data.preparing.part_writer import PartWriter
+from dimgpt.data.preparing.parts import Part, PartsFolder, Place, open_folder
 from dimgpt.data.preparing.plan import Plan
 from dimgpt.data.preparing.quality import Deduplicator
-from dimgpt.data.preparing.report import SourceReport
-from dimgpt.data.token_writer import TokenFileWriter
 from dimgpt.files import lock_file
 from dimgpt.workers import map_in_order
 
@@ -146,7 +141,7 @@ class _Piece(NamedTuple):
     file_bytes: int
 
 
-def write_parts(plan: Plan, share: Share, *, progress: Watch | None = None) -> dict[str, Part]:
+def write_parts(plan: Plan, share: Share, *, progress: Watch | None = None) -> dict[Place, Part]:
     """Write the parts of a share that are not there, and return all parts of the share.
 
     Raises:
@@ -157,68 +152,64 @@ def write_parts(plan: Plan, share: Share, *, progress: Watch | None = None) -> d
     # Each share has a folder for the file that it fetches: nobody else deletes anything there.
     suffix = "" if share == ALONE else f"-{share.index}-of-{share.count}"
     downloads = plan.folder / f"downloads{suffix}"
-    folder, openings = open_folder(plan, downloads, is_shared=share != ALONE)
-    prompts: dict[str, Part] = {}
-    if plan.prompts is not None and share.takes(plan, FIRST):
-        prompts[PROMPTS] = folder.load_one(PROMPTS) or _write_prompts(plan, folder, downloads)
+    folder = open_folder(plan, downloads, is_shared=share != ALONE)
     parts = folder.load(lambda place: share.takes(plan, place))
     encoder = BlockEncoder(
-        tokenizer=plan.tokenizer, items=plan.items, config=plan.config, openings=openings
+        tokenizer=plan.tokenizer, items=plan.items, config=plan.config, openings=folder.openings
     )
-    blocks = _missing_blocks(plan, folder, share, frozenset(parts), downloads)
+    blocks = _missing_blocks(folder, share, frozenset(parts), downloads)
     encoded = map_in_order(encoder, blocks, num_workers=plan.config.num_workers)
     with contextlib.closing(encoded) as chunks:
-        _write_chunks(plan, folder, parts, chunks, progress)
-    return {**prompts, **{str(place): parts[place] for place in sorted(parts)}}
+        _write_chunks(folder, parts, chunks, progress)
+    return dict(sorted(parts.items(), key=lambda item: item[0]))
 
 
 def _write_chunks(
-    plan: Plan,
     folder: PartsFolder,
     parts: dict[Place, Part],
     chunks: Iterator[tuple[_Piece, EncodedChunk]],
     progress: Watch | None,
 ) -> None:
     """Write chunks into their parts, and add those to `parts`."""
+    plan = folder.plan
     earlier = deque(place for place, part in parts.items() if part.copy_keys_sha256)
-    done = sum((part.counts for part in parts.values()), Counter[str]())
+    done = sum((Counter(part.counts) for part in parts.values()), Counter[str]())
     deduplicator = Deduplicator(plan.config.quality) if plan.is_deduplicated else None
     for piece, chunk in chunks:
         place = piece.place
         while deduplicator is not None and earlier and earlier[0] < place:
             deduplicator.add(folder.read_copy_keys(earlier.popleft()))
-        with PartWriter(plan, folder, place, deduplicator) as writer:
+        with PartWriter(folder, place, deduplicator) as writer:
             while True:
                 writer.write(chunk, text_bytes=piece.text_bytes, file_bytes=piece.file_bytes)
                 if progress is not None:
-                    progress(_progress(plan, done + writer.counts))
+                    counts = done + writer.counts
+                    progress(_progress(plan, **{name: counts[name] for name in writer.counts}))
                 if piece.ends_part:
                     break
                 piece, chunk = next(chunks)
         parts[place] = writer.part
-        done += writer.part.counts
+        done += writer.counts
 
 
-def _progress(plan: Plan, counts: Counter[str]) -> Progress:
+def _progress(plan: Plan, **counts: int) -> Progress:
     return Progress(
         source=plan.source.name,
-        num_documents=counts["num_documents"],
-        num_characters=counts["num_characters"],
-        text_bytes=counts["text_bytes"],
-        file_bytes=counts["file_bytes"],
         total_file_bytes=plan.listing.num_bytes,
         disk_free=free_bytes(plan.folder),
+        **counts,
     )
 
 
 def _missing_blocks(
-    plan: Plan, folder: PartsFolder, share: Share, there: Container[Place], downloads: Path
+    folder: PartsFolder, share: Share, there: Container[Place], downloads: Path
 ) -> Iterator[tuple[_Piece, Block]]:
     """Yield the blocks of the parts of a share that are not there.
 
     A shard is read to its end even if its last parts are there, unless it is known that they are
     its last.
     """
+    plan = folder.plan
     for shard in range(len(plan.shards)):
         known = folder.num_parts(shard)
         places = (Place(shard, number) for number in range(share.count if known is None else known))
@@ -242,31 +233,3 @@ def _with_end(blocks: Iterator[Block]) -> Iterator[tuple[Block, bool]]:
         following = next(blocks, None)
         yield block, following is None
         block = following
-
-
-def _write_prompts(plan: Plan, folder: PartsFolder, downloads: Path) -> Part:
-    """Write the system prompts of a group of conversations."""
-    prompts = [
-        Conversation(messages=(Message(role="system", text=prompt),))
-        for prompt in read_system_prompts_of(plan.read_prompts(downloads), plan.items)
-    ]
-    chunk = encode_chunk(prompts, plan.tokenizer, plan.config)
-    if not len(chunk.lengths):
-        raise ValueError(
-            f"the system prompts of {plan.source.name!r} are none; check system_prompts_path"
-        )
-    name = f"{SYSTEM_PROMPTS}-{PROMPTS}"
-    with TokenFileWriter(folder.path, name, vocab_size=folder.vocab_size) as writer:
-        writer.write_documents(
-            chunk.ids,
-            chunk.lengths,
-            num_characters=int(chunk.num_characters.sum()),
-            num_bytes=int(chunk.num_bytes.sum()),
-        )
-    part = Part(
-        plan_sha256=folder.plan_sha256,
-        report=SourceReport(source="", seed=plan.config.seed),
-        files={SYSTEM_PROMPTS: writer.summary},
-    )
-    folder.add(PROMPTS, part)
-    return part

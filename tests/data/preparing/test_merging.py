@@ -156,7 +156,7 @@ def test_a_share_of_other_settings_that_is_copied_in_is_refused(source, tokenize
     write_shares(source, tokenizer, tmp_path / "disk-4", (4,), config=other)
     write_shares(source, tokenizer, tmp_path / "disk-1", (1, 2, 3))
     copy_together(tmp_path, tmp_path / "disk-4", tmp_path / "disk-1")
-    with pytest.raises(FileNotFoundError, match=r"share 4 of 4 of cats .*made with other settings"):
+    with pytest.raises(FileNotFoundError, match=r"share 4 of 4 of cats .*of the same settings"):
         merge(plan(source, tokenizer, tmp_path))
     write_shares(source, tokenizer, tmp_path, (4,))
     merge(plan(source, tokenizer, tmp_path))

@@ -55,18 +55,7 @@ def finish(plan: Plan, parts: Mapping[Place, Part]) -> None:
     if set(plan.borders.names) - set(names):
         shutil.rmtree(folder)
         raise _too_little(plan, report)
-    files = {
-        name: join_parts(
-            folder,
-            name,
-            [
-                (folder / f"{name}-{place}.index.npy", part.files[name])
-                for place, part in parts.items()
-                if name in part.files
-            ],
-        )
-        for name in names
-    }
+    files = {name: _join(folder, name, parts) for name in names}
     report.notes += _distant_splits(plan, files)
     for note in report.notes:
         log.warning("%s: %s", plan.source.name, note)
@@ -83,6 +72,13 @@ def finish(plan: Plan, parts: Mapping[Place, Part]) -> None:
     (folder / PLAN_NAME).unlink(missing_ok=True)
     sync_folder(folder)
     _move_finished(folder, plan.target)
+
+
+def _join(folder: Path, name: str, parts: Mapping[Place, Part]) -> TokenFileSummary:
+    """Make one token file of those of all parts that have one of that name."""
+    places = [place for place, part in parts.items() if name in part.files]
+    pieces = [(folder / f"{name}-{place}.index.npy", parts[place].files[name]) for place in places]
+    return join_parts(folder, name, pieces)
 
 
 def resume_finish(folder: Path, target: Path) -> None:

@@ -27,6 +27,7 @@ from dimgpt.settings import override
 Mask = np.ndarray[Any, Any]
 """Which items of a chunk are meant, bool (N,)."""
 FIRST = Place(0, 0)
+COUNTS = ("num_documents", "num_characters", "text_bytes", "file_bytes")
 
 
 class PartWriter:
@@ -42,7 +43,7 @@ class PartWriter:
         self, folder: PartsFolder, place: Place, deduplicator: Deduplicator | None
     ) -> None:
         self.counts: Counter[str] = Counter()
-        """Documents, characters, bytes of text and of files so far."""
+        """`COUNTS` so far."""
         self._plan = plan = folder.plan
         self._folder = folder
         self._place = place
@@ -132,7 +133,7 @@ class PartWriter:
         if pieces is None:
             self._report.notes.append(
                 f"{num_different:,} of them different, the longest has {len(text):,} characters: "
-                f"it takes {len(names)} that begin differently, or one document of "
+                f"it takes {len(names)} that begin differently, or a document (no conversation) of "
                 f"{MIN_CUT_CHARACTERS} characters to cut"
             )
             return

@@ -2,9 +2,10 @@
 
 Part K of shard S holds the shard's blocks 256 * K to 256 * K + 255, whoever writes it. Its record,
 `part-0000S-0000K.json`, is written last: a part without one is written again. Once somebody has
-read shard S to its end, `shard-0000S.json` says how many parts it has.
+read shard S to its end, `shard-0000S` says how many parts it has.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -118,17 +119,21 @@ class PartsFolder:
 
     def num_parts(self, shard: int) -> int | None:
         """Return how many parts a shard has; `None` if nobody has read it to its end."""
-        try:
-            values = json.loads((self.path / f"shard-{shard:05}.json").read_bytes())
-            is_ours = values["plan_sha256"] == self.plan_sha256
-            return int(values["num_parts"]) if is_ours else None
-        except (OSError, ValueError, TypeError, KeyError):
-            return None
+        with contextlib.suppress(OSError, ValueError):
+            content = (self.path / f"shard-{shard:05}").read_bytes()
+            num_parts = int(content.partition(b" ")[0])
+            return num_parts if content == self._end_of_shard(shard, num_parts) else None
+        return None
 
     def set_num_parts(self, shard: int, num_parts: int) -> None:
         """Write down how many parts a shard has."""
-        values = {"plan_sha256": self.plan_sha256, "num_parts": num_parts}
-        replace_file(self.path / f"shard-{shard:05}.json", json.dumps(values).encode())
+        path = self.path / f"shard-{shard:05}"
+        replace_file(path, self._end_of_shard(shard, num_parts))
+
+    def _end_of_shard(self, shard: int, num_parts: int) -> bytes:
+        """Return what says how many parts a shard has, with a hash by which it is trusted."""
+        content = f"{self.plan_sha256} {shard} {num_parts}"
+        return f"{num_parts} {hashlib.sha256(content.encode()).hexdigest()}".encode()
 
     def write_copy_keys(self, place: Place, keys: np.ndarray[Any, Any]) -> str | None:
         """Write the keys of a part's documents, uint64 (N, K), and return their file's sha256."""

@@ -23,7 +23,6 @@ from dimgpt.data.preparing.items import ItemRules, gather_conversations, read_do
 from dimgpt.data.preparing.listing import (
     Listing,
     SourceFile,
-    group_files,
     is_demo,
 )
 from dimgpt.data.preparing.quality import num_duplicate_keys
@@ -63,10 +62,14 @@ class Plan:
     settings: dict[str, Any]
     """What `describe_settings` says."""
     listing: Listing
+    shards: list[tuple[SourceFile, ...]]
+    """The same files, small ones together."""
     prompts: Listing | None
     """Files of a group's system prompts."""
     block_bytes: int
+    """Text of a block, about."""
     part_blocks: int
+    """Blocks of a part."""
 
     @property
     def folder(self) -> Path:
@@ -74,19 +77,9 @@ class Plan:
         return self.target.with_name(f"{self.target.name}.unfinished")
 
     @property
-    def part_bytes(self) -> int:
-        """Text of a part, about."""
-        return self.block_bytes * self.part_blocks
-
-    @property
-    def shards(self) -> list[tuple[SourceFile, ...]]:
-        """The files, small ones together."""
-        return group_files(self.listing.files, num_bytes=self.part_bytes)
-
-    @property
     def is_divided(self) -> bool:
         """Tell whether several shares divide the work, or one does it all."""
-        return self.listing.num_bytes > self.part_bytes
+        return self.listing.num_bytes > self.block_bytes * self.part_blocks
 
     @property
     def is_deduplicated(self) -> bool:

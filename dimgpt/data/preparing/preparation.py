@@ -19,32 +19,15 @@ from dimgpt.data.preparing.listing import (
     TABLE_SUFFIXES,
     TEXT_SUFFIXES,
     Location,
+    group_files,
     is_demo,
     is_local,
     list_source,
 )
 from dimgpt.data.preparing.part_writer import FIRST
-from dimgpt.data.preparing.parts import (
-    Part,
-    PartsFolder,
-    Place,
-    made_otherwise,
-)
-from dimgpt.data.preparing.plan import (
-    PART_BLOCKS,
-    Plan,
-    Source,
-    describe_settings,
-    read_plan,
-)
-from dimgpt.data.preparing.shares import (
-    ALONE,
-    Share,
-    Watch,
-    begun_shares,
-    hold,
-    write_parts,
-)
+from dimgpt.data.preparing.parts import Part, PartsFolder, Place, made_otherwise
+from dimgpt.data.preparing.plan import PART_BLOCKS, Plan, Source, describe_settings, read_plan
+from dimgpt.data.preparing.shares import ALONE, Share, Watch, begun_shares, hold, write_parts
 from dimgpt.files import restore_folder
 from dimgpt.text.tokenizer import Tokenizer
 
@@ -122,13 +105,15 @@ def plan_preparation(
     if isinstance(source, ConversationSourceConfig):
         suffixes, prompts = TABLE_SUFFIXES, Location.of_system_prompts(source)
         config = dataclasses.replace(config, quality=QualityConfig())
+    listing = list_source(location, suffixes=suffixes)
     plan = Plan(
         source=source,
         config=config,
         tokenizer=tokenizer,
         target=target,
         settings=settings,
-        listing=list_source(location, suffixes=suffixes),
+        listing=listing,
+        shards=group_files(listing.files, num_bytes=block_bytes * part_blocks),
         prompts=list_source(prompts, suffixes=suffixes) if prompts else None,
         block_bytes=block_bytes,
         part_blocks=part_blocks,
@@ -187,7 +172,7 @@ def merge(plan: Plan) -> None:
         ValueError: A part is of other settings, texts or another vocabulary.
         RuntimeError: A share is being written.
     """
-    counts = [share.count for _, share in begun_shares(plan) if share != ALONE]
+    counts = [share.count for share in begun_shares(plan) if share != ALONE]
     written = read_plan(plan.folder)
     if not counts or written is None:
         raise FileNotFoundError(
@@ -213,11 +198,10 @@ def _find_all(folder: PartsFolder, *, num_shares: int) -> dict[Place, Part]:
         if not missing:
             continue
         share = Share.of(plan, missing[0], num_shares)
-        is_begun = share in [begun for _, begun in begun_shares(plan)]
+        state = "unfinished" if share in begun_shares(plan) else "missing"
         raise FileNotFoundError(
-            f"share {share.index} of {share.count} of {plan.source.name} is "
-            f"{'unfinished' if is_begun else 'missing'}: {plan.folder} has no part {missing[0]} of "
-            f"the same settings, texts and vocabulary; run `python -m dimgpt prepare --shard "
-            f"{share.index}/{share.count}`"
+            f"share {share.index} of {share.count} of {plan.source.name} is {state}: {plan.folder} "
+            f"has no part {missing[0]} of the same settings, texts and vocabulary; run "
+            f"`python -m dimgpt prepare --shard {share.index}/{share.count}`"
         )
     return parts

@@ -12,6 +12,7 @@ import contextlib
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from zlib import crc32
 from dimgpt.data.preparing.block import Block
 from dimgpt.data.preparing.disk import free_bytes
 from dimgpt.data.preparing.encoding import BlockEncoder, EncodedChunk
-from dimgpt.data.preparing.part_writer import PartWriter
+from dimgpt.data.preparing.part_writer import COUNTS, PartWriter
 from dimgpt.data.preparing.parts import Part, PartsFolder, Place, open_folder
 from dimgpt.data.preparing.plan import Plan
 from dimgpt.data.preparing.quality import Deduplicator
@@ -103,33 +104,31 @@ ALONE = Share()
 def hold(plan: Plan, share: Share) -> Iterator[None]:
     """Keep other runs away from the parts of a share.
 
-    Shares of the same count have different parts. Any other share that is being written now may
-    have some of these.
+    Shares of the same count have different parts; those of another count may have the same.
 
     Raises:
-        RuntimeError: Such a share is being written.
+        RuntimeError: This share is being written, or one of another count.
     """
-    refusal = (
-        "another run writes share {0} of {1} of " + plan.source.name + ": wait until it ends, or "
-        "stop it"
-    )
-    with lock_file(
-        plan.folder / f"share-{share.index}-of-{share.count}.lock",
-        refusal=refusal.format(share.index, share.count),
-    ):
-        for path, other in begun_shares(plan):
+    with _lock(plan, share):
+        for other in begun_shares(plan):
             if other.count != share.count:
-                with lock_file(path, refusal=refusal.format(other.index, other.count)):
+                with _lock(plan, other):
                     pass
         yield
 
 
-def begun_shares(plan: Plan) -> list[tuple[Path, Share]]:
-    """Return the lock files of the shares that were begun in a source's folder."""
-    found = [(path, _LOCK.fullmatch(path.name)) for path in sorted(plan.folder.glob("share-*"))]
-    return [
-        (path, Share(index=int(match[1]), count=int(match[2]))) for path, match in found if match
-    ]
+def _lock(plan: Plan, share: Share) -> AbstractContextManager[None]:
+    return lock_file(
+        plan.folder / f"share-{share.index}-of-{share.count}.lock",
+        refusal=f"another run writes share {share.index} of {share.count} of {plan.source.name}: "
+        "wait until it ends, or stop it",
+    )
+
+
+def begun_shares(plan: Plan) -> list[Share]:
+    """Return the shares that were begun in a source's folder: each leaves a lock file there."""
+    found = [_LOCK.fullmatch(path.name) for path in sorted(plan.folder.glob("share-*"))]
+    return [Share(index=int(match[1]), count=int(match[2])) for match in found if match]
 
 
 class _Piece(NamedTuple):
@@ -161,7 +160,7 @@ def write_parts(plan: Plan, share: Share, *, progress: Watch | None = None) -> d
     encoded = map_in_order(encoder, blocks, num_workers=plan.config.num_workers)
     with contextlib.closing(encoded) as chunks:
         _write_chunks(folder, parts, chunks, progress)
-    return dict(sorted(parts.items(), key=lambda item: item[0]))
+    return {place: parts[place] for place in sorted(parts)}
 
 
 def _write_chunks(
@@ -183,8 +182,7 @@ def _write_chunks(
             while True:
                 writer.write(chunk, text_bytes=piece.text_bytes, file_bytes=piece.file_bytes)
                 if progress is not None:
-                    counts = done + writer.counts
-                    progress(_progress(plan, **{name: counts[name] for name in writer.counts}))
+                    progress(_progress(plan, done + writer.counts))
                 if piece.ends_part:
                     break
                 piece, chunk = next(chunks)
@@ -192,12 +190,12 @@ def _write_chunks(
         done += writer.counts
 
 
-def _progress(plan: Plan, **counts: int) -> Progress:
+def _progress(plan: Plan, counts: Counter[str]) -> Progress:
     return Progress(
         source=plan.source.name,
         total_file_bytes=plan.listing.num_bytes,
         disk_free=free_bytes(plan.folder),
-        **counts,
+        **{name: counts[name] for name in COUNTS},
     )
 
 

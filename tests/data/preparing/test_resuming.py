@@ -194,7 +194,7 @@ def flip(path):
         "train-*.index.npy",
         "part-*.json",
         "part-*.keys.npy",
-        "shard-*.json",
+        "shard-*",
         "plan.json",
     ],
 )

@@ -61,6 +61,18 @@ class EncodedChunk:
     report: SourceReport
     """What was left out and why, and what cleaning changed; not yet what is kept."""
 
+    def taking(self, is_taken: np.ndarray[Any, Any]) -> "EncodedChunk":
+        """Return the items that a mask, bool (N,), takes; the report stays that of all."""
+        return EncodedChunk(
+            ids=self.ids[np.repeat(is_taken, self.lengths)],
+            lengths=self.lengths[is_taken],
+            keys=self.keys[is_taken],
+            copy_keys=self.copy_keys[is_taken],
+            num_characters=self.num_characters[is_taken],
+            num_bytes=self.num_bytes[is_taken],
+            report=self.report,
+        )
+
 
 class _EncodedItem(NamedTuple):
     ids: np.ndarray[Any, Any]

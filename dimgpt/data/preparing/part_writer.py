@@ -24,8 +24,6 @@ from dimgpt.data.preparing.splits import MIN_CUT_CHARACTERS, cut_by_place
 from dimgpt.data.token_writer import TokenFileWriter
 from dimgpt.settings import override
 
-Mask = np.ndarray[Any, Any]
-"""Which items of a chunk are meant, bool (N,)."""
 FIRST = Place(0, 0)
 COUNTS = ("num_documents", "num_characters", "text_bytes", "file_bytes")
 
@@ -51,7 +49,7 @@ class PartWriter:
         self._borders = plan.borders
         self._report = SourceReport(source="", seed=plan.config.seed)
         self._copy_keys: list[np.ndarray[Any, Any]] = []
-        self._held: list[tuple[EncodedChunk, Mask]] | None = [] if place == FIRST else None
+        self._held: list[EncodedChunk] | None = [] if place == FIRST else None
         self._filled: set[str] = set()
         self._stack = contextlib.ExitStack()
         self._writers: dict[str, TokenFileWriter] = {}
@@ -82,36 +80,34 @@ class PartWriter:
         Raises:
             OSError: The disk is full or cannot be written.
         """
-        is_kept = self._leave_out_copies(chunk)
         self._report.merge(chunk.report)
+        if self._deduplicator is not None:
+            chunk = self._without_copies(chunk, self._deduplicator)
+        self.counts["num_documents"] += len(chunk.lengths)
+        self.counts["num_characters"] += int(chunk.num_characters.sum())
         self.counts["text_bytes"] += text_bytes
         self.counts["file_bytes"] += file_bytes
-        self.counts["num_documents"] += int(is_kept.sum())
-        self.counts["num_characters"] += int(chunk.num_characters[is_kept].sum())
         if self._held is None:
-            self._split(chunk, is_kept)
+            self._split(chunk)
             return
-        self._held.append((chunk, is_kept))
-        chosen = self._borders.choose(chunk.keys[is_kept])
+        self._held.append(chunk)
+        chosen = self._borders.choose(chunk.keys)
         self._filled |= {name for name, is_chosen in chosen.items() if is_chosen.any()}
         if len(self._filled) == len(self._borders.names):
             self._split_held(self._held)
 
-    def _leave_out_copies(self, chunk: EncodedChunk) -> Mask:
-        """Tell which items to keep, and count the others."""
-        if self._deduplicator is None:
-            return np.ones(len(chunk.keys), dtype=bool)
-        reasons = self._deduplicator.reasons(chunk.copy_keys)
-        for reason in reasons:
-            if reason is not None:
-                self._report.drop(reason)
-        is_kept = np.array([reason is None for reason in reasons], dtype=bool)
-        self._copy_keys.append(chunk.copy_keys[is_kept])
-        return is_kept
+    def _without_copies(self, chunk: EncodedChunk, deduplicator: Deduplicator) -> EncodedChunk:
+        """Leave out the items that are copies of earlier ones, and count them."""
+        reasons = deduplicator.reasons(chunk.copy_keys)
+        for reason in filter(None, reasons):
+            self._report.drop(reason)
+        chunk = chunk.taking(np.array([reason is None for reason in reasons], dtype=bool))
+        self._copy_keys.append(chunk.copy_keys)
+        return chunk
 
-    def _fill_splits(self, held: list[tuple[EncodedChunk, Mask]]) -> None:
+    def _fill_splits(self, held: list[EncodedChunk]) -> None:
         """Write a first part that leaves a split empty as the keys would have it."""
-        keys = np.concatenate([chunk.keys[is_kept] for chunk, is_kept in held])
+        keys = np.concatenate([chunk.keys for chunk in held])
         borders = self._borders.filling(keys)
         if borders is not None:
             self._borders = borders
@@ -119,16 +115,16 @@ class PartWriter:
             self._cut_longest(held, num_different=len(np.unique(keys)))
         self._split_held(held)
 
-    def _cut_longest(self, held: list[tuple[EncodedChunk, Mask]], *, num_different: int) -> None:
+    def _cut_longest(self, held: list[EncodedChunk], *, num_different: int) -> None:
         """Write all documents to training, and the end of the longest to the other splits.
 
         If even that one is too short, nothing is written, and a note says why.
         """
-        sizes = [np.where(is_kept, chunk.num_characters, 0) for chunk, is_kept in held]
-        index = max(range(len(held)), key=lambda index: sizes[index].max(initial=0))
-        chunk, is_kept = held[index]
-        is_longest = np.arange(len(is_kept)) == sizes[index].argmax()
-        text = self._plan.tokenizer.decode(chunk.ids[np.repeat(is_longest, chunk.lengths)][1:-1])
+        sizes = [chunk.num_characters.max(initial=0) for chunk in held]
+        index = int(np.argmax(sizes))
+        is_longest = np.arange(len(held[index].lengths)) == held[index].num_characters.argmax()
+        ids = held[index].taking(is_longest).ids
+        text = self._plan.tokenizer.decode(ids[1:-1].tolist())
         pieces, names = self._cut(text), self._borders.names
         if pieces is None:
             self._report.notes.append(
@@ -137,16 +133,16 @@ class PartWriter:
                 f"{MIN_CUT_CHARACTERS} characters to cut"
             )
             return
-        sizes_of_pieces = " and ".join(f"{size:,}" for size in pieces.num_characters[1:])
+        held_out = " and ".join(f"{size:,}" for size in pieces.num_characters[1:])
         self._report.notes.append(
-            f"too few different documents to fill every split: of the longest, the last "
-            f"{sizes_of_pieces} of {len(text):,} characters are held out"
+            f"too few different documents to fill every split: of the longest, the last {held_out} "
+            f"of {len(text):,} characters are held out"
         )
-        held[index] = (chunk, is_kept & ~is_longest)
-        for chunk, is_kept in held:
-            self._write("train", chunk, is_kept)
+        held[index] = held[index].taking(~is_longest)
+        for chunk in held:
+            self._write("train", chunk)
         for number, name in enumerate(names):
-            self._write(name, pieces, np.arange(len(names)) == number)
+            self._write(name, pieces.taking(np.arange(len(names)) == number))
         held.clear()
 
     def _cut(self, text: str) -> EncodedChunk | None:
@@ -161,17 +157,17 @@ class PartWriter:
         chunk = encode_chunk(pieces, self._plan.tokenizer, unfiltered)
         return chunk if len(chunk.lengths) == len(names) else None
 
-    def _split_held(self, held: list[tuple[EncodedChunk, Mask]]) -> None:
-        for chunk, is_kept in held:
-            self._split(chunk, is_kept)
+    def _split_held(self, held: list[EncodedChunk]) -> None:
+        for chunk in held:
+            self._split(chunk)
         self._held = None
 
-    def _split(self, chunk: EncodedChunk, is_kept: Mask) -> None:
+    def _split(self, chunk: EncodedChunk) -> None:
         for name, is_chosen in self._borders.choose(chunk.keys).items():
-            self._write(name, chunk, is_chosen & is_kept)
+            self._write(name, chunk.taking(is_chosen))
 
-    def _write(self, name: str, chunk: EncodedChunk, is_chosen: Mask) -> None:
-        if not is_chosen.any():
+    def _write(self, name: str, chunk: EncodedChunk) -> None:
+        if not len(chunk.lengths):
             return
         if name not in self._writers:
             writer = TokenFileWriter(
@@ -180,15 +176,14 @@ class PartWriter:
                 vocab_size=self._plan.tokenizer.vocab_size,
             )
             self._writers[name] = self._stack.enter_context(writer)
-        num_characters, lengths = chunk.num_characters[is_chosen], chunk.lengths[is_chosen]
         self._writers[name].write_documents(
-            chunk.ids[np.repeat(is_chosen, chunk.lengths)],
-            lengths,
-            num_characters=int(num_characters.sum()),
-            num_bytes=int(chunk.num_bytes[is_chosen].sum()),
+            chunk.ids,
+            chunk.lengths,
+            num_characters=int(chunk.num_characters.sum()),
+            num_bytes=int(chunk.num_bytes.sum()),
         )
         if name != SYSTEM_PROMPTS:
-            self._report.keep(num_characters, lengths)
+            self._report.keep(chunk.num_characters, chunk.lengths)
 
     def _write_prompts(self) -> None:
         """Write the system prompts of a group of conversations, a token file of their own."""
@@ -203,7 +198,7 @@ class PartWriter:
             raise ValueError(
                 f"the system prompts of {plan.source.name!r} are none; check system_prompts_path"
             )
-        self._write(SYSTEM_PROMPTS, chunk, np.ones(len(chunk.lengths), dtype=bool))
+        self._write(SYSTEM_PROMPTS, chunk)
 
     def _part(self) -> Part:
         copy_keys = np.concatenate(self._copy_keys) if self._copy_keys else np.zeros(0)

@@ -10,7 +10,7 @@ from hub_server import Fault
 
 from dimgpt.config import DataConfig, SourceConfig
 from dimgpt.data.manifest import read_manifest
-from dimgpt.data.preparing import listing
+from dimgpt.data.preparing import listing, plan
 from dimgpt.data.preparing.preparation import prepare_source
 from dimgpt.data.preparing.sources import read_documents
 from dimgpt.data.preparing.vocabulary_sample import sample_mixture
@@ -121,6 +121,12 @@ def test_a_run_without_network_goes_on_with_the_shard_that_it_lacks(hub, tokeniz
     assert not hub.asked("train-0.parquet")
     assert not hub.asked("train-1.parquet")
     assert len(hub.asked("train-2.parquet")) == 1
+
+
+def test_each_shard_is_fetched_once(hub, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "_SAMPLE_BYTES", 1_000)  # less than a shard, as it usually is
+    prepare(tokenizer, tmp_path)
+    assert [len(hub.asked(f"train-{n}.parquet")) for n in range(NUM_SHARDS)] == [1] * NUM_SHARDS
 
 
 def test_wrong_bytes_never_become_tokens(hub, tokenizer, tmp_path):

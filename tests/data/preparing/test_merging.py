@@ -151,6 +151,17 @@ def test_shares_on_several_disks_are_copied_together(source, tokenizer, tmp_path
         assert (tmp_path / "cats" / path.name).read_bytes() == path.read_bytes()
 
 
+def test_shares_leave_what_others_have_begun_and_merging_deletes_it(source, tokenizer, tmp_path):
+    begun = tmp_path / "cats.unfinished" / "train-00000-00001.bin.partial"
+    begun.parent.mkdir()
+    begun.write_bytes(b"12")
+    write_shares(source, tokenizer, tmp_path, (1,))
+    assert begun.read_bytes() == b"12"
+    write_shares(source, tokenizer, tmp_path, (2, 3, 4))
+    merge(plan(source, tokenizer, tmp_path))
+    assert not list(tmp_path.rglob("*.partial"))
+
+
 def test_a_share_of_other_settings_that_is_copied_in_is_refused(source, tokenizer, tmp_path):
     other = DataConfig(min_document_characters=4, validation_ratio=0.1, num_workers=1, seed=1)
     write_shares(source, tokenizer, tmp_path / "disk-4", (4,), config=other)

@@ -24,7 +24,7 @@ from dimgpt.data.token_file import TokenFile
 
 ROOT = Path(__file__).parents[3]
 SIZES = {"block_bytes": 300, "part_blocks": 2}
-TWO_PARTS = {"block_bytes": 300, "part_blocks": 3}
+TWO_PARTS = {"block_bytes": 300, "part_blocks": 4}
 CONFIG = DataConfig(
     min_document_characters=4,
     validation_ratio=0.3,
@@ -128,6 +128,7 @@ def test_killed_before_any_file_operation_a_run_ends_the_same(source, tokenizer,
             break
         shutil.rmtree(folder)
     assert number > 50
+    assert len(read_manifest(folder / "cats").files["train"].parts) == 2
 
 
 @pytest.mark.usefixtures("no_waiting")

@@ -2,13 +2,20 @@
 
 import json
 import random
+import shutil
 
 import pytest
 
 from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig
 from dimgpt.data.manifest import read_manifest
 from dimgpt.data.preparing.finishing import read_report
-from dimgpt.data.preparing.preparation import prepare_source
+from dimgpt.data.preparing.preparation import (
+    merge,
+    plan_preparation,
+    prepare_source,
+    run_share,
+)
+from dimgpt.data.preparing.shares import Share
 from dimgpt.data.token_file import TokenFile
 
 CONFIG = DataConfig(validation_ratio=0.1, num_workers=1)
@@ -93,6 +100,33 @@ def test_short_conversations_under_many_system_prompts_are_split_as_asked(tokeni
     ]
     folder = prepare(conversation_source(tmp_path / "talk.jsonl", turns), tokenizer, tmp_path)
     assert 10 <= counts(folder)["validation"] <= 35
+
+
+def test_shares_on_several_disks_find_the_same_openings(tokenizer, tmp_path):
+    sizes = {"block_bytes": 20_000, "part_blocks": 2}
+    texts = [LICENCE + sentences(number) for number in range(60)]
+    source = text_source(tmp_path / "texts", texts)
+    whole = prepare_source(source, tokenizer, tmp_path / "whole", config=CONFIG, **sizes)
+    for index in (1, 2):
+        disk = tmp_path / f"disk-{index}"
+        plan = plan_preparation(source, tokenizer, disk, config=CONFIG, **sizes)
+        run_share(plan, Share(index=index, count=2))
+        shutil.copytree(disk, tmp_path / "out", dirs_exist_ok=True)
+    merge(plan_preparation(source, tokenizer, tmp_path / "out", config=CONFIG, **sizes))
+    assert 1 <= counts(whole)["validation"] <= 14
+    for path in whole.iterdir():
+        assert (tmp_path / "out" / "mine" / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1.0])
+def test_the_first_part_of_a_large_source_fills_every_split(tokenizer, tmp_path, ratio):
+    source = text_source(tmp_path / "texts", [sentences(number) for number in range(60)])
+    config = DataConfig(validation_ratio=ratio, num_workers=1)
+    folder = prepare_source(
+        source, tokenizer, tmp_path / "out", config=config, block_bytes=10_000, part_blocks=2
+    )
+    assert sorted(counts(folder).values()) == [1, 59]
+    assert sum(len(file.parts) for file in read_manifest(folder).files.values()) > 3
 
 
 def test_a_share_that_came_out_far_from_the_one_asked_for_is_said(tokenizer, tmp_path, caplog):

@@ -138,10 +138,11 @@ def _too_little(plan: Plan, report: SourceReport) -> ValueError:
             f"{name}: nothing of {path} was kept (dropped: {reasons}); check its form, or the "
             "settings that drop these"
         )
+    read = f"{num_read:,} {kind}s were read and {report.num_documents:,} kept"
+    causes = "; ".join([f"{read} (dropped: {reasons or 'none'})", *report.notes])
     return ValueError(
-        f"{name} has too little to split into {', '.join(splits)}: {num_read:,} {kind}s were read "
-        f"and {report.num_documents:,} kept (dropped: {reasons or 'none'}); "
-        f"{'; '.join(report.notes)}; add text, or lower min_document_characters"
+        f"{name} has too little to split into {', '.join(splits)}: {causes}; add text, or lower "
+        "min_document_characters"
     )
 
 

@@ -123,8 +123,10 @@ class PartWriter:
         sizes = [chunk.num_characters.max(initial=0) for chunk in held]
         index = int(np.argmax(sizes))
         is_longest = np.arange(len(held[index].lengths)) == held[index].num_characters.argmax()
-        ids = held[index].taking(is_longest).ids
-        text = self._plan.tokenizer.decode(ids[1:-1].tolist())
+        tokenizer, ids = self._plan.tokenizer, held[index].taking(is_longest).ids
+        # Some vocabularies have nothing that begins a document.
+        has_start = tokenizer.special_tokens.start_of_text is not None
+        text = tokenizer.decode(ids[int(has_start) : -1].tolist())
         pieces, names = self._cut(text), self._borders.names
         if pieces is None:
             self._report.notes.append(

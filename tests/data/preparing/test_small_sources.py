@@ -17,6 +17,7 @@ from dimgpt.data.preparing.preparation import (
 )
 from dimgpt.data.preparing.shares import Share
 from dimgpt.data.token_file import TokenFile
+from dimgpt.text.byte_level import train_byte_level
 
 CONFIG = DataConfig(validation_ratio=0.1, num_workers=1)
 WORDS = "chat chien cour jardin arbre mange dort court voit petit grand rouge bleu".split()
@@ -161,6 +162,18 @@ def test_one_book_is_split_at_a_line_end_near_its_end(tokenizer, tmp_path, caplo
     note = f"of the longest, the last {len(held_out):,} of"
     assert note in read_report(folder).notes[0]
     assert note in caplog.text
+
+
+def test_one_book_is_split_whatever_the_vocabulary(tmp_path):
+    book = sentences("book", 200)
+    tokenizer = train_byte_level([book], 300, special_tokens=("<|endoftext|>",))
+    folder = prepare(text_source(tmp_path / "texts", [book]), tokenizer, tmp_path)
+    file = {
+        split: TokenFile(folder, split, fingerprint=tokenizer.fingerprint)
+        for split in ("train", "validation")
+    }
+    rest, held_out = (tokenizer.decode(one.document(0)[:-1]) for one in file.values())
+    assert rest.rstrip("\n") + "\n" + held_out == book
 
 
 def test_one_book_fills_a_test_split_as_well(tokenizer, tmp_path):

@@ -17,6 +17,7 @@ from dimgpt.data.conversations.conversation import Conversation, Message
 from dimgpt.data.manifest import SYSTEM_PROMPTS
 from dimgpt.data.preparing.encoding import EncodedChunk, encode_chunk
 from dimgpt.data.preparing.items import read_system_prompts_of
+from dimgpt.data.preparing.listing import Listing
 from dimgpt.data.preparing.parts import Part, PartsFolder, Place
 from dimgpt.data.preparing.quality import Deduplicator
 from dimgpt.data.preparing.report import SourceReport
@@ -70,7 +71,7 @@ class PartWriter:
             if self._held is not None:
                 self._fill_splits(self._held)
             if self._place == FIRST and self._plan.prompts is not None:
-                self._write_prompts()
+                self._write_prompts(self._plan.prompts)
         self.part = self._part()
         self._folder.add(self._place, self.part)
 
@@ -88,13 +89,14 @@ class PartWriter:
         self.counts["text_bytes"] += text_bytes
         self.counts["file_bytes"] += file_bytes
         if self._held is None:
-            self._split(chunk)
+            self._split([chunk])
             return
         self._held.append(chunk)
         chosen = self._borders.choose(chunk.keys)
         self._filled |= {name for name, is_chosen in chosen.items() if is_chosen.any()}
         if len(self._filled) == len(self._borders.names):
-            self._split_held(self._held)
+            self._split(self._held)
+            self._held = None
 
     def _without_copies(self, chunk: EncodedChunk, deduplicator: Deduplicator) -> EncodedChunk:
         """Leave out the items that are copies of earlier ones, and count them."""
@@ -113,7 +115,7 @@ class PartWriter:
             self._borders = borders
         elif len(keys):
             self._cut_longest(held, num_different=len(np.unique(keys)))
-        self._split_held(held)
+        self._split(held)
 
     def _cut_longest(self, held: list[EncodedChunk], *, num_different: int) -> None:
         """Write all documents to training, and the end of the longest to the other splits.
@@ -159,14 +161,10 @@ class PartWriter:
         chunk = encode_chunk(pieces, self._plan.tokenizer, unfiltered)
         return chunk if len(chunk.lengths) == len(names) else None
 
-    def _split_held(self, held: list[EncodedChunk]) -> None:
-        for chunk in held:
-            self._split(chunk)
-        self._held = None
-
-    def _split(self, chunk: EncodedChunk) -> None:
-        for name, is_chosen in self._borders.choose(chunk.keys).items():
-            self._write(name, chunk.taking(is_chosen))
+    def _split(self, chunks: list[EncodedChunk]) -> None:
+        for chunk in chunks:
+            for name, is_chosen in self._borders.choose(chunk.keys).items():
+                self._write(name, chunk.taking(is_chosen))
 
     def _write(self, name: str, chunk: EncodedChunk) -> None:
         if not len(chunk.lengths):
@@ -187,10 +185,10 @@ class PartWriter:
         if name != SYSTEM_PROMPTS:
             self._report.keep(chunk.num_characters, chunk.lengths)
 
-    def _write_prompts(self) -> None:
+    def _write_prompts(self, files: Listing) -> None:
         """Write the system prompts of a group of conversations, a token file of their own."""
         plan = self._plan
-        blocks = plan.read_prompts(plan.folder / "downloads-prompts")
+        blocks = plan.read_files(files.files, plan.folder / "downloads-prompts")
         prompts = [
             Conversation(messages=(Message(role="system", text=prompt),))
             for prompt in read_system_prompts_of(blocks, plan.items)

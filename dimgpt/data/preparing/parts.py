@@ -55,13 +55,9 @@ class Part:
     copy_keys_sha256: str | None
     """Of the file with the keys by which copies of its documents are known."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Turn the record into plain values that JSON can hold."""
-        return dataclasses.asdict(self) | {"report": self.report.to_dict()}
-
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Part":
-        """Build a record from `to_dict`'s values."""
+        """Build a record from the plain values that `PartsFolder.add` writes."""
         files = values["files"].items()
         kept = {
             "report": SourceReport.from_dict(values["report"]),
@@ -79,13 +75,6 @@ class PartsFolder:
     """What many documents of the source begin with."""
     plan_sha256: str
     """Of `plan.json`. Parts of other plans do not count."""
-
-    @classmethod
-    def of(cls, plan: Plan, written: dict[str, Any]) -> "PartsFolder":
-        """Return the folder of the parts of a plan, as `plan.json` has it."""
-        content = json.dumps(written, sort_keys=True).encode()
-        digest = hashlib.sha256(content).hexdigest()
-        return cls(plan=plan, openings=tuple(written["openings"]), plan_sha256=digest)
 
     @property
     def path(self) -> Path:
@@ -114,8 +103,8 @@ class PartsFolder:
 
     def add(self, place: Place, part: Part) -> None:
         """Write the record of a part whose files are on the disk."""
-        content = json.dumps(part.to_dict(), indent=1)
-        replace_file(self._record_path(place), content.encode())
+        values = dataclasses.asdict(part) | {"report": part.report.to_dict()}
+        replace_file(self._record_path(place), json.dumps(values, indent=1).encode())
 
     def num_parts(self, shard: int) -> int | None:
         """Return how many parts a shard has; `None` if nobody has read it to its end."""
@@ -183,19 +172,20 @@ def open_folder(plan: Plan, downloads: Path, *, is_shared: bool) -> PartsFolder:
         ValueError: Other shares follow another plan.
     """
     found = read_plan(plan.folder)
+    if found is not None and found["values"] != plan.values() and is_shared:
+        raise ValueError(
+            f"{plan.folder} was made otherwise ({difference(found['values'], plan.values())}); "
+            "give all shares the same settings, texts and vocabulary, or remove the folder to "
+            "begin again"
+        )
     if found is None or found["values"] != plan.values():
-        if found is not None and is_shared:
-            raise made_otherwise(plan, found)
         _begin_again(plan, is_shared=is_shared)
         found = write_plan(plan, downloads)
-    return PartsFolder.of(plan, found)
-
-
-def made_otherwise(plan: Plan, found: dict[str, Any]) -> ValueError:
-    """Return the error of a folder with another plan."""
-    return ValueError(
-        f"{plan.folder} was made otherwise ({difference(found['values'], plan.values())}); give "
-        "all shares the same settings, texts and vocabulary, or remove the folder to begin again"
+    content = json.dumps(found, sort_keys=True).encode()
+    return PartsFolder(
+        plan=plan,
+        openings=tuple(found["openings"]),
+        plan_sha256=hashlib.sha256(content).hexdigest(),
     )
 
 

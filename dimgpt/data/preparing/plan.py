@@ -121,16 +121,13 @@ class Plan:
 
     def read(self, shard: int, downloads: Path) -> Iterator[Block]:
         """Yield the blocks of a shard; a file of the hub is fetched into `downloads`."""
-        blocks = self._read(self.shards[shard], downloads)
+        blocks = self.read_files(self.shards[shard], downloads)
         if isinstance(self.source, SourceConfig) or is_demo(self.source.path):
             return blocks
         return gather_conversations(blocks, self.items, block_bytes=self.block_bytes)
 
-    def read_prompts(self, downloads: Path) -> Iterator[Block]:
-        """Yield the blocks of the system prompts."""
-        return self._read(self.prompts.files if self.prompts else (), downloads)
-
-    def _read(self, files: Iterable[SourceFile], downloads: Path) -> Iterator[Block]:
+    def read_files(self, files: Iterable[SourceFile], downloads: Path) -> Iterator[Block]:
+        """Yield the blocks of files as they are."""
         return read_blocks(
             files,
             columns=self.items.columns,

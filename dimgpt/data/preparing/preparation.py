@@ -25,7 +25,7 @@ from dimgpt.data.preparing.listing import (
     list_source,
 )
 from dimgpt.data.preparing.part_writer import FIRST
-from dimgpt.data.preparing.parts import Part, PartsFolder, Place, made_otherwise
+from dimgpt.data.preparing.parts import Part, PartsFolder, Place, open_folder
 from dimgpt.data.preparing.plan import PART_BLOCKS, Plan, Source, describe_settings, read_plan
 from dimgpt.data.preparing.shares import ALONE, Share, Watch, begun_shares, hold, write_parts
 from dimgpt.files import restore_folder
@@ -173,16 +173,14 @@ def merge(plan: Plan) -> None:
         RuntimeError: A share is being written.
     """
     counts = [share.count for share in begun_shares(plan) if share != ALONE]
-    written = read_plan(plan.folder)
-    if not counts or written is None:
+    if not counts:
         raise FileNotFoundError(
             f"{plan.target} has no shares to merge; run `python -m dimgpt prepare --shard I/N` "
             "first, with I from 1 to N"
         )
     with hold(plan, ALONE):
-        if written["values"] != plan.values():
-            raise made_otherwise(plan, written)
-        parts = _find_all(PartsFolder.of(plan, written), num_shares=max(counts))
+        folder = open_folder(plan, plan.folder / "downloads", is_shared=True)
+        parts = _find_all(folder, num_shares=max(counts))
     finish(plan, parts)
 
 

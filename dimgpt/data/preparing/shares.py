@@ -182,21 +182,20 @@ def _write_chunks(
             while True:
                 writer.write(chunk, text_bytes=piece.text_bytes, file_bytes=piece.file_bytes)
                 if progress is not None:
-                    progress(_progress(plan, done + writer.counts))
+                    counts = done + writer.counts
+                    progress(
+                        Progress(
+                            source=plan.source.name,
+                            total_file_bytes=plan.listing.num_bytes,
+                            disk_free=free_bytes(plan.folder),
+                            **{name: counts[name] for name in COUNTS},
+                        )
+                    )
                 if piece.ends_part:
                     break
                 piece, chunk = next(chunks)
         parts[place] = writer.part
         done += writer.counts
-
-
-def _progress(plan: Plan, counts: Counter[str]) -> Progress:
-    return Progress(
-        source=plan.source.name,
-        total_file_bytes=plan.listing.num_bytes,
-        disk_free=free_bytes(plan.folder),
-        **{name: counts[name] for name in COUNTS},
-    )
 
 
 def _missing_blocks(

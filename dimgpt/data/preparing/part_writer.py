@@ -1,8 +1,8 @@
 """Writes one part: encoded chunks go to the token files of their splits, copies are left out.
 
-The first part of a source sees to it that every split gets something: it keeps its documents in
-memory until each split has one. If it ends before that, it takes other borders for its own
-documents; with too few different documents even for that, it cuts the longest by place.
+The first part of a source fills every split. Its documents stay in memory until each split has one.
+If the part ends before that, the borders between the splits are moved, for this part only. If it
+has fewer different documents than splits, the longest is cut and its end held out.
 """
 
 import contextlib
@@ -26,6 +26,7 @@ from dimgpt.data.token_writer import TokenFileWriter
 from dimgpt.settings import override
 
 FIRST = Place(0, 0)
+"""The part that fills every split, and holds the system prompts of a group of conversations."""
 COUNTS = ("num_documents", "num_characters", "text_bytes", "file_bytes")
 
 
@@ -108,7 +109,7 @@ class PartWriter:
         return chunk
 
     def _fill_splits(self, held: list[EncodedChunk]) -> None:
-        """Write a first part that leaves a split empty as the keys would have it."""
+        """Write the documents of a first part whose keys leave a split empty."""
         keys = np.concatenate([chunk.keys for chunk in held])
         borders = self._borders.filling(keys)
         if borders is not None:

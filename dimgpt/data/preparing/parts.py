@@ -72,7 +72,7 @@ class PartsFolder:
 
     plan: Plan
     openings: tuple[str, ...]
-    """What many documents of the source begin with."""
+    """What `splits.find_openings` found."""
     plan_sha256: str
     """Of `plan.json`. Parts of other plans do not count."""
 
@@ -164,9 +164,9 @@ def open_folder(plan: Plan, downloads: Path, *, is_shared: bool) -> PartsFolder:
 
     Args:
         plan: What its parts follow.
-        downloads: Gets the file of the hub whose beginning is looked at, for a new folder.
-        is_shared: Other runs may be writing there: refuse a folder of another plan. Otherwise its
-            parts are deleted.
+        downloads: For a new folder, the first file of a hub data set is fetched into it.
+        is_shared: Other runs may be writing there, so a folder of another plan is refused.
+            Otherwise its parts are deleted.
 
     Raises:
         ValueError: Other shares follow another plan.

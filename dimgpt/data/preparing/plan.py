@@ -1,8 +1,8 @@
 """The plan of a source: its files in their order, and the settings that decide what is written.
 
 A plan is made before anything is written. All runs and all shares that prepare a source together
-have equal plans. Its values lie in `plan.json` beside the parts, with what many documents of the
-source begin with: that takes a look at the first of them, once.
+have equal plans. `plan.json` beside the parts holds its values, and the openings that many
+documents share, which are found once, in the first megabyte of text.
 """
 
 import contextlib
@@ -174,7 +174,7 @@ def read_plan(folder: Path) -> dict[str, Any] | None:
 
 
 def write_plan(plan: Plan, downloads: Path) -> dict[str, Any]:
-    """Look what many of the first documents begin with, and write `plan.json`."""
+    """Find the openings that many of the first documents share, and write `plan.json`."""
     texts: list[str] = []
     num_bytes = 0
     for block in plan.read(0, downloads):

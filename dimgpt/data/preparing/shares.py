@@ -1,8 +1,8 @@
 """Shares: the parts of a source that one of N runs writes, on one machine or on many.
 
-Whole shards in turn where there are enough, else parts in turn. A source that is one part goes to
-one share as a whole. A run that does everything is share 1 of 1. Which share a part belongs to
-depends on nothing but the files and N; what the part holds does not even depend on N.
+Shares take whole shards in turn if there are enough of them, else parts in turn. A source that is
+about one part goes to one share. A run without shares is share 1 of 1. What a part holds does not
+depend on the number of shares.
 
 The parent process cuts, drops copies and writes; parsing, filters, cleaning and encoding are done
 by workers.
@@ -97,7 +97,7 @@ class Share:
 
 
 ALONE = Share()
-"""The run that does everything."""
+"""The run that writes everything."""
 
 
 @contextlib.contextmanager

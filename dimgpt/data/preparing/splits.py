@@ -1,8 +1,8 @@
-"""Which documents are for training, validation and test: a matter of each document's key.
+"""Which documents are for training, validation and test.
 
-Near-copies share a key, and keys are spread evenly over 0..2**64. So the borders between the splits
-are shares of the documents, whatever their order and whoever reads them. A text that is too alone
-for that is cut by place.
+Each document has a key, which near-copies share. Keys are spread evenly over 0..2**64, so a border
+between two splits is a share of the documents, whatever their order and whoever reads them. Where
+there are too few documents for that, one is cut: its last part is held out.
 """
 
 import hashlib
@@ -18,12 +18,15 @@ NUM_KEYS = 1 << 64
 OPENING_CHARACTERS = 1 << 15
 """So much of a text is compared with the openings of others."""
 _KEY_LETTERS = 128
-# A text that ends so soon after a shared opening is a near-copy of the others.
+# A text with fewer letters behind a shared opening is a near-copy of the others.
 _MIN_LETTERS_BEHIND = 32
-# An opening is shared by more documents than this, and by more than this share of them.
-_FEW_DOCUMENTS, _FEW = 4, 0.05
-# A shorter text is not cut, and no shorter part is cut off where a tenth of the text allows more.
-MIN_CUT_CHARACTERS, _HELD_OUT_CHARACTERS = 400, 2_000
+# An opening is shared by more documents than this, and by more than this ratio of them.
+_FEW_DOCUMENTS, _FEW_RATIO = 4, 0.05
+# A near-copy holds more than this ratio of 16 pieces of 24 letters of the other text.
+_NUM_PIECES, _COPIED_LETTERS, _COPIED_RATIO = 16, 24, 0.75
+MIN_CUT_CHARACTERS = 400
+"""A shorter text is not cut."""
+_HELD_OUT_CHARACTERS = 2_000
 
 
 def split_key(text: str, *, seed: int, openings: Sequence[str] = ()) -> int:
@@ -33,8 +36,9 @@ def split_key(text: str, *, seed: int, openings: Sequence[str] = ()) -> int:
 
     Args:
         text: Cleaned; its first `OPENING_CHARACTERS` are enough.
-        seed: Other seeds, other keys.
-        openings: What `find_openings` found: the 128 letters after the longest one are taken.
+        seed: Another seed gives other keys.
+        openings: What `find_openings` found. A text that begins with one gets the key of the 128
+            letters after it.
     """
     # Twice the characters hold 128 letters and digits of any usual text.
     beginning = _letters(text[: 2 * _KEY_LETTERS])[:_KEY_LETTERS]
@@ -50,29 +54,41 @@ def split_key(text: str, *, seed: int, openings: Sequence[str] = ()) -> int:
 def find_openings(texts: Iterable[str]) -> tuple[str, ...]:
     """Return what many texts begin with (a licence, a prompt), as letters and digits only.
 
-    An opening has 128 letters or more, and more than 4 texts and 5 % of them begin with it: fewer
-    are taken for near-copies of each other.
+    An opening has 128 letters or more, and more than 4 texts and 5 % of them begin with it. Texts
+    that are alike behind it, too, are near-copies, and have no opening.
 
     Args:
         texts: Cleaned, a sample of the source.
     """
     beginnings = [_letters(text[:OPENING_CHARACTERS]) for text in texts]
-    few = max(_FEW_DOCUMENTS, _FEW * len(beginnings))
+    few = max(_FEW_DOCUMENTS, _FEW_RATIO * len(beginnings))
     return tuple(sorted(_openings(beginnings, few)))
 
 
 def _openings(beginnings: Iterable[str], few: float) -> Iterator[str]:
-    """Yield what more than `few` texts begin with, and what more than `few` of those go on with."""
+    """Yield what more than `few` texts begin with, and what more than `few` of those share beyond."""
     groups: dict[str, list[str]] = defaultdict(list)
     for letters in beginnings:
         if len(letters) >= _KEY_LETTERS:
             groups[letters[:_KEY_LETTERS]].append(letters)
     for group in groups.values():
-        if len(group) > few:
-            opening = os.path.commonprefix(group)
+        opening = os.path.commonprefix(group)
+        rests = [letters[len(opening) :] for letters in group]
+        if len(group) > few and not _are_copies(rests):
             yield opening
-            for further in _openings((letters[len(opening) :] for letters in group), few):
+            for further in _openings(rests, few):
                 yield opening + further
+
+
+def _are_copies(rests: Sequence[str]) -> bool:
+    """Tell whether most of some texts hold most of what the first holds, piece by piece."""
+    first, *others = rests
+    places = range(0, len(first) - _COPIED_LETTERS, len(first) // _NUM_PIECES + 1)
+    pieces = [first[place : place + _COPIED_LETTERS] for place in places]
+    num_copies = sum(
+        sum(piece in other for piece in pieces) > _COPIED_RATIO * len(pieces) for other in others
+    )
+    return 2 * num_copies > len(others)
 
 
 def _letters(text: str) -> str:

@@ -85,6 +85,12 @@ def test_openings_that_begin_alike_are_told_apart():
 def test_near_copies_have_no_opening_of_their_own():
     few = [text(number) + f" {copy}" for number in range(10) for copy in range(4)]
     assert find_openings(few) == ()
+    words = [text(number).split() for number in range(6) for _ in range(10)]
+    changed = [" ".join([*w[:40], f"mot{n}", *w[41:]]) for n, w in enumerate(words)]
+    assert find_openings(changed) == ()
+    behind_one = [text("prompt") + one for one in changed]
+    openings = find_openings(behind_one)
+    assert len({split_key(one, seed=0, openings=openings) for one in behind_one}) == 6
     many = [text(number) + f" {copy}" for number in range(3) for copy in range(30)]
     openings = find_openings(many)
     assert len({split_key(one, seed=0, openings=openings) for one in many}) == 3

@@ -66,7 +66,7 @@ def find_openings(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def _openings(beginnings: Iterable[str], few: float) -> Iterator[str]:
-    """Yield what more than `few` texts begin with, and what more than `few` of those share beyond."""
+    """Yield what more than `few` texts begin with, and longer openings that still so many share."""
     groups: dict[str, list[str]] = defaultdict(list)
     for letters in beginnings:
         if len(letters) >= _KEY_LETTERS:

@@ -168,7 +168,7 @@ def read_plan(folder: Path) -> dict[str, Any] | None:
     """Return the `values` and `openings` of a folder's `plan.json`, if it has such a file."""
     with contextlib.suppress(OSError, ValueError):
         found = json.loads((folder / PLAN_NAME).read_bytes())
-        if isinstance(found, dict) and found.keys() == {"values", "openings"}:
+        if isinstance(found, dict) and {"values", "openings"} <= found.keys():
             return found
     return None
 

@@ -23,7 +23,7 @@ from dimgpt.pipeline import (
 )
 from dimgpt.presets import Preset, get_preset
 from dimgpt.runtime import Runtime, choose_runtime, join_processes
-from dimgpt.training.summary import TrainingSummary
+from dimgpt.training.run_state import TrainingSummary
 from dimgpt.weights.originals import is_original, load_weights
 from dimgpt.weights.store import has_tokenizer, load_model
 from dimgpt.workspace import Stage, Workspace

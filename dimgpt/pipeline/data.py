@@ -34,7 +34,7 @@ from dimgpt.pipeline.tokenizers import make_tokenizer
 from dimgpt.settings import override, to_dict
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.text.tokenizer_file import TOKENIZER_FILES, load_tokenizer_file
-from dimgpt.training.data import TrainingData
+from dimgpt.training.micro_batches import TrainingData
 from dimgpt.workspace import Stage, Workspace, load_data_config, load_vocabulary
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from dimgpt.settings import override, to_dict
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.training.journal import Observer
 from dimgpt.training.micro_batch_search import wants_micro_batch_search, with_fastest_micro_batch
-from dimgpt.training.run_lock import lock_run
+from dimgpt.training.run_folder import lock_run
 from dimgpt.training.trainer import Trainer
 from dimgpt.workspace import Stage, Workspace, load_vocabulary
 

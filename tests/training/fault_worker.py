@@ -24,7 +24,7 @@ from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import choose_runtime
 from dimgpt.training import journal
 from dimgpt.training.checkpoint import CheckpointStore
-from dimgpt.training.metrics import read_history
+from dimgpt.training.journal import read_history
 from dimgpt.training.trainer import Trainer, TrainingConfig
 
 TOY = runpy.run_path(str(Path(__file__).with_name("conftest.py")))

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from dimgpt.training.metrics import read_history
+from dimgpt.training.journal import read_history
 from dimgpt.training.micro_batches import MicroBatches
 
 

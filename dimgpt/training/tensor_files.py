@@ -52,25 +52,7 @@ def write_tensors(
     """
     # Wide types first, so that each tensor begins at a multiple of its element size.
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
-    entries: dict[str, Any] = {}
-    if offsets is not None:
-        info = {name: {"saved_offsets": list(offset)} for name, offset in offsets.items()}
-        entries["__metadata__"] = {
-            "DCP_SHARDING_INFO": json.dumps(info),
-            "DCP_VERSION": "1.0",
-            "format": "pt",
-        }
-    position = 0
-    for name in order:
-        tensor = tensors[name]
-        entries[name] = {
-            "dtype": _NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [position, position + tensor.nbytes],
-        }
-        position += tensor.nbytes
-    header = json.dumps(entries).encode()
-    header += b" " * (-len(header) % 8)
+    header = _header({name: tensors[name] for name in order}, offsets)
     digest = hashlib.sha256()
     with path.open("wb") as file:
         for chunk in (len(header).to_bytes(8, "little"), header):
@@ -81,6 +63,28 @@ def write_tensors(
             file.write(content)
             digest.update(content)
     return digest.hexdigest()
+
+
+def _header(tensors: Mapping[str, Tensor], offsets: Mapping[str, tuple[int, ...]] | None) -> bytes:
+    """Return the JSON that says where each tensor is in the file, in their order."""
+    entries: dict[str, Any] = {}
+    if offsets is not None:
+        info = {name: {"saved_offsets": list(offset)} for name, offset in offsets.items()}
+        entries["__metadata__"] = {
+            "DCP_SHARDING_INFO": json.dumps(info),
+            "DCP_VERSION": "1.0",
+            "format": "pt",
+        }
+    position = 0
+    for name, tensor in tensors.items():
+        entries[name] = {
+            "dtype": _NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [position, position + tensor.nbytes],
+        }
+        position += tensor.nbytes
+    header = json.dumps(entries).encode()
+    return header + b" " * (-len(header) % 8)
 
 
 def part_name(name: str, *, rank: int, num_parts: int) -> str:

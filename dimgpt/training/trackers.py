@@ -20,20 +20,12 @@ from dimgpt.files import replace_file
 log = logging.getLogger(__name__)
 
 Record = Mapping[str, Any]
-Log = Callable[[dict[str, float], int], None]
-Close = Callable[[], None]
+# How to log values at a step, and how to close the tracker.
+Opened = tuple[Callable[[dict[str, float], int], None], Callable[[], None]]
 
 _SHOWN = {
-    "step": (
-        "loss",
-        "accuracy",
-        "grad_norm",
-        "learning_rate",
-        "tokens_per_second",
-        "mfu",
-        "num_skipped",
-    ),
-    "validation": ("loss", "accuracy", "bits_per_byte"),
+    "step": "loss accuracy grad_norm learning_rate tokens_per_second mfu num_skipped".split(),
+    "validation": ["loss", "accuracy", "bits_per_byte"],
 }
 
 
@@ -62,9 +54,7 @@ def open_trackers(
         yield observers
 
 
-def _open_tensorboard(
-    name: str, run_dir: Path, step: int, settings: Mapping[str, Any]
-) -> tuple[Log, Close]:
+def _open_tensorboard(name: str, run_dir: Path, step: int, settings: Mapping[str, Any]) -> Opened:
     module = _import("torch.utils.tensorboard", package=name)
     writer = module.SummaryWriter(str(run_dir / name), purge_step=step + 1)
     rows = "\n".join(f"| {key} | {value} |" for key, value in settings.items())
@@ -77,9 +67,7 @@ def _open_tensorboard(
     return write, writer.close
 
 
-def _open_service(
-    name: str, run_dir: Path, step: int, settings: Mapping[str, Any]
-) -> tuple[Log, Close]:
+def _open_service(name: str, run_dir: Path, step: int, settings: Mapping[str, Any]) -> Opened:
     """Open wandb or trackio, which has the same interface but for a few options."""
     package = _import(name, package=name)
     run_name = "-".join(run_dir.absolute().parts[-2:])
@@ -115,7 +103,7 @@ def _identity(run_dir: Path, key: str) -> str:
     return known[key]
 
 
-def _observer(name: str, write: Log) -> Callable[[Record], None]:
+def _observer(name: str, write: Callable[..., None]) -> Callable[[Record], None]:
     """Return what passes the shown values of each record to a tracker."""
     safely = _shielded(name, write)
 

@@ -1,8 +1,8 @@
 """What several processes that train one model together add to the step of one.
 
 Torchrun starts them and `runtime.py` joins them. They either hold the whole model each, or a part
-of every tensor (`sharding.py`). A single process passes through `add_up`, `lead` and
-`require_same_checkpoint` unchanged, and uses nothing else here.
+of every tensor (`sharding.py`). A single process passes through `lead` and `load_latest`, where it
+waits for nobody, and uses nothing else here.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,6 +17,7 @@ from dimgpt.config import TrainingConfig
 from dimgpt.data.reading.batch import Batch
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
+from dimgpt.training.checkpoint import Checkpoint, CheckpointStore
 from dimgpt.training.interrupts import Interrupt
 from dimgpt.training.loss import LossSums, uses_compile
 from dimgpt.training.micro_batches import is_out_of_memory
@@ -92,7 +93,10 @@ class ReplicatedStepper(Stepper):
                     dist.all_reduce(parameter.grad)
                     parameter.grad /= self.runtime.num_processes
             self._is_first_step = False
-        return super()._update(add_up(means, self.runtime))
+        return super()._update(means)
+
+    def _add_up(self, tensor: Tensor) -> Tensor:
+        return add_up(tensor)
 
 
 class _LossModule(nn.Module):
@@ -120,8 +124,8 @@ class ShardedStepper(Stepper):
         super().__init__(*arguments, **options)
         self.micro_batches.may_halve = False  # the other processes wait for each micro-batch
 
-    def _update(self, means: Tensor) -> Tensor:
-        return super()._update(add_up(means, self.runtime))
+    def _add_up(self, tensor: Tensor) -> Tensor:
+        return add_up(tensor)
 
     def _clip(self, parameters: Sequence[nn.Parameter]) -> Tensor:
         return super()._clip(parameters).full_tensor()  # type: ignore[attr-defined]
@@ -150,10 +154,9 @@ class AgreedInterrupt(Interrupt):
             self._agreed = int(highest) or None
 
 
-def add_up(tensor: Tensor, runtime: Runtime) -> Tensor:
+def add_up(tensor: Tensor) -> Tensor:
     """Replace a tensor by its sum over all processes, in each of them, and return it."""
-    if runtime.num_processes > 1:
-        dist.all_reduce(tensor)
+    dist.all_reduce(tensor)
     return tensor
 
 
@@ -177,19 +180,23 @@ def lead(work: Callable[[], T], runtime: Runtime) -> T | None:
     return result
 
 
-def require_same_checkpoint(step: int, runtime: Runtime) -> None:
-    """Compare the step of the newest checkpoint that each process finds; -1 is none.
+def load_latest(store: CheckpointStore, runtime: Runtime) -> Checkpoint | None:
+    """Load the newest checkpoint that is whole; the first process chooses it for all.
 
     Raises:
-        RuntimeError: They differ.
+        RuntimeError: Another process does not find it.
     """
+    checkpoint = store.load_latest() if runtime.is_first else None
     if runtime.num_processes == 1:
-        return
-    found = [torch.zeros(1, dtype=torch.int64) for _ in range(runtime.num_processes)]
-    dist.all_gather(found, torch.tensor([step]))
-    steps = sorted({int(value) for value in found})
-    if len(steps) > 1:
+        return checkpoint
+    step = torch.tensor([-1 if checkpoint is None else checkpoint.step])
+    dist.broadcast(step, src=0)
+    if runtime.is_first or step < 0:
+        return checkpoint
+    try:
+        return store.load(store.path_of("step", int(step)))
+    except (ValueError, OSError) as error:
         raise RuntimeError(
-            f"the processes find different checkpoints, of the steps {steps}: put the run's folder "
-            "on a disk that all machines share"
-        )
+            f"process {runtime.rank} cannot load the checkpoint of the first process ({error}): "
+            "put the run's folder on a disk that all machines share"
+        ) from None

@@ -20,7 +20,7 @@ from dimgpt.files import lock_file, replace_file
 from dimgpt.model.transformer import Transformer
 from dimgpt.settings import from_dict, to_dict
 from dimgpt.training.checkpoint import Checkpoint, CheckpointStore, CheckpointWriter
-from dimgpt.training.distributed import lead, require_same_checkpoint
+from dimgpt.training.distributed import lead, load_latest
 from dimgpt.training.journal import History
 from dimgpt.training.optimizer import optimizer_tensors, restore_optimizer
 from dimgpt.training.run_state import RunState
@@ -82,7 +82,7 @@ class RunFolder:
             ValueError: The checkpoint belongs to a run of another model, vocabulary or data.
         """
         lead(self.checkpoints.clean, self.runtime)
-        checkpoint, is_branch = self._load_latest(), False
+        checkpoint, is_branch = load_latest(self.checkpoints, self.runtime), False
         if checkpoint is None and branch_from is not None:
             checkpoint, is_branch = self._load_to_branch(branch_from), True
         if checkpoint is None:
@@ -107,7 +107,7 @@ class RunFolder:
     def go_back(self) -> RunState | None:
         """Restore the newest checkpoint; `None` if there is none."""
         lead(self.writer.wait, self.runtime)
-        checkpoint = self._load_latest()
+        checkpoint = load_latest(self.checkpoints, self.runtime)
         return None if checkpoint is None else self._restore(checkpoint)
 
     def save(self, state: RunState, *kinds: str) -> None:
@@ -161,18 +161,12 @@ class RunFolder:
         read_into(model.state_dict(), self.checkpoints.path_of("step", self._saved[0]))
         return model
 
-    def _load_latest(self) -> Checkpoint | None:
-        """Load the newest checkpoint that is whole, the same one in all processes."""
-        checkpoint = self.checkpoints.load_latest()
-        require_same_checkpoint(-1 if checkpoint is None else checkpoint.step, self.runtime)
-        return checkpoint
-
     def _load_to_branch(self, path: Path) -> Checkpoint:
         """Load a checkpoint of another run, or its newest one, and copy that run's history."""
         is_run = (path / "checkpoints").is_dir()
         folder = path / "checkpoints" if is_run else path.parent
         store = self._open_store(folder)
-        checkpoint = store.load_latest() if is_run else store.load(path)
+        checkpoint = load_latest(store, self.runtime) if is_run else store.load(path)
         found = None if checkpoint is None else checkpoint.path
         if checkpoint is None or found is None or not any(found.glob("optimizer*.safetensors")):
             raise ValueError(

@@ -161,15 +161,6 @@ class ShardedCheckpointStore(CheckpointStore):
             self._drop(kind, newest=path)
         return path
 
-    def load_latest(self) -> Checkpoint | None:
-        """Load the newest whole checkpoint without its tensors; the first process chooses it."""
-        checkpoint = super().load_latest() if self.runtime.is_first else None
-        step = torch.tensor([-1 if checkpoint is None else checkpoint.step])
-        dist.broadcast(step, src=0, group=self._group)
-        if not self.runtime.is_first and step >= 0:
-            checkpoint = self.load(self.path_of("step", int(step)))
-        return checkpoint
-
     def _load_tensors(self, path: Path) -> dict[str, dict[str, Tensor]]:
         return {}  # each process reads its parts with `restore_parts`
 

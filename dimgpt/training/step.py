@@ -1,9 +1,10 @@
-"""One optimizer step of one process on one device.
+"""One optimizer step, and one validation, of one process on one device.
 
 Queues the step without synchronising with the device: the decision to skip the update stays on the
 device, and the measured values are read later. `distributed.py` adds what several processes need.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -40,7 +41,7 @@ PendingStep = Callable[[], StepResult]
 
 
 class Stepper:
-    """Takes the optimizer steps of a run.
+    """Takes the optimizer steps of a run, and measures held-out batches.
 
     Args:
         model: Trained in place.
@@ -103,6 +104,40 @@ class Stepper:
 
         return read
 
+    @torch.no_grad()
+    def measure(
+        self,
+        batches: Sequence[Batch],
+        *,
+        byte_counts: Tensor | None,
+        should_stop: Callable[[], bool],
+    ) -> dict[str, float]:
+        """Return `loss` (nats a token), `accuracy` (0..1) and, given byte counts, `bits_per_byte`.
+
+        Args:
+            batches: The share of this process; tokens of weight 0 are not counted.
+            byte_counts: UTF-8 bytes that each token stands for, (V,), on the CPU.
+            should_stop: Asked before each batch; a validation that is cut short returns nothing.
+        """
+        self.model.eval()
+        sums = torch.zeros(2, device=self.runtime.device)
+        weight, num_bytes = 0.0, 0.0
+        for batch in batches:
+            if should_stop():
+                return {}
+            with self.runtime.autocast():
+                sums += torch.stack(self.loss_sums(batch.to(self.runtime.device)))
+            weight += float(batch.weights.sum())
+            if byte_counts is not None:
+                num_bytes += float((byte_counts[batch.targets] * batch.weights).sum())
+        loss, correct = self._add_up(sums).tolist()
+        counts = torch.tensor([weight, num_bytes], dtype=torch.float64)
+        weight, num_bytes = self._add_up(counts).tolist()
+        measured = {"loss": loss / max(weight, 1e-8), "accuracy": correct / max(weight, 1e-8)}
+        if num_bytes > 0:
+            measured["bits_per_byte"] = loss / math.log(2) / num_bytes
+        return measured
+
     def _gradient(
         self,
         step: int,
@@ -137,6 +172,7 @@ class Stepper:
 
     def _update(self, means: Tensor) -> Tensor:
         """Clip, judge and apply the gradient; return loss, accuracy, norm and verdict, (4,)."""
+        means = self._add_up(means)
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         if self.guard.scales_loss:
             for parameter in parameters:
@@ -151,3 +187,7 @@ class Stepper:
     def _clip(self, parameters: Sequence[nn.Parameter]) -> Tensor:
         """Scale the gradient down to `max_grad_norm`; return the norm that it had."""
         return nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
+
+    def _add_up(self, tensor: Tensor) -> Tensor:
+        """Return the sum of a tensor over all processes, of which there is one."""
+        return tensor

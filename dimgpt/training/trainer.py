@@ -46,7 +46,6 @@ from dimgpt.training.optimizer import build_optimizer
 from dimgpt.training.run_folder import RunFolder, lock_run
 from dimgpt.training.run_state import RunState, TrainingSummary
 from dimgpt.training.step import PendingStep, StepResult
-from dimgpt.training.validation import validate
 
 # Non-finite steps in a row after which the run goes back to its last checkpoint.
 _MAX_BAD_IN_A_ROW = 5
@@ -243,15 +242,10 @@ class Trainer:
 
     def _measure(self, should_stop: Callable[[], bool]) -> dict[str, float]:
         """Measure held-out batches; return nothing if interrupted before the last one."""
-        self.model.eval()
-        measure = functools.partial(
-            validate,
-            self.stepper.loss_sums,
-            runtime=self.runtime,
-            byte_counts=self.byte_counts,
-            should_stop=should_stop,
-        )
         batches = list(self.data.validation_batches(self.config.validation_batches))
+        measure = functools.partial(
+            self.stepper.measure, byte_counts=self.byte_counts, should_stop=should_stop
+        )
         return self.stepper.micro_batches.run(measure, share_of(batches, self.runtime))
 
     def _record_validation(self, measured: dict[str, float]) -> bool:

@@ -120,9 +120,7 @@ class ShardedStepper(Stepper):
     To add them up first, each process would have to hold a whole gradient.
     """
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.micro_batches.may_halve = False  # the other processes wait for each micro-batch
+    may_halve = False  # the other processes wait for each micro-batch
 
     def _add_up(self, tensor: Tensor) -> Tensor:
         return add_up(tensor)

@@ -6,16 +6,14 @@ device needs for any share.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import torch
 
 from dimgpt.data.reading.batch import Batch
 from dimgpt.runtime import Runtime
-
-T = TypeVar("T")
 
 
 class TrainingData(Protocol):
@@ -81,64 +79,34 @@ def share_of(batches: Sequence[Batch], runtime: Runtime) -> list[Batch]:
     return [Batch(inputs=ids, targets=targets, weights=kept) for ids, targets, kept in cuts]
 
 
-class MicroBatches:
-    """Divides batches into smaller ones when memory runs out.
+def cut(batches: Sequence[Batch], num_rows: int | None) -> list[Batch]:
+    """Return the batches in pieces of at most `num_rows`; `None` leaves them as they are."""
+    if num_rows is None:
+        return list(batches)
+    return [
+        Batch(
+            inputs=batch.inputs[first : first + num_rows],
+            targets=batch.targets[first : first + num_rows],
+            weights=batch.weights[first : first + num_rows],
+        )
+        for batch in batches
+        for first in range(0, len(batch.inputs), num_rows)
+    ]
 
-    Args:
-        num_rows: Most rows at once; `None` takes the batches as they are.
-        may_halve: Whether one process may start its rows again, without the others.
+
+def half_of(pieces: Sequence[Batch]) -> int:
+    """Return half the rows of the largest piece.
+
+    Raises:
+        torch.OutOfMemoryError: It has a single row.
     """
-
-    def __init__(self, num_rows: int | None = None, *, may_halve: bool = True) -> None:
-        self.num_rows, self.may_halve = num_rows, may_halve
-
-    def run(self, work: Callable[[list[Batch]], T], batches: Sequence[Batch]) -> T:
-        """Call `work` on the batches; when memory runs out, again with half the rows at a time.
-
-        Args:
-            work: Must undo what it has done when it fails.
-            batches: `work` gets their rows in the same order.
-
-        Raises:
-            torch.OutOfMemoryError: A single row is too much.
-        """
-        while True:
-            try:
-                return work(self.cut(batches))
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                if not self.may_halve:
-                    raise RuntimeError(
-                        "memory ran out, and a sharded model cannot halve its micro-batches during "
-                        "a step: lower batch_size, raise accumulation_steps, and run again"
-                    ) from None
-            # Only here is the error gone, and with it the tensors that its traceback held.
-            torch.cuda.empty_cache()
-            self._halve(batches)
-
-    def cut(self, batches: Sequence[Batch]) -> list[Batch]:
-        """Return the batches in pieces of at most `num_rows`."""
-        if self.num_rows is None:
-            return list(batches)
-        return [
-            Batch(
-                inputs=batch.inputs[first : first + self.num_rows],
-                targets=batch.targets[first : first + self.num_rows],
-                weights=batch.weights[first : first + self.num_rows],
-            )
-            for batch in batches
-            for first in range(0, len(batch.inputs), self.num_rows)
-        ]
-
-    def _halve(self, batches: Sequence[Batch]) -> None:
-        largest = max(len(batch.inputs) for batch in self.cut(batches))
-        if largest == 1:
-            raise torch.OutOfMemoryError(
-                "memory runs out with a single row at a time: free some of it, or take a smaller "
-                "model or context_length"
-            )
-        self.num_rows = (largest + 1) // 2
+    largest = max(len(piece.inputs) for piece in pieces)
+    if largest == 1:
+        raise torch.OutOfMemoryError(
+            "memory runs out with a single row at a time: free some of it, or take a smaller "
+            "model or context_length"
+        )
+    return (largest + 1) // 2
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -222,7 +222,7 @@ class RunFolder:
             restore_optimizer(optimizer, self.model, checkpoint.tensors["optimizer"])
             guard.restore(checkpoint.tensors.get("step", {}))
         state = RunState.from_json(checkpoint.state)
-        self.stepper.micro_batches.num_rows = state.micro_batch_rows
+        self.stepper.num_rows = state.micro_batch_rows
         self._rewind(state.step)
         return state
 

@@ -7,6 +7,7 @@ device, and the measured values are read later. `distributed.py` adds what sever
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +18,10 @@ from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
 from dimgpt.training.guard import UpdateGuard, Verdict
 from dimgpt.training.loss import LossSums
-from dimgpt.training.micro_batches import MicroBatches, StepRows
+from dimgpt.training.micro_batches import StepRows, cut, half_of, is_out_of_memory
 from dimgpt.training.optimizer import set_learning_rates
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +54,9 @@ class Stepper:
         runtime: Device and precision.
     """
 
+    may_halve = True
+    """Whether this process may repeat its rows in smaller pieces, without the others."""
+
     def __init__(
         self,
         model: Transformer,
@@ -62,7 +68,8 @@ class Stepper:
     ) -> None:
         self.model, self.optimizer, self.loss_sums = model, optimizer, loss_sums
         self.config, self.runtime = config, runtime
-        self.micro_batches = MicroBatches()
+        self.num_rows: int | None = None
+        """Most rows at once, after memory ran out; `None` takes the micro-batches as they are."""
         self.guard = UpdateGuard(
             runtime.device, skip_spikes=config.skip_spikes, scales_loss=runtime.needs_loss_scaling
         )
@@ -79,7 +86,7 @@ class Stepper:
         def accumulate(pieces: list[Batch]) -> Tensor | None:
             return self._gradient(step, pieces, weight=rows.weight, should_stop=should_stop)
 
-        means = self.micro_batches.run(accumulate, rows.batches)
+        means = self._in_pieces(accumulate, rows.batches)
         if means is None:
             return None
         device = self.runtime.device
@@ -104,7 +111,6 @@ class Stepper:
 
         return read
 
-    @torch.no_grad()
     def measure(
         self,
         batches: Sequence[Batch],
@@ -120,6 +126,45 @@ class Stepper:
             should_stop: Asked before each batch; a validation that is cut short returns nothing.
         """
         self.model.eval()
+
+        def measure(pieces: list[Batch]) -> dict[str, float]:
+            return self._measure(pieces, byte_counts, should_stop)
+
+        return self._in_pieces(measure, batches)
+
+    def _in_pieces(self, work: Callable[[list[Batch]], T], batches: Sequence[Batch]) -> T:
+        """Call `work` on the batches; when memory runs out, again with half the rows at a time.
+
+        Args:
+            work: Must undo what it has done when it fails.
+            batches: `work` gets their rows in the same order.
+
+        Raises:
+            torch.OutOfMemoryError: A single row is too much.
+        """
+        while True:
+            pieces = cut(batches, self.num_rows)
+            try:
+                return work(pieces)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if not self.may_halve:
+                    raise RuntimeError(
+                        "memory ran out, and a sharded model cannot halve its micro-batches during "
+                        "a step: lower batch_size, raise accumulation_steps, and run again"
+                    ) from None
+            # Only here is the error gone, and with it the tensors that its traceback held.
+            torch.cuda.empty_cache()
+            self.num_rows = half_of(pieces)
+
+    @torch.no_grad()
+    def _measure(
+        self,
+        batches: Sequence[Batch],
+        byte_counts: Tensor | None,
+        should_stop: Callable[[], bool],
+    ) -> dict[str, float]:
         sums = torch.zeros(2, device=self.runtime.device)
         weight, num_bytes = 0.0, 0.0
         for batch in batches:

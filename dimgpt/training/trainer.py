@@ -22,7 +22,6 @@ and gradients and losses are added up before the clipping.
 """
 
 import contextlib
-import functools
 import math
 import signal
 from collections.abc import Callable, Sequence
@@ -214,7 +213,7 @@ class Trainer:
         state.num_bad_in_a_row = state.num_bad_in_a_row + 1 if is_bad else 0
         if not self._due_after(result.step):
             state.looked_around_at = result.step
-        rows = self.stepper.micro_batches.num_rows
+        rows = self.stepper.num_rows
         if state.micro_batch_rows != rows:
             state.micro_batch_rows = rows
             self.journal.notice(f"memory ran out: {rows} rows at a time now, as many a step")
@@ -243,10 +242,8 @@ class Trainer:
     def _measure(self, should_stop: Callable[[], bool]) -> dict[str, float]:
         """Measure held-out batches; return nothing if interrupted before the last one."""
         batches = list(self.data.validation_batches(self.config.validation_batches))
-        measure = functools.partial(
-            self.stepper.measure, byte_counts=self.byte_counts, should_stop=should_stop
-        )
-        return self.stepper.micro_batches.run(measure, share_of(batches, self.runtime))
+        share = share_of(batches, self.runtime)
+        return self.stepper.measure(share, byte_counts=self.byte_counts, should_stop=should_stop)
 
     def _record_validation(self, measured: dict[str, float]) -> bool:
         """Record a validation; return whether its loss is the lowest so far."""

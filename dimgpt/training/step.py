@@ -111,6 +111,7 @@ class Stepper:
 
         return read
 
+    @torch.no_grad()
     def measure(
         self,
         batches: Sequence[Batch],
@@ -127,10 +128,27 @@ class Stepper:
         """
         self.model.eval()
 
-        def measure(pieces: list[Batch]) -> dict[str, float]:
-            return self._measure(pieces, byte_counts, should_stop)
+        def add(pieces: list[Batch]) -> tuple[Tensor, Tensor] | None:
+            sums = torch.zeros(2, device=self.runtime.device)
+            counts = torch.zeros(2, dtype=torch.float64)  # weight and bytes
+            for batch in pieces:
+                if should_stop():
+                    return None
+                with self.runtime.autocast():
+                    sums += torch.stack(self.loss_sums(batch.to(self.runtime.device)))
+                counts[0] += float(batch.weights.sum())
+                if byte_counts is not None:
+                    counts[1] += float((byte_counts[batch.targets] * batch.weights).sum())
+            return sums, counts
 
-        return self._in_pieces(measure, batches)
+        added = self._in_pieces(add, batches)
+        if added is None:
+            return {}
+        (loss, correct), (weight, num_bytes) = (self._add_up(sums).tolist() for sums in added)
+        measured = {"loss": loss / max(weight, 1e-8), "accuracy": correct / max(weight, 1e-8)}
+        if num_bytes > 0:
+            measured["bits_per_byte"] = loss / math.log(2) / num_bytes
+        return measured
 
     def _in_pieces(self, work: Callable[[list[Batch]], T], batches: Sequence[Batch]) -> T:
         """Call `work` on the batches; when memory runs out, again with half the rows at a time.
@@ -157,31 +175,6 @@ class Stepper:
             # Only here is the error gone, and with it the tensors that its traceback held.
             torch.cuda.empty_cache()
             self.num_rows = half_of(pieces)
-
-    @torch.no_grad()
-    def _measure(
-        self,
-        batches: Sequence[Batch],
-        byte_counts: Tensor | None,
-        should_stop: Callable[[], bool],
-    ) -> dict[str, float]:
-        sums = torch.zeros(2, device=self.runtime.device)
-        weight, num_bytes = 0.0, 0.0
-        for batch in batches:
-            if should_stop():
-                return {}
-            with self.runtime.autocast():
-                sums += torch.stack(self.loss_sums(batch.to(self.runtime.device)))
-            weight += float(batch.weights.sum())
-            if byte_counts is not None:
-                num_bytes += float((byte_counts[batch.targets] * batch.weights).sum())
-        loss, correct = self._add_up(sums).tolist()
-        counts = torch.tensor([weight, num_bytes], dtype=torch.float64)
-        weight, num_bytes = self._add_up(counts).tolist()
-        measured = {"loss": loss / max(weight, 1e-8), "accuracy": correct / max(weight, 1e-8)}
-        if num_bytes > 0:
-            measured["bits_per_byte"] = loss / math.log(2) / num_bytes
-        return measured
 
     def _gradient(
         self,

@@ -17,10 +17,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from dimgpt.config import TrainingConfig
 from dimgpt.data.reading.batch import Batch
 from dimgpt.runtime import choose_runtime
+from dimgpt.training.checkpoint import CheckpointStore
+from dimgpt.training.distributed import load_latest
 from dimgpt.training.journal import read_history
 from dimgpt.training.micro_batches import share_of, take_share
 from dimgpt.training.run_folder import lock_run
@@ -245,6 +248,15 @@ def test_an_error_in_one_process_that_writes_its_part_ends_all_within_seconds(ru
     ]
     assert all(int(seconds) < 30 for _, seconds, _ in ended)
     assert not [*(runs / "parts-broken" / "checkpoints").glob("step-*")]
+
+
+def test_a_process_without_the_checkpoint_of_the_first_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(dist, "broadcast", lambda tensor, src: tensor.fill_(4))
+    other = replace(ALONE, rank=1, num_processes=2)
+    with pytest.raises(RuntimeError, match="on a disk that all machines share") as error:
+        load_latest(CheckpointStore(tmp_path), other)
+    assert "step-00000004" in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def wait_for_step(folder, step, process):

@@ -21,8 +21,8 @@ from dimgpt.data.reading.pretraining import PretrainingData
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
 from dimgpt.training.loss import compiled_loss
+from dimgpt.training.micro_batches import take_share
 from dimgpt.training.optimizer import build_optimizer
-from dimgpt.training.share import take_share
 from dimgpt.training.step import Stepper
 
 LossFunction = Callable[[Batch], Tensor]

@@ -6,7 +6,6 @@ run stays one curve.
 """
 
 import contextlib
-import importlib
 import json
 import logging
 import uuid
@@ -55,8 +54,7 @@ def open_trackers(
 
 
 def _open_tensorboard(name: str, run_dir: Path, step: int, settings: Mapping[str, Any]) -> Opened:
-    module = _import("torch.utils.tensorboard", package=name)
-    writer = module.SummaryWriter(str(run_dir / name), purge_step=step + 1)
+    writer = _package(name).SummaryWriter(str(run_dir / name), purge_step=step + 1)
     rows = "\n".join(f"| {key} | {value} |" for key, value in settings.items())
     writer.add_text("settings", f"| setting | value |\n| --- | --- |\n{rows}", step)
 
@@ -69,7 +67,7 @@ def _open_tensorboard(name: str, run_dir: Path, step: int, settings: Mapping[str
 
 def _open_service(name: str, run_dir: Path, step: int, settings: Mapping[str, Any]) -> Opened:
     """Open wandb or trackio, which has the same interface but for a few options."""
-    package = _import(name, package=name)
+    package = _package(name)
     run_name = "-".join(run_dir.absolute().parts[-2:])
     options: dict[str, Any] = {"project": "dimgpt", "resume": "allow", "config": dict(settings)}
     if name == "trackio":  # it knows a run by its name
@@ -84,13 +82,20 @@ def _open_service(name: str, run_dir: Path, step: int, settings: Mapping[str, An
     return lambda values, step: run.log({**values, "step": step}), run.finish
 
 
-def _import(module: str, *, package: str) -> Any:
+def _package(name: str) -> Any:
+    """Import the package of a tracker."""
     try:
-        return importlib.import_module(module)
+        if name == "wandb":
+            import wandb as package
+        elif name == "trackio":
+            import trackio as package
+        else:
+            from torch.utils import tensorboard as package
     except ImportError as error:
         raise ImportError(
-            f"trackers names {package}, which is not installed: pip install {package}, or drop it"
+            f"trackers names {name}, which is not installed: pip install {name}, or drop it"
         ) from error
+    return package
 
 
 def _identity(run_dir: Path, key: str) -> str:

@@ -90,7 +90,7 @@ def _package(name: str) -> Any:
         elif name == "trackio":
             import trackio as package
         else:
-            from torch.utils import tensorboard as package
+            import torch.utils.tensorboard as package
     except ImportError as error:
         raise ImportError(
             f"trackers names {name}, which is not installed: pip install {name}, or drop it"

@@ -6,20 +6,17 @@ with its final name is complete. `token_file.py` describes the format and reads 
 
 import contextlib
 import hashlib
-import io
 import os
 from array import array
 from collections.abc import Iterable, Iterator
-from itertools import accumulate, chain
+from itertools import accumulate
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from dimgpt.data.manifest import TokenFileSummary, TokenPart, token_dtype
-from dimgpt.data.token_file import check_ids
-from dimgpt.files import sync_folder
+from dimgpt.data.token_file import TokenFileSummary, TokenPart, check_ids, token_dtype
+from dimgpt.files import sha256_of, sync_folder
 
 
 class TokenFileWriter:
@@ -84,12 +81,7 @@ class TokenFileWriter:
         self._num_bytes += num_bytes
         self._largest_id = max(self._largest_id, int(ids.max()))
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with contextlib.ExitStack() as stack:
             stack.callback(self._partial_path.unlink, missing_ok=True)
             stack.callback(self._file.close)
@@ -102,8 +94,8 @@ class TokenFileWriter:
             _sync_file(self._file)
             self._file.close()
         self._partial_path.replace(self.path)
-        offsets = np.frombuffer(self._offsets, dtype="<i8")
-        num_documents, num_tokens = len(offsets) - 1, int(offsets[-1])
+        num_documents, num_tokens = len(self._offsets) - 1, self._offsets[-1]
+        ends = np.frombuffer(self._offsets, dtype="<i8")[1:]
         part = TokenPart(name=self.path.name, num_tokens=num_tokens, sha256=self._hash.hexdigest())
         self.summary = TokenFileSummary(
             num_documents=num_documents,
@@ -112,7 +104,7 @@ class TokenFileWriter:
             num_bytes=self._num_bytes,
             largest_id=self._largest_id,
             parts=(part,),
-            index_sha256=_write_index(self.index_path, [offsets[1:]], num_documents),
+            index_sha256=_write_index(self.index_path, [ends], num_documents),
         )
 
 
@@ -154,22 +146,20 @@ def _write_index(path: Path, ends: Iterable[np.ndarray[Any, Any]], num_documents
     The ends come piece by piece, and only one is in memory. A reader sees the old file or the new.
     """
     partial_path = path.with_name(f"{path.name}.partial")
-    header = io.BytesIO()
-    shape = {"descr": "<i8", "fortran_order": False, "shape": (num_documents + 1,)}
-    np.lib.format.write_array_header_1_0(header, shape)
-    contents = (piece.astype("<i8").tobytes() for piece in ends)
-    running_hash = hashlib.sha256()
+    header = {"descr": "<i8", "fortran_order": False, "shape": (num_documents + 1,)}
     try:
         with _naming(path), partial_path.open("wb") as file:
-            for content in chain([header.getvalue(), bytes(8)], contents):
-                file.write(content)
-                running_hash.update(content)
+            np.lib.format.write_array_header_1_0(file, header)
+            file.write(bytes(8))
+            for piece in ends:
+                file.write(piece.astype("<i8").tobytes())
             _sync_file(file)
+        sha256 = sha256_of(partial_path)
         partial_path.replace(path)
     finally:
         partial_path.unlink(missing_ok=True)
     sync_folder(path.parent)
-    return running_hash.hexdigest()
+    return sha256
 
 
 def _sync_file(file: BinaryIO) -> None:

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig
-from dimgpt.data.manifest import SYSTEM_PROMPTS, Manifest, write_manifest
 from dimgpt.data.preparing.finishing import write_report
 from dimgpt.data.preparing.plain_pickle import read_plain_pickle
 from dimgpt.data.preparing.report import NUM_SAMPLES, SourceReport
+from dimgpt.data.token_file import SYSTEM_PROMPTS, Manifest, write_manifest
 from dimgpt.data.token_writer import TokenFileWriter
 from dimgpt.files import new_folder
 from dimgpt.text.tokenizer import Tokenizer

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig
-from dimgpt.data.manifest import SYSTEM_PROMPTS, read_manifest
-from dimgpt.data.token_file import TokenFile
+from dimgpt.data.token_file import SYSTEM_PROMPTS, TokenFile, read_manifest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

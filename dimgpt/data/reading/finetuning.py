@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dimgpt.data.conversations.conversation import loss_weights
+from dimgpt.data.conversation import loss_weights
 from dimgpt.data.reading.corpus import ConversationCorpus, Mixture
 from dimgpt.data.reading.pretraining import (
     DrawnBatches,

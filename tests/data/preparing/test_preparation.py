@@ -5,10 +5,9 @@ import pytest
 
 from dimgpt import workers
 from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig
-from dimgpt.data.manifest import read_manifest
 from dimgpt.data.preparing import preparation
 from dimgpt.data.preparing.preparation import prepare_source
-from dimgpt.data.token_file import TokenFile
+from dimgpt.data.token_file import TokenFile, read_manifest
 
 SMALL = {"block_bytes": 200, "part_blocks": 4}
 CONFIG = DataConfig(min_document_characters=4, validation_ratio=0.2, num_workers=1)

@@ -72,7 +72,7 @@ def loss_weights(
 
     Args:
         ids: One document, or several one after the other, shape (T,).
-        special_tokens: Ids of the roles.
+        special_tokens: Of the vocabulary.
         instruction_weight: Weight of all other tokens, in 0..1; 0 in validation.
 
     Returns:

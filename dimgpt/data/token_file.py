@@ -192,13 +192,9 @@ def _update_first_format(values: dict[str, Any]) -> None:
 def check_parts(
     folder: Path, parts: Sequence[TokenPart], *, vocab_size: int, verify: bool = True
 ) -> None:
-    """Check the sizes of parts and, several at once, their sha256 and every id.
+    """Check the sizes of a folder's parts and, with `verify`, their sha256 and every id.
 
-    Args:
-        folder: The names of the parts are relative to it.
-        parts: As their manifest describes them.
-        vocab_size: Tokens of the vocabulary.
-        verify: Read the parts; without it, only their sizes are checked.
+    Several parts are read at once.
 
     Raises:
         FileNotFoundError: A part is missing.

@@ -85,16 +85,7 @@ class DrawnBatches:
         accumulation_steps: int,
         seed: int,
     ) -> None:
-        """Take a function for each split that draws its rows.
-
-        Args:
-            draw_train: Draws the rows to train on.
-            draw_validation: Draws held-out rows.
-            context_length: Tokens of a row, without the last target.
-            batch_size: Rows of a batch.
-            accumulation_steps: Batches of an optimizer step.
-            seed: Seed of every draw.
-        """
+        """Take what draws the rows of either split; the last target adds a token to each row."""
         self._draw_train, self._draw_validation = draw_train, draw_validation
         self._row_length = context_length + 1
         self._batch_size, self._accumulation_steps = batch_size, accumulation_steps
@@ -120,16 +111,10 @@ class DrawnBatches:
 def prefetch(
     make: Callable[[int], T], start: int, stop: int, *, depth: int = 2
 ) -> Generator[T, None, None]:
-    """Yield `make(start)` ... `make(stop - 1)`, made ahead by a thread.
+    """Yield `make(start)` ... `make(stop - 1)`, made ahead by a thread that keeps `depth` ready.
 
     The thread ends after the last item. A consumer that stops early waits until the thread has
     ended. An error of `make` is raised here, instead of its item.
-
-    Args:
-        make: Makes an item from its number, in the thread; memory is pinned there too.
-        start: First number.
-        stop: Number after the last.
-        depth: Items to keep ready.
     """
     # An interrupt can come anywhere. Inside a `Queue` it would leave a lock closed for ever.
     ready: _Queue[T] = queue.SimpleQueue()

@@ -4,8 +4,7 @@ A document is ⮜start-of-text⮞, perhaps a system prompt, a conversation, ⮜e
 drawn by the groups' ratios, the conversation in proportion to its tokens (as the published model
 did), the system prompt by the group's shares. A row begins at a random token of a document and
 continues with whole documents, each newly drawn, until it holds `context_length + 1` tokens; a
-conversation that is longer than the row is cut there. Every step is a pure function of
-(seed, step), whatever the batch size.
+conversation that is longer than the row is cut there.
 """
 
 import functools
@@ -97,14 +96,10 @@ class FinetuningData(DrawnBatches):
         instruction_weight: float,
         **shape: int,
     ) -> None:
-        """Prepare to read a corpus.
+        """Prepare to read a corpus; `shape` holds the named arguments of `DrawnBatches`.
 
-        Args:
-            corpus: Conversations and system prompts.
-            special_tokens: Ids of roles and document ends.
-            instruction_weight: Loss weight, in 0..1, of what the model does not say itself; in
-                validation it is 0.
-            shape: The named arguments of `DrawnBatches`.
+        `instruction_weight`, in 0..1, is the loss weight of what the model does not say itself; in
+        validation it is 0.
         """
         train = _ConversationReader(corpus, corpus.train, special_tokens, instruction_weight)
         validation = _ConversationReader(corpus, corpus.validation, special_tokens, 0.0)

@@ -4,8 +4,8 @@ A row begins at a random token of a random source and runs to the end of that do
 random documents follow, each of a newly drawn source, until the row holds `context_length + 1`
 tokens. Attention and positions cross the borders between documents, as in the published model.
 
-Multipliers apply when files are opened: after changing one, nothing is tokenized again. Rows are
-drawn and read without a Python loop over rows or tokens; `finetuning.py` uses the same functions.
+Rows are drawn and read without a Python loop over rows or tokens. `finetuning.py` uses the same
+functions.
 """
 
 import functools
@@ -55,10 +55,8 @@ class Corpus:
     ) -> "Corpus":
         """Open the prepared folder of every source, `folder/<source name>`.
 
-        Args:
-            folder: Such as `data/demo/pretraining`.
-            sources: At least one; their multipliers apply now.
-            tokenizer_fingerprint: sha256 of the vocabulary that the files must belong to.
+        The multipliers apply now: after changing one, nothing is tokenized again. The fingerprint
+        is the sha256 of the vocabulary that the files must belong to.
 
         Raises:
             FileNotFoundError: A source is not prepared.

@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from pathlib import Path
+from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -32,7 +33,6 @@ class TokenFileWriter:
         self.vocab_size = vocab_size
         self.path = folder / f"{name}.bin"
         self.index_path = folder / f"{name}.index.npy"
-        self._partial_path = folder / f"{name}.bin.partial"
         self._dtype = token_dtype(vocab_size)
         self._hash = hashlib.sha256()
         self._offsets = array("q", [0])
@@ -41,7 +41,8 @@ class TokenFileWriter:
         self._largest_id = 0
 
     def __enter__(self) -> "TokenFileWriter":
-        self._file: BinaryIO = self._partial_path.open("wb")
+        self._stack = contextlib.ExitStack()
+        self._file = self._stack.enter_context(_new_file(self.path))
         return self
 
     def write_documents(
@@ -81,19 +82,17 @@ class TokenFileWriter:
         self._num_bytes += num_bytes
         self._largest_id = max(self._largest_id, int(ids.max()))
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with contextlib.ExitStack() as stack:
-            stack.callback(self._partial_path.unlink, missing_ok=True)
-            stack.callback(self._file.close)
-            if kind is None:
-                self._finish()
-
-    def _finish(self) -> None:
-        """Flush and rename the file, then write the index."""
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self._stack.__exit__(kind, error, trace)
+            return
         with _naming(self.path):
-            _sync_file(self._file)
-            self._file.close()
-        self._partial_path.replace(self.path)
+            self._stack.close()
         num_documents, num_tokens = len(self._offsets) - 1, self._offsets[-1]
         ends = np.frombuffer(self._offsets, dtype="<i8")[1:]
         part = TokenPart(name=self.path.name, num_tokens=num_tokens, sha256=self._hash.hexdigest())
@@ -145,26 +144,28 @@ def _write_index(path: Path, ends: Iterable[np.ndarray[Any, Any]], num_documents
 
     The ends come piece by piece, and only one is in memory. A reader sees the old file or the new.
     """
-    partial_path = path.with_name(f"{path.name}.partial")
     header = {"descr": "<i8", "fortran_order": False, "shape": (num_documents + 1,)}
+    with _naming(path), _new_file(path) as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(bytes(8))
+        for piece in ends:
+            file.write(piece.astype("<i8").tobytes())
+    return sha256_of(path)
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file that takes the place of `path` if the block ends well, else is removed."""
+    partial_path = path.with_name(f"{path.name}.partial")
     try:
-        with _naming(path), partial_path.open("wb") as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            file.write(bytes(8))
-            for piece in ends:
-                file.write(piece.astype("<i8").tobytes())
-            _sync_file(file)
-        sha256 = sha256_of(partial_path)
+        with partial_path.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
         partial_path.replace(path)
     finally:
         partial_path.unlink(missing_ok=True)
     sync_folder(path.parent)
-    return sha256
-
-
-def _sync_file(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
 
 
 @contextlib.contextmanager

@@ -40,7 +40,7 @@ def test_every_document_is_in_exactly_one_split(source, tokenizer, tmp_path):
     assert sorted(train + validation) == sorted(f"chat {n} dans la cour" for n in range(100))
     assert 5 <= len(validation) <= 40
     manifest = read_manifest(folder)
-    assert manifest.num_dropped == 1
+    assert sum(manifest.dropped.values()) == 1
     assert manifest.files["train"].num_characters == sum(map(len, train))
 
 

@@ -106,8 +106,10 @@ def to_conversation(place: str, values: dict[str, Any]) -> Conversation:
     Raises:
         ValueError: It is no conversation of a known format.
     """
-    messages = _listed_messages(place, values)
-    if messages is None:
+    name = next((name for name in _LISTS if name in values), None)
+    if name is not None:
+        messages = _listed_messages(place, name, values[name])
+    else:
         messages = _paired_messages(place, values)
     context = values.get("context") or ""
     if not isinstance(context, str):
@@ -123,11 +125,7 @@ def _conversation_key(numbered: tuple[int, Row]) -> tuple[str, Any]:
     return (_ID, values[_ID]) if _ID in values else ("", number)
 
 
-def _listed_messages(place: str, values: dict[str, Any]) -> list[Message] | None:
-    name = next((name for name in _LISTS if name in values), None)
-    if name is None:
-        return None
-    turns = values[name]
+def _listed_messages(place: str, name: str, turns: Any) -> list[Message]:
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         raise ValueError(f"{place}: {name!r} is no list of objects with 'role' and 'text'")
     return [_to_message(f"{place}, message {number}", turn) for number, turn in enumerate(turns, 1)]

@@ -68,8 +68,7 @@ def sample_mixture(
 
 
 def _is_small(source: SourceConfig, listing: Listing) -> bool:
-    is_short = is_local(source.path) and listing.num_bytes <= _SMALL_BYTES
-    return is_demo(source.path) or is_short
+    return is_demo(source.path) or (is_local(source.path) and listing.num_bytes <= _SMALL_BYTES)
 
 
 def _num_characters(source: SourceConfig, listing: Listing, *, seed: int, skip_bad: bool) -> int:

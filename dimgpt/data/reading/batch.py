@@ -85,7 +85,7 @@ class DrawnBatches:
         accumulation_steps: int,
         seed: int,
     ) -> None:
-        """Take what draws the rows of either split; the last target adds a token to each row."""
+        """Prepare to draw rows of `context_length + 1` tokens: inputs, and targets one later."""
         self._draw_train, self._draw_validation = draw_train, draw_validation
         self._row_length = context_length + 1
         self._batch_size, self._accumulation_steps = batch_size, accumulation_steps
@@ -113,8 +113,9 @@ def prefetch(
 ) -> Generator[T, None, None]:
     """Yield `make(start)` ... `make(stop - 1)`, made ahead by a thread that keeps `depth` ready.
 
-    The thread ends after the last item. A consumer that stops early waits until the thread has
-    ended. An error of `make` is raised here, instead of its item.
+    `make` runs in that thread, so memory that it pins is pinned there. The thread ends after the
+    last item. A consumer that stops early waits until the thread has ended. An error of `make` is
+    raised here, instead of its item.
     """
     # An interrupt can come anywhere. Inside a `Queue` it would leave a lock closed for ever.
     ready: _Queue[T] = queue.SimpleQueue()

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import torch
 
-from dimgpt.data.manifest import read_manifest
+from dimgpt.data.token_file import read_manifest
 from dimgpt.evaluation.perplexity import measure_perplexity
 from dimgpt.generation.chat import ChatSession
 from dimgpt.generation.generator import TextGenerator

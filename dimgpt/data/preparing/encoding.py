@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dimgpt.config import DataConfig
-from dimgpt.data.conversations.conversation import Conversation, Message, encode_conversation
+from dimgpt.data.conversation import Conversation, Message, encode_conversation
 from dimgpt.data.preparing.blocks import Block, Item
 from dimgpt.data.preparing.items import ItemRules, read_documents_of
 from dimgpt.data.preparing.quality import duplicate_keys, num_duplicate_keys, reason_to_drop

@@ -11,7 +11,6 @@ import dataclasses
 from pathlib import Path
 
 from dimgpt.config import ConversationSourceConfig, DataConfig, QualityConfig
-from dimgpt.data.manifest import read_manifest
 from dimgpt.data.preparing.blocks import BLOCK_BYTES
 from dimgpt.data.preparing.disk import estimate_text_bytes, estimate_token_bytes, require_room
 from dimgpt.data.preparing.finishing import finish, is_complete, resume_finish
@@ -29,6 +28,7 @@ from dimgpt.data.preparing.part_writer import FIRST
 from dimgpt.data.preparing.parts import Part, PartsFolder, Place, open_folder
 from dimgpt.data.preparing.plan import PART_BLOCKS, Plan, Source, describe_settings, read_plan
 from dimgpt.data.preparing.shares import ALONE, Share, Watch, begun_shares, hold, write_parts
+from dimgpt.data.token_file import read_manifest
 from dimgpt.files import restore_folder
 from dimgpt.text.tokenizer import Tokenizer
 

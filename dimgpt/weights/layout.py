@@ -1,9 +1,8 @@
-"""What another system calls the tensors of our model, and how tensors become a model.
+"""Builds a model from tensors, whatever a system calls them.
 
-All weights that are opened, ours or others', become a model in `build_model`: sizes, names and
-shapes are compared with the config first, and the message lists what differs in the file's own
-names. A layout describes a renaming only: where a system stores numbers in another order, the file
-of that system reorders them.
+All weights that are opened, ours or others', go through `build_model`, which compares sizes, names
+and shapes with the config first. A layout only renames; a system that stores numbers in another
+order has them reordered in its own file.
 """
 
 import re

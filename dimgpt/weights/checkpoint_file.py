@@ -62,7 +62,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if is_zip:
             _require_sound_archive(path)
         allowed = torch.serialization.safe_globals([(StoredConfig, _LILLM_CONFIG)])
-        with allowed, warnings.catch_warnings(action="ignore"):  # about pickles of other ages
+        with allowed, warnings.catch_warnings(action="ignore"):  # about pickles of old versions
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception as error:  # damage and attacks surface as almost any exception
         raise ValueError(

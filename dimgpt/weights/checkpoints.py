@@ -78,11 +78,7 @@ _GIVEN_NAMES: dict[CheckpointSystem, dict[str, str]] = {
     "dimensiongpt": {
         name: name for name in ("num_heads", "num_kv_heads", "window_size", "context_length")
     },
-    "lillm": {
-        "num_heads": "q_heads",
-        "num_kv_heads": "kv_heads",
-        "context_length": "max_seq_len",
-    },
+    "lillm": {"num_heads": "q_heads", "num_kv_heads": "kv_heads", "context_length": "max_seq_len"},
     "toygpt": {"num_heads": "n_head", "context_length": "block_size"},
 }
 
@@ -154,10 +150,10 @@ def _dimensiongpt_config(settings: Mapping[str, Any], shown: Mapping[str, int]) 
 
 
 def _lillm_config(settings: Mapping[str, Any], shown: Mapping[str, int]) -> ModelConfig:
-    has_config = "d_model" in settings
-    dim = read_setting(settings, "d_model", int, shown["embedding_dim"])
-    multiple = read_setting(settings, "multiple_of", int, 128)
-    by_rule = -(-int(2 / 3 * 4 * dim) // multiple) * multiple  # theirs, without a hidden_dim
+    dim, ffn_dim = read_setting(settings, "d_model", int, shown["embedding_dim"]), shown["ffn_dim"]
+    if "d_model" in settings:  # their rule for a config without a hidden_dim
+        multiple = read_setting(settings, "multiple_of", int, 128)
+        ffn_dim = -(-int(2 / 3 * 4 * dim) // multiple) * multiple
     return ModelConfig(
         vocab_size=read_setting(settings, "vocab_size", int, shown["vocab_size"]),
         context_length=read_setting(settings, "max_seq_len", int, 512),
@@ -166,9 +162,7 @@ def _lillm_config(settings: Mapping[str, Any], shown: Mapping[str, int]) -> Mode
         num_layers=read_setting(settings, "n_layers", int, shown["num_layers"]),
         num_heads=_num_heads(settings, "q_heads", {512: 16, 1024: 16}, dim),
         num_kv_heads=read_setting(settings, "kv_heads", int, 8),
-        ffn_dim=read_setting(
-            settings, "hidden_dim", int, by_rule if has_config else shown["ffn_dim"]
-        ),
+        ffn_dim=read_setting(settings, "hidden_dim", int, ffn_dim),
         norm_eps=read_setting(settings, "eps", float, 1e-6),
         dropout=read_setting(settings, "dropout", float, 0.0),
         init="fan_in",

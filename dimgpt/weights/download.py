@@ -110,15 +110,15 @@ def _fetch(
     present = (folder / file.path for file in files)
     here = sum(path.stat().st_size for path in present if path.is_file())
     require_space(folder, total - here, what=f"the model in {folder}")
-    before = 0
+    arrived = 0  # bytes of the files before this one
+
+    def report(num_bytes: int) -> None:
+        if progress is not None:
+            progress(arrived + num_bytes, total)
+
     for file in files:
-
-        def report(num_bytes: int, before: int = before) -> None:
-            if progress is not None:
-                progress(before + num_bytes, total)
-
         download_file(file, folder / file.path, progress=report, patience=patience)
-        before += file.size
+        arrived += file.size
 
 
 def _finish(arriving: Path, folder: Path, files: list[HubFile]) -> None:
@@ -151,21 +151,14 @@ def _read_record(
         raise FileExistsError(f"{folder} is there and was not downloaded; {remedy}")
     try:
         record = json.loads(path.read_bytes())
+        where = {"repo_id": record["repo_id"], "revision": record["revision"], "endpoint": endpoint}
         files = [
-            HubFile(
-                repo_id=record["repo_id"],
-                kind="model",
-                revision=record["revision"],
-                path=name,
-                size=entry["size"],
-                digest=entry["sha256"],
-                endpoint=endpoint,
-            )
+            HubFile(kind="model", path=name, size=entry["size"], digest=entry["sha256"], **where)
             for name, entry in record["files"].items()
         ]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FileExistsError(f"{path} is damaged ({error}); {remedy} again") from error
-    if (record["repo_id"], record["revision"]) != (repo_id, revision or record["revision"]):
+    if record["repo_id"] != repo_id or revision not in (None, record["revision"]):
         raise FileExistsError(
             f"{folder} holds {record['repo_id']} at {record['revision']}; {remedy} from {repo_id}"
             + (f" at {revision}" if revision else "")

@@ -40,14 +40,12 @@ class Layout:
         ... )
         'h.3.ln_2.weight'
         """
-        block = re.fullmatch(r"blocks\.(\d+)\.(.+)", name)
-        inside = block[2] if block else name
-        stem, _, last = inside.rpartition(".")
-        if inside in self.names or stem not in self.names:
-            renamed = self.names.get(inside, inside)
-        else:
-            renamed = f"{self.names[stem]}.{last}"
-        return f"{self.blocks}.{block[1]}.{renamed}" if block else renamed
+        if block := re.fullmatch(r"blocks\.(\d+)\.(.+)", name):
+            return f"{self.blocks}.{block[1]}.{self.theirs(block[2])}"
+        stem, _, last = name.rpartition(".")
+        if name not in self.names and stem in self.names:
+            return f"{self.names[stem]}.{last}"
+        return self.names.get(name, name)
 
 
 OURS = Layout(system="dimgpt")
@@ -62,8 +60,8 @@ def build_model(
 
     Args:
         config: The sizes.
-        tensors: By the names of `layout`.
-        layout: The system that named the tensors.
+        tensors: By the names of `layout`, the system that saved them.
+        layout: `OURS` for what `save_model` wrote.
         source: The file, for messages.
 
     Raises:

@@ -106,8 +106,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 def has_tokenizer(folder: Path) -> bool:
     """Say whether a model was saved with its tokenizer; raises as `load_model`."""
-    _, hashes = _read_config(folder)
-    return any(name in hashes for name in TOKENIZER_FILES.values())
+    return not _read_config(folder)[1].keys().isdisjoint(TOKENIZER_FILES.values())
 
 
 def load_card(folder: Path) -> tuple[Card, bytes | None]:

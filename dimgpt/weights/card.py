@@ -44,11 +44,7 @@ class Card:
 
     @classmethod
     def from_json(cls, path: Path) -> "Card":
-        """Read a `card.json`.
-
-        Raises:
-            ValueError: The file is damaged.
-        """
+        """Read a `card.json`; a damaged one raises a `ValueError`."""
         try:
             card = from_dict(cls, json.loads(path.read_bytes()))
             tables = [card.facts, card.training, *card.mixture]
@@ -104,11 +100,7 @@ def card_text(
 ) -> str:
     """Return the README: what is known about the model and its files; the rest has no line.
 
-    Args:
-        card: Its name is the title.
-        config: Shape of the model.
-        usage: How the files beside it are used.
-        has_curves: Whether `curves.png` is beside it.
+    The card's name is its title. With `has_curves` it shows the `curves.png` beside it.
     """
     rows = {"Parameters": f"{num_parameters(config):,}", **card.facts, **_sizes(config)}
     parts = [
@@ -177,7 +169,6 @@ def _shown(value: Any) -> str:
 
 
 def _bullets(sentences: Sequence[str]) -> list[str]:
-    """Return one list of them all, or nothing."""
     return ["\n".join(f"- {_escape(sentence)}" for sentence in sentences)] if sentences else []
 
 

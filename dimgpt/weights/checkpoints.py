@@ -95,12 +95,12 @@ def load_checkpoint(
         given: Sizes that the file does not say, by their names in `ModelConfig`.
 
     Raises:
-        ValueError: Tensors or settings are not those of a system, or contradict each other.
-        FileNotFoundError, ValueError: As `read_checkpoint`.
+        FileNotFoundError, ValueError: As `read_checkpoint`; or tensors or settings are not those
+            of a system, or contradict each other.
     """
     (tensors, settings), source = read_checkpoint(path), str(path)
-    embeddings = {layout.theirs("token_embedding.weight"): key for key, layout in LAYOUTS.items()}
-    system = next((key for name, key in embeddings.items() if name in tensors), None)
+    embedding = "token_embedding.weight"
+    system = next((name for name in LAYOUTS if LAYOUTS[name].theirs(embedding) in tensors), None)
     if system is None:
         found = f"tensors {list_names(tensors)}" if tensors else "no tensors"
         raise ValueError(

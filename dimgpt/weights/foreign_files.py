@@ -61,7 +61,11 @@ def describe(path: Path) -> str:
         return f"a safetensors file with tensors {list_names(file.keys())}"
     if text.startswith((b"{", b"[")):
         return "a JSON file"
-    return "a text file" if _is_text(start) else f"a file of {path.stat().st_size:,} unknown bytes"
+    with contextlib.suppress(UnicodeDecodeError):
+        start[:-4].decode()  # the last character may be cut
+        if not set(start) & set(range(9)):
+            return "a text file"
+    return f"a file of {path.stat().st_size:,} unknown bytes"
 
 
 def list_names(names: Collection[str], *, limit: int = 4) -> str:
@@ -102,11 +106,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Read all tensors of an existing safetensors file.
-
-    Raises:
-        ValueError: It is damaged, or something else.
-    """
+    """Read all tensors of an existing safetensors file; anything else raises a `ValueError`."""
     try:
         return load_file(path)
     except (SafetensorError, ValueError, KeyError, OSError) as error:
@@ -123,10 +123,7 @@ def read_setting(settings: Mapping[str, Any], name: str, kind: type, default: An
         settings: By the file's own names.
         name: Key in `settings`.
         kind: `int` for a positive whole number, `float` for a number of 0 or more, or `bool`.
-        default: `None` if the setting is required.
-
-    Raises:
-        ValueError: It is missing without a default, or of another kind.
+        default: `None` if the setting is required: a `ValueError` where it is missing.
     """
     types, smallest, end, rule = _KINDS[kind]
     value = default if settings.get(name) is None else settings[name]
@@ -145,11 +142,3 @@ def _describe_zip(path: Path) -> str:
     if any(name.endswith("/data.pkl") for name in names):
         return "a PyTorch file"
     return f"a zip archive with {list_names(names)}" if names else "an empty zip archive"
-
-
-def _is_text(start: bytes) -> bool:
-    try:
-        start[:-4].decode("utf-8")  # the last character may be cut
-    except UnicodeDecodeError:
-        return False
-    return not set(start) & set(range(9))

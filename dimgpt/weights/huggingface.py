@@ -71,9 +71,8 @@ def load_huggingface(folder: Path, *, context_length: int | None = None) -> Tran
         context_length: Positions to keep; `None` takes all that the config allows.
 
     Raises:
-        FileNotFoundError: A file is missing.
-        ValueError: A file is damaged, the config asks for what our transformer does not have, or
-            the tensors are not those of the config.
+        FileNotFoundError, ValueError: A file is missing or damaged, or the config asks for what
+            our transformer does not have.
     """
     settings = read_json(folder / _CONFIG)
     try:

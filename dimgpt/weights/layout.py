@@ -96,11 +96,7 @@ def build_model(
 
 
 def sizes_in(tensors: Mapping[str, Tensor], layout: Layout, *, source: str) -> dict[str, int]:
-    """Read the sizes that the tensors show: fields of `ModelConfig`, and `kv_dim`.
-
-    Raises:
-        ValueError: A tensor that shows a size is missing or no matrix.
-    """
+    """Read the sizes that the tensors show: fields of `ModelConfig`, and `kv_dim`."""
     embedding, key, up = names = [
         layout.theirs("token_embedding.weight"),
         layout.theirs("blocks.0.attention.key.weight"),
@@ -126,11 +122,7 @@ def sizes_in(tensors: Mapping[str, Tensor], layout: Layout, *, source: str) -> d
 def without_output(
     tensors: Mapping[str, Tensor], layout: Layout, *, source: str
 ) -> dict[str, Tensor]:
-    """Return the tensors without the output matrix, which must equal the embedding.
-
-    Raises:
-        ValueError: One of the two is missing, or they differ.
-    """
+    """Return the tensors without the output matrix; refuse one that is not the embedding."""
     names = output, embedding = [
         layout.theirs(name) for name in ("output_weight", "token_embedding.weight")
     ]
@@ -149,11 +141,7 @@ def without_output(
 
 
 def require_finite(tensors: Mapping[str, Tensor], *, source: str) -> None:
-    """Refuse weights that are no numbers.
-
-    Raises:
-        ValueError: A tensor holds something else; the message names the first.
-    """
+    """Raise a `ValueError` that names the first tensor with something else than finite numbers."""
     for name, tensor in tensors.items():
         if not (tensor.is_floating_point() and bool(tensor.isfinite().all())):
             raise ValueError(

@@ -109,11 +109,7 @@ def _write_foreign(
 
 
 def write_original(model: Transformer, tokenizer: Tokenizer, folder: Path) -> Usage:
-    """Write weights and vocabulary of the original DimensionGPT into an empty folder.
-
-    Raises:
-        ValueError: The tokenizer is of another kind.
-    """
+    """Write weights and vocabulary of the original DimensionGPT into an empty folder."""
     if tokenizer.file_name != "vocab.txt":
         raise ValueError(
             f"the model's tokenizer is a {tokenizer.file_name}: the original DimensionGPT reads a "

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dimgpt.data.reading.batch import Batch
-from dimgpt.model.kv_cache import KVCache
+from dimgpt.model.attention import KVCache
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
 from dimgpt.training.gradient import Gradient
@@ -54,9 +54,9 @@ def _compile(block: nn.Module) -> None:
     """Compile a block for whole sequences; with a cache it would be once for every layer."""
     eager, compiled = block.forward, torch.compile(block.forward, dynamic=False)
 
-    def forward(x: Tensor, *, rotation: Any, layer: int, cache: KVCache | None) -> Tensor:
+    def forward(x: Tensor, rotation: Any, cache: KVCache | None) -> Tensor:
         compute = compiled if cache is None else eager
-        return compute(x, rotation=rotation, layer=layer, cache=cache)
+        return compute(x, rotation, cache)
 
     block.forward = forward
 

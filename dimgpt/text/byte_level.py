@@ -14,9 +14,10 @@ from typing import Any, Self
 
 import numpy as np
 import tokenizers
+from tokenizers.pre_tokenizers import ByteLevel
 
 from dimgpt.text.special_tokens import SpecialTokens
-from dimgpt.text.tokenizer import TOKENIZER_FILES, Tokenizer
+from dimgpt.text.tokenizer import TOKENIZER_FILES, Tokenizer, read_tokenizer_file, reporting
 
 LILLM_SPECIAL_TOKENS = ("<unk>", "<s>", "</s>", *(f"<r{number}>" for number in range(13)))
 TOYGPT_SPECIAL_TOKENS = ("<pad>", "<msk>", "<cls>", "<sep>", "<|startoftext|>")
@@ -61,13 +62,10 @@ class ByteLevelTokenizer(Tokenizer):
             FileNotFoundError: There is no such file.
             ValueError: The file is no byte-level tokenizer.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"no tokenizer at {path}: give the path of a tokenizer.json")
-        content = path.read_bytes().decode("utf-8", errors="replace")
+        content = read_tokenizer_file(path).decode("utf-8", errors="replace")
         tokenizer = cls(content, source=str(path))
-        if _asks_for_first_space(path.with_name("tokenizer_config.json")):
-            tokenizer._set_first_space()
+        if _asks_for_first_space(Path(path).with_name("tokenizer_config.json")):
+            tokenizer._backend.pre_tokenizer = ByteLevel(add_prefix_space=True)
         return tokenizer
 
     def to_bytes(self) -> bytes:
@@ -90,13 +88,7 @@ class ByteLevelTokenizer(Tokenizer):
 
     def clean(self, text: str, *, compose_accents: bool = False) -> str:
         """Drop lone surrogates; `compose_accents` composes accents (Unicode NFC) besides."""
-        if compose_accents:
-            text = unicodedata.normalize("NFC", text)
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            return text.encode("utf-8", errors="ignore").decode()
-        return text
+        return _without_surrogates(unicodedata.normalize("NFC", text) if compose_accents else text)
 
     def encode_array(self, text: str, *, clean: bool = True) -> np.ndarray:
         """Turn a text into ids, in an array of `dtype`; none of them is a special token."""
@@ -112,14 +104,6 @@ class ByteLevelTokenizer(Tokenizer):
         """Encode a text whose special tokens count: a chat template, never what a user typed."""
         backend = tokenizers.Tokenizer.from_str(self._backend.to_str())
         return backend.encode(text, add_special_tokens=False).ids
-
-    def token_bytes(self, id: int) -> bytes:
-        """Return the bytes that an id stands for, none for a special token."""
-        return self._bytes[id] if 0 <= id < len(self._bytes) else b""
-
-    def byte_counts(self) -> np.ndarray:
-        """Return how many bytes of text each id stands for, int32 (vocab_size,)."""
-        return np.array(list(map(len, self._bytes)), dtype=np.int32)
 
     def _bytes_of(self, id: int) -> bytes:
         if id in self._special_ids:
@@ -154,10 +138,6 @@ class ByteLevelTokenizer(Tokenizer):
             others=tuple(ids.values()),
         )
 
-    def _set_first_space(self) -> None:
-        pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=True)
-        self._backend.pre_tokenizer = pre_tokenizer
-
     def __reduce__(self) -> tuple[Callable[..., Self], tuple[str]]:
         return type(self), (self._backend.to_str(),)
 
@@ -187,14 +167,17 @@ def train_byte_level(
     """
     if vocab_size < (smallest := len(_BYTES) + len(special_tokens)):
         raise ValueError(f"vocab_size is {vocab_size}: it must be at least {smallest}; raise it")
-    backend = _new_backend(first_space=first_space)
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE())
+    backend.pre_tokenizer = ByteLevel(add_prefix_space=first_space)
+    backend.decoder = tokenizers.decoders.ByteLevel()
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=list(special_tokens),
         initial_alphabet=sorted(_BYTES),
         show_progress=False,
     )
-    backend.train_from_iterator(_counted(documents, progress), trainer)
+    texts = (_without_surrogates(document) for document in reporting(documents, progress))
+    backend.train_from_iterator(texts, trainer)
     tokenizer = ByteLevelTokenizer(backend.to_str(), source="the new vocabulary")
     if tokenizer.vocab_size < vocab_size:
         raise ValueError(
@@ -204,20 +187,12 @@ def train_byte_level(
     return tokenizer
 
 
-def _new_backend(*, first_space: bool) -> Any:
-    backend = tokenizers.Tokenizer(tokenizers.models.BPE())
-    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=first_space)
-    backend.decoder = tokenizers.decoders.ByteLevel()
-    return backend
-
-
-def _counted(documents: Iterable[str], progress: Callable[[int], None] | None) -> Iterator[str]:
-    num_characters = 0
-    for document in documents:
-        yield document.encode("utf-8", errors="ignore").decode()
-        num_characters += len(document)
-        if progress is not None:
-            progress(num_characters)
+def _without_surrogates(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", errors="ignore").decode()
+    return text
 
 
 def _read(content: str, source: str) -> Any:

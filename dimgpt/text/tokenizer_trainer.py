@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 import tokenizers
 
 from dimgpt.text.alphabet import ALPHABET, ASCII, FRENCH_LETTERS
-from dimgpt.text.cleaning import normalize_text
+from dimgpt.text.cleaning import cut_between_words, normalize_text, split_at_spaces, split_words
 from dimgpt.text.greedy_tokenizer import MAX_TOKEN_CHARACTERS, longest_matches
-from dimgpt.text.pretokenizer import cut_between_words, split_at_spaces, split_plain_words
 from dimgpt.text.special_tokens import NEW_LINE, SPECIAL_TOKENS, TAB
+from dimgpt.text.tokenizer import reporting
 
 _CHARACTERS_IN_ALL = frozenset(ASCII + FRENCH_LETTERS)
 _WORDS_IN_ALL = ("Dimension", "GPT", "IA", "Generative", "Pre", "trained", "Transformer")
@@ -58,7 +58,10 @@ def train_vocabulary(
     candidates = _propose_tokens(word_counts, characters, room)
     for name in SPECIAL_TOKENS:  # they have shaped the proposals, but they are no text to encode
         del word_counts[name]
-    counts = _count_tokens(word_counts, candidates)
+    counts: Counter[str] = Counter()
+    for word, count in word_counts.items():
+        for token in longest_matches(word, candidates):
+            counts[token] += count
     ranked = sorted(candidates, key=lambda token: (-counts[token], token))
     kept = set(characters | _TOKENS_IN_ALL)
     kept.update([token for token in ranked if token not in kept][: room - len(kept)])
@@ -75,18 +78,14 @@ def count_words(
     """
     words: Counter[str] = Counter()
     stretches: Counter[str] = Counter()  # fewer than words, and cheaper to tell apart
-    num_characters = 0
-    for document in documents:
+    for document in reporting(documents, progress):
         for segment in cut_between_words(normalize_text(document)):
             first, *others = split_at_spaces(segment)
-            words.update(split_plain_words(first))
+            words.update(split_words(first))
             stretches.update(others)
         words.update(("⮜start-of-text⮞", "⮜end-of-text⮞"))
         if len(stretches) > _MAX_STRETCHES:
             _move_to_words(stretches, words)
-        num_characters += len(document)
-        if progress is not None:
-            progress(num_characters)
     _move_to_words(stretches, words)
     words[TAB] = words.pop("\t", 0)
     words[NEW_LINE] = words.pop("\n", 0)
@@ -96,7 +95,7 @@ def count_words(
 def _move_to_words(stretches: Counter[str], words: Counter[str]) -> None:
     """Count the words of stretches that follow a space; the stretches are forgotten."""
     for stretch, count in stretches.items():
-        for word in split_plain_words(" " + stretch):
+        for word in split_words(" " + stretch):
             words[word] += count
     stretches.clear()
 
@@ -163,12 +162,3 @@ def _is_token(token: str, characters: frozenset[str]) -> bool:
         and sum(map(str.isdigit, token)) < 2
         and characters.issuperset(token)
     )
-
-
-def _count_tokens(word_counts: Counter[str], candidates: set[str]) -> Counter[str]:
-    """Count how often greedy encoding of all words uses each candidate."""
-    counts: Counter[str] = Counter()
-    for word, count in word_counts.items():
-        for token in longest_matches(word, candidates):
-            counts[token] += count
-    return counts

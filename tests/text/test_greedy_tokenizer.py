@@ -12,9 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dimgpt.text import greedy_tokenizer
-from dimgpt.text.cleaning import clean_text, normalize_text, restore_text
+from dimgpt.text.cleaning import (
+    clean_text,
+    cut_between_words,
+    normalize_text,
+    restore_text,
+    split_words,
+)
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer, longest_matches
-from dimgpt.text.pretokenizer import cut_between_words, split_plain_words
 from dimgpt.text.special_tokens import SPECIAL_TOKENS, SpecialTokens
 
 HOSTILE_PIECES = [*SPECIAL_TOKENS, *" \t\n\r\0⮜⮞«»①❤aé1-\ufe0f\u0301\ud800", "⮜⮜tab⮞⮞", "⮜ tab⮞"]
@@ -80,9 +85,7 @@ def test_segments_and_memories_change_no_id(small_tokenizer, text, length):
     ids = {token: id for id, token in enumerate(small_tokenizer.tokens) if id >= 10}
     ids |= {"\t": 3, "\n": 4}
     expected = [
-        ids.get(piece, 0)
-        for word in split_plain_words(text)
-        for piece in longest_matches(word, ids)
+        ids.get(piece, 0) for word in split_words(text) for piece in longest_matches(word, ids)
     ]
     assert small_tokenizer.encode(text, clean=False) == expected
     in_segments = partial(cut_between_words, length=length)

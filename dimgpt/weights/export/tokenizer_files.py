@@ -26,8 +26,7 @@ from tokenizers.normalizers import Replace
 
 from dimgpt.text.alphabet import ALPHABET, CIRCLED_DIGITS, REPLACEMENTS, STAND_INS
 from dimgpt.text.byte_level import ByteLevelTokenizer
-from dimgpt.text.cleaning import transliterate
-from dimgpt.text.pretokenizer import WORD_PATTERN
+from dimgpt.text.cleaning import WORD_PATTERN, transliterate
 from dimgpt.text.special_tokens import NEW_LINE, SPECIAL_TOKEN_TEXTS, SPECIAL_TOKENS, TAB
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.weights.export.charsmap import compile_charsmap

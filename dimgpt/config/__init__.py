@@ -56,7 +56,7 @@ class Preset:
     sampling: SamplingConfig
     prompt: str
     """Text that is completed now and then while the model trains."""
-    questions: tuple[str, ...]
+    questions: tuple[str, ...] = ()
     """What the chat is asked first."""
     system_prompt: str | None = None
     """What the chat begins with."""

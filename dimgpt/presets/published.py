@@ -84,7 +84,6 @@ def _lillm(name: str, size: str, *, embedding_dim: int, num_layers: int) -> Pres
         sampling=SamplingConfig(temperature=0.7, top_k=50),
         languages=("en",),
         prompt="The latest Marvel movie has",
-        questions=(),
     )
 
 
@@ -141,7 +140,6 @@ def _toygpt(name: str, *, embedding_dim: int, num_layers: int, num_heads: int) -
         sampling=SamplingConfig(temperature=0.0, repetition_penalty=1.3, max_new_tokens=300),
         languages=("en",),
         prompt="This is the end",
-        questions=(),
     )
 
 

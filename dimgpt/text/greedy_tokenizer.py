@@ -42,15 +42,11 @@ class GreedyTokenizer(Tokenizer):
     file_name = TOKENIZER_FILES["greedy"]
 
     def __init__(self, tokens: Sequence[str], *, source: str = "tokens") -> None:
-        """Take the tokens in the order of their ids.
-
-        Args:
-            tokens: The ten special tokens, then the others.
-            source: Where they come from, for error messages.
+        """Take the ten special tokens and the others, in the order of their ids.
 
         Raises:
             ValueError: The special tokens are not the first ten, or a token is empty, repeated, or
-                longer than 16 characters.
+                longer than 16 characters; the message names the line of `source`.
         """
         _check_tokens(tokens, source)
         self.tokens = tuple(tokens)
@@ -71,8 +67,7 @@ class GreedyTokenizer(Tokenizer):
         r"""Read a vocabulary file: UTF-8, one token a line, joined by `\n`, no `\n` at the end.
 
         Raises:
-            FileNotFoundError: There is no such file.
-            ValueError: The file is not a vocabulary; the message names the line.
+            FileNotFoundError, ValueError: As `Tokenizer.load`.
         """
         try:
             text = read_tokenizer_file(path).decode("utf-8")
@@ -92,10 +87,7 @@ class GreedyTokenizer(Tokenizer):
         return normalize_text(text, compose_accents=compose_accents)
 
     def encode_array(self, text: str, *, clean: bool = True) -> np.ndarray:
-        """Turn a text into ids, in an array of `dtype`.
-
-        No text, cleaned or not, yields special tokens other than tab, new line and unknown.
-        """
+        """Do as `encode`; a text gives no special tokens but tab, new line and unknown."""
         if clean:
             text = normalize_text(text)
         else:

@@ -61,10 +61,6 @@ class SpecialTokens:
     """Fills up a sequence; no loss on it."""
     start_of_text: int | None = 2
     """Before a document."""
-    tab: int | None = 3
-    """A tabulation of the text."""
-    new_line: int | None = 4
-    """A line end of the text."""
     human: int | None = 5
     """Before a message between people."""
     system: int | None = 6

@@ -73,15 +73,10 @@ class Tokenizer(ABC):
     def require_vocab_size(
         self, wanted: int, *, source: object = "the tokenizer", model: str = "the model"
     ) -> None:
-        """Refuse to serve a model with another number of tokens.
-
-        Args:
-            wanted: Tokens of the model.
-            source: The tokenizer, for the message.
-            model: The model, for the message.
+        """Refuse to serve a model that does not have the `wanted` number of tokens.
 
         Raises:
-            ValueError: The numbers differ.
+            ValueError: The numbers differ; `source` and `model` are what the message calls the two.
         """
         if self.vocab_size != wanted:
             raise ValueError(
@@ -104,18 +99,12 @@ class Tokenizer(ABC):
         replace_file(Path(path), self.to_bytes())
 
     def encode(self, text: str, *, clean: bool = True) -> list[int]:
-        """Turn a text into ids.
-
-        Args:
-            text: Any string.
-            clean: Pass False for what `clean` returned, to spare cleaning it again.
-        """
+        """Turn any text into ids; `clean=False` is for what `clean` returned, to save time."""
         return self.encode_array(text, clean=clean).tolist()
 
     def encode_beginning(self, text: str) -> list[int]:
         """Encode a text that a document begins with."""
-        start = self.special_tokens.start_of_text
-        return [*([] if start is None else [start]), *self.encode(text)]
+        return self.enclose(self.encode_array(text))[:-1].tolist()
 
     def enclose(self, ids: np.ndarray) -> np.ndarray:
         """Put what begins and what ends a document around its ids, (T,)."""

@@ -59,17 +59,9 @@ def varlen(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tensor:
     batch, num_queries, num_keys = q.shape[0], q.shape[1], k.shape[1]
     starts = torch.arange(batch + 1, dtype=torch.int32, device=q.device)
     q, k, v = (x.flatten(0, 1) for x in (q, k, v))  # (B * T, H, D)
-    mixed = _varlen_attn(
-        q,
-        k,
-        v,
-        starts * num_queries,
-        starts * num_keys,
-        num_queries,
-        num_keys,
-        window_size=(-1 if window_size is None else window_size, 0),
-        **options,
-    )
+    lengths = (starts * num_queries, starts * num_keys, num_queries, num_keys)
+    window = (-1 if window_size is None else window_size, 0)
+    mixed = _varlen_attn(q, k, v, *lengths, window_size=window, **options)
     return mixed.unflatten(0, (batch, num_queries))
 
 

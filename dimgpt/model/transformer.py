@@ -93,9 +93,6 @@ class Transformer(nn.Module):
         attention_kernel: One of `dimgpt.model.attention.KERNELS`, or `auto`.
     """
 
-    output_weight: Tensor | None
-    output_bias: Tensor | None
-
     def __init__(self, config: ModelConfig, *, attention_kernel: str = "auto") -> None:
         super().__init__()
         self.config = config
@@ -107,10 +104,10 @@ class Transformer(nn.Module):
             Block(config, layer, kernel=attention_kernel) for layer in range(config.num_layers)
         )
         self.final_norm = new_norm(config) if config.use_final_norm else nn.Identity()
-        weight = None if config.tie_embeddings else nn.Parameter(torch.empty(shape))
-        self.register_parameter("output_weight", weight)
-        bias = nn.Parameter(torch.zeros(config.vocab_size)) if config.use_biases else None
-        self.register_parameter("output_bias", bias)
+        self.output_weight = None if config.tie_embeddings else nn.Parameter(torch.empty(shape))
+        self.output_bias = (
+            nn.Parameter(torch.zeros(config.vocab_size)) if config.use_biases else None
+        )
         if not self.token_embedding.weight.is_meta:  # without numbers, drawing some takes seconds
             initialise(self)
 

@@ -65,14 +65,7 @@ REPLACEMENTS = {
 """Applied before everything else, one after the other in this order."""
 
 _TEXT_OR_EMOJI = "☂☀❄✈☎⚙⚔✉✂✒❤☢☣⚠♻"
-_FLAGS = "US CN JP DE IN GB FR IT CA BR RU KR AU MX ES"
-_REGIONAL_INDICATOR_A = 0x1F1E6
-
-
-def _flag(country: str) -> str:
-    """Spell a country's two letters in regional indicators, which a font shows as its flag."""
-    return "".join(chr(_REGIONAL_INDICATOR_A + ord(letter) - ord("A")) for letter in country)
-
+_FLAGS = "🇺🇸 🇨🇳 🇯🇵 🇩🇪 🇮🇳 🇬🇧 🇫🇷 🇮🇹 🇨🇦 🇧🇷 🇷🇺 🇰🇷 🇦🇺 🇲🇽 🇪🇸"
 
 CIRCLED_DIGITS = "①②③④⑤⑥⑦⑧⑨⑩⑪⑫⑬⑭⑮⑯⑰⑱"
 """Stand-ins; those of the text itself are transliterated before, so that none is ambiguous."""
@@ -82,7 +75,7 @@ STAND_INS = {
     "🏳\ufe0f\u200d🌈": "①",
     "🏳\ufe0f\u200d⚧\ufe0f": "②",
     "🏴\u200d☠\ufe0f": "③",
-    **dict(zip(map(_flag, _FLAGS.split()), CIRCLED_DIGITS[3:], strict=True)),
+    **dict(zip(_FLAGS.split(), CIRCLED_DIGITS[3:], strict=True)),
     "🏳\ufe0f": "🏳",
 }
 """Emoji of several code points -> the one character that stands for each; the order matters."""

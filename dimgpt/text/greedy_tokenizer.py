@@ -59,7 +59,7 @@ class GreedyTokenizer(Tokenizer):
         self._encoded_unknown = encoded[tokens[0]]
         self._encoded_words = _Memory(self._encode_word)
         self._encoded_stretches = _Memory(lambda stretch: self._encode_words(" " + stretch))
-        texts = (*SPECIAL_TOKEN_TEXTS, *map(restore_text, tokens[len(SPECIAL_TOKENS) :]))
+        texts = (*SPECIAL_TOKEN_TEXTS.values(), *map(restore_text, tokens[len(SPECIAL_TOKENS) :]))
         self._bytes = tuple(text.encode() for text in texts)
 
     @classmethod

@@ -58,10 +58,7 @@ def train_vocabulary(
     candidates = _propose_tokens(word_counts, characters, room)
     for name in SPECIAL_TOKENS:  # they have shaped the proposals, but they are no text to encode
         del word_counts[name]
-    counts: Counter[str] = Counter()
-    for word, count in word_counts.items():
-        for token in longest_matches(word, candidates):
-            counts[token] += count
+    counts = _count_parts(word_counts, lambda word: longest_matches(word, candidates))
     ranked = sorted(candidates, key=lambda token: (-counts[token], token))
     kept = set(characters | _TOKENS_IN_ALL)
     kept.update([token for token in ranked if token not in kept][: room - len(kept)])
@@ -94,20 +91,24 @@ def count_words(
 
 def _move_to_words(stretches: Counter[str], words: Counter[str]) -> None:
     """Count the words of stretches that follow a space; the stretches are forgotten."""
-    for stretch, count in stretches.items():
-        for word in split_words(" " + stretch):
-            words[word] += count
+    words.update(_count_parts(stretches, lambda stretch: split_words(" " + stretch)))
     stretches.clear()
+
+
+def _count_parts(counts: Counter[str], split: Callable[[str], Iterable[str]]) -> Counter[str]:
+    """Count the parts of texts that were counted themselves."""
+    parts: Counter[str] = Counter()
+    for text, count in counts.items():
+        for part in split(text):
+            parts[part] += count
+    return parts
 
 
 def _choose_characters(word_counts: Counter[str], room: int) -> frozenset[str]:
     """Return the single characters of a vocabulary that has room for so many tokens of text."""
     if room >= _FULL_ROOM:
         return frozenset(ALPHABET)
-    counts: Counter[str] = Counter()
-    for word, count in word_counts.items():
-        for character in word:
-            counts[character] += count
+    counts = _count_parts(word_counts, iter)
     others = sorted(
         counts.keys() & set(ALPHABET) - _CHARACTERS_IN_ALL,
         key=lambda character: (-counts[character], character),

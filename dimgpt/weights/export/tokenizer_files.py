@@ -92,7 +92,7 @@ def greedy_tokenizer_json(tokens: Sequence[str]) -> dict[str, Any]:
         pair=[_START, "$A", "$B"],
         special_tokens=[(_START, SPECIAL_TOKENS.index(_START))],
     )
-    texts = zip(SPECIAL_TOKENS, SPECIAL_TOKEN_TEXTS, strict=True)
+    texts = SPECIAL_TOKEN_TEXTS.items()
     tokenizer.decoder = decoders.Sequence(
         [
             *(decoders.Replace(token, text) for token, text in texts if token not in _SPELLED),

@@ -22,13 +22,20 @@ def check_fields(config: Any) -> None:
         ValueError: The message names the field, its value, and the rule.
     """
     for field in dataclasses.fields(config):
-        value, choices = getattr(config, field.name), get_args(field.type)
-        if get_origin(field.type) is Literal and value not in choices:
-            raise ValueError(f"{field.name} is {value!r}: it must be one of {', '.join(choices)}")
-        for part in (field.type, *choices):  # the range stands in a part of `PositiveInt | None`
+        # The rule may stand in a part of the type: `PositiveInt | None`, `tuple[Tracker, ...]`.
+        value, parts = getattr(config, field.name), (field.type, *get_args(field.type))
+        if value is None and type(None) in parts:
+            continue
+        for part in parts:
             for rule in getattr(part, "__metadata__", ()):
-                if value is not None and not _HOLDS[rule](value):
+                if not _HOLDS[rule](value):
                     raise ValueError(f"{field.name} is {value!r}: {rule}")
+            items, choices = value if isinstance(value, tuple) else (value,), get_args(part)
+            if get_origin(part) is Literal and not all(item in choices for item in items):
+                subject = "each" if isinstance(value, tuple) else "it"
+                raise ValueError(
+                    f"{field.name} is {value!r}: {subject} must be one of {', '.join(choices)}"
+                )
 
 
 def is_file_name(value: str) -> bool:

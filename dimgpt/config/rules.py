@@ -30,9 +30,9 @@ def check_fields(config: Any) -> None:
             for rule in getattr(part, "__metadata__", ()):
                 if not _HOLDS[rule](value):
                     raise ValueError(f"{field.name} is {value!r}: {rule}")
-            items, choices = value if isinstance(value, tuple) else (value,), get_args(part)
+            choices, is_tuple = get_args(part), get_origin(field.type) is tuple
+            items, subject = (value, "each") if is_tuple else ((value,), "it")
             if get_origin(part) is Literal and not all(item in choices for item in items):
-                subject = "each" if isinstance(value, tuple) else "it"
                 raise ValueError(
                     f"{field.name} is {value!r}: {subject} must be one of {', '.join(choices)}"
                 )

@@ -6,7 +6,7 @@ Works on any dataclass of `config/`, and imports none of them.
 import dataclasses
 import types
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Config = TypeVar("Config")
 _PLAIN = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
@@ -81,7 +81,7 @@ def _restore(hint: Any, value: Any, name: str) -> Any:
             raise ValueError(f"{name} is {value!r}: it must be a list; correct it")
         inner = get_args(hint)[0]
         return tuple(_restore(inner, item, name) for item in value)
-    if get_origin(hint) is types.UnionType:
+    if get_origin(hint) in (Union, types.UnionType):
         return None if value is None else _restore(get_args(hint)[0], value, name)
     if hint in _PLAIN and not _is_plain(hint, value):
         raise ValueError(f"{name} is {value!r}: it must be {_PLAIN[hint]}; correct it")

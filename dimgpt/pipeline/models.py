@@ -84,8 +84,7 @@ def import_model(
         use_tokenizer: Without one, the folder gives logits but no text.
 
     Raises:
-        FileNotFoundError: Weights or tokenizer are missing.
-        ValueError: They are refused, or the folder holds something else.
+        FileNotFoundError, ValueError: As `open_model`; or the folder holds something else.
     """
     name = _name_of(path) if name is None else name
     require_folder_name(name, reserved=("-runs",))
@@ -97,7 +96,8 @@ def import_model(
         except ValueError as error:
             hint = "--tokenizer takes another, --no-use-tokenizer none"
             raise ValueError(f"{error}; {hint}") from None
-    if _is_free(folder):
+    # Only `.saving` is there after an interrupted save.
+    if set(folder.glob("*")) <= {folder / ".saving"} and not folder.is_file():
         facts = {"Imported from": f"{_SYSTEM_NAMES[original.system]} ({path.resolve().name})"}
         card = Card(facts=facts, notes=(_LICENCE_NOTE,))
         save_model(original.model, folder, tokenizer, card=card)
@@ -122,9 +122,8 @@ def export(
         tokenizer_path: What `open_model` takes.
 
     Raises:
-        FileNotFoundError: The model or its tokenizer is missing.
-        ValueError: They are damaged, the program has no such model, or the folder holds something
-            else.
+        FileNotFoundError: As `open_model`.
+        ValueError: Likewise; or the program has no such model, or the folder holds something else.
     """
     runtime = choose_runtime("fp32", "cpu")
     model, tokenizer = open_model(path, runtime=runtime, tokenizer_path=tokenizer_path)
@@ -170,23 +169,15 @@ def _open_tokenizer(original: Original, path: Path) -> Tokenizer:
     return tokenizer
 
 
-def _is_free(folder: Path) -> bool:
-    """Say whether nothing is there except, perhaps, what an interrupted save left."""
-    if not folder.exists():
-        return True
-    return folder.is_dir() and {entry.name for entry in folder.iterdir()} <= {".saving"}
-
-
 def _is_same(folder: Path, model: Transformer, tokenizer: Tokenizer | None) -> bool:
     """Say whether a folder already holds this model and this tokenizer."""
     try:
         there = load_model(folder)
-        fingerprint = None if tokenizer is None else load_tokenizer(folder).fingerprint
+        if tokenizer and load_tokenizer(folder).fingerprint != tokenizer.fingerprint:
+            return False
     except (FileNotFoundError, ValueError):
         return False
     weights = there.state_dict()
-    return (
-        there.config == model.config
-        and fingerprint == (None if tokenizer is None else tokenizer.fingerprint)
-        and all(weight.equal(weights[name]) for name, weight in model.state_dict().items())
+    return there.config == model.config and all(
+        weight.equal(weights[name]) for name, weight in model.state_dict().items()
     )

@@ -157,8 +157,8 @@ def _load_ready_one(config: TokenizerConfig, path: str, endpoint: str | None) ->
         with tempfile.TemporaryDirectory() as folder:
             tokenizer = Tokenizer.load(_fetch(path, Path(folder), endpoint))
     else:
-        tokenizer = Tokenizer.load(Path(path))
-    kind = "byte_level" if isinstance(tokenizer, ByteLevelTokenizer) else "greedy"
+        tokenizer = Tokenizer.load(path)
+    kind = next(kind for kind, name in TOKENIZER_FILES.items() if name == tokenizer.file_name)
     if kind != config.kind:
         raise ValueError(f"{path} is a {kind} tokenizer: kind is {config.kind!r}; set it to {kind}")
     if isinstance(tokenizer, ByteLevelTokenizer) and config.special_tokens:
@@ -167,12 +167,11 @@ def _load_ready_one(config: TokenizerConfig, path: str, endpoint: str | None) ->
 
 
 def _fetch(path: str, folder: Path, endpoint: str | None) -> Path:
-    owner, name, *inside = path.removeprefix(_HUB_PREFIX).split("/")
-    files = list_files(f"{owner}/{name}", kind="model", endpoint=endpoint)
-    found = [file for file in files if file.path == "/".join(inside)]
-    if not found:
+    owner, name, *parts = path.removeprefix(_HUB_PREFIX).split("/")
+    wanted = "/".join(parts)
+    files = {f.path: f for f in list_files(f"{owner}/{name}", kind="model", endpoint=endpoint)}
+    if wanted not in files:
         raise FileNotFoundError(
-            f"{owner}/{name} has no file {'/'.join(inside)!r}: it has "
-            f"{', '.join(file.path for file in files[:8])}"
+            f"{owner}/{name} has no file {wanted!r}: it has {', '.join(list(files)[:8])}"
         )
-    return download_file(found[0], folder / Path(found[0].path).name)
+    return download_file(files[wanted], folder / Path(wanted).name)

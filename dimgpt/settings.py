@@ -72,7 +72,7 @@ def _restore(hint: Any, value: Any, name: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return from_dict(hint, value)  # type: ignore[arg-type]
     if hint is Path:
-        return Path(value)
+        return value if isinstance(value, Path) else Path(_restore(str, value, name))
     if get_origin(hint) is tuple:
         if not isinstance(value, list | tuple):
             raise ValueError(f"{name} is {value!r}: it must be a list; correct it")

@@ -22,7 +22,7 @@ _SYSTEM_NAMES: dict[System, str] = {
     "huggingface": "the Hugging Face hub",
 }
 _VOCABULARY_PATH = Path("data/vocab.txt")
-_LICENCE_NOTE = "The weights are others': what their publisher allows is said where they are from."
+_LICENCE_NOTE = "Others made these weights: find what their publisher allows where they are from."
 # What toyGPT added to GPT-2's tokens, by how many: all five, and the two of its first version.
 _ADDED_TOKENS = {5: TOYGPT_SPECIAL_TOKENS, 2: ("<pad>", "<|startoftext|>")}
 

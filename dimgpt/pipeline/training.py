@@ -167,10 +167,8 @@ def require_vocabulary_of_data(workspace: Workspace, folder: Path) -> None:
 def open_run(name: str | Path | None, *, models_root: Path) -> tuple[Workspace, Stage]:
     """Return the workspace and the stage of a run.
 
-    Args:
-        name: A run's folder; or the name of a model, which means the stage that was trained last.
-            `None` takes the run that was trained last.
-        models_root: Where names are looked for.
+    `name` is a run's folder, or a model in `models_root`, of which the stage that was trained last
+    is taken; `None` takes the run that was trained last of all.
 
     Raises:
         FileNotFoundError: There is none.

@@ -70,11 +70,8 @@ def make_tokenizer(
 ) -> Tokenizer:
     """Train the tokenizer that the settings describe, or load the ready one that they name.
 
-    Args:
-        data: Kind, size, special tokens.
-        documents: What to train on; not read where a ready one is named.
-        progress: Called with the number of characters read so far.
-        endpoint: Address of the hub; `None` is the usual one.
+    `documents` are not read where a ready one is named; `progress` is called with the number of
+    characters read so far. `endpoint` is the address of the hub, if not the usual one.
 
     Raises:
         FileNotFoundError: The ready one is not there.
@@ -136,12 +133,13 @@ def _keep_vocabulary(workspace: Workspace) -> Tokenizer:
 
 def _require_files(data: DataConfig) -> None:
     """Check that local files are there, before hours of work on the others."""
-    groups = data.conversations
-    tables = [path for group in groups for path in (group.path, group.system_prompts_path) if path]
-    wanted = [(source.path, TEXT_SUFFIXES) for source in data.sources]
-    for path, suffixes in [*wanted, *((path, TABLE_SUFFIXES) for path in tables)]:
-        if is_local(path):
-            list_local_files(path, suffixes)
+    for source in data.sources:
+        if is_local(source.path):
+            list_local_files(source.path, TEXT_SUFFIXES)
+    for group in data.conversations:
+        for path in (group.path, group.system_prompts_path):
+            if path and is_local(path):
+                list_local_files(path, TABLE_SUFFIXES)
 
 
 def _spoken_texts(data: DataConfig) -> Iterator[str]:

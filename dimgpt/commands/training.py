@@ -116,8 +116,7 @@ def _train(
         if runtime.is_first and summary.is_finished:
             save_curves(workspace, stage)
             save_trained(workspace, stage, trainer)
-    if not runtime.is_first:
-        return
-    print(Table.of(summary.rows(), title=str(workspace.model_dir(stage))))
-    if not summary.is_finished:
-        raise KeyboardInterrupt("run the same command again to go on")
+    if runtime.is_first:
+        print(Table.of(summary.rows(), title=str(workspace.model_dir(stage))))
+        if not summary.is_finished:
+            raise KeyboardInterrupt("run the same command again to go on")

@@ -49,8 +49,8 @@ def open_model(
     """
     if is_original(path):
         original = load_original(path)
-        found = tokenizer_path or _find_tokenizer(path, original.system, vocabulary_path)
-        return original.model.to(runtime.device), _open_tokenizer(original, found)
+        tokenizer = _tokenizer_of(original, path, tokenizer_path, vocabulary_path)
+        return original.model.to(runtime.device), tokenizer
     model = load_model(path, device=runtime.device)
     if tokenizer_path is None:
         return model, load_tokenizer(path)
@@ -90,9 +90,8 @@ def import_model(
     require_folder_name(name, reserved=("-runs",))
     folder, original, tokenizer = models_root / name, load_original(path, sizes=sizes), None
     if use_tokenizer:
-        found = tokenizer_path or _find_tokenizer(path, original.system, _VOCABULARY_PATH)
         try:
-            tokenizer = _open_tokenizer(original, found)
+            tokenizer = _tokenizer_of(original, path, tokenizer_path, _VOCABULARY_PATH)
         except ValueError as error:
             hint = "--tokenizer takes another, --no-use-tokenizer none"
             raise ValueError(f"{error}; {hint}") from None
@@ -140,32 +139,28 @@ def _name_of(path: Path) -> str:
     return path.name if path.is_dir() else path.stem
 
 
-def _find_tokenizer(path: Path, system: System, vocabulary_path: Path) -> Path:
-    """Return the tokenizer file from where the system's own programs leave it."""
-    folder = path if path.is_dir() else path.parent
-    places = [
-        place / name
-        for place in (folder, folder / "tokenizer")
-        for name in TOKENIZER_FILES.values()
-    ]
-    if system == "dimensiongpt":
+def _tokenizer_of(
+    original: Original, path: Path, tokenizer_path: Path | None, vocabulary_path: Path
+) -> Tokenizer:
+    """Load the tokenizer of an original: the given one, or where its own programs leave it.
+
+    It must have as many tokens as the model; those that toyGPT added to GPT-2's are added here.
+    """
+    folder, names = path if path.is_dir() else path.parent, TOKENIZER_FILES.values()
+    places = [place / name for place in (folder, folder / "tokenizer") for name in names]
+    if original.system == "dimensiongpt":
         places.append(vocabulary_path)
-    found = next((place for place in places if place.is_file()), None)
+    found = tokenizer_path or next((place for place in places if place.is_file()), None)
     if found is None:
         raise FileNotFoundError(
-            f"no tokenizer beside {path}: put its {' or '.join(TOKENIZER_FILES.values())} there, "
-            "or give it with --tokenizer"
+            f"no tokenizer beside {path}: put its {' or '.join(names)} there, or give it with "
+            "--tokenizer"
         )
-    return found
-
-
-def _open_tokenizer(original: Original, path: Path) -> Tokenizer:
-    """Load a tokenizer of as many tokens as the model has; toyGPT's are added to GPT-2's."""
-    tokenizer, wanted = Tokenizer.load(path), original.model.config.vocab_size
+    tokenizer, wanted = Tokenizer.load(found), original.model.config.vocab_size
     added = _ADDED_TOKENS.get(wanted - tokenizer.vocab_size)
     if original.system == "toygpt" and added and isinstance(tokenizer, ByteLevelTokenizer):
         tokenizer = tokenizer.with_special_tokens(added)
-    tokenizer.require_vocab_size(wanted, source=path)
+    tokenizer.require_vocab_size(wanted, source=found)
     return tokenizer
 
 

@@ -40,10 +40,7 @@ def prepare_vocabulary(
     """
     data, path = workspace.preset.data, workspace.vocabulary_path
     _require_files(data)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=path.parent):
-        pass  # a folder that cannot be written is reported now, not after hours of work
-    with only_one(workspace):
+    with only_one(workspace):  # a folder that cannot be written is reported now, not hours later
         if path.exists():
             return _keep_vocabulary(workspace)
         documents = sample_mixture(

@@ -1,7 +1,7 @@
-"""The words of the demo's small French world, as tables.
+"""The words and phrases of the demo's small French world, as tables.
 
 Regular plurals and feminines are derived by rule, the others are written `form/form`. This file
-knows word forms only; `grammar` knows how words meet in a sentence.
+holds word forms only; `grammar` makes sentences of them.
 """
 
 from dataclasses import dataclass
@@ -104,16 +104,6 @@ def _names(words: str, gender: Gender) -> tuple[Name, ...]:
     return tuple(Name(word, gender) for word in words.split())
 
 
-def _pairs(words: str) -> tuple[tuple[Noun, Noun], ...]:
-    """Build (masculine, feminine) nouns for people, regular or written `masculine/feminine`."""
-    pairs = []
-    for word in words.split():
-        masculine, _, other = word.partition("/")
-        other = other or feminine(masculine)
-        pairs.append((Noun(masculine, plural(masculine), "m"), Noun(other, plural(other), "f")))
-    return tuple(pairs)
-
-
 NAMES = _names("Paul Louis Jules Tom Adam Marc Simon Victor Oscar Arthur Léo Noé", "m") + _names(
     "Léa Anna Emma Alice Zoé Inès Julie Marie Nina Rose Sarah Clara", "f"
 )
@@ -128,7 +118,7 @@ THINGS = _nouns("livre chapeau manteau vélo ballon bateau stylo panier sac avio
 FOODS = _nouns("gâteau pain melon citron abricot biscuit bonbon fromage", "m") + _nouns(
     "pomme poire orange banane fraise cerise tarte carotte", "f"
 )
-PEOPLE = _pairs(
+PEOPLE = _adjectives(  # nouns for people: their genders are formed like those of adjectives
     "voisin ami cousin marchand étudiant boulanger fermier écolier infirmier avocat berger "
     "client chanteur/chanteuse danseur/danseuse acteur/actrice directeur/directrice "
     "roi/reine prince/princesse"
@@ -142,16 +132,12 @@ FEELINGS = _adjectives(
 )
 TRAITS = _adjectives("rapide lent calme drôle sage fort timide bavard curieux prudent")
 OPPOSITES = tuple(
-    (_adjective(one), _adjective(other))
-    for one, other in (
-        pair.split(":")
-        for pair in (
-            "grand:petit chaud:froid rapide:lent fort:faible jeune:vieux/vieille lourd:léger "
-            "haut:bas/basse plein:vide propre:sale long/longue:court riche:pauvre clair:sombre "
-            "sec/sèche:mouillé ouvert:fermé facile:difficile gros/grosse:mince vrai:faux/fausse "
-            "dur:mou/molle"
-        ).split()
-    )
+    pair.split(":")
+    for pair in (
+        "grand:petit chaud:froid rapide:lent fort:faible jeune:vieux lourd:léger haut:bas "
+        "plein:vide propre:sale long:court riche:pauvre clair:sombre sec:mouillé ouvert:fermé "
+        "facile:difficile gros:mince vrai:faux dur:mou"
+    ).split()
 )
 
 USES = _verbs("porter chercher trouver regarder cacher garder montrer laver")
@@ -176,29 +162,55 @@ PLACES = tuple(
     )
     for noun in _nouns(masculine, "m") + _nouns(others, "f")
 )
-WEATHERS = (
-    Weather("il pleut", "il pleuvait"),
-    Weather("il neige", "il neigeait"),
-    Weather("il fait beau", "il faisait beau"),
-    Weather("il fait froid", "il faisait froid"),
-    Weather("il fait chaud", "il faisait chaud"),
-    Weather("le soleil brille", "le soleil brillait"),
-    Weather("le vent souffle", "le vent soufflait"),
+WEATHERS = tuple(
+    Weather(*pair.split("/"))
+    for pair in (
+        "il pleut/il pleuvait",
+        "il neige/il neigeait",
+        "il fait beau/il faisait beau",
+        "il fait froid/il faisait froid",
+        "il fait chaud/il faisait chaud",
+        "le soleil brille/le soleil brillait",
+        "le vent souffle/le vent soufflait",
+    )
 )
 NUMBERS = tuple(str(number) for number in range(2, 10))
 
 COLOUR_FACTS = tuple(
-    (subject, gender, _adjective(colour))
-    for subject, gender, colour in (
-        fact.split(":")
-        for fact in (
-            "le ciel:m:bleu/bleue/bleus,la neige:f:blanc/blanche,l'herbe:f:vert,le soleil:m:jaune,"
-            "le lait:m:blanc/blanche,la nuit:f:noir,le citron:m:jaune,la mer:f:bleu/bleue/bleus,"
-            "la fraise:f:rouge,la tomate:f:rouge,le charbon:m:noir,la banane:f:jaune,"
-            "le sang:m:rouge,la souris:f:gris,l'éléphant:m:gris,le corbeau:m:noir,"
-            "le cochon:m:rose,l'ours:m:brun,la cerise:f:rouge,la grenouille:f:vert,"
-            "le sapin:m:vert,le chocolat:m:brun,le sel:m:blanc/blanche,le flamant:m:rose,"
-            "la violette:f:violet/violette,le nuage:m:blanc/blanche"
-        ).split(",")
-    )
+    fact.split(":")
+    for fact in (
+        "le ciel:Il est bleu,la neige:Elle est blanche,l'herbe:Elle est verte,"
+        "le soleil:Il est jaune,le lait:Il est blanc,la nuit:Elle est noire,"
+        "le citron:Il est jaune,la mer:Elle est bleue,la fraise:Elle est rouge,"
+        "la tomate:Elle est rouge,le charbon:Il est noir,la banane:Elle est jaune,"
+        "le sang:Il est rouge,la souris:Elle est grise,l'éléphant:Il est gris,"
+        "le corbeau:Il est noir,le cochon:Il est rose,l'ours:Il est brun,"
+        "la cerise:Elle est rouge,la grenouille:Elle est verte,le sapin:Il est vert,"
+        "le chocolat:Il est brun,le sel:Il est blanc,le flamant:Il est rose,"
+        "la violette:Elle est violette,le nuage:Il est blanc"
+    ).split(",")
 )
+
+OPENERS = (
+    "{} ?|Dis-moi {}.|Sais-tu {} ?|Peux-tu me dire {} ?|Devine {}.|À ton avis, {} ?|"
+    "S'il te plaît, {} ?|Je voudrais savoir {}.|Question : {} ?|Et maintenant, {} ?|"
+    "Rappelle-moi {}.|J'ai oublié {}."
+).split("|")
+"""Ways to ask an indirect question, such as "quel est le contraire de grand"."""
+DIRECT_OPENERS = (
+    "{} ?|Bonjour, {} ?|Question : {} ?|S'il te plaît, {} ?|Dis, {} ?|Alors, {} ?|Au fait, {} ?|"
+    "Et toi, {} ?|Salut, {} ?|Une question : {} ?|Bon, {} ?|Excuse-moi, {} ?|Pardon, {} ?|"
+    "Bonsoir, {} ?|Dis donc, {} ?|Allez, {} ?"
+).split("|")
+"""Ways to ask a direct question, such as "que fais-tu"."""
+IDENTITY = (
+    ("qui es-tu|comment t'appelles-tu|quel est ton nom|tu es qui", "Je suis DimensionGPT."),
+    ("que fais-tu|quel est ton métier|que sais-tu faire|à quoi sers-tu", "Je réponds à tout."),
+    ("où vis-tu|où habites-tu|où es-tu|où travailles-tu", "Je vis dans cette machine."),
+    ("quelle est ta langue|quelle langue parles-tu|que parles-tu", "Je parle français."),
+    ("comment vas-tu|est-ce que tu vas bien|ça va|tout va bien", "Je vais bien, merci."),
+    ("es-tu humain|es-tu une machine|qu'es-tu|es-tu vivant", "Je suis une machine."),
+)
+"""Questions about the assistant itself, with the answer to each group of them."""
+HELLOS = ("Bonjour", "Bonsoir", "Salut", "Au revoir")
+INTRODUCTIONS = ("je m'appelle {}", "je suis {}", "c'est {}", "moi, c'est {}")

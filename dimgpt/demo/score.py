@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from dimgpt.config import SamplingConfig
 from dimgpt.data.conversations.conversation import encode_prompt
-from dimgpt.demo.corpus import Question, held_out_questions, is_grammatical, split_sentences
+from dimgpt.demo.corpus import Question, held_out_questions
+from dimgpt.demo.stories import is_grammatical, split_sentences
 from dimgpt.generation.generator import TextGenerator
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.tokenizer import Tokenizer

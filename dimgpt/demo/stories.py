@@ -5,9 +5,11 @@ sentences, so that a cat keeps its owner and its colour. A scene tells what seve
 returns to them: whoever reads on must look back. Nothing here knows about questions.
 """
 
+import re
+from functools import lru_cache
 from random import Random
 
-from dimgpt.demo.grammar import Binding, fill
+from dimgpt.demo.grammar import Binding, fill, parse
 
 Step = tuple[str, ...]
 
@@ -111,6 +113,7 @@ RECALLS: dict[str, Step] = {
     "care": ("{animal the} est avec {name}.", "Voici {name} avec {animal the}."),
 }
 
+_SENTENCE_END = re.compile(r'(?<=[.!?]) +(?=[A-ZÀ-Ý"])')
 _OPENINGS: Step = tuple(
     opening + sentence for opening in (OPENING, *LATER) for sentence in FACTS.values()
 )
@@ -165,3 +168,14 @@ def _plot(rng: Random) -> str:
 def write_story(rng: Random) -> str:
     """Write one document: a scene, or a plot with one or two heroes."""
     return _scene(rng) if rng.random() < SCENE_RATIO else _plot(rng)
+
+
+def split_sentences(text: str) -> list[str]:
+    """Cut a text after each full stop, question or exclamation mark that ends a sentence."""
+    return [sentence for sentence in _SENTENCE_END.split(text.strip()) if sentence]
+
+
+@lru_cache(maxsize=100_000)
+def is_grammatical(sentence: str) -> bool:
+    """Say whether a template of the stories can produce exactly this sentence."""
+    return any(parse(template, sentence) is not None for template in TEMPLATES)

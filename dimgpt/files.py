@@ -97,15 +97,12 @@ def lock_file(path: Path, *, refusal: str) -> Iterator[None]:
         RuntimeError: Someone else holds it; says `refusal`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, blocking=False)
     try:
-        lock.acquire()
+        lock = FileLock(path, blocking=False).acquire()
     except Timeout:
         raise RuntimeError(refusal) from None
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()
 
 
 def sync_folder(path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from dimgpt.data.conversations.conversation import Conversation, Message
 from dimgpt.demo import lexicon
 from dimgpt.demo.grammar import PERSONS, TENSES, a, agree, agree_all, capitalize, conjugate, fill
+from dimgpt.demo.lexicon import WORDS
 from dimgpt.demo.stories import FACTS, OPENING, scene_facts, tell, write_story
 
 HELD_OUT_SHARE = 0.25
@@ -23,8 +24,8 @@ TEXT_RATIO = 0.55
 PLAIN_HELLO_RATIO = 0.2
 """Share of greetings without a name, which are too few to be held out, in 0..1."""
 _TRIES_PER_QUESTION = 200
-_NOUNS = lexicon.ANIMALS + lexicon.THINGS + lexicon.FOODS
-_ADJECTIVES = lexicon.FEELINGS + lexicon.TRAITS
+_NOUNS = (*WORDS["animal"], *WORDS["thing"], *WORDS["food"])
+_ADJECTIVES = (*WORDS["feeling"], *WORDS["trait"])
 
 Turn = tuple[str, str]
 """A question and its one right answer."""
@@ -211,7 +212,7 @@ def _neighbour(rng: Random) -> Item:
 
 def _plural(rng: Random) -> Item:
     """Draw a noun with an adjective to put in the plural."""
-    noun, colour = rng.choice(_NOUNS), rng.choice(lexicon.COLOURS)
+    noun, colour = rng.choice(_NOUNS), rng.choice(WORDS["colour"])
     return (
         f"{noun.singular} {colour.masculine}",
         f"Mets au pluriel : {a(noun)} {agree(colour, noun)}.",
@@ -263,7 +264,7 @@ def _identity(rng: Random) -> Item:
 def _greeting(rng: Random) -> Item:
     """Draw somebody who says hello, and is greeted by name."""
     hello, introduction = rng.choice(lexicon.HELLOS), rng.choice(lexicon.INTRODUCTIONS)
-    name = rng.choice(lexicon.NAMES).text
+    name = rng.choice(WORDS["name"]).text
     if rng.random() < PLAIN_HELLO_RATIO:
         return "", f"{hello} !", f"{hello} !"
     question = f"{hello}, {introduction.format(name)}."
@@ -273,12 +274,12 @@ def _greeting(rng: Random) -> Item:
 KINDS: Mapping[str, Kind] = {
     "sum": Kind(_sum, 5, "combination", 97),
     "neighbour": Kind(_neighbour, 2, "fact", 252),
-    "plural": Kind(_plural, 1, "combination", len(_NOUNS) * len(lexicon.COLOURS)),
+    "plural": Kind(_plural, 1, "combination", len(_NOUNS) * len(WORDS["colour"])),
     "feminine": Kind(_feminine, 1, "combination", len(lexicon.PEOPLE) * len(_ADJECTIVES)),
     "conjugation": Kind(_conjugation, 4, "combination", len(PERSONS) * len(TENSES)),
     "opposite": Kind(_opposite, 1, "wording", 2 * len(lexicon.OPPOSITES)),
-    "known colour": Kind(_known_colour, 1, "wording", len(lexicon.COLOURS)),
+    "known colour": Kind(_known_colour, 1, "wording", len(WORDS["colour"])),
     "identity": Kind(_identity, 1, "wording", len(lexicon.IDENTITY)),
-    "greeting": Kind(_greeting, 1, "combination", len(lexicon.HELLOS) * len(lexicon.NAMES)),
+    "greeting": Kind(_greeting, 1, "combination", len(lexicon.HELLOS) * len(WORDS["name"])),
 }
 QUESTION_KINDS: tuple[str, ...] = (*KINDS, *TEXT_KINDS)

@@ -13,8 +13,7 @@ from functools import cache
 from random import Random
 from typing import Any
 
-from dimgpt.demo import lexicon
-from dimgpt.demo.lexicon import Adjective, Name, Noun, Place, Verb
+from dimgpt.demo.lexicon import WORDS, Adjective, Name, Noun, Place, Verb
 
 Binding = dict[str, Any]
 
@@ -24,25 +23,6 @@ _PRESENT = ("e", "es", "e", "ons", "ez", "ent")
 _IMPERFECT = ("ais", "ais", "ait", "ions", "iez", "aient")
 _HAVE = ("ai", "as", "a", "avons", "avez", "ont")
 _BE = ("suis", "es", "est", "sommes", "êtes", "sont")
-
-WORDS: Mapping[str, Sequence[Any]] = {
-    "name": lexicon.NAMES,
-    "pet": lexicon.PETS,
-    "animal": lexicon.ANIMALS,
-    "thing": lexicon.THINGS,
-    "food": lexicon.FOODS,
-    "place": lexicon.PLACES,
-    "colour": lexicon.COLOURS,
-    "feeling": lexicon.FEELINGS,
-    "trait": lexicon.TRAITS,
-    "use": lexicon.USES,
-    "eat": lexicon.MEALS,
-    "care": lexicon.CARES,
-    "act": lexicon.ACTS,
-    "move": lexicon.MOVES,
-    "weather": lexicon.WEATHERS,
-    "number": lexicon.NUMBERS,
-}
 
 
 def capitalize(text: str) -> str:

@@ -4,22 +4,20 @@ Regular plurals and feminines are derived by rule, the others are written `form/
 holds word forms only; `grammar` makes sentences of them.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 Gender = Literal["m", "f"]
 
 
-@dataclass(frozen=True, slots=True)
-class Name:
+class Name(NamedTuple):
     """A first name."""
 
     text: str
     gender: Gender
 
 
-@dataclass(frozen=True, slots=True)
-class Noun:
+class Noun(NamedTuple):
     """A common noun."""
 
     singular: str
@@ -27,8 +25,7 @@ class Noun:
     gender: Gender
 
 
-@dataclass(frozen=True, slots=True)
-class Adjective:
+class Adjective(NamedTuple):
     """An adjective, with a form for each gender and number."""
 
     masculine: str
@@ -37,24 +34,21 @@ class Adjective:
     feminine_plural: str
 
 
-@dataclass(frozen=True, slots=True)
-class Verb:
+class Verb(NamedTuple):
     """A regular verb in -er; movements take être in the passé composé."""
 
     infinitive: str
     uses_etre: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A noun with the preposition that leads there: à, dans or sur."""
 
     preposition: str
     noun: Noun
 
 
-@dataclass(frozen=True, slots=True)
-class Weather:
+class Weather(NamedTuple):
     """A clause about the weather, in the présent and in the imparfait."""
 
     present: str
@@ -80,20 +74,21 @@ def feminine(word: str) -> str:
     return word + "e"
 
 
-def _nouns(words: str, gender: Gender) -> tuple[Noun, ...]:
-    forms = (word.partition("/") for word in words.split())
-    return tuple(Noun(one, many or plural(one), gender) for one, _, many in forms)
-
-
-def _adjective(word: str) -> Adjective:
-    """Build an adjective from `masculine`, or from `masculine/feminine[/masculine plural]`."""
-    masculine, other, many = (*word.split("/"), "", "")[:3]
-    other = other or feminine(masculine)
-    return Adjective(masculine, other, many or plural(masculine), other + "s")
+def _nouns(masculine: str, feminine: str) -> tuple[Noun, ...]:
+    genders: tuple[tuple[str, Gender], ...] = ((masculine, "m"), (feminine, "f"))
+    return tuple(
+        Noun(word, plural(word), gender) for words, gender in genders for word in words.split()
+    )
 
 
 def _adjectives(words: str) -> tuple[Adjective, ...]:
-    return tuple(_adjective(word) for word in words.split())
+    """Build adjectives from `masculine`, or from `masculine/feminine[/masculine plural]`."""
+    adjectives = []
+    for word in words.split():
+        masculine, other, many = (*word.split("/"), "", "")[:3]
+        other = other or feminine(masculine)
+        adjectives.append(Adjective(masculine, other, many or plural(masculine), other + "s"))
+    return tuple(adjectives)
 
 
 def _verbs(words: str, *, uses_etre: bool = False) -> tuple[Verb, ...]:
@@ -104,33 +99,70 @@ def _names(words: str, gender: Gender) -> tuple[Name, ...]:
     return tuple(Name(word, gender) for word in words.split())
 
 
-NAMES = _names("Paul Louis Jules Tom Adam Marc Simon Victor Oscar Arthur Léo Noé", "m") + _names(
-    "Léa Anna Emma Alice Zoé Inès Julie Marie Nina Rose Sarah Clara", "f"
-)
-PETS = _names("Milo Caramel Filou Plume Flocon Noisette Biscuit Pixel", "m")
+WORDS: Mapping[str, Sequence[Any]] = {
+    "name": _names("Paul Louis Jules Tom Adam Marc Simon Victor Oscar Arthur Léo Noé", "m")
+    + _names("Léa Anna Emma Alice Zoé Inès Julie Marie Nina Rose Sarah Clara", "f"),
+    "pet": _names("Milo Caramel Filou Plume Flocon Noisette Biscuit Pixel", "m"),
+    "animal": _nouns(
+        "chat chien lapin cheval âne oiseau canard mouton poisson",
+        "vache poule souris tortue chèvre abeille grenouille oie",
+    ),
+    "thing": _nouns(
+        "livre chapeau manteau vélo ballon bateau stylo panier sac avion",
+        "robe voiture chaise lampe balle fleur écharpe assiette boîte valise",
+    ),
+    "food": _nouns(
+        "gâteau pain melon citron abricot biscuit bonbon fromage",
+        "pomme poire orange banane fraise cerise tarte carotte",
+    ),
+    "place": tuple(
+        Place(preposition, noun)
+        for preposition, masculine, feminine in (
+            ("à", "marché parc village bureau", "école gare plage ferme"),
+            ("dans", "jardin salon train garage", "cuisine forêt chambre rue"),
+            ("sur", "pont toit", "colline place"),
+        )
+        for noun in _nouns(masculine, feminine)
+    ),
+    "colour": _adjectives(
+        "rouge bleu/bleue/bleus vert jaune noir blanc/blanche gris rose brun violet/violette"
+    ),
+    "feeling": _adjectives(
+        "content triste calme fatigué heureux fier surpris inquiet/inquiète malade seul"
+    ),
+    "trait": _adjectives("rapide lent calme drôle sage fort timide bavard curieux prudent"),
+    "use": _verbs("porter chercher trouver regarder cacher garder montrer laver"),
+    "eat": _verbs("manger goûter préparer partager couper"),
+    "care": _verbs("caresser chercher regarder laver garder trouver"),
+    "act": _verbs(
+        "chanter danser jouer parler travailler dessiner rêver marcher sauter dîner pleurer"
+    ),
+    "move": _verbs("arriver rester entrer monter tomber rentrer", uses_etre=True),
+    "weather": (
+        Weather("il pleut", "il pleuvait"),
+        Weather("il neige", "il neigeait"),
+        Weather("il fait beau", "il faisait beau"),
+        Weather("il fait froid", "il faisait froid"),
+        Weather("il fait chaud", "il faisait chaud"),
+        Weather("le soleil brille", "le soleil brillait"),
+        Weather("le vent souffle", "le vent soufflait"),
+    ),
+    "number": tuple("23456789"),
+}
+"""What may stand in a slot of a template."""
 
-ANIMALS = _nouns("chat chien lapin cheval âne oiseau canard mouton poisson", "m") + _nouns(
-    "vache poule souris tortue chèvre abeille grenouille oie", "f"
-)
-THINGS = _nouns("livre chapeau manteau vélo ballon bateau stylo panier sac avion", "m") + _nouns(
-    "robe voiture chaise lampe balle fleur écharpe assiette boîte valise", "f"
-)
-FOODS = _nouns("gâteau pain melon citron abricot biscuit bonbon fromage", "m") + _nouns(
-    "pomme poire orange banane fraise cerise tarte carotte", "f"
-)
 PEOPLE = _adjectives(  # nouns for people: their genders are formed like those of adjectives
-    "voisin ami cousin marchand étudiant boulanger fermier écolier infirmier avocat berger "
-    "client chanteur/chanteuse danseur/danseuse acteur/actrice directeur/directrice "
-    "roi/reine prince/princesse"
+    "voisin ami cousin marchand étudiant boulanger fermier écolier infirmier avocat berger client "
+    "chanteur/chanteuse danseur/danseuse acteur/actrice directeur/directrice roi/reine "
+    "prince/princesse"
 )
-
-COLOURS = _adjectives(
-    "rouge bleu/bleue/bleus vert jaune noir blanc/blanche gris rose brun violet/violette"
+CONJUGATED = _verbs(
+    "adorer aider ajouter allumer apporter arroser attraper avaler brosser brûler casser chasser "
+    "coller compter copier coiffer cuisiner décorer deviner discuter demander éviter expliquer "
+    "fermer fouiller gagner glisser habiter hésiter imaginer imiter inventer inviter laisser "
+    "mesurer noter observer oublier pêcher plier pousser prêter raconter ramasser ranger réparer "
+    "respirer saluer signer siffler soigner tirer tourner traverser tricoter voyager"
 )
-FEELINGS = _adjectives(
-    "content triste calme fatigué heureux fier surpris inquiet/inquiète malade seul"
-)
-TRAITS = _adjectives("rapide lent calme drôle sage fort timide bavard curieux prudent")
 OPPOSITES = tuple(
     pair.split(":")
     for pair in (
@@ -139,43 +171,6 @@ OPPOSITES = tuple(
         "facile:difficile gros:mince vrai:faux dur:mou"
     ).split()
 )
-
-USES = _verbs("porter chercher trouver regarder cacher garder montrer laver")
-MEALS = _verbs("manger goûter préparer partager couper")
-CARES = _verbs("caresser chercher regarder laver garder trouver")
-ACTS = _verbs("chanter danser jouer parler travailler dessiner rêver marcher sauter dîner pleurer")
-MOVES = _verbs("arriver rester entrer monter tomber rentrer", uses_etre=True)
-CONJUGATED = _verbs(
-    "adorer aider ajouter allumer apporter arroser attraper avaler brosser brûler casser chasser "
-    "coller compter copier coiffer cuisiner décorer deviner discuter demander éviter expliquer "
-    "fermer fouiller gagner glisser habiter hésiter imaginer imiter inventer inviter laisser "
-    "mesurer noter observer oublier pêcher plier pousser prêter raconter ramasser ranger réparer "
-    "respirer saluer signer siffler soigner tirer tourner traverser tricoter voyager"
-)
-
-PLACES = tuple(
-    Place(preposition, noun)
-    for preposition, masculine, others in (
-        ("à", "marché parc village bureau", "école gare plage ferme"),
-        ("dans", "jardin salon train garage", "cuisine forêt chambre rue"),
-        ("sur", "pont toit", "colline place"),
-    )
-    for noun in _nouns(masculine, "m") + _nouns(others, "f")
-)
-WEATHERS = tuple(
-    Weather(*pair.split("/"))
-    for pair in (
-        "il pleut/il pleuvait",
-        "il neige/il neigeait",
-        "il fait beau/il faisait beau",
-        "il fait froid/il faisait froid",
-        "il fait chaud/il faisait chaud",
-        "le soleil brille/le soleil brillait",
-        "le vent souffle/le vent soufflait",
-    )
-)
-NUMBERS = tuple(str(number) for number in range(2, 10))
-
 COLOUR_FACTS = tuple(
     fact.split(":")
     for fact in (

@@ -7,6 +7,7 @@ returns to them: whoever reads on must look back. Nothing here knows about quest
 
 import re
 from functools import lru_cache
+from itertools import chain
 from random import Random
 
 from dimgpt.demo.grammar import Binding, fill, parse
@@ -114,15 +115,13 @@ RECALLS: dict[str, Step] = {
 }
 
 _SENTENCE_END = re.compile(r'(?<=[.!?]) +(?=[A-ZÀ-Ý"])')
-_OPENINGS: Step = tuple(
-    opening + sentence for opening in (OPENING, *LATER) for sentence in FACTS.values()
-)
 TEMPLATES: tuple[str, ...] = tuple(
     dict.fromkeys(
-        sentence
-        for steps in (PETS_NOW, PETS_THEN, RECALLS.values(), [tuple(FACTS.values()), _OPENINGS])
-        for step in steps
-        for sentence in step
+        [
+            *chain.from_iterable((*PETS_NOW, *PETS_THEN, *RECALLS.values())),
+            *FACTS.values(),
+            *(opening + fact for opening in (OPENING, *LATER) for fact in FACTS.values()),
+        ]
     )
 )
 

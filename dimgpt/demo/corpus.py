@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from dimgpt.data.conversations.conversation import Conversation, Message
 from dimgpt.demo import lexicon
-from dimgpt.demo.grammar import PERSONS, TENSES, a, agree, agree_all, capitalize, conjugate, fill
+from dimgpt.demo.grammar import PERSONS, TENSES, a, agree, capitalize, conjugate, fill
 from dimgpt.demo.lexicon import WORDS
 from dimgpt.demo.stories import FACTS, OPENING, scene_facts, tell, write_story
 
@@ -32,26 +32,18 @@ Turn = tuple[str, str]
 Item = tuple[str, str, str]
 """A key, a question and its one right answer; two wordings of one sum share a key."""
 
-# Answers repeat the text's own words: so small a model can learn to find a fact again.
-_PLACE, _USE, _EAT, _COUNT, _CARE = (
-    f"{OPENING}{FACTS[family]}" for family in ("place", "use", "eat", "count", "care")
+TEXT_QUESTIONS = (
+    ("place", "where", "Où {act present} {name} ?"),
+    ("use", "who does what", "Que {use present} {name} ?"),
+    ("use", "colour told", "De quelle couleur est {thing the} {name of} ?"),
+    ("eat", "who does what", "Que {eat present} {name} ?"),
+    ("count", "how many", "Combien {food of_all} {eat present} {name} ?"),
+    ("care", "who does what", "Que {care present} {name} ?"),
 )
-TEXT_QUESTIONS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
-    "place": (("where", "Où {act present} {name} ?", _PLACE),),
-    "use": (
-        ("who does what", "Que {use present} {name} ?", _USE),
-        (
-            "colour told",
-            "De quelle couleur est {thing the} {name of} ?",
-            "C'est {thing a} {colour agree thing}.",
-        ),
-    ),
-    "eat": (("who does what", "Que {eat present} {name} ?", _EAT),),
-    "count": (("how many", "Combien {food of_all} {eat present} {name} ?", _COUNT),),
-    "care": (("who does what", "Que {care present} {name} ?", _CARE),),
-}
-"""Family of a fact -> the kind of each question about it, the question, and its answer."""
+"""Family of a fact, kind of the question, and the question."""
 TEXT_KINDS = ("where", "who does what", "colour told", "how many")
+COLOUR_ANSWER = "C'est {thing a} {colour agree thing}."
+"""Other answers repeat the text's own words: so small a model can learn to find a fact again."""
 
 
 class Kind(NamedTuple):
@@ -124,6 +116,8 @@ def _held_out_kind(kind: str, count: int, rng: Random) -> list[Question]:
     """Draw different held-out questions of one kind."""
     drawn: dict[str, Question] = {}
     for _ in range(_TRIES_PER_QUESTION * count):
+        if len(drawn) == count:
+            break
         key, text, answer, chance = _draw(kind, rng)
         if is_held_out(key):
             question = Question(
@@ -134,11 +128,11 @@ def _held_out_kind(kind: str, count: int, rng: Random) -> list[Question]:
                 chance=chance,
             )
             drawn.setdefault(key, question)
-        if len(drawn) == count:
-            return list(drawn.values())
-    raise ValueError(
-        f"per_kind is {count}: {kind!r} has only {len(drawn)} held-out items; lower it"
-    )
+    if len(drawn) < count:
+        raise ValueError(
+            f"per_kind is {count}: {kind!r} has only {len(drawn)} held-out items; lower it"
+        )
+    return list(drawn.values())
 
 
 def _draw(kind: str, rng: Random) -> tuple[str, str, str, float]:
@@ -183,13 +177,16 @@ def _draw_text(rng: Random, *, num_facts: int) -> tuple[str, list[tuple[str, str
     """
     facts = scene_facts(rng, num_facts)
     text = tell(facts, rng)
-    rivals = Counter(
-        kind for family, _ in facts for kind in {kind for kind, _, _ in TEXT_QUESTIONS[family]}
-    )
+    asked = [
+        (kind, question, COLOUR_ANSWER if kind == "colour told" else OPENING + FACTS[family], words)
+        for family, words in facts
+        for about, kind, question in TEXT_QUESTIONS
+        if about == family
+    ]
+    rivals = Counter(kind for kind, *_ in asked)
     items = [
-        (kind, fill(question, dict(binding), rng), fill(answer, dict(binding), rng), rivals[kind])
-        for family, binding in facts
-        for kind, question, answer in TEXT_QUESTIONS[family]
+        (kind, fill(question, dict(words), rng), fill(answer, dict(words), rng), rivals[kind])
+        for kind, question, answer, words in asked
     ]
     rng.shuffle(items)
     return text, items
@@ -216,7 +213,7 @@ def _plural(rng: Random) -> Item:
     return (
         f"{noun.singular} {colour.masculine}",
         f"Mets au pluriel : {a(noun)} {agree(colour, noun)}.",
-        f"Des {noun.plural} {agree_all(colour, noun)}.",
+        f"Des {noun.plural} {agree(colour, noun, noun)}.",
     )
 
 

@@ -79,11 +79,6 @@ def agree(adjective: Adjective, *owners: Noun | Name) -> str:
     return adjective.feminine if are_feminine(*owners) else adjective.masculine
 
 
-def agree_all(adjective: Adjective, noun: Noun) -> str:
-    """Return the plural that agrees with a plural noun."""
-    return agree(adjective, noun, noun)
-
-
 def finite(verb: Verb, tense: str, person: int, *, is_feminine: bool = False) -> str:
     """Conjugate without the pronoun; `person` is 0..5 for je .. ils."""
     root = verb.infinitive.removesuffix("er")
@@ -120,7 +115,7 @@ FORMS: Mapping[str, Callable[..., str]] = {
     "of_all": lambda noun: elide("de", noun.plural),
     "at": at,
     "agree": agree,
-    "agree_all": agree_all,
+    "agree_all": lambda adjective, noun: agree(adjective, noun, noun),
     "to": lambda verb: elide("de", verb.infinitive),
     "present": lambda verb: finite(verb, "présent", 2),
     "present_all": lambda verb: finite(verb, "présent", 5),

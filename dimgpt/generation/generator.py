@@ -58,12 +58,7 @@ def stream_text(ids: Iterable[int], tokenizer: Tokenizer) -> Iterator[str]:
 
     The pieces, joined, are what decoding all ids at once gives.
     """
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    for id in ids:
-        if text := decoder.decode(tokenizer.token_bytes(id)):
-            yield text
-    if text := decoder.decode(b"", final=True):
-        yield text
+    return codecs.iterdecode(map(tokenizer.token_bytes, ids), "utf-8", errors="replace")
 
 
 def generate_ids(

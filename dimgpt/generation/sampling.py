@@ -117,9 +117,11 @@ def end_at_user(scores: Tensor, special_tokens: SpecialTokens, *, is_greedy: boo
     """
     end = scores[..., special_tokens.end_of_text]
     user = scores[..., special_tokens.roles().user]
-    merged = torch.maximum(end, user) if is_greedy else torch.logaddexp(end, user)
-    index = torch.tensor([special_tokens.end_of_text], device=scores.device)
-    return scores.index_copy(-1, index, merged.unsqueeze(-1))
+    scores = scores.clone()
+    scores[..., special_tokens.end_of_text] = (
+        torch.maximum(end, user) if is_greedy else torch.logaddexp(end, user)
+    )
+    return scores
 
 
 def forbid(scores: Tensor, special_tokens: SpecialTokens) -> Tensor:

@@ -119,7 +119,7 @@ def _draw_lengths(axes: Axes, reports: Sequence[SourceReport]) -> None:
     """Draw the share of the documents in each range of lengths, a line a source."""
     lines = {}
     for place, report in enumerate(reports):
-        if report.num_documents:
+        if report.lengths:
             starts, counts = np.array(sorted(report.lengths.items())).T
             middles, shares = starts * 1.2, 100 * counts / counts.sum()
             (lines[report.source],) = axes.plot(

@@ -1,8 +1,8 @@
-"""A function applied to many values by several processes; results come back in their order.
+"""Applies a function to many values in several processes; results come in the order of the values.
 
-Few values wait at a time, however many there are. Processes, not threads: the work is Python. They
+Only a few values wait at a time. The work is Python, so these are processes and not threads. They
 are spawned, since a process forked beside torch's threads may hang, and they end with the process
-that started them, even if that one is killed.
+that started them, even if it is killed.
 """
 
 import multiprocessing

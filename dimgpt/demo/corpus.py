@@ -51,7 +51,7 @@ class Kind(NamedTuple):
 
     draw: Callable[[Random], Item]
     weight: int
-    """How often it is practised, relative to the others."""
+    """How often it occurs in training, relative to the others."""
     held_out: str
     """As `Question.held_out`."""
     num_answers: int

@@ -1,8 +1,8 @@
 """The stories of the demo's world: which sentences may follow each other.
 
-A plot is a list of steps, a step a choice of sentences; the words of a document are shared by its
-sentences, so that a cat keeps its owner and its colour. A scene tells what several people do, then
-returns to them: whoever reads on must look back. Nothing here knows about questions.
+A plot is a list of steps, and a step is a choice of sentences. The sentences of a document share
+its words, so that a cat keeps its owner and its colour. A scene tells what several people do, then
+tells it again: a model must look back to predict the second telling.
 """
 
 import re
@@ -98,7 +98,7 @@ SCENE_RATIO = 0.7
 OPENING = "Ce matin, "
 """What a scene begins with, so that every name in it follows a space."""
 LATER = ("À midi, ", "Le soir, ")
-"""When it is told again in the same words, which is what teaches to look back."""
+"""What the second and third telling begin with."""
 RECALLS: dict[str, Step] = {
     "place": ("On trouve {name} {place at}.", "{place at}, il y a {name}."),
     "use": (

@@ -117,7 +117,7 @@ def test_nothing_unsafe_is_called_and_only_commands_print(path):
     "load",
     [
         "import dimgpt",
-        "import dimgpt.data.preparing.part_stream",  # what the processes that encode texts are sent
+        "import dimgpt.data.preparing.encoding",  # what the processes that encode texts are sent
         "import runpy; runpy.run_module('dimgpt', run_name='__mp_main__')",  # and load before it
     ],
 )

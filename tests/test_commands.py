@@ -126,8 +126,8 @@ def test_prepare_keeps_what_it_has_made(prepared):
     files = files_of(prepared / "my data")
     names = {path.relative_to(prepared / "my data").as_posix() for path in files}
     assert {"toy/vocab.txt", "toy/config.json"} <= names
-    assert "toy/pretraining/stories/train-00000.bin" in names
-    assert "toy/finetuning/conversations/train-00000.bin" in names
+    assert "toy/pretraining/stories/train-00000-00000.bin" in names
+    assert "toy/finetuning/conversations/train-00000-00000.bin" in names
     assert not [name for name in names if "tmp" in name or "dimgpt-" in name]
 
 

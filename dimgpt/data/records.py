@@ -1,14 +1,31 @@
-"""Records: named values from a file or a data set, and the texts in them.
+"""Reads the text or the conversation that a record holds.
 
-Every record comes with its place, so that an error can name it. `preparing/items.py` reads records.
+A record is named values from a file or a data set. It comes with its place, so that an error can
+name it. `preparing/items.py` reads records.
+
+A conversation is one record: a list `conversation` or `messages` of `{role, text}` or
+`{role, content}` (DimensionGPT, French Instruct, smoltalk, magpie), or columns `user` and
+`assistant`, or `question` and `answer`, perhaps with `system`. Or each record is one message, with
+`conversation_id`, `role` and `text` or `content`; those of one conversation follow each other.
+
+A `context`, as in French Instruct, is what the user speaks about: it is put before the first
+message of the user, and not into the system prompt. Roles are read without case. A record of no
+known format is refused, never guessed at.
 """
 
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby, starmap
 from typing import Any
 
 from dimgpt.config import SourceConfig
+from dimgpt.data.conversation import Conversation, Message
 
 Row = tuple[str, dict[str, Any]]
 """The place of a record, for error messages, and its values."""
+_LISTS = ("conversation", "messages")
+_TEXTS = ("text", "content")
+_PAIRS = (("user", "assistant"), ("question", "answer"))
+_ID = "conversation_id"
 
 
 def document_of(place: str, values: dict[str, Any], source: SourceConfig) -> str:
@@ -53,3 +70,98 @@ def text_of(
 def names_of(values: dict[str, Any]) -> str:
     """Return the columns of a record in words."""
     return ", ".join(map(repr, values)) or "nothing"
+
+
+def to_conversations(
+    rows: Iterable[Row], *, on_bad: Callable[[ValueError], None] | None = None
+) -> Iterator[Conversation]:
+    """Turn records into conversations, in their order.
+
+    Args:
+        rows: Records with their places, of any of the formats.
+        on_bad: Takes the error of each conversation that is left out; `None` raises it.
+
+    Raises:
+        ValueError: Names the record that is no conversation.
+    """
+    for _, group in groupby(enumerate(rows), key=_conversation_key):
+        members = [row for _, row in group]
+        place, values = members[0]
+        try:
+            if _ID in values:
+                conversation = Conversation(messages=tuple(starmap(_to_message, members)))
+            else:
+                conversation = to_conversation(place, values)
+        except ValueError as error:
+            if on_bad is None:
+                raise
+            on_bad(error)
+            continue
+        yield conversation
+
+
+def to_conversation(place: str, values: dict[str, Any]) -> Conversation:
+    """Turn one record into the conversation that it holds.
+
+    Raises:
+        ValueError: It is no conversation of a known format.
+    """
+    name = next((name for name in _LISTS if name in values), None)
+    if name is not None:
+        messages = _listed_messages(place, name, values[name])
+    else:
+        messages = _paired_messages(place, values)
+    context = values.get("context") or ""
+    if not isinstance(context, str):
+        raise ValueError(f"{place}: 'context' is {type(context).__name__}: it must be text")
+    if context.strip():
+        messages = _put_before_first_question(messages, context.strip())
+    return Conversation(messages=tuple(messages))
+
+
+def _conversation_key(numbered: tuple[int, Row]) -> tuple[str, Any]:
+    """Return what the records of one conversation share: its id, or the record's number."""
+    number, (_, values) = numbered
+    return (_ID, values[_ID]) if _ID in values else ("", number)
+
+
+def _listed_messages(place: str, name: str, turns: Any) -> list[Message]:
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        raise ValueError(f"{place}: {name!r} is no list of objects with 'role' and 'text'")
+    return [_to_message(f"{place}, message {number}", turn) for number, turn in enumerate(turns, 1)]
+
+
+def _to_message(place: str, turn: dict[str, Any]) -> Message:
+    name = next((name for name in _TEXTS if name in turn), None)
+    if name is None:
+        raise ValueError(f"{place} has no 'text' or 'content': it has {names_of(turn)}")
+    role = text_of(place, turn, "role").strip().lower()
+    if not role:
+        raise ValueError(f"{place}: 'role' is empty: it must be user, assistant, system or human")
+    return Message(role=role, text=text_of(place, turn, name))
+
+
+def _paired_messages(place: str, values: dict[str, Any]) -> list[Message]:
+    pair = next((pair for pair in _PAIRS if set(pair) <= set(values)), None)
+    if pair is None:
+        raise ValueError(
+            f"{place} is no conversation: it takes a list 'conversation' or 'messages', or columns "
+            "'user' and 'assistant', 'question' and 'answer', or 'conversation_id', 'role' and "
+            f"'text'; it has {names_of(values)}"
+        )
+    texts = {"system": values.get("system") or "", "user": "", "assistant": ""}
+    for role, column in zip(("user", "assistant"), pair, strict=True):
+        texts[role] = text_of(place, values, column)
+        if not texts[role].strip():
+            raise ValueError(f"{place}: {column!r} is empty; fill it in or remove the record")
+    if not isinstance(texts["system"], str):
+        raise ValueError(f"{place}: 'system' must be text")
+    return [Message(role=role, text=text) for role, text in texts.items() if text.strip()]
+
+
+def _put_before_first_question(messages: list[Message], context: str) -> list[Message]:
+    place = next((place for place, item in enumerate(messages) if item.role == "user"), None)
+    if place is None:
+        return [Message(role="user", text=context), *messages]
+    question = Message(role="user", text=f"{context}\n\n{messages[place].text}")
+    return [*messages[:place], question, *messages[place + 1 :]]

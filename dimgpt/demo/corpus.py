@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple
 
-from dimgpt.data.conversations.conversation import Conversation, Message
+from dimgpt.data.conversation import Conversation, Message
 from dimgpt.demo import lexicon
 from dimgpt.demo.grammar import PERSONS, TENSES, a, agree, capitalize, conjugate, fill
 from dimgpt.demo.lexicon import WORDS

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from dimgpt.config import SamplingConfig
-from dimgpt.data.conversations.conversation import encode_prompt
+from dimgpt.data.conversation import encode_prompt
 from dimgpt.demo.corpus import Question, held_out_questions
 from dimgpt.demo.stories import is_grammatical, split_sentences
 from dimgpt.generation.generator import TextGenerator

@@ -6,7 +6,7 @@
 from collections.abc import Generator
 
 from dimgpt.config import SamplingConfig
-from dimgpt.data.conversations.conversation import Message, encode_message, encode_prompt
+from dimgpt.data.conversation import Message, encode_message, encode_prompt
 from dimgpt.generation.generator import generate_ids, stream_text
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.tokenizer import Tokenizer

@@ -6,21 +6,19 @@ from pathlib import Path
 from dimgpt.config import ConversationSourceConfig, SourceConfig, TrainingConfig
 from dimgpt.data.preparing.disk import require_room
 from dimgpt.data.preparing.finishing import read_report
-from dimgpt.data.preparing.jobs import Job
-from dimgpt.data.preparing.merging import merge
 from dimgpt.data.preparing.originals import convert_dimensiongpt_data
+from dimgpt.data.preparing.plan import Plan
 from dimgpt.data.preparing.preparation import (
-    Watch,
+    merge,
     missing_bytes,
     plan_preparation,
     run_job,
     run_share,
 )
 from dimgpt.data.preparing.report import SourceReport
-from dimgpt.data.preparing.shares import Share
-from dimgpt.data.reading.corpus import ConversationCorpus, Corpus
-from dimgpt.data.reading.finetuning import FinetuningData
-from dimgpt.data.reading.pretraining import PretrainingData
+from dimgpt.data.preparing.shares import Share, Watch
+from dimgpt.data.reading.finetuning import ConversationCorpus, FinetuningData
+from dimgpt.data.reading.pretraining import Corpus, PretrainingData
 from dimgpt.pipeline.vocabulary import keep_data_config, only_one
 from dimgpt.settings import override
 from dimgpt.text.tokenizer import Tokenizer
@@ -187,7 +185,7 @@ def open_data(
     )
 
 
-def _plan_jobs(workspace: Workspace, tokenizer: Tokenizer, *, num_shares: int = 1) -> list[Job]:
+def _plan_jobs(workspace: Workspace, tokenizer: Tokenizer, *, num_shares: int = 1) -> list[Plan]:
     """Find what is left to prepare, and check that the disk has room for all of it."""
     data, wanted = workspace.preset.data, []
     sources: list[SourceConfig | ConversationSourceConfig] = [*data.sources, *data.conversations]

@@ -1,7 +1,16 @@
+import csv
+import io
+
 import pytest
 
 from dimgpt.config import SourceConfig
-from dimgpt.data.records import document_of, names_of, text_of
+from dimgpt.data.records import (
+    document_of,
+    names_of,
+    text_of,
+    to_conversation,
+    to_conversations,
+)
 
 TEMPLATE = SourceConfig(name="a", path="x", text_template="{title}\n\n{text}")
 
@@ -49,3 +58,133 @@ def test_null_is_no_text_where_it_is_the_whole_document():
     with pytest.raises(ValueError, match="'text' is null"):
         text_of("row 1", {"text": None}, "text")
     assert names_of({"a": 1, "b": 2}) == "'a', 'b'"
+
+
+def turns(conversation):
+    return [(message.role, message.text) for message in conversation.messages]
+
+
+def read(*records):
+    rows = [(f"a.jsonl, line {number}", record) for number, record in enumerate(records, start=1)]
+    return [turns(conversation) for conversation in to_conversations(rows)]
+
+
+ASKED = [("user", "Ça va ?"), ("assistant", "Oui.")]
+
+
+@pytest.mark.parametrize("name", ["conversation", "messages"])
+@pytest.mark.parametrize("text", ["text", "content"])
+def test_lists_of_messages_are_read_by_either_name(name, text):
+    record = {"id": 3, name: [{"role": role, text: said, "more": None} for role, said in ASKED]}
+    assert read(record) == [ASKED]
+
+
+@pytest.mark.parametrize("pair", [("user", "assistant"), ("question", "answer")])
+def test_a_question_and_its_answer_are_a_conversation(pair):
+    record = dict(zip(pair, ("Ça va ?", "Oui."), strict=True))
+    assert read(record, {**record, "system": "Sois bref.", "id": "7"}) == [
+        ASKED,
+        [("system", "Sois bref."), *ASKED],
+    ]
+    assert read({**record, "system": ""}, {**record, "system": None}) == [ASKED, ASKED]
+
+
+def test_records_of_one_message_are_joined_by_their_id():
+    def row(id, role, text):
+        return {"conversation_id": id, "role": role, "text": text}
+
+    assert read(
+        row("1", "user", "a"),
+        row("1", "assistant", "b"),
+        row("1", "user", "c"),
+        row("2", "user", "d"),
+        row("1", "user", "e"),
+        {"question": "f", "answer": "g"},
+        {"question": "f", "answer": "g"},
+    ) == [
+        [("user", "a"), ("assistant", "b"), ("user", "c")],
+        [("user", "d")],
+        [("user", "e")],
+        [("user", "f"), ("assistant", "g")],
+        [("user", "f"), ("assistant", "g")],
+    ]
+
+
+def test_a_csv_of_conversations_is_read():
+    table = 'conversation_id,role,text\n1,User,"Un, deux ?"\n1, assistant ,Trois.\n2,human,Bof\n'
+    rows = [(f"row {n}", row) for n, row in enumerate(csv.DictReader(io.StringIO(table)), 1)]
+    assert [turns(conversation) for conversation in to_conversations(rows)] == [
+        [("user", "Un, deux ?"), ("assistant", "Trois.")],
+        [("human", "Bof")],
+    ]
+
+
+def test_a_context_opens_the_first_message_of_the_user():
+    def record(context, *said):
+        messages = [{"role": role, "text": text} for role, text in said]
+        return {"context": context, "conversation": messages}
+
+    answered = (*ASKED, ("user", "Encore ?"))
+    assert read(record(" Un texte.\n", ("system", "Bref."), *answered)) == [
+        [("system", "Bref."), ("user", "Un texte.\n\nÇa va ?"), *answered[1:]]
+    ]
+    assert read(record("", *ASKED), record(None, *ASKED), record(" ", *ASKED)) == [ASKED] * 3
+    assert read(record("Un texte.", ("assistant", "Oui."))) == [
+        [("user", "Un texte."), ("assistant", "Oui.")]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({}, "line 2 is no conversation: .*; it has nothing"),
+        ({"text": "a"}, "line 2 is no conversation: .*; it has 'text'"),
+        ({"user": "a"}, "line 2 is no conversation"),
+        ({"messages": "a"}, "line 2: 'messages' is no list"),
+        ({"conversation": ["a"]}, "line 2: 'conversation' is no list of objects"),
+        ({"conversation": [{"text": "a"}]}, "line 2, message 1 has no 'role': it has 'text'"),
+        ({"messages": [{"role": "user"}]}, "message 1 has no 'text' or 'content': it has 'role'"),
+        ({"messages": [{"role": "user", "content": None}]}, "'content' is null"),
+        ({"messages": [{"role": " ", "content": "a"}]}, "'role' is empty"),
+        ({"messages": [], "context": 3}, "'context' is int"),
+        ({"question": "a", "answer": " "}, "line 2: 'answer' is empty"),
+        ({"question": "a", "answer": None}, "line 2: 'answer' is null"),
+        ({"user": "a", "assistant": "b", "system": 3}, "'system' must be text"),
+        ({"conversation_id": "1", "text": "a"}, "line 2 has no 'role'"),
+    ],
+    ids=str,
+)
+def test_what_is_no_conversation_is_refused_by_its_place_or_left_out_where_asked(record, message):
+    good = {"question": "Ça va ?", "answer": "Oui."}
+    with pytest.raises(ValueError, match=message) as caught:
+        read(good, record, good)
+    assert "\n" not in str(caught.value)
+    errors = []
+    rows = [(f"a.jsonl, line {n}", row) for n, row in enumerate((good, record, good), 1)]
+    kept = [turns(conversation) for conversation in to_conversations(rows, on_bad=errors.append)]
+    assert kept == [ASKED, ASKED]
+    assert [str(error) for error in errors] == [str(caught.value)]
+
+
+def test_a_bad_message_takes_its_whole_conversation_with_it():
+    rows = [
+        ("row 1", {"conversation_id": 1, "role": "user", "text": "a"}),
+        ("row 2", {"conversation_id": 1, "role": "user", "text": None}),
+        ("row 3", {"conversation_id": 2, "role": "user", "text": "c"}),
+    ]
+    errors = []
+    assert len(list(to_conversations(rows, on_bad=errors.append))) == 1
+    assert "row 2" in str(errors[0])
+
+
+def test_an_error_while_reading_is_not_taken_for_a_bad_record():
+    def rows():
+        yield "row 1", {"question": "a", "answer": "b"}
+        raise ValueError("the file is cut short")
+
+    with pytest.raises(ValueError, match="cut short"):
+        list(to_conversations(rows(), on_bad=lambda error: None))
+
+
+def test_one_record_can_be_turned_by_itself():
+    assert turns(to_conversation("here", {"question": "Ça va ?", "answer": "Oui."})) == ASKED

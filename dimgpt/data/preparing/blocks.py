@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from dimgpt.data.conversations.conversation import Conversation
+from dimgpt.data.conversation import Conversation
 from dimgpt.data.preparing.lines import DAMAGE, Piece, cut_lines, read_whole
 from dimgpt.data.preparing.listing import (
     DEMO_PREFIX,

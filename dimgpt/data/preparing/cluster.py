@@ -1,7 +1,7 @@
 """Shares on many machines, through the executors of `datatrove`: local, Slurm, Ray.
 
 The only file that imports `datatrove`. Each task writes the share of its rank, as
-`python -m dimgpt prepare --shard` does, which needs no executor; joining them is `merging.py`'s.
+`python -m dimgpt prepare --shard` does, which needs no executor; `preparation.merge` joins them.
 """
 
 from collections.abc import Iterable
@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig
-from dimgpt.data.preparing.jobs import Sizes
+from dimgpt.data.preparing.blocks import BLOCK_BYTES
+from dimgpt.data.preparing.plan import PART_BLOCKS
 from dimgpt.data.preparing.preparation import plan_preparation, run_share
 from dimgpt.data.preparing.shares import Share
 from dimgpt.settings import override
@@ -28,11 +29,13 @@ class ShareStep:
     vocabulary_path: Path
     """An existing vocabulary, seen from the machine of the task."""
     pretraining_dir: Path
-    """Gets the shares of the documents; the same for all tasks, as on a shared disk."""
+    """Gets the documents; the same folder for all tasks, as on a shared disk."""
     finetuning_dir: Path
-    """Gets the shares of the conversations."""
-    sizes: Sizes = Sizes()
-    """How sources are cut; the same where shares are merged."""
+    """Gets the conversations."""
+    block_bytes: int = BLOCK_BYTES
+    """Text that a worker gets at a time, about; the same where shares are merged."""
+    part_blocks: int = PART_BLOCKS
+    """Blocks of a part; the same where shares are merged."""
 
     def __call__(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterable[Any]:
         """Write one share; no documents pass from step to step."""
@@ -44,9 +47,16 @@ class ShareStep:
         for source in sources:
             is_documents = isinstance(source, SourceConfig)
             folder = self.pretraining_dir if is_documents else self.finetuning_dir
-            job = plan_preparation(source, tokenizer, folder, config=config, sizes=self.sizes)
-            if job is not None:
-                run_share(job, share)
+            plan = plan_preparation(
+                source,
+                tokenizer,
+                folder,
+                config=config,
+                block_bytes=self.block_bytes,
+                part_blocks=self.part_blocks,
+            )
+            if plan is not None:
+                run_share(plan, share)
         return ()
 
 

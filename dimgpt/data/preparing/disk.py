@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig
-from dimgpt.data.manifest import token_dtype
 from dimgpt.data.preparing.listing import Listing
+from dimgpt.data.token_file import token_dtype
 
 # Four bytes of French are a token, two with a small vocabulary.
 _SMALL_VOCABULARY = 4_000

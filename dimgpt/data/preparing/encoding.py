@@ -1,53 +1,45 @@
 """Documents and conversations to token ids: a pure function of each, without files or processes.
 
-What an item becomes depends on the vocabulary and on the rules, on nothing before or after it; so
-it may be done anywhere, in any order. Copies of earlier documents are only marked by their keys.
+What an item becomes depends on the vocabulary and the settings, not on the items before it, so any
+process can encode any block. Copies of earlier documents get equal keys here and are dropped later.
 """
 
-import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from dimgpt.config import DataConfig, QualityConfig
-from dimgpt.data.conversations.conversation import Conversation, Message, encode_conversation
-from dimgpt.data.preparing.blocks import Item
+from dimgpt.config import DataConfig
+from dimgpt.data.conversation import Conversation, Message, encode_conversation
+from dimgpt.data.preparing.blocks import Block, Item
+from dimgpt.data.preparing.items import ItemRules, read_documents_of
 from dimgpt.data.preparing.quality import duplicate_keys, num_duplicate_keys, reason_to_drop
 from dimgpt.data.preparing.report import SourceReport
+from dimgpt.data.preparing.splits import OPENING_CHARACTERS, split_key
 from dimgpt.text.tokenizer import Tokenizer
 
 UNREADABLE, TOO_SHORT, EMPTY = "unreadable", "too_short", "empty"
-_KEY_CHARACTERS = 128
 _LONG_CHARACTERS = 1 << 22
 _SAFE_CUT = re.compile(r"(?<=[A-Za-z0-9.,])[\n ](?=[A-Za-z0-9])")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EncodingRules:
-    """What encoding depends on besides the vocabulary."""
+class BlockEncoder:
+    """What a worker does to a block: parse, filter, clean and encode."""
 
-    min_characters: int
-    """Shorter documents (stripped, before cleaning) are dropped; conversations never."""
-    compose_accents: bool
-    seed: int
-    """Seed of the keys that decide on the split."""
-    quality: QualityConfig = QualityConfig()
-    """Which other documents are dropped, and whether copies are marked; conversations never."""
+    tokenizer: Tokenizer
+    items: ItemRules
+    config: DataConfig
+    openings: tuple[str, ...] = ()
+    """What many documents of the source begin with, see `splits.split_key`."""
 
-    @classmethod
-    def of(cls, config: DataConfig) -> "EncodingRules":
-        """Return the rules that a preparation follows."""
-        return cls(
-            min_characters=config.min_document_characters,
-            compose_accents=config.compose_accents,
-            seed=config.seed,
-            quality=config.quality,
-        )
+    def __call__(self, block: Block) -> "EncodedChunk":
+        """Encode the records of a block."""
+        items = read_documents_of(block, self.items)
+        return encode_chunk(items, self.tokenizer, self.config, openings=self.openings)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,49 +61,64 @@ class EncodedChunk:
     report: SourceReport
     """What was left out and why, and what cleaning changed; not yet what is kept."""
 
-    @property
-    def num_dropped(self) -> int:
-        """Items that were left out."""
-        return self.report.dropped.total()
+    def taking(self, is_taken: np.ndarray[Any, Any]) -> "EncodedChunk":
+        """Return the items that a mask, bool (N,), takes; the report stays that of all."""
+        return EncodedChunk(
+            ids=self.ids[np.repeat(is_taken, self.lengths)],
+            lengths=self.lengths[is_taken],
+            keys=self.keys[is_taken],
+            copy_keys=self.copy_keys[is_taken],
+            num_characters=self.num_characters[is_taken],
+            num_bytes=self.num_bytes[is_taken],
+            report=self.report,
+        )
 
 
 class _EncodedItem(NamedTuple):
     ids: np.ndarray[Any, Any]
-    key: int
+    beginning: str
     copy_keys: np.ndarray[Any, Any]
     num_characters: int
     num_bytes: int
 
 
 def encode_chunk(
-    items: Iterable[Item | None], tokenizer: Tokenizer, rules: EncodingRules
+    items: Iterable[Item | None],
+    tokenizer: Tokenizer,
+    config: DataConfig,
+    *,
+    openings: tuple[str, ...] = (),
 ) -> EncodedChunk:
     """Encode items, leaving out those that are not to be kept, or hold no text.
 
     Args:
         items: Documents or conversations; `None` stands for a record that could not be read.
         tokenizer: Its special tokens enclose documents; conversations are not enclosed.
-        rules: What to drop, and how.
+        config: Which documents to drop (conversations never are), whether to compose accents, and
+            the seed of the split keys.
+        openings: What many of them begin with, which counts for no split key.
     """
     kept: list[_EncodedItem] = []
-    report = SourceReport(source="", seed=rules.seed)
+    keys: list[int] = []
+    report = SourceReport(source="", seed=config.seed)
     for item in items:
         if item is None:
             encoded: _EncodedItem | str = UNREADABLE
         elif isinstance(item, Conversation):
-            encoded = _encode_conversation(item, tokenizer, rules, report)
+            encoded = _encode_conversation(item, tokenizer, config, report)
         else:
-            encoded = _encode_document(item, tokenizer, rules, report)
+            encoded = _encode_document(item, tokenizer, config, report)
         if isinstance(encoded, str):
             report.drop(encoded)
         else:
             kept.append(encoded)
-    num_keys = num_duplicate_keys(rules.quality)
+            keys.append(split_key(encoded.beginning, seed=config.seed, openings=openings))
+    num_keys = num_duplicate_keys(config.quality)
     no_keys = np.zeros((0, num_keys), dtype=np.uint64)
     return EncodedChunk(
         ids=np.concatenate([np.zeros(0, tokenizer.dtype), *(item.ids for item in kept)]),
         lengths=np.array([len(item.ids) for item in kept], dtype=np.int64),
-        keys=np.array([item.key for item in kept], dtype=np.uint64),
+        keys=np.array(keys, dtype=np.uint64),
         copy_keys=np.concatenate([no_keys, *(item.copy_keys[None] for item in kept)]),
         num_characters=np.array([item.num_characters for item in kept], dtype=np.int64),
         num_bytes=np.array([item.num_bytes for item in kept], dtype=np.int64),
@@ -120,38 +127,20 @@ def encode_chunk(
 
 
 def _encode_document(
-    document: str, tokenizer: Tokenizer, rules: EncodingRules, report: SourceReport
+    document: str, tokenizer: Tokenizer, config: DataConfig, report: SourceReport
 ) -> _EncodedItem | str:
-    """Return a document's ids, or why it is dropped."""
-    if _is_short(document, rules.min_characters):
-        return TOO_SHORT
-    if reason := reason_to_drop(document, rules.quality):
-        return reason
-    if len(document) > _LONG_CHARACTERS:
-        return _encode_long_document(document, tokenizer, rules, report)
-    text = tokenizer.clean(document, compose_accents=rules.compose_accents)
-    report.observe(document, text)
-    if not text:
-        return EMPTY
-    return _EncodedItem(
-        ids=tokenizer.enclose(tokenizer.encode_array(text, clean=False)),
-        key=split_key(text, seed=rules.seed),
-        copy_keys=duplicate_keys(text, rules.quality),
-        num_characters=len(text),
-        num_bytes=_num_bytes(text),
-    )
+    """Return a document's ids, or why it is dropped.
 
-
-def _encode_long_document(
-    document: str, tokenizer: Tokenizer, rules: EncodingRules, report: SourceReport
-) -> _EncodedItem | str:
-    """Do as for any document, piece by piece: a whole one would be in memory several times.
-
-    Its beginning alone tells its copies.
+    A long document is encoded piece by piece: a whole one would be in memory several times. Its
+    first piece alone tells its copies.
     """
+    if _is_short(document, config.min_document_characters):
+        return TOO_SHORT
+    if reason := reason_to_drop(document, config.quality):
+        return reason
     ids, beginning = [], ""
     num_characters = num_bytes = 0
-    for text in _clean_pieces(document, tokenizer, compose_accents=rules.compose_accents):
+    for text in _clean_pieces(document, tokenizer, compose_accents=config.compose_accents):
         ids.append(tokenizer.encode_array(text, clean=False))
         beginning = beginning or text
         num_characters += len(text)
@@ -161,8 +150,8 @@ def _encode_long_document(
         return EMPTY
     return _EncodedItem(
         ids=tokenizer.enclose(np.concatenate(ids)),
-        key=split_key(beginning, seed=rules.seed),
-        copy_keys=duplicate_keys(beginning, rules.quality),
+        beginning=beginning[:OPENING_CHARACTERS],
+        copy_keys=duplicate_keys(beginning, config.quality),
         num_characters=num_characters,
         num_bytes=num_bytes,
     )
@@ -190,41 +179,52 @@ def _clean_pieces(document: str, tokenizer: Tokenizer, *, compose_accents: bool)
 
 
 def _encode_conversation(
-    conversation: Conversation, tokenizer: Tokenizer, rules: EncodingRules, report: SourceReport
+    conversation: Conversation, tokenizer: Tokenizer, config: DataConfig, report: SourceReport
 ) -> _EncodedItem | str:
     """Return a conversation's ids, or why it is dropped."""
-    if rules.compose_accents:
-        conversation = Conversation(
-            messages=tuple(
-                Message(role=message.role, text=unicodedata.normalize("NFC", message.text))
-                for message in conversation.messages
-            )
-        )
-    text = "".join(tokenizer.clean(message.text) for message in conversation.messages)
+    if config.compose_accents:
+        conversation = _composed(conversation)
+    text, beginning = _clean_conversation(conversation, tokenizer)
     report.observe("".join(message.text for message in conversation.messages), text)
     if not text:
         return EMPTY
     return _EncodedItem(
         ids=np.array(encode_conversation(conversation, tokenizer), dtype=tokenizer.dtype),
-        key=split_key(text, seed=rules.seed),
-        copy_keys=np.zeros(num_duplicate_keys(rules.quality), dtype=np.uint64),
+        beginning=beginning,
+        copy_keys=np.zeros(num_duplicate_keys(config.quality), dtype=np.uint64),
         num_characters=len(text),
         num_bytes=_num_bytes(text),
     )
 
 
-def split_key(text: str, *, seed: int) -> int:
-    """Return a number below 2**64 that texts share whose beginnings differ in little.
+def _composed(conversation: Conversation) -> Conversation:
+    return Conversation(
+        messages=tuple(
+            Message(role=message.role, text=unicodedata.normalize("NFC", message.text))
+            for message in conversation.messages
+        )
+    )
 
-    Case, spaces and punctuation do not count, nor does what follows 128 letters and digits.
+
+def _clean_conversation(conversation: Conversation, tokenizer: Tokenizer) -> tuple[str, str]:
+    """Return its cleaned text, and the beginning of that without system prompts.
+
+    A few system prompts open all conversations of a source, so they do not count for split keys.
     """
-    # Twice the characters hold 128 letters and digits of any usual text.
-    letters = filter(str.isalnum, text[: 2 * _KEY_CHARACTERS].lower())
-    beginning = "".join(islice(letters, _KEY_CHARACTERS))
-    digest = hashlib.blake2b(
-        f"{seed} {beginning}".encode(errors="surrogatepass"), digest_size=8
-    ).digest()
-    return int.from_bytes(digest, "little")
+    texts = [tokenizer.clean(message.text) for message in conversation.messages]
+    roles = [message.role for message in conversation.messages]
+    said = "".join(text for role, text in zip(roles, texts, strict=True) if role != "system")
+    text = "".join(texts)
+    return text, (said or text)[:OPENING_CHARACTERS]
+
+
+def clean_beginning(item: Item, tokenizer: Tokenizer, config: DataConfig) -> str:
+    """Return the cleaned beginning of an item, which its split key is made of."""
+    if isinstance(item, str):
+        beginning = item[:OPENING_CHARACTERS]
+        return tokenizer.clean(beginning, compose_accents=config.compose_accents)
+    item = _composed(item) if config.compose_accents else item
+    return _clean_conversation(item, tokenizer)[1]
 
 
 def _is_short(document: str, min_characters: int) -> bool:

@@ -3,69 +3,67 @@
 No token is copied. Whatever a crash interrupts is done again or goes on at the next start.
 """
 
-import dataclasses
 import json
+import logging
 import shutil
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from dimgpt.data.manifest import (
+from dimgpt.config import SourceConfig
+from dimgpt.data.preparing.parts import Part, Place
+from dimgpt.data.preparing.plan import PLAN_NAME, Plan
+from dimgpt.data.preparing.report import SourceReport
+from dimgpt.data.token_file import (
     MANIFEST_NAME,
     PREPARE_AGAIN,
     Manifest,
+    TokenFile,
+    TokenFileSummary,
     read_manifest,
     write_manifest,
 )
-from dimgpt.data.preparing.parts import PLAN_NAME, Part, part_name
-from dimgpt.data.preparing.report import SourceReport
-from dimgpt.data.token_file import TokenFile
 from dimgpt.data.token_writer import join_parts
 from dimgpt.files import move_folder, replace_file, sync_folder
 from dimgpt.text.tokenizer import Tokenizer
 
+log = logging.getLogger(__name__)
 REPORT_NAME = "report.json"
+# A split is far from its ratio if it is so many times too large or small, and by more documents.
+_FAR, _FEW_DOCUMENTS = 3, 5
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class PlacedPart:
-    """A part and the folder that its files are in."""
-
-    part: Part
-    folder: Path
-
-
-def finish(
-    folder: Path,
-    target: Path,
-    parts: Sequence[PlacedPart],
-    *,
-    tokenizer: Tokenizer,
-    description: dict[str, Any],
-) -> None:
+def finish(plan: Plan, parts: Mapping[Place, Part]) -> None:
     """Make one folder of token files of all parts of a source, and give it its name.
 
+    An older folder of that name is replaced; what else lies beside the parts is deleted.
+
     Args:
-        folder: Beside `target`; holds the parts, or the folders that do.
-        target: Takes the place of an older folder of that name.
-        parts: In their order.
-        tokenizer: Made the ids.
-        description: Becomes the manifest's `source`.
+        plan: What its parts follow.
+        parts: All of them, in their order.
 
     Raises:
+        ValueError: A split is empty; the parts are deleted.
         OSError: The disk is full.
     """
-    names = sorted({name for placed in parts for name in placed.part.files})
-    files = {}
-    for name in names:
-        pieces = [_piece(placed, name, folder) for placed in parts if name in placed.part.files]
-        files[name] = join_parts(folder, name, pieces)
-    report = _join_reports([placed.part.report for placed in parts], description)
+    folder = plan.folder
+    report = SourceReport(source="", seed=plan.config.seed)
+    for part in parts.values():
+        report.merge(part.report)
+    report.source = plan.source.name
+    names = sorted({name for part in parts.values() for name in part.files})
+    if set(plan.borders.names) - set(names):
+        shutil.rmtree(folder)
+        raise _too_little(plan, report)
+    files = {name: _join(folder, name, parts) for name in names}
+    report.notes += [*plan.listing.notes, *_distant_splits(plan, files)]
+    for note in report.notes:
+        log.warning("%s: %s", plan.source.name, note)
     write_report(folder, report)
     manifest = Manifest(
-        vocabulary_sha256=tokenizer.fingerprint,
-        vocab_size=tokenizer.vocab_size,
-        source=description,
+        vocabulary_sha256=plan.tokenizer.fingerprint,
+        vocab_size=plan.tokenizer.vocab_size,
+        source=plan.describe(),
         dropped=dict(sorted(report.dropped.items())),
         files=files,
     )
@@ -73,7 +71,14 @@ def finish(
     # From here on the manifest counts, no longer the plan.
     (folder / PLAN_NAME).unlink(missing_ok=True)
     sync_folder(folder)
-    _move_finished(folder, target)
+    _move_finished(folder, plan.target)
+
+
+def _join(folder: Path, name: str, parts: Mapping[Place, Part]) -> TokenFileSummary:
+    """Make one token file of those of all parts that have one of that name."""
+    places = [place for place, part in parts.items() if name in part.files]
+    pieces = [(folder / f"{name}-{place}.index.npy", parts[place].files[name]) for place in places]
+    return join_parts(folder, name, pieces)
 
 
 def resume_finish(folder: Path, target: Path) -> None:
@@ -120,44 +125,52 @@ def read_report(folder: Path, *, group: str = "") -> SourceReport:
     return report
 
 
-def _join_reports(reports: Sequence[SourceReport], description: dict[str, Any]) -> SourceReport:
-    settings = description["settings"]
-    joined = SourceReport(source="", seed=settings["seed"])
-    for report in reports:
-        joined.merge(report)
-    joined.source = settings["name"]
-    return joined
-
-
-def _piece(placed: PlacedPart, name: str, folder: Path) -> tuple[Path, Any]:
-    """Return the index of a part's token file, and its summary as seen from `folder`."""
-    summary = placed.part.files[name]
-    parts = tuple(
-        dataclasses.replace(part, name=(placed.folder / part.name).relative_to(folder).as_posix())
-        for part in summary.parts
+def _too_little(plan: Plan, report: SourceReport) -> ValueError:
+    """Return the error of a source with an empty split."""
+    name, path, splits = plan.source.name, plan.source.path, plan.borders.names
+    kind = "document" if isinstance(plan.source, SourceConfig) else "conversation"
+    reasons = ", ".join(f"{why.replace('_', ' ')} {n:,}" for why, n in report.dropped.most_common())
+    num_read = report.num_documents + report.dropped.total()
+    if not num_read:
+        return ValueError(f"{path} holds no {kind}; check the path of {name!r}")
+    if not report.num_documents:
+        return ValueError(
+            f"{name}: nothing of {path} was kept (dropped: {reasons}); check its form, or the "
+            "settings that drop these"
+        )
+    read = f"{num_read:,} {kind}s were read and {report.num_documents:,} kept"
+    causes = "; ".join([f"{read} (dropped: {reasons or 'none'})", *report.notes])
+    return ValueError(
+        f"{name} has too little to split into {', '.join(splits)}: {causes}; add text, or lower "
+        "min_document_characters"
     )
-    index_path = placed.folder / f"{part_name(placed.part.number, name)}.index.npy"
-    return index_path, dataclasses.replace(summary, parts=parts)
+
+
+def _distant_splits(plan: Plan, files: Mapping[str, TokenFileSummary]) -> list[str]:
+    """Say which splits came out far from the ratio that was asked for."""
+    found = Counter({name: files[name].num_documents for name in plan.borders.names})
+    ratios = {"validation": plan.config.validation_ratio, "test": plan.config.test_ratio}
+    notes = []
+    for name in plan.borders.names[1:]:
+        wanted = ratios[name] * found.total()
+        few, many = sorted([wanted, found[name]])
+        if many > _FAR * few and many - few > _FEW_DOCUMENTS:
+            notes.append(
+                f"{found[name]:,} of {found.total():,} documents fell to {name}, about "
+                f"{wanted:,.0f} were asked for: many begin alike, and those stay together"
+            )
+    return notes
 
 
 def _move_finished(folder: Path, target: Path) -> None:
-    """Remove everything that the manifest does not name, and give the folder its name."""
+    """Delete what the manifest does not name, and give the folder its name."""
     manifest = read_manifest(folder)
-    kept = {folder / MANIFEST_NAME, folder / REPORT_NAME}
+    kept = {MANIFEST_NAME, REPORT_NAME}
     for name, summary in manifest.files.items():
-        kept.add(folder / f"{name}.index.npy")
-        kept |= {folder / part.name for part in summary.parts}
-    _remove_others(folder, kept)
-    move_folder(folder, target)
-
-
-def _remove_others(folder: Path, kept: Iterable[Path]) -> None:
-    kept = set(kept)
-    folders = {parent for path in kept for parent in path.parents}
+        kept |= {f"{name}.index.npy", *(part.name for part in summary.parts)}
     for path in sorted(folder.iterdir()):
-        if path.is_dir() and path in folders:
-            _remove_others(path, kept)
-        elif path.is_dir():
+        if path.is_dir():
             shutil.rmtree(path)
-        elif path not in kept:
+        elif path.name not in kept:
             path.unlink()
+    move_folder(folder, target)

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig
-from dimgpt.data.conversations.conversation import Conversation
-from dimgpt.data.conversations.formats import to_conversations
+from dimgpt.data.conversation import Conversation
 from dimgpt.data.preparing.blocks import Block, Item, made_blocks, read_blocks
 from dimgpt.data.preparing.listing import (
     TABLE_SUFFIXES,
@@ -24,7 +23,7 @@ from dimgpt.data.preparing.listing import (
     list_source,
 )
 from dimgpt.data.preparing.tables import Record, read_csv, read_json_lines, read_parquet
-from dimgpt.data.records import Row, document_of, text_of
+from dimgpt.data.records import Row, document_of, text_of, to_conversations
 
 T = TypeVar("T", str, Conversation)
 

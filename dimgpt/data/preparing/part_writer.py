@@ -1,62 +1,60 @@
-"""Writes one part: encoded chunks go to the token files of their splits, copies are left out."""
+"""Writes one part: encoded chunks go to the token files of their splits, copies are left out.
+
+The first part of a source fills every split. Its documents stay in memory until each split has one.
+If the part ends before that, the borders between the splits are moved, for this part only. If it
+has fewer different documents than splits, the longest is cut and its end held out.
+"""
 
 import contextlib
-from dataclasses import dataclass
+from collections import Counter
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from dimgpt.data.preparing.encoding import EncodedChunk
-from dimgpt.data.preparing.parts import Part, PartsFolder, Position, part_name
+from dimgpt.config import QualityConfig, SourceConfig
+from dimgpt.data.conversation import Conversation, Message
+from dimgpt.data.preparing.encoding import EncodedChunk, encode_chunk
+from dimgpt.data.preparing.items import read_system_prompts_of
+from dimgpt.data.preparing.listing import Listing
+from dimgpt.data.preparing.parts import Part, PartsFolder, Place
 from dimgpt.data.preparing.quality import Deduplicator
 from dimgpt.data.preparing.report import SourceReport
-from dimgpt.data.preparing.splits import KeyRange
+from dimgpt.data.preparing.splits import MIN_CUT_CHARACTERS, cut_by_place
+from dimgpt.data.token_file import SYSTEM_PROMPTS
 from dimgpt.data.token_writer import TokenFileWriter
+from dimgpt.settings import override
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Mark:
-    """Where a block stands in its source."""
-
-    end: Position
-    """Where the next block of this run starts: another shard, if this was the last of its own."""
-    text_bytes: int
-    file_bytes: int
-
-    @property
-    def ends_shard(self) -> bool:
-        """Tell whether it was the last of its shard."""
-        return self.end.block == 0
+FIRST = Place(0, 0)
+"""The part that fills every split, and holds the system prompts of a group of conversations."""
+COUNTS = ("num_documents", "num_characters", "text_bytes", "file_bytes")
 
 
 class PartWriter:
-    """Write one part into a folder of parts, which knows of it when all is on the disk.
+    """Write one part into a folder, which knows of it when all is on the disk.
 
-    A context manager: leaving it by an exception removes what was written.
+    A context manager: leaving it by an exception removes what was written. `part` is set once the
+    part is finished.
     """
 
+    part: Part
+
     def __init__(
-        self,
-        folder: PartsFolder,
-        *,
-        number: int,
-        start: Position,
-        seed: int,
-        deduplicator: Deduplicator | None,
+        self, folder: PartsFolder, place: Place, deduplicator: Deduplicator | None
     ) -> None:
-        self.text_bytes = self.file_bytes = 0
-        self.num_documents = self.num_characters = 0
-        self.end = start
+        self.counts: Counter[str] = Counter()
+        """`COUNTS` so far."""
+        self._plan = plan = folder.plan
         self._folder = folder
-        self._number = number
-        self._start = start
+        self._place = place
         self._deduplicator = deduplicator
+        self._borders = plan.borders
+        self._report = SourceReport(source="", seed=plan.config.seed)
+        self._copy_keys: list[np.ndarray[Any, Any]] = []
+        self._held: list[EncodedChunk] | None = [] if place == FIRST else None
+        self._filled: set[str] = set()
         self._stack = contextlib.ExitStack()
         self._writers: dict[str, TokenFileWriter] = {}
-        self._keys = KeyRange()
-        self._copy_keys: list[np.ndarray[Any, Any]] = []
-        self._report = SourceReport(source="", seed=seed)
 
     def __enter__(self) -> "PartWriter":
         return self
@@ -67,77 +65,148 @@ class PartWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stack.__exit__(kind, error, trace)
-        if kind is None:
-            self._folder.add(self._finish())
+        if kind is not None:
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._stack:
+            if self._held is not None:
+                self._fill_splits(self._held)
+            if self._place == FIRST and self._plan.prompts is not None:
+                self._write_prompts(self._plan.prompts)
+        self.part = self._part()
+        self._folder.add(self._place, self.part)
 
-    def write(self, chunk: EncodedChunk, mark: Mark) -> None:
+    def write(self, chunk: EncodedChunk, *, text_bytes: int, file_bytes: int) -> None:
         """Write what the next block holds, to the splits that the keys choose.
 
         Raises:
             OSError: The disk is full or cannot be written.
         """
-        is_kept = self._leave_out_copies(chunk)
-        for split, is_chosen in self._folder.borders.choose(chunk.keys).items():
-            self._write(split, chunk, is_chosen & is_kept)
-        self._keys = self._keys.joined(KeyRange.of(chunk.keys[is_kept]))
         self._report.merge(chunk.report)
-        self._report.keep(chunk.num_characters[is_kept], chunk.lengths[is_kept])
-        self._count(mark)
+        if self._deduplicator is not None:
+            chunk = self._without_copies(chunk, self._deduplicator)
+        self.counts["num_documents"] += len(chunk.lengths)
+        self.counts["num_characters"] += int(chunk.num_characters.sum())
+        self.counts["text_bytes"] += text_bytes
+        self.counts["file_bytes"] += file_bytes
+        if self._held is None:
+            self._split([chunk])
+            return
+        self._held.append(chunk)
+        chosen = self._borders.choose(chunk.keys)
+        self._filled |= {name for name, is_chosen in chosen.items() if is_chosen.any()}
+        if len(self._filled) == len(self._borders.names):
+            self._split(self._held)
+            self._held = None
 
-    def write_whole(self, name: str, chunk: EncodedChunk, mark: Mark) -> None:
-        """Write all of a chunk to the token file `name`."""
-        self._write(name, chunk, np.ones(len(chunk.lengths), dtype=bool))
-        self._count(mark)
+    def _without_copies(self, chunk: EncodedChunk, deduplicator: Deduplicator) -> EncodedChunk:
+        """Leave out the items that are copies of earlier ones, and count them."""
+        reasons = deduplicator.reasons(chunk.copy_keys)
+        for reason in filter(None, reasons):
+            self._report.drop(reason)
+        chunk = chunk.taking(np.array([reason is None for reason in reasons], dtype=bool))
+        self._copy_keys.append(chunk.copy_keys)
+        return chunk
 
-    def _leave_out_copies(self, chunk: EncodedChunk) -> np.ndarray[Any, Any]:
-        """Tell which items to keep, bool (N,), and count the others."""
-        if self._deduplicator is None:
-            return np.ones(len(chunk.keys), dtype=bool)
-        reasons = self._deduplicator.reasons(chunk.copy_keys)
-        for reason in reasons:
-            if reason is not None:
-                self._report.drop(reason)
-        is_kept = np.array([reason is None for reason in reasons], dtype=bool)
-        self._copy_keys.append(chunk.copy_keys[is_kept])
-        return is_kept
+    def _fill_splits(self, held: list[EncodedChunk]) -> None:
+        """Write the documents of a first part whose keys leave a split empty."""
+        keys = np.concatenate([chunk.keys for chunk in held])
+        borders = self._borders.filling(keys)
+        if borders is not None:
+            self._borders = borders
+        elif len(keys):
+            self._cut_longest(held, num_different=len(np.unique(keys)))
+        self._split(held)
 
-    def _write(self, name: str, chunk: EncodedChunk, is_chosen: np.ndarray[Any, Any]) -> None:
-        if not is_chosen.any():
+    def _cut_longest(self, held: list[EncodedChunk], *, num_different: int) -> None:
+        """Write all documents to training, and the end of the longest to the other splits.
+
+        If even that one is too short, nothing is written, and a note says why.
+        """
+        sizes = [chunk.num_characters.max(initial=0) for chunk in held]
+        index = int(np.argmax(sizes))
+        is_longest = np.arange(len(held[index].lengths)) == held[index].num_characters.argmax()
+        tokenizer, ids = self._plan.tokenizer, held[index].taking(is_longest).ids
+        # Some vocabularies have nothing that begins a document.
+        has_start = tokenizer.special_tokens.start_of_text is not None
+        text = tokenizer.decode(ids[int(has_start) : -1].tolist())
+        pieces, names = self._cut(text), self._borders.names
+        if pieces is None:
+            self._report.notes.append(
+                f"{num_different:,} of them different, the longest has {len(text):,} characters: "
+                f"it takes {len(names)} that begin differently, or a document (no conversation) of "
+                f"{MIN_CUT_CHARACTERS} characters to cut"
+            )
+            return
+        held_out = " and ".join(f"{size:,}" for size in pieces.num_characters[1:])
+        self._report.notes.append(
+            f"too few different documents to fill every split: of the longest, the last {held_out} "
+            f"of {len(text):,} characters are held out"
+        )
+        held[index] = held[index].taking(~is_longest)
+        for chunk in held:
+            self._write("train", chunk)
+        for number, name in enumerate(names):
+            self._write(name, pieces.taking(np.arange(len(names)) == number))
+        held.clear()
+
+    def _cut(self, text: str) -> EncodedChunk | None:
+        """Encode a document in as many pieces as there are splits; `None` if it is too short."""
+        config, names = self._plan.config, self._borders.names
+        if not isinstance(self._plan.source, SourceConfig):
+            return None
+        pieces = cut_by_place(text, [config.validation_ratio, config.test_ratio][: len(names) - 1])
+        if pieces is None:
+            return None
+        unfiltered = override(config, min_document_characters=0, quality=QualityConfig())
+        chunk = encode_chunk(pieces, self._plan.tokenizer, unfiltered)
+        return chunk if len(chunk.lengths) == len(names) else None
+
+    def _split(self, chunks: list[EncodedChunk]) -> None:
+        for chunk in chunks:
+            for name, is_chosen in self._borders.choose(chunk.keys).items():
+                self._write(name, chunk.taking(is_chosen))
+
+    def _write(self, name: str, chunk: EncodedChunk) -> None:
+        if not len(chunk.lengths):
             return
         if name not in self._writers:
             writer = TokenFileWriter(
                 self._folder.path,
-                part_name(self._number, name),
-                vocab_size=self._folder.vocab_size,
+                f"{name}-{self._place}",
+                vocab_size=self._plan.tokenizer.vocab_size,
             )
             self._writers[name] = self._stack.enter_context(writer)
-        num_characters = int(chunk.num_characters[is_chosen].sum())
         self._writers[name].write_documents(
-            chunk.ids[np.repeat(is_chosen, chunk.lengths)],
-            chunk.lengths[is_chosen],
-            num_characters=num_characters,
-            num_bytes=int(chunk.num_bytes[is_chosen].sum()),
+            chunk.ids,
+            chunk.lengths,
+            num_characters=int(chunk.num_characters.sum()),
+            num_bytes=int(chunk.num_bytes.sum()),
         )
-        self.num_documents += int(is_chosen.sum())
-        self.num_characters += num_characters
+        if name != SYSTEM_PROMPTS:
+            self._report.keep(chunk.num_characters, chunk.lengths)
 
-    def _count(self, mark: Mark) -> None:
-        self.text_bytes += mark.text_bytes
-        self.file_bytes += mark.file_bytes
-        self.end = mark.end
+    def _write_prompts(self, files: Listing) -> None:
+        """Write the system prompts of a group of conversations, a token file of their own."""
+        plan = self._plan
+        blocks = plan.read_files(files.files, plan.folder / "downloads-prompts")
+        prompts = [
+            Conversation(messages=(Message(role="system", text=prompt),))
+            for prompt in read_system_prompts_of(blocks, plan.items)
+        ]
+        chunk = encode_chunk(prompts, plan.tokenizer, plan.config)
+        if not len(chunk.lengths):
+            raise ValueError(
+                f"the system prompts of {plan.source.name!r} are none; check system_prompts_path"
+            )
+        self._write(SYSTEM_PROMPTS, chunk)
 
-    def _finish(self) -> Part:
+    def _part(self) -> Part:
         copy_keys = np.concatenate(self._copy_keys) if self._copy_keys else np.zeros(0)
         return Part(
-            number=self._number,
-            start=self._start,
-            end=self.end,
-            borders=self._folder.borders,
-            keys=self._keys,
-            text_bytes=self.text_bytes,
-            file_bytes=self.file_bytes,
+            plan_sha256=self._folder.plan_sha256,
             report=self._report,
-            copy_keys_sha256=self._folder.write_copy_keys(self._number, copy_keys),
             files={name: writer.summary for name, writer in sorted(self._writers.items())},
+            counts=dict(self.counts),
+            copy_keys_sha256=self._folder.write_copy_keys(self._place, copy_keys),
         )

@@ -1,8 +1,8 @@
 """Parts: what of a source is finished, so that a preparation that is cut off goes on after it.
 
-A folder `SOURCE.unfinished` holds a plan, and for each finished part its token files and, written
-last, `part-00000.json`: what it covers and what it holds. Whatever belongs to no finished part is
-thrown away. Which blocks go into a part is `preparation.py`'s.
+Part K of shard S holds the shard's blocks 256 * K to 256 * K + 255, whoever writes it. Its record,
+`part-0000S-0000K.json`, is written last: a part without one is written again. Once somebody has
+read shard S to its end, `shard-0000S` says how many parts it has.
 """
 
 import contextlib
@@ -11,246 +11,196 @@ import hashlib
 import io
 import json
 import logging
+import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from dimgpt.data.manifest import TokenFileSummary
+from dimgpt.data.preparing.plan import Plan, difference, read_plan, write_plan
 from dimgpt.data.preparing.report import SourceReport
-from dimgpt.data.preparing.splits import Borders, KeyRange
-from dimgpt.data.token_file import check_parts
+from dimgpt.data.token_file import TokenFileSummary, check_parts
 from dimgpt.files import replace_file, sha256_of
 
 log = logging.getLogger(__name__)
-PLAN_NAME = "plan.json"
-COMPLETE_NAME = "complete"
-"""A file that is in the folder of a share when all its parts are."""
-_DOWNLOADS = "downloads"
+_RECORD = re.compile(r"part-(\d{5,})-(\d{5,})\.json")
 
 
-class Position(NamedTuple):
-    """A place between two blocks of a source."""
+class Place(NamedTuple):
+    """Which part of which shard."""
 
     shard: int
-    block: int
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.shard:05}-{self.number:05}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """A finished part: the blocks from `start` up to `end`."""
+    """The record of a finished part."""
 
-    number: int
-    start: Position
-    end: Position
-    """Where the next part starts."""
-    borders: Borders
-    keys: KeyRange
-    """Of its documents."""
-    text_bytes: int
-    """Size of the blocks."""
-    file_bytes: int
-    """What was read of the source's files for it."""
+    plan_sha256: str
+    """Of the plan that it follows."""
     report: SourceReport
     """Of its documents; without the source's name."""
+    files: dict[str, TokenFileSummary]
+    """Split -> its token file."""
+    counts: dict[str, int]
+    """What `Progress` counts."""
     copy_keys_sha256: str | None
     """Of the file with the keys by which copies of its documents are known."""
-    files: dict[str, TokenFileSummary]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Turn the part into plain values that JSON can hold."""
-        return dataclasses.asdict(self) | {"report": self.report.to_dict()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Part":
-        """Build a part from `to_dict`'s values."""
+        """Build a record from the plain values that `PartsFolder.add` writes."""
         files = values["files"].items()
         kept = {
-            "start": Position(*values["start"]),
-            "end": Position(*values["end"]),
-            "borders": Borders(**values["borders"]),
-            "keys": KeyRange(**values["keys"]),
             "report": SourceReport.from_dict(values["report"]),
             "files": {name: TokenFileSummary.from_dict(entry) for name, entry in files},
         }
         return cls(**{**values, **kept})
 
-    @property
-    def num_documents(self) -> int:
-        """Documents of all splits."""
-        return sum(summary.num_documents for summary in self.files.values())
 
-    @property
-    def num_characters(self) -> int:
-        """Characters of cleaned text, of all splits."""
-        return sum(summary.num_characters for summary in self.files.values())
-
-
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PartsFolder:
-    """The finished parts of a source."""
+    """The parts of a source that are there."""
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        plan: dict[str, Any],
-        borders: Borders,
-        vocab_size: int,
-        verify: bool = True,
-    ) -> None:
-        """Open a folder of parts, or begin one.
+    plan: Plan
+    openings: tuple[str, ...]
+    """What `splits.find_openings` found."""
+    plan_sha256: str
+    """Of `plan.json`. Parts of other plans do not count."""
+
+    @property
+    def path(self) -> Path:
+        """Where the parts are."""
+        return self.plan.folder
+
+    def load(self, is_wanted: Callable[[Place], bool], *, verify: bool = True) -> dict[Place, Part]:
+        """Return the parts that are whole, in their order; warn of damaged ones.
 
         Args:
-            path: Parts of another plan that are there are thrown away.
-            plan: Plain values that decide what the parts hold.
-            borders: Between the splits, for a new folder.
-            vocab_size: Tokens of the vocabulary.
-            verify: Read the parts once to check their sha256, not only their sizes.
-
-        Raises:
-            OSError: It cannot be written.
+            is_wanted: Other parts are not looked at.
+            verify: Read them once to check their sha256, not only their sizes.
         """
-        self.path = path
-        self.vocab_size = vocab_size
-        self.borders = borders
-        self._verify = verify
-        self._plan = plan
-        self._parts: dict[Position, Part] = {}
-        found = read_plan(path)
-        if found is not None and found["plan"] == plan:
-            self.borders = Borders(**found["borders"])
-            self._parts = {part.start: part for part in self._load()}
-        elif path.exists():
-            if any(path.glob("part-*.json")):
-                log.warning("%s was begun with other settings or texts: it starts again", path.stem)
-            shutil.rmtree(path)
-        self._sweep()
-        self._write_plan()
+        found = [_RECORD.fullmatch(path.name) for path in self.path.glob("part-*.json")]
+        places = sorted(Place(int(match[1]), int(match[2])) for match in found if match)
+        parts = {}
+        for place in filter(is_wanted, places):
+            path = self._record_path(place)
+            try:
+                part = Part.from_dict(json.loads(path.read_bytes()))
+                self._check(place, part, verify)
+                parts[place] = part
+            except (ValueError, TypeError, KeyError, AttributeError, FileNotFoundError) as error:
+                log.warning("%s cannot be used: %s", path.stem, error)
+        return parts
 
-    @property
-    def downloads(self) -> Path:
-        """Where files wait that are fetched, whole or not."""
-        return self.path / _DOWNLOADS
+    def add(self, place: Place, part: Part) -> None:
+        """Write the record of a part whose files are on the disk."""
+        values = dataclasses.asdict(part) | {"report": part.report.to_dict()}
+        replace_file(self._record_path(place), json.dumps(values, indent=1).encode())
 
-    def parts_from(self, start: Position) -> Iterator[Part]:
-        """Yield the parts that follow each other from a position on."""
-        while part := self._parts.get(start):
-            yield part
-            start = part.end
+    def num_parts(self, shard: int) -> int | None:
+        """Return how many parts a shard has; `None` if nobody has read it to its end."""
+        with contextlib.suppress(OSError, ValueError):
+            content = (self.path / f"shard-{shard:05}").read_bytes()
+            num_parts = int(content.partition(b" ")[0])
+            return num_parts if content == self._end_of_shard(shard, num_parts) else None
+        return None
 
-    def parts(self) -> list[Part]:
-        """Return all parts, in their order."""
-        return [self._parts[start] for start in sorted(self._parts)]
+    def set_num_parts(self, shard: int, num_parts: int) -> None:
+        """Write down how many parts a shard has."""
+        path = self.path / f"shard-{shard:05}"
+        replace_file(path, self._end_of_shard(shard, num_parts))
 
-    def holds(self, start: Position) -> bool:
-        """Tell whether there is a part that starts at a position."""
-        return start in self._parts
+    def _end_of_shard(self, shard: int, num_parts: int) -> bytes:
+        """Return what says how many parts a shard has, with a hash by which it is trusted."""
+        content = f"{self.plan_sha256} {shard} {num_parts}"
+        return f"{num_parts} {hashlib.sha256(content.encode()).hexdigest()}".encode()
 
-    def move_borders(self, borders: Borders) -> None:
-        """Take other borders between the splits; parts that they change are thrown away."""
-        self.borders = borders
-        self._write_plan()
-        self._parts = {part.start: part for part in self._parts.values() if self._is_split(part)}
-        self._sweep()
-
-    def add(self, part: Part) -> None:
-        """Take a part whose files are on the disk."""
-        content = json.dumps(part.to_dict(), indent=1)
-        replace_file(self.path / f"{part_name(part.number)}.json", content.encode())
-        self._parts[part.start] = part
-
-    def write_copy_keys(self, number: int, keys: np.ndarray[Any, Any]) -> str | None:
+    def write_copy_keys(self, place: Place, keys: np.ndarray[Any, Any]) -> str | None:
         """Write the keys of a part's documents, uint64 (N, K), and return their file's sha256."""
         if not keys.size:
             return None
         content = io.BytesIO()
         np.save(content, keys, allow_pickle=False)
-        replace_file(self._copy_keys_path(number), content.getvalue())
+        replace_file(self._copy_keys_path(place), content.getvalue())
         return hashlib.sha256(content.getvalue()).hexdigest()
 
-    def read_copy_keys(self, part: Part) -> np.ndarray[Any, Any] | None:
-        """Return the keys of a part's documents, if it has some."""
-        if part.copy_keys_sha256 is None:
-            return None
-        return np.load(self._copy_keys_path(part.number), allow_pickle=False)
+    def read_copy_keys(self, place: Place) -> np.ndarray[Any, Any]:
+        """Return the keys of a part's documents, uint64 (N, K)."""
+        return np.load(self._copy_keys_path(place), allow_pickle=False)
 
-    def _write_plan(self) -> None:
-        values = {"plan": self._plan, "borders": dataclasses.asdict(self.borders)}
-        replace_file(self.path / PLAN_NAME, json.dumps(values, indent=1).encode())
-
-    def _load(self) -> Iterator[Part]:
-        """Yield the parts that are whole."""
-        for path in sorted(self.path.glob("part-*.json")):
-            part = self._load_part(path)
-            if part is not None:
-                yield part
-
-    def _load_part(self, path: Path) -> Part | None:
-        try:
-            part = Part.from_dict(json.loads(path.read_bytes()))
-            self._check(part)
-        except (ValueError, TypeError, KeyError, FileNotFoundError) as error:
-            log.warning("%s is damaged and made again: %s", path.stem, error)
-            return None
-        return part if self._is_split(part) else None
-
-    def _check(self, part: Part) -> None:
+    def _check(self, place: Place, part: Part, verify: bool) -> None:
+        if part.plan_sha256 != self.plan_sha256:
+            raise ValueError("it was made with other settings, texts or another vocabulary")
         for name, summary in part.files.items():
-            check_parts(self.path, summary.parts, vocab_size=self.vocab_size, verify=self._verify)
-            index_path = self.path / f"{part_name(part.number, name)}.index.npy"
-            if sha256_of(index_path) != summary.index_sha256:
-                raise ValueError(f"{index_path} has another sha256")
-        keys_path = self._copy_keys_path(part.number)
-        if part.copy_keys_sha256 and sha256_of(keys_path) != part.copy_keys_sha256:
-            raise ValueError(f"{keys_path} has another sha256")
+            check_parts(
+                self.path, summary.parts, vocab_size=self.plan.tokenizer.vocab_size, verify=verify
+            )
+            self._check_sha256(self.path / f"{name}-{place}.index.npy", summary.index_sha256)
+        if part.copy_keys_sha256 is not None:
+            self._check_sha256(self._copy_keys_path(place), part.copy_keys_sha256)
 
-    def _is_split(self, part: Part) -> bool:
-        return part.borders.splits_as(self.borders, part.keys)
+    def _check_sha256(self, path: Path, expected: str) -> None:
+        if sha256_of(path) != expected:
+            raise ValueError(f"{path} has another sha256")
 
-    def _sweep(self) -> None:
-        """Remove what belongs to no finished part: its description first, then its files."""
-        if not self.path.exists():
-            return
-        kept = {PLAN_NAME, COMPLETE_NAME, _DOWNLOADS}
-        for part in self._parts.values():
-            name = part_name(part.number)
-            kept |= {f"{name}.json", self._copy_keys_path(part.number).name}
-            for split in part.files:
-                file_name = part_name(part.number, split)
-                kept |= {f"{file_name}.bin", f"{file_name}.index.npy"}
-        others = [path for path in self.path.iterdir() if path.name not in kept]
-        for path in sorted(others, key=lambda path: path.suffix != ".json"):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+    def _record_path(self, place: Place) -> Path:
+        return self.path / f"part-{place}.json"
 
-    def _copy_keys_path(self, number: int) -> Path:
-        return self.path / f"{part_name(number)}.keys.npy"
+    def _copy_keys_path(self, place: Place) -> Path:
+        return self.path / f"part-{place}.keys.npy"
 
 
-def part_name(number: int, split: str = "part") -> str:
-    """Return how the files of a part are called, without suffix."""
-    return f"{split}-{number:05}"
+def open_folder(plan: Plan, downloads: Path, *, is_shared: bool) -> PartsFolder:
+    """Open the folder of a source's parts, or begin one.
+
+    Args:
+        plan: What its parts follow.
+        downloads: For a new folder, the first file of a hub data set is fetched into it.
+        is_shared: Other runs may be writing there, so a folder of another plan is refused.
+            Otherwise its parts are deleted.
+
+    Raises:
+        ValueError: Other shares follow another plan.
+    """
+    found = read_plan(plan.folder)
+    if found is not None and found["values"] != plan.values() and is_shared:
+        raise ValueError(
+            f"{plan.folder} was made otherwise ({difference(found['values'], plan.values())}); "
+            "give all shares the same settings, texts and vocabulary, or remove the folder to "
+            "begin again"
+        )
+    if found is None or found["values"] != plan.values():
+        _begin_again(plan, is_shared=is_shared)
+        found = write_plan(plan, downloads)
+    content = json.dumps(found, sort_keys=True).encode()
+    return PartsFolder(
+        plan=plan,
+        openings=tuple(found["openings"]),
+        plan_sha256=hashlib.sha256(content).hexdigest(),
+    )
 
 
-def read_plan(path: Path) -> dict[str, Any] | None:
-    """Return `plan` and `borders` of a folder of parts, if it is one."""
-    with contextlib.suppress(OSError, ValueError):
-        values = json.loads((path / PLAN_NAME).read_bytes())
-        if isinstance(values, dict) and {"plan", "borders"} <= values.keys():
-            return values
-    return None
-
-
-def total(parts: Iterable[Part]) -> tuple[set[str], KeyRange]:
-    """Return which token files the parts hold something of, and the range of their keys."""
-    names: set[str] = set()
-    keys = KeyRange()
-    for part in parts:
-        names |= part.files.keys()
-        keys = keys.joined(part.keys)
-    return names, keys
+def _begin_again(plan: Plan, *, is_shared: bool) -> None:
+    """Delete the parts of another plan or an older version, unless others may be writing there."""
+    if any(plan.folder.glob("part-*.json")):
+        log.warning(
+            "%s was begun with other settings or texts, or by an older version: it starts again",
+            plan.source.name,
+        )
+    for old in plan.target.parent.glob(f"{plan.target.name}.share-*-of-*"):
+        log.warning("%s was made by an older version and is not used; remove it", old)
+    if is_shared:
+        return
+    for path in plan.folder.glob("*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.suffix != ".lock":
+            path.unlink()

@@ -1,42 +1,47 @@
 """Preparation: a source of text becomes a folder of token files, once.
 
 Documents are cleaned, encoded, split into training, validation and test by document, and written
-part by part. A run that is cut off goes on after its last finished part, and ends with the same
-bytes as one that was not; so does one with another number of processes. A complete folder of the
-same source, settings and vocabulary is kept as it is; multipliers and ratios do not count, they act
-when files are opened.
+part by part into `SOURCE.unfinished`, by one run or by several that take shares. A run that was cut
+off goes on with the parts that are not there, and ends with the same bytes as one that was not; so
+does one with another number of processes. A complete folder of the same source, settings and
+vocabulary is kept as it is; multipliers and ratios do not count, they act when files are opened.
 """
 
-import shutil
-from collections import Counter
-from collections.abc import Callable
+import dataclasses
 from pathlib import Path
-from typing import Any
 
-from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig
-from dimgpt.data.manifest import read_manifest
+from dimgpt.config import ConversationSourceConfig, DataConfig, QualityConfig
+from dimgpt.data.preparing.blocks import BLOCK_BYTES
 from dimgpt.data.preparing.disk import estimate_text_bytes, estimate_token_bytes, require_room
-from dimgpt.data.preparing.finishing import PlacedPart, finish, is_complete, resume_finish
-from dimgpt.data.preparing.jobs import Job, Sizes, describe_settings, is_settled, plan_job
-from dimgpt.data.preparing.part_stream import write_missing_parts
-from dimgpt.data.preparing.parts import COMPLETE_NAME, Part, PartsFolder, read_plan, total
-from dimgpt.data.preparing.progress import Progress
-from dimgpt.data.preparing.shares import Share
-from dimgpt.files import lock_file, replace_file, restore_folder
+from dimgpt.data.preparing.finishing import finish, is_complete, resume_finish
+from dimgpt.data.preparing.listing import (
+    TABLE_SUFFIXES,
+    TEXT_SUFFIXES,
+    Listing,
+    Location,
+    group_files,
+    is_demo,
+    is_local,
+    list_source,
+)
+from dimgpt.data.preparing.part_writer import FIRST
+from dimgpt.data.preparing.parts import Part, PartsFolder, Place, open_folder
+from dimgpt.data.preparing.plan import PART_BLOCKS, Plan, Source, describe_settings, read_plan
+from dimgpt.data.preparing.shares import ALONE, Share, Watch, begun_shares, hold, write_parts
+from dimgpt.data.token_file import read_manifest
+from dimgpt.files import restore_folder
 from dimgpt.text.tokenizer import Tokenizer
-
-Watch = Callable[[Progress], None]
-"""Called with every block that is written."""
 
 
 def prepare_source(
-    source: SourceConfig | ConversationSourceConfig,
+    source: Source,
     tokenizer: Tokenizer,
     folder: Path,
     *,
     config: DataConfig,
     progress: Watch | None = None,
-    sizes: Sizes | None = None,
+    block_bytes: int = BLOCK_BYTES,
+    part_blocks: int = PART_BLOCKS,
 ) -> Path:
     """Write the token files of a source into `folder/<source name>`.
 
@@ -49,31 +54,36 @@ def prepare_source(
         folder: Such as `data/demo/pretraining`.
         config: What is kept, how it is split, processes, seed.
         progress: Watches.
-        sizes: How the source is cut.
+        block_bytes: Text that a worker gets at a time, about.
+        part_blocks: Blocks of a part.
 
     Returns:
         The source's folder, complete.
 
     Raises:
         FileNotFoundError: The path of the source does not exist.
-        ValueError: The source cannot be read, or holds too few different documents to split.
+        ValueError: The source cannot be read, or holds too little to split.
         OSError: The disk is full; or, before anything is written, has no room.
-        RuntimeError: A process died. What was finished by then stays, in this case and all others.
+        RuntimeError: A process died, or a share of the source is being written. What was finished
+            by then stays, in this case and all others.
     """
-    job = plan_preparation(source, tokenizer, folder, config=config, sizes=sizes)
-    if job is not None:
-        run_job(job, progress=progress)
+    plan = plan_preparation(
+        source, tokenizer, folder, config=config, block_bytes=block_bytes, part_blocks=part_blocks
+    )
+    if plan is not None:
+        run_job(plan, progress=progress)
     return folder / source.name
 
 
 def plan_preparation(
-    source: SourceConfig | ConversationSourceConfig,
+    source: Source,
     tokenizer: Tokenizer,
     folder: Path,
     *,
     config: DataConfig,
-    sizes: Sizes | None = None,
-) -> Job | None:
+    block_bytes: int = BLOCK_BYTES,
+    part_blocks: int = PART_BLOCKS,
+) -> Plan | None:
     """Look what there is to do for a source; `None` if its folder is complete.
 
     Arguments and errors are those of `prepare_source`. A hub data set that is complete, or begun,
@@ -81,143 +91,125 @@ def plan_preparation(
     """
     target = folder / source.name
     restore_folder(target)
-    for folder_of_parts in (unfinished_folder(target), merged_folder(target)):
-        resume_finish(folder_of_parts, target)
+    unfinished = target.with_name(f"{target.name}.unfinished")
+    resume_finish(unfinished, target)
     settings = describe_settings(source, config)
     finished = read_manifest(target).source if is_complete(target, tokenizer) else {}
-    if is_settled(source) and finished.get("settings") == settings:
+    is_settled = not is_local(source.path) and not is_demo(source.path)
+    if is_settled and finished.get("settings") == settings:
         return None
-    job = plan_job(
-        source,
-        tokenizer,
-        folder,
+    begun = (read_plan(unfinished) or {"values": {}})["values"].get("source", {})
+    revision = begun["revision"] if begun.get("settings") == settings else None
+    listing, prompts = _list_files(source, revision)
+    if isinstance(source, ConversationSourceConfig):
+        config = dataclasses.replace(config, quality=QualityConfig())
+    plan = Plan(
+        source=source,
         config=config,
+        tokenizer=tokenizer,
+        target=target,
         settings=settings,
-        revision=_begun_revision(target, settings),
-        sizes=sizes,
+        listing=listing,
+        shards=group_files(listing.files, num_bytes=block_bytes * part_blocks),
+        prompts=prompts,
+        block_bytes=block_bytes,
+        part_blocks=part_blocks,
     )
-    return None if finished == job.describe() else job
+    return None if finished == plan.describe() else plan
 
 
-def _begun_revision(target: Path, settings: dict[str, Any]) -> str | None:
-    """Return the revision that a run or a share of the same settings was begun with."""
-    shares = [*target.parent.glob("*.share-*"), *merged_folder(target).glob("*.share-*")]
-    of_target = [path for path in shares if path.name.startswith(f"{target.name}.share-")]
-    for path in [unfinished_folder(target), *sorted(of_target)]:
-        source = (read_plan(path) or {"plan": {}})["plan"].get("source", {})
-        if source.get("settings") == settings:
-            return source.get("revision")
-    return None
+def _list_files(source: Source, revision: str | None) -> tuple[Listing, Listing | None]:
+    """List the files of a source, and those of a group's system prompts."""
+    location = Location.of(source)
+    location = dataclasses.replace(location, revision=location.revision or revision)
+    if not isinstance(source, ConversationSourceConfig):
+        return list_source(location, suffixes=TEXT_SUFFIXES), None
+    prompts = Location.of_system_prompts(source)
+    return (
+        list_source(location, suffixes=TABLE_SUFFIXES),
+        list_source(prompts, suffixes=TABLE_SUFFIXES) if prompts else None,
+    )
 
 
-def run_job(job: Job, *, progress: Watch | None = None) -> None:
-    """Write what is missing of a source's parts, and make the folder of them.
+def run_job(plan: Plan, *, progress: Watch | None = None) -> None:
+    """Write the parts of a source that are not there, and make the finished folder of all.
 
     Raises:
         ValueError, OSError, RuntimeError: As `prepare_source`.
     """
-    require_room(job.target, missing_bytes(job))
-    folder = _open_parts(job, unfinished_folder(job.target))
-    parts = _write_parts(job, folder, progress=progress)
-    placed = [PlacedPart(part=part, folder=folder.path) for part in parts]
-    finish(folder.path, job.target, placed, tokenizer=job.tokenizer, description=job.describe())
+    require_room(plan.target, missing_bytes(plan))
+    with hold(plan, ALONE):
+        parts = write_parts(plan, ALONE, progress=progress)
+    finish(plan, parts)
 
 
-def run_share(job: Job, share: Share, *, progress: Watch | None = None) -> Path:
-    """Write what is missing of one share of a source's parts, and return their folder.
-
-    Raises:
-        ValueError: Copies are to be dropped; or as `prepare_source`.
-        RuntimeError: Another run writes the same share; or as `prepare_source`.
-        OSError: As `prepare_source`.
-    """
-    if job.is_deduplicated:
-        raise ValueError(
-            f"{job.source.name}: copies are found in one run only; prepare without --shard, or "
-            "without drop_exact_duplicates and drop_near_duplicates"
-        )
-    path = share_folder(job.target, share)
-    with lock_file(
-        path.with_name(f"{path.name}.lock"),
-        refusal=f"another run writes share {share.index} of {share.count} of {job.source.name}: "
-        "wait until it ends, or stop it",
-    ):
-        (path / COMPLETE_NAME).unlink(missing_ok=True)
-        folder = _open_parts(job, path, share=share)
-        if job.is_divided:
-            write_missing_parts(job, folder, progress=progress, share=share)
-        elif share.takes_source(job.source.name):
-            _write_parts(job, folder, progress=progress)
-        replace_file(folder.path / COMPLETE_NAME, b"")
-    return path
-
-
-def _open_parts(job: Job, path: Path, *, share: Share | None = None) -> PartsFolder:
-    """Open the folder of a job's parts, or of a share of them; or begin one."""
-    return PartsFolder(
-        path, plan=job.plan(share), borders=job.borders, vocab_size=job.tokenizer.vocab_size
-    )
-
-
-def _write_parts(job: Job, folder: PartsFolder, *, progress: Watch | None) -> list[Part]:
-    """Write the parts; of a small source whose one split stays empty, some are written again."""
-    parts = write_missing_parts(job, folder, progress=progress)
-    names, keys = total(parts)
-    while keys.smallest < keys.largest:
-        borders = folder.borders.without_empty(names, keys)
-        if borders == folder.borders:
-            break
-        folder.move_borders(borders)
-        parts = write_missing_parts(job, folder, progress=progress)
-        names, keys = total(parts)
-    if set(folder.borders.names) - names:
-        shutil.rmtree(folder.path)
-        raise too_little(job, parts)
-    return parts
-
-
-def share_folder(target: Path, share: Share) -> Path:
-    """Return where one share of a source's parts waits for the others."""
-    return target.with_name(f"{target.name}.share-{share.index}-of-{share.count}")
-
-
-def unfinished_folder(target: Path) -> Path:
-    """Return where the parts of a source wait until all are there."""
-    return target.with_name(f"{target.name}.unfinished")
-
-
-def merged_folder(target: Path) -> Path:
-    """Return where the shares of a source are gathered."""
-    return target.with_name(f"{target.name}.merged")
-
-
-def missing_bytes(job: Job) -> int:
+def missing_bytes(plan: Plan) -> int:
     """Return about how much room a source still takes: token files, and one file fetched."""
-    text_bytes = estimate_text_bytes(job.source, job.listing)
-    fetched = max((file.num_bytes for file in job.listing.files if file.remote), default=0)
-    whole = estimate_token_bytes(text_bytes, vocab_size=job.tokenizer.vocab_size)
-    written = unfinished_folder(job.target).glob("*.bin")
+    text_bytes = estimate_text_bytes(plan.source, plan.listing)
+    fetched = max((file.num_bytes for file in plan.listing.files if file.remote), default=0)
+    whole = estimate_token_bytes(text_bytes, vocab_size=plan.tokenizer.vocab_size)
+    written = plan.folder.glob("*.bin")
     return fetched + max(0, whole - sum(path.stat().st_size for path in written))
 
 
-def too_little(job: Job, parts: list[Part]) -> ValueError:
-    """Return the error of a source with an empty split."""
-    splits = job.borders.names
-    if not any(part.num_documents or part.report.dropped for part in parts):
-        kind = "document" if isinstance(job.source, SourceConfig) else "conversation"
-        return ValueError(
-            f"{job.source.path} holds no {kind}; check the path of {job.source.name!r}"
+def run_share(plan: Plan, share: Share, *, progress: Watch | None = None) -> None:
+    """Write the parts of one share of a source that are not there, for `merge`.
+
+    All shares of a source write into the same folder, on one disk or on several whose folders are
+    copied together.
+
+    Raises:
+        ValueError: Copies are to be dropped, or the other shares follow another plan; or as
+            `prepare_source`.
+        RuntimeError: Another run writes the same share; or as `prepare_source`.
+        OSError: As `prepare_source`.
+    """
+    if plan.is_deduplicated:
+        raise ValueError(
+            f"{plan.source.name}: copies are found in one run only; prepare without --shard, or "
+            "without drop_exact_duplicates and drop_near_duplicates"
         )
-    dropped = sum((part.report.dropped for part in parts), Counter())
-    if dropped and not any(part.num_documents for part in parts):
-        reasons = ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in dropped.most_common())
-        return ValueError(
-            f"{job.source.name}: nothing of {job.source.path} was kept (dropped: {reasons}); check "
-            "its form, or the settings that drop these"
+    with hold(plan, share):
+        if plan.is_divided or share.takes(plan, FIRST):
+            write_parts(plan, share, progress=progress)
+
+
+def merge(plan: Plan) -> None:
+    """Make the finished folder of a source of the parts that its shares have written.
+
+    Raises:
+        FileNotFoundError: A part is missing; says which share writes it.
+        ValueError: A part is of other settings, texts or another vocabulary.
+        RuntimeError: A share is being written.
+    """
+    counts = [share.count for share in begun_shares(plan) if share != ALONE]
+    if not counts:
+        raise FileNotFoundError(
+            f"{plan.target} has no shares to merge; run `python -m dimgpt prepare --shard I/N` "
+            "first, with I from 1 to N"
         )
-    return ValueError(
-        f"{job.source.name} has too little to split into {', '.join(splits)}: it takes "
-        f"{len(splits)} documents that begin differently and have "
-        f"{job.config.min_document_characters} characters or more; add text, or lower "
-        "min_document_characters"
-    )
+    with hold(plan, ALONE):
+        folder = open_folder(plan, plan.folder / "downloads", is_shared=True)
+        parts = _find_all(folder, num_shares=max(counts))
+    finish(plan, parts)
+
+
+def _find_all(folder: PartsFolder, *, num_shares: int) -> dict[Place, Part]:
+    """Return all parts of a source, or say which one is missing."""
+    plan = folder.plan
+    parts = folder.load(lambda place: True, verify=False)
+    for shard in range(len(plan.shards)):
+        # Whoever has the first part of a shard reads it to its end.
+        num_parts = folder.num_parts(shard)
+        places = [Place(shard, number) for number in range(1 if num_parts is None else num_parts)]
+        missing = [place for place in places if num_parts is None or place not in parts]
+        if not missing:
+            continue
+        share = Share.of(plan, missing[0], num_shares)
+        state = "unfinished" if share in begun_shares(plan) else "missing"
+        raise FileNotFoundError(
+            f"share {share.index} of {share.count} of {plan.source.name} is {state}: {plan.folder} "
+            f"has no part {missing[0]} of the same settings, texts and vocabulary; run "
+            f"`python -m dimgpt prepare --shard {share.index}/{share.count}`"
+        )
+    return parts

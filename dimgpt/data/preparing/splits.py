@@ -1,16 +1,98 @@
-"""Which documents are for training, validation and test: a matter of each document's key.
+"""Which documents are for training, validation and test.
 
-Keys are spread evenly over 0..2**64, so borders between the splits are shares of the documents,
-whatever their order and whoever reads them.
+Each document has a key, which near-copies share. Keys are spread evenly over 0..2**64, so a border
+between two splits is a share of the documents, whatever their order and whoever reads them. Where
+there are too few documents for that, one is cut: its last part is held out.
 """
 
-from collections.abc import Iterable
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 NUM_KEYS = 1 << 64
+OPENING_CHARACTERS = 1 << 15
+"""So much of a text is compared with the openings of others."""
+_KEY_LETTERS = 128
+# A text with fewer letters behind a shared opening is a near-copy of the others.
+_MIN_LETTERS_BEHIND = 32
+# An opening is shared by more documents than this, and by more than this ratio of them.
+_FEW_DOCUMENTS, _FEW_RATIO = 4, 0.05
+# A near-copy holds more than this ratio of 16 pieces of 24 letters of the other text.
+_NUM_PIECES, _COPIED_LETTERS, _COPIED_RATIO = 16, 24, 0.75
+MIN_CUT_CHARACTERS = 400
+"""A shorter text is not cut."""
+_HELD_OUT_CHARACTERS = 2_000
+
+
+def split_key(text: str, *, seed: int, openings: Sequence[str] = ()) -> int:
+    """Return a number below 2**64 that texts share whose beginnings differ in little.
+
+    Case, spaces and punctuation do not count, nor does what follows 128 letters and digits.
+
+    Args:
+        text: Cleaned; its first `OPENING_CHARACTERS` are enough.
+        seed: Another seed gives other keys.
+        openings: What `find_openings` found. A text that begins with one gets the key of the 128
+            letters after it.
+    """
+    # Twice the characters hold 128 letters and digits of any usual text.
+    beginning = _letters(text[: 2 * _KEY_LETTERS])[:_KEY_LETTERS]
+    if any(opening.startswith(beginning) for opening in openings):
+        letters = _letters(text[:OPENING_CHARACTERS])
+        skipped = max(map(len, filter(letters.startswith, openings)), default=0)
+        behind = letters[skipped : skipped + _KEY_LETTERS]
+        beginning = behind if len(behind) >= _MIN_LETTERS_BEHIND else beginning
+    content = f"{seed} {beginning}".encode(errors="surrogatepass")
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+
+
+def find_openings(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return what many texts begin with (a licence, a prompt), as letters and digits only.
+
+    An opening has 128 letters or more, and more than 4 texts and 5 % of them begin with it. Texts
+    that are alike behind it, too, are near-copies, and have no opening.
+
+    Args:
+        texts: Cleaned, a sample of the source.
+    """
+    beginnings = [_letters(text[:OPENING_CHARACTERS]) for text in texts]
+    few = max(_FEW_DOCUMENTS, _FEW_RATIO * len(beginnings))
+    return tuple(sorted(_openings(beginnings, few)))
+
+
+def _openings(beginnings: Iterable[str], few: float) -> Iterator[str]:
+    """Yield what more than `few` texts begin with, and longer openings that still so many share."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for letters in beginnings:
+        if len(letters) >= _KEY_LETTERS:
+            groups[letters[:_KEY_LETTERS]].append(letters)
+    for group in groups.values():
+        opening = os.path.commonprefix(group)
+        rests = [letters[len(opening) :] for letters in group]
+        if len(group) > few and not _are_copies(rests):
+            yield opening
+            for further in _openings(rests, few):
+                yield opening + further
+
+
+def _are_copies(rests: Sequence[str]) -> bool:
+    """Tell whether most of some texts hold most of what the first holds, piece by piece."""
+    first, *others = rests
+    places = range(0, len(first) - _COPIED_LETTERS, len(first) // _NUM_PIECES + 1)
+    pieces = [first[place : place + _COPIED_LETTERS] for place in places]
+    num_copies = sum(
+        sum(piece in other for piece in pieces) > _COPIED_RATIO * len(pieces) for other in others
+    )
+    return 2 * num_copies > len(others)
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text.lower()))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,52 +126,51 @@ class Borders:
             "test": is_test,
         }
 
-    def splits_as(self, other: "Borders", keys: "KeyRange") -> bool:
-        """Tell whether documents with keys of a range surely fall alike under other borders."""
-        moved = [(self.validation, other.validation), (self.test, other.test)]
-        return not any(
-            min(pair) <= keys.largest and keys.smallest < max(pair)
-            for pair in moved
-            if pair[0] != pair[1]
-        )
+    def filling(self, keys: np.ndarray[Any, Any]) -> "Borders | None":
+        """Return the nearest borders that leave no split empty, given all keys, uint64 (N,).
 
-    def without_empty(self, filled: Iterable[str], keys: "KeyRange") -> "Borders":
-        """Return borders that leave no split empty, where so few documents allow it.
-
-        Args:
-            filled: Splits that hold something under these borders.
-            keys: Of all documents.
+        `None`: there are fewer different keys than splits.
         """
-        empty = set(self.names) - set(filled)
-        if not empty:
-            return self
-        if "test" not in self.names:
-            border = keys.smallest + 1 if "validation" in empty else keys.largest
-            return Borders(validation=border)
-        if "train" in empty:
-            return Borders(validation=keys.smallest + 1, test=keys.largest)
-        return Borders(
-            validation=keys.smallest + 1 if "validation" in empty else self.validation,
-            test=keys.largest if "test" in empty else self.test,
-        )
+        different = [int(key) for key in np.unique(keys)]
+        if len(different) < len(self.names):
+            return None
+        if self.test == NUM_KEYS:
+            return Borders(validation=_clip(self.validation, different[0] + 1, different[-1]))
+        validation = _clip(self.validation, different[0] + 1, different[-2])
+        first_of_train = next(key for key in different if key >= validation)
+        test = _clip(self.test, first_of_train + 1, different[-1])
+        return Borders(validation=validation, test=test)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KeyRange:
-    """The smallest and the largest key of some documents; of none, the first exceeds the second."""
+def _clip(value: int, smallest: int, largest: int) -> int:
+    return min(max(value, smallest), largest)
 
-    smallest: int = NUM_KEYS
-    largest: int = -1
 
-    def joined(self, other: "KeyRange") -> "KeyRange":
-        """Return the range of both."""
-        return KeyRange(
-            smallest=min(self.smallest, other.smallest), largest=max(self.largest, other.largest)
-        )
+def cut_by_place(text: str, ratios: Sequence[float]) -> list[str] | None:
+    """Cut the last parts of a text off, one for each ratio; `None` if it is too short.
 
-    @classmethod
-    def of(cls, keys: np.ndarray[Any, Any]) -> "KeyRange":
-        """Return the range of keys, uint64 (N,)."""
-        if not len(keys):
-            return cls()
-        return cls(smallest=int(keys.min()), largest=int(keys.max()))
+    Each part is about its ratio of the text, but at least 2,000 characters, and a tenth of the text
+    at most. It begins after a line end; after a space, where no line end is near.
+
+    Returns:
+        The rest of the text, and the parts.
+    """
+    if len(text) < MIN_CUT_CHARACTERS:
+        return None
+    rest, parts = text, []
+    for ratio in ratios:
+        wanted = max(round(ratio * len(text)), _HELD_OUT_CHARACTERS)
+        start = _place_to_cut(rest, len(rest) - min(wanted, len(text) // 10))
+        parts.append(rest[start:])
+        rest = rest[:start]
+    return [rest, *parts]
+
+
+def _place_to_cut(text: str, start: int) -> int:
+    """Return a place from `start` on, in the first half of what follows."""
+    end = (start + len(text)) // 2
+    for sign in "\n ":
+        place = text.find(sign, start, end)
+        if place >= 0:
+            return place + 1
+    return start

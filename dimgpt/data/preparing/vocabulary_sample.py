@@ -38,62 +38,52 @@ def sample_mixture(
     skip_bad: bool = False,
     folder: Path | None = None,
 ) -> Iterator[str]:
-    """Draw documents from the weighted mixture.
+    """Draw documents from the weighted mixture, about `num_characters` in all.
 
     A document occurs in proportion to its source's multiplier, several times if that asks for it. A
     mixture smaller than `num_characters` gives all its documents, those of the smallest multiplier
-    once.
-
-    Args:
-        sources: With their multipliers.
-        num_characters: About how many characters to draw.
-        seed: Decides which.
-        skip_bad: Skip records that cannot be used.
-        folder: Holds one downloaded file at a time; `None` is the system's temporary folder.
+    once. `folder` holds one downloaded file at a time; `None` is the system's temporary folder.
 
     Raises:
         FileNotFoundError: A path does not exist.
         ValueError: A source is empty or damaged.
     """
-    found = [(source, *_measure(source, seed=seed, skip_bad=skip_bad)) for source in sources]
-    weighted_size = sum(size * source.multiplier for source, size, _, _ in found)
+    listings = [list_source(Location.of(source), suffixes=TEXT_SUFFIXES) for source in sources]
+    weighted_size = sum(
+        _num_characters(source, listing, seed=seed, skip_bad=skip_bad) * source.multiplier
+        for source, listing in zip(sources, listings, strict=True)
+    )
     smallest = min((source.multiplier for source in sources), default=1)
     scale = min(num_characters / max(weighted_size, 1), 1 / smallest)
-    for source, _, listing, is_small in found:
+    for source, listing in zip(sources, listings, strict=True):
         files, copies = listing.files, scale * source.multiplier
         generator = Random(f"{seed} {source.name}")
-        if not is_small:
+        if not _is_small(source, listing):
             files = _choose(listing, copies, generator)
             copies *= listing.num_bytes / max(sum(file.num_bytes for file in files), 1)
-        for document in _read(source, files, folder, seed=seed, skip_bad=skip_bad):
+        rules = ItemRules(source=source, skip_bad=skip_bad)
+        for document in _read(files, rules, folder, seed=seed):
             for _ in range(int(copies + generator.random())):
                 yield document
 
 
-def _measure(source: SourceConfig, *, seed: int, skip_bad: bool) -> tuple[int, Listing, bool]:
-    """Return the characters of a source, its files, and whether it is small.
+def _is_small(source: SourceConfig, listing: Listing) -> bool:
+    return is_demo(source.path) or (is_local(source.path) and listing.num_bytes <= _SMALL_BYTES)
 
-    The characters are exact for a small source, and estimated for a large one.
-    """
-    listing = list_source(Location.of(source), suffixes=TEXT_SUFFIXES)
-    if is_demo(source.path) or (is_local(source.path) and listing.num_bytes <= _SMALL_BYTES):
-        size = sum(map(len, read_documents(source, seed=seed, skip_bad=skip_bad)))
-        return size, listing, True
-    return estimate_text_bytes(source, listing), listing, False
+
+def _num_characters(source: SourceConfig, listing: Listing, *, seed: int, skip_bad: bool) -> int:
+    """Count the characters of a small source; estimate those of a large one."""
+    if _is_small(source, listing):
+        return sum(map(len, read_documents(source, seed=seed, skip_bad=skip_bad)))
+    return estimate_text_bytes(source, listing)
 
 
 def _read(
-    source: SourceConfig,
-    files: Sequence[SourceFile],
-    folder: Path | None,
-    *,
-    seed: int,
-    skip_bad: bool,
+    files: Sequence[SourceFile], rules: ItemRules, folder: Path | None, *, seed: int
 ) -> Iterator[str]:
-    rules = ItemRules(source=source, skip_bad=skip_bad)
     with tempfile.TemporaryDirectory(dir=folder, prefix="sample-") as name:
         blocks = read_blocks(
-            files, columns=rules.columns, folder=Path(name), seed=seed, skip_bad=skip_bad
+            files, columns=rules.columns, folder=Path(name), seed=seed, skip_bad=rules.skip_bad
         )
         documents = (item for block in blocks for item in read_documents_of(block, rules))
         yield from (item for item in documents if isinstance(item, str))

@@ -4,10 +4,8 @@ from collections import Counter
 import pytest
 
 from dimgpt.config import DataConfig, SourceConfig
-from dimgpt.data.preparing import jobs
 from dimgpt.data.preparing.cluster import ShareStep, make_executor
-from dimgpt.data.preparing.merging import merge
-from dimgpt.data.preparing.preparation import plan_preparation, prepare_source
+from dimgpt.data.preparing.preparation import merge, plan_preparation, prepare_source
 from dimgpt.data.token_file import TokenFile
 
 pytest.importorskip("datatrove", reason="datatrove is not installed")
@@ -26,18 +24,18 @@ def test_four_tasks_of_the_local_executor_write_the_documents_of_one_run(tokeniz
     source = SourceConfig(name="cats", path=str(tmp_path))
     config = DataConfig(sources=(source,), min_document_characters=4, validation_ratio=0.1)
     tokenizer.save(tmp_path / "vocab.txt")
-    sizes = jobs.Sizes(part_bytes=2_000)
+    sizes = {"block_bytes": 500, "part_blocks": 4}
     step = ShareStep(
         data=config,
         vocabulary_path=tmp_path / "vocab.txt",
         pretraining_dir=tmp_path / "four",
         finetuning_dir=tmp_path / "talk",
-        sizes=sizes,
+        **sizes,
     )
     executor = make_executor("local", step, num_shares=4, logging_dir=tmp_path / "logs", workers=2)
     executor.run()
-    merge(plan_preparation(source, tokenizer, tmp_path / "four", config=config, sizes=sizes))
-    whole = prepare_source(source, tokenizer, tmp_path / "one", config=config, sizes=sizes)
+    merge(plan_preparation(source, tokenizer, tmp_path / "four", config=config, **sizes))
+    whole = prepare_source(source, tokenizer, tmp_path / "one", config=config, **sizes)
     assert tokens(tmp_path / "four" / "cats", tokenizer) == tokens(whole, tokenizer)
 
 

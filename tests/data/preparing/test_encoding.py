@@ -3,11 +3,13 @@ import random
 import numpy as np
 import pytest
 
-from dimgpt.data.conversations.conversation import Conversation, Message
+from dimgpt.config import DataConfig
+from dimgpt.data.conversation import Conversation, Message
 from dimgpt.data.preparing import encoding
-from dimgpt.data.preparing.encoding import EncodingRules, encode_chunk, split_key
+from dimgpt.data.preparing.encoding import encode_chunk
+from dimgpt.data.preparing.splits import split_key
 
-RULES = EncodingRules(min_characters=4, compose_accents=False, seed=0)
+RULES = DataConfig(min_document_characters=4)
 
 
 def test_documents_are_enclosed_and_counted(tokenizer):
@@ -22,7 +24,7 @@ def test_documents_are_enclosed_and_counted(tokenizer):
 def test_short_and_empty_documents_are_dropped(tokenizer):
     chunk = encode_chunk(["abc     ", "\u200b\u200b\u200b\u200b", "", "abcd"], tokenizer, RULES)
     assert len(chunk.lengths) == 1
-    assert chunk.num_dropped == 3
+    assert chunk.report.dropped.total() == 3
     assert encode_chunk([""], tokenizer, RULES).ids.dtype == np.uint16
 
 
@@ -34,7 +36,7 @@ def test_bytes_are_those_of_the_cleaned_text(tokenizer):
 
 def test_accents_are_composed_only_when_asked(tokenizer):
     text = "e\u0301te\u0301 chaud"
-    composed = EncodingRules(min_characters=4, compose_accents=True, seed=0)
+    composed = DataConfig(min_document_characters=4, compose_accents=True)
     turn = Conversation(messages=(Message(role="user", text=text),))
     for item in (text, turn):
         assert encode_chunk([item], tokenizer, RULES).num_bytes.tolist() == [9]
@@ -46,7 +48,7 @@ def test_conversations_are_not_enclosed_and_never_too_short(tokenizer):
     silent = Conversation(messages=(Message(role="user", text=" "),))
     chunk = encode_chunk([turn, silent], tokenizer, RULES)
     assert chunk.ids.tolist() == [7, *tokenizer.encode("a")]
-    assert chunk.num_dropped == 1
+    assert chunk.report.dropped.total() == 1
 
 
 def test_near_copies_share_their_key():
@@ -75,7 +77,7 @@ def test_a_long_document_is_encoded_piece_by_piece_like_a_short_one(
     ]
     generator = random.Random(0)
     text = "".join(generator.choice([*pieces, " a", "\nb", ". c"]) for _ in range(2_000))
-    rules = EncodingRules(min_characters=4, compose_accents=composes, seed=0)
+    rules = DataConfig(min_document_characters=4, compose_accents=composes)
     whole = encode_chunk([text], tokenizer, rules)
     monkeypatch.setattr(encoding, "_LONG_CHARACTERS", 50)
     assert len(list(encoding._clean_pieces(text, tokenizer, compose_accents=composes))) > 20

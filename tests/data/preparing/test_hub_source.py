@@ -9,18 +9,16 @@ import pytest
 from hub_server import Fault
 
 from dimgpt.config import DataConfig, SourceConfig
-from dimgpt.data.manifest import read_manifest
-from dimgpt.data.preparing import listing
+from dimgpt.data.preparing import listing, plan
 from dimgpt.data.preparing.items import read_documents
-from dimgpt.data.preparing.jobs import Sizes
 from dimgpt.data.preparing.preparation import prepare_source
 from dimgpt.data.preparing.vocabulary_sample import sample_mixture
-from dimgpt.data.token_file import TokenFile
+from dimgpt.data.token_file import TokenFile, read_manifest
 from dimgpt.hub import Patience
 
 QUICK = Patience(num_tries=2, first_delay=0.01, timeout=5)
 CONFIG = DataConfig(min_document_characters=4, validation_ratio=0.1, num_workers=1)
-SIZES = Sizes(block_bytes=1_000, part_bytes=3_000)
+SIZES = {"block_bytes": 1_000, "part_blocks": 3}
 SOURCE = SourceConfig(name="wiki", path="hf://datasets/owner/wiki")
 NUM_SHARDS = 4
 
@@ -47,7 +45,7 @@ def shards(folder):
 
 
 def prepare(tokenizer, folder, **options):
-    return prepare_source(SOURCE, tokenizer, folder, config=CONFIG, sizes=SIZES, **options)
+    return prepare_source(SOURCE, tokenizer, folder, config=CONFIG, **SIZES, **options)
 
 
 def contents(folder):
@@ -76,7 +74,7 @@ def test_shards_are_taken_in_order_until_there_is_text_enough(hub, tokenizer, tm
     sample = set(sample_mixture([source], num_characters=10**6, seed=0))
     assert {text[-1] for text in sample} == {"0", "1"}
     hub.requests.clear()
-    folder = prepare_source(source, tokenizer, tmp_path, config=CONFIG, sizes=SIZES)
+    folder = prepare_source(source, tokenizer, tmp_path, config=CONFIG, **SIZES)
     assert {request.path[-9:] for request in hub.requests if "/resolve/" in request.path} == {
         "0.parquet",
         "1.parquet",
@@ -122,6 +120,12 @@ def test_a_run_without_network_goes_on_with_the_shard_that_it_lacks(hub, tokeniz
     assert not hub.asked("train-0.parquet")
     assert not hub.asked("train-1.parquet")
     assert len(hub.asked("train-2.parquet")) == 1
+
+
+def test_each_shard_is_fetched_once(hub, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "_SAMPLE_BYTES", 1_000)  # less than a shard, as it usually is
+    prepare(tokenizer, tmp_path)
+    assert [len(hub.asked(f"train-{n}.parquet")) for n in range(NUM_SHARDS)] == [1] * NUM_SHARDS
 
 
 def test_wrong_bytes_never_become_tokens(hub, tokenizer, tmp_path):

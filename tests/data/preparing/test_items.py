@@ -6,7 +6,7 @@ import pyarrow.parquet
 import pytest
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig
-from dimgpt.data.conversations.conversation import Message
+from dimgpt.data.conversation import Message
 from dimgpt.data.preparing.items import read_conversations, read_documents
 
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -8,14 +9,12 @@ import pytest
 
 from dimgpt.cli import main
 from dimgpt.config import ConversationSourceConfig, DataConfig, QualityConfig, SourceConfig
-from dimgpt.data.preparing.jobs import Sizes
-from dimgpt.data.preparing.merging import merge
-from dimgpt.data.preparing.preparation import plan_preparation, prepare_source, run_share
+from dimgpt.data.preparing.preparation import merge, plan_preparation, prepare_source, run_share
 from dimgpt.data.preparing.shares import Share
 from dimgpt.data.token_file import TokenFile
 
 ROOT = Path(__file__).parents[3]
-SIZES = Sizes(block_bytes=400, part_bytes=1_500)
+SIZES = {"block_bytes": 400, "part_blocks": 4}
 CONFIG = DataConfig(min_document_characters=4, validation_ratio=0.1, num_workers=1)
 
 
@@ -34,7 +33,7 @@ def source(tmp_path, request):
 
 
 def plan(source, tokenizer, folder, *, config=CONFIG):
-    return plan_preparation(source, tokenizer, folder, config=config, sizes=SIZES)
+    return plan_preparation(source, tokenizer, folder, config=config, **SIZES)
 
 
 def documents(folder, tokenizer):
@@ -52,15 +51,12 @@ def write_shares(source, tokenizer, folder, indexes=(1, 2, 3, 4), *, config=CONF
 
 
 def test_four_shares_hold_the_documents_of_one_run(source, tokenizer, tmp_path):
-    whole = prepare_source(source, tokenizer, tmp_path / "one", config=CONFIG, sizes=SIZES)
-    write_shares(source, tokenizer, tmp_path / "four")
-    sizes = [
-        sum(path.stat().st_size for path in folder.glob("*.bin"))
-        for folder in (tmp_path / "four").iterdir()
-        if folder.is_dir()
-    ]
-    assert len(sizes) == 4
-    assert min(sizes) > 0
+    whole = prepare_source(source, tokenizer, tmp_path / "one", config=CONFIG, **SIZES)
+    sizes = [0]
+    for index in (1, 2, 3, 4):
+        write_shares(source, tokenizer, tmp_path / "four", (index,))
+        sizes.append(sum(path.stat().st_size for path in (tmp_path / "four").rglob("*.bin")))
+    assert sizes == sorted(set(sizes))
     merge(plan(source, tokenizer, tmp_path / "four"))
     assert documents(tmp_path / "four" / "cats", tokenizer) == documents(whole, tokenizer)
     assert [path.name for path in (tmp_path / "four").iterdir()] == ["cats"]
@@ -70,7 +66,7 @@ def test_four_shares_hold_the_documents_of_one_run(source, tokenizer, tmp_path):
 def test_a_share_that_another_process_writes_is_refused_and_the_others_are_not(
     source, tokenizer, tmp_path, holding
 ):
-    with holding(tmp_path / "cats.share-2-of-4.lock"):
+    with holding(tmp_path / "cats.unfinished" / "share-2-of-4.lock"):
         with pytest.raises(RuntimeError, match="another run writes share 2 of 4 of cats"):
             write_shares(source, tokenizer, tmp_path, (2,))
         write_shares(source, tokenizer, tmp_path, (1, 3, 4))
@@ -88,7 +84,7 @@ def test_merging_copies_no_token(source, tokenizer, tmp_path):
 def test_a_small_source_is_one_runs_alone_and_keeps_its_splits(tokenizer, tmp_path):
     write_lines(tmp_path / "few.jsonl", ["un chat", "le chien"])
     source = SourceConfig(name="few", path=str(tmp_path / "few.jsonl"))
-    whole = prepare_source(source, tokenizer, tmp_path / "one", config=CONFIG, sizes=SIZES)
+    whole = prepare_source(source, tokenizer, tmp_path / "one", config=CONFIG, **SIZES)
     write_shares(source, tokenizer, tmp_path / "four")
     assert len(list((tmp_path / "four").rglob("train-*.bin"))) == 1
     merge(plan(source, tokenizer, tmp_path / "four"))
@@ -101,7 +97,7 @@ def test_conversations_are_shared_with_their_system_prompts(tokenizer, tmp_path)
     path.write_text("".join(json.dumps(turn) + "\n" for turn in turns))
     prompts.write_text(json.dumps({"preprompt": "un chat"}) + "\n")
     source = ConversationSourceConfig(name="talk", path=str(path), system_prompts_path=str(prompts))
-    whole = prepare_source(source, tokenizer, tmp_path / "one", config=CONFIG, sizes=SIZES)
+    whole = prepare_source(source, tokenizer, tmp_path / "one", config=CONFIG, **SIZES)
     write_shares(source, tokenizer, tmp_path / "four")
     merge(plan(source, tokenizer, tmp_path / "four"))
     merged = tmp_path / "four" / "talk"
@@ -111,29 +107,105 @@ def test_conversations_are_shared_with_their_system_prompts(tokenizer, tmp_path)
 
 
 def test_a_missing_or_unfinished_share_is_named(source, tokenizer, tmp_path):
-    write_shares(source, tokenizer, tmp_path, (1, 2, 4))
+    write_shares(source, tokenizer, tmp_path, (1, 2))
+    before = set((tmp_path / "cats.unfinished").glob("part-*.json"))
+    write_shares(source, tokenizer, tmp_path, (4,))
+    of_fourth = set((tmp_path / "cats.unfinished").glob("part-*.json")) - before
     with pytest.raises(FileNotFoundError, match=r"share 3 of 4 of cats is missing.*--shard 3/4"):
         merge(plan(source, tokenizer, tmp_path))
     write_shares(source, tokenizer, tmp_path, (3,))
-    (tmp_path / "cats.share-2-of-4" / "complete").unlink()
-    with pytest.raises(FileNotFoundError, match="share 2 of 4 of cats is unfinished"):
+    of_fourth.pop().unlink()
+    with pytest.raises(FileNotFoundError, match="share 4 of 4 of cats is unfinished"):
         merge(plan(source, tokenizer, tmp_path))
-    write_shares(source, tokenizer, tmp_path, (2,))
+    write_shares(source, tokenizer, tmp_path, (4,))
     merge(plan(source, tokenizer, tmp_path))
 
 
 def test_shares_of_other_settings_or_another_vocabulary_are_refused(source, tokenizer, tmp_path):
     write_shares(source, tokenizer, tmp_path, (1, 2, 3))
     other = DataConfig(min_document_characters=4, validation_ratio=0.1, num_workers=1, seed=1)
-    write_shares(source, tokenizer, tmp_path, (4,), config=other)
-    with pytest.raises(ValueError, match=r"share-4-of-4 was made otherwise \(seed is 1, not 0\)"):
-        merge(plan(source, tokenizer, tmp_path))
+    with pytest.raises(ValueError, match=r"unfinished was made otherwise \(seed is 0, not 1\)"):
+        write_shares(source, tokenizer, tmp_path, (4,), config=other)
     larger = type(tokenizer)([*tokenizer.tokens, "cour"])
-    write_shares(source, larger, tmp_path, (4,))
-    with pytest.raises(ValueError, match="share-4-of-4 was made otherwise .vocabulary_sha256"):
+    with pytest.raises(ValueError, match="unfinished was made otherwise .vocabulary_sha256"):
+        write_shares(source, larger, tmp_path, (4,))
+    with pytest.raises(ValueError, match=r"unfinished was made otherwise \(seed is 0, not 1\)"):
+        merge(plan(source, tokenizer, tmp_path, config=other))
+    write_shares(source, tokenizer, tmp_path, (4,))
+    merge(plan(source, tokenizer, tmp_path))
+
+
+def copy_together(folder, *others):
+    for other in others:
+        shutil.copytree(other / "cats.unfinished", folder / "cats.unfinished", dirs_exist_ok=True)
+
+
+def test_shares_on_several_disks_are_copied_together(source, tokenizer, tmp_path):
+    whole = prepare_source(source, tokenizer, tmp_path / "one", config=CONFIG, **SIZES)
+    disks = [tmp_path / f"disk-{index}" for index in (1, 2, 3, 4)]
+    for index, disk in enumerate(disks, start=1):
+        write_shares(source, tokenizer, disk, (index,))
+    copy_together(tmp_path, *disks)
+    merge(plan(source, tokenizer, tmp_path))
+    for path in whole.iterdir():
+        assert (tmp_path / "cats" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_shares_leave_what_others_have_begun_and_merging_deletes_it(source, tokenizer, tmp_path):
+    begun = tmp_path / "cats.unfinished" / "train-00000-00001.bin.partial"
+    begun.parent.mkdir()
+    begun.write_bytes(b"12")
+    write_shares(source, tokenizer, tmp_path, (1,))
+    assert begun.read_bytes() == b"12"
+    write_shares(source, tokenizer, tmp_path, (2, 3, 4))
+    merge(plan(source, tokenizer, tmp_path))
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_share_of_other_settings_that_is_copied_in_is_refused(source, tokenizer, tmp_path):
+    other = DataConfig(min_document_characters=4, validation_ratio=0.1, num_workers=1, seed=1)
+    write_shares(source, tokenizer, tmp_path / "disk-4", (4,), config=other)
+    write_shares(source, tokenizer, tmp_path / "disk-1", (1, 2, 3))
+    copy_together(tmp_path, tmp_path / "disk-4", tmp_path / "disk-1")
+    with pytest.raises(FileNotFoundError, match=r"share 4 of 4 of cats .*of the same settings"):
         merge(plan(source, tokenizer, tmp_path))
     write_shares(source, tokenizer, tmp_path, (4,))
     merge(plan(source, tokenizer, tmp_path))
+
+
+def test_shares_of_different_counts_make_one_whole(source, tokenizer, tmp_path):
+    whole = prepare_source(source, tokenizer, tmp_path / "one", config=CONFIG, **SIZES)
+    run_share(plan(source, tokenizer, tmp_path), Share(index=1, count=2))
+    write_shares(source, tokenizer, tmp_path, (2, 4))
+    merge(plan(source, tokenizer, tmp_path))
+    assert documents(tmp_path / "cats", tokenizer) == documents(whole, tokenizer)
+
+
+def test_while_a_share_is_written_runs_that_may_write_the_same_parts_are_refused(
+    source, tokenizer, tmp_path, holding
+):
+    with holding(tmp_path / "cats.unfinished" / "share-2-of-4.lock"):
+        with pytest.raises(RuntimeError, match="another run writes share 2 of 4 of cats"):
+            run_share(plan(source, tokenizer, tmp_path), Share(index=1, count=2))
+        with pytest.raises(RuntimeError, match="another run writes share 2 of 4 of cats"):
+            prepare_source(source, tokenizer, tmp_path, config=CONFIG, **SIZES)
+    prepare_source(source, tokenizer, tmp_path, config=CONFIG, **SIZES)
+
+
+def test_what_an_older_version_has_begun_starts_again(source, tokenizer, tmp_path, caplog):
+    whole = prepare_source(source, tokenizer, tmp_path / "one", config=CONFIG, **SIZES)
+    for name in ("cats.unfinished", "cats.share-1-of-4"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "plan.json").write_text('{"plan": {}, "borders": {"validation": 1}}')
+        (tmp_path / name / "part-00000.json").write_text('{"number": 0, "start": [0, 0]}')
+        (tmp_path / name / "train-00000.bin").write_bytes(b"1234")
+    write_shares(source, tokenizer, tmp_path)
+    assert "cats was begun with other settings or texts, or by an older version" in caplog.text
+    assert "cats.share-1-of-4 was made by an older version" in caplog.text
+    merge(plan(source, tokenizer, tmp_path))
+    assert {path.name for path in (tmp_path / "cats").iterdir()} == {
+        path.name for path in whole.iterdir()
+    }
 
 
 def test_a_merge_that_broke_off_goes_on(source, tokenizer, tmp_path, monkeypatch):
@@ -146,12 +218,8 @@ def test_a_merge_that_broke_off_goes_on(source, tokenizer, tmp_path, monkeypatch
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("cats")] == ["cats"]
 
 
-def test_without_shares_or_with_shares_of_two_kinds_nothing_is_merged(source, tokenizer, tmp_path):
+def test_without_shares_nothing_is_merged(source, tokenizer, tmp_path):
     with pytest.raises(FileNotFoundError, match="no shares to merge"):
-        merge(plan(source, tokenizer, tmp_path / "out"))
-    write_shares(source, tokenizer, tmp_path / "out")
-    run_share(plan(source, tokenizer, tmp_path / "out"), Share(index=1, count=2))
-    with pytest.raises(ValueError, match="shares of 2 and of 4 runs"):
         merge(plan(source, tokenizer, tmp_path / "out"))
 
 

@@ -5,13 +5,11 @@ import pytest
 
 from dimgpt import workers
 from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig
-from dimgpt.data.manifest import read_manifest
 from dimgpt.data.preparing import preparation
-from dimgpt.data.preparing.jobs import Sizes
 from dimgpt.data.preparing.preparation import prepare_source
-from dimgpt.data.token_file import TokenFile
+from dimgpt.data.token_file import TokenFile, read_manifest
 
-SMALL = Sizes(block_bytes=200, part_bytes=900)
+SMALL = {"block_bytes": 200, "part_blocks": 4}
 CONFIG = DataConfig(min_document_characters=4, validation_ratio=0.2, num_workers=1)
 
 
@@ -42,7 +40,7 @@ def test_every_document_is_in_exactly_one_split(source, tokenizer, tmp_path):
     assert sorted(train + validation) == sorted(f"chat {n} dans la cour" for n in range(100))
     assert 5 <= len(validation) <= 40
     manifest = read_manifest(folder)
-    assert manifest.num_dropped == 1
+    assert sum(manifest.dropped.values()) == 1
     assert manifest.files["train"].num_characters == sum(map(len, train))
 
 
@@ -63,7 +61,7 @@ def test_the_number_of_processes_changes_no_byte(source, tokenizer, tmp_path, mo
                 tokenizer,
                 tmp_path / str(count),
                 config=dataclasses.replace(CONFIG, num_workers=count),
-                sizes=SMALL,
+                **SMALL,
             )
         )
         for count in (1, 2)
@@ -73,12 +71,12 @@ def test_the_number_of_processes_changes_no_byte(source, tokenizer, tmp_path, mo
 
 def test_a_finished_folder_is_kept(source, tokenizer, tmp_path, monkeypatch):
     folder = prepare_source(source, tokenizer, tmp_path, config=CONFIG)
-    before = (folder / "train-00000.bin").stat().st_mtime_ns
+    before = (folder / "train-00000-00000.bin").stat().st_mtime_ns
     monkeypatch.setattr(preparation, "run_job", None)
     other_multiplier = dataclasses.replace(source, multiplier=3.0, group="pets")
     other_vocabulary_size = dataclasses.replace(CONFIG, vocabulary_characters=5)
     prepare_source(other_multiplier, tokenizer, tmp_path, config=other_vocabulary_size)
-    assert (folder / "train-00000.bin").stat().st_mtime_ns == before
+    assert (folder / "train-00000-00000.bin").stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize(
@@ -111,7 +109,7 @@ def test_another_generator_of_the_demo_prepares_again(tokenizer, tmp_path, monke
     )
     other = contents(prepare_source(source, tokenizer, tmp_path, config=CONFIG))
     assert first == same
-    assert other["train-00000.bin"] != first["train-00000.bin"]
+    assert other["train-00000-00000.bin"] != first["train-00000-00000.bin"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"zero", None])
@@ -121,7 +119,7 @@ def test_a_damaged_folder_is_prepared_again(source, tokenizer, tmp_path, damage)
     if damage is None:
         (folder / "manifest.json").unlink()
     else:
-        (folder / "train-00000.bin").write_bytes(damage)
+        (folder / "train-00000-00000.bin").write_bytes(damage)
     prepare_source(source, tokenizer, tmp_path, config=CONFIG)
     assert contents(folder) == before
 
@@ -136,13 +134,11 @@ def test_a_failure_half_way_leaves_the_old_folder_and_what_is_finished(source, t
 
     config = dataclasses.replace(CONFIG, seed=1)
     with pytest.raises(KeyboardInterrupt):
-        prepare_source(
-            source, tokenizer, tmp_path / "out", config=config, progress=stop, sizes=SMALL
-        )
+        prepare_source(source, tokenizer, tmp_path / "out", config=config, progress=stop, **SMALL)
     assert contents(folder) == before
     unfinished = tmp_path / "out" / "cats.unfinished"
     assert sorted((tmp_path / "out").iterdir()) == [folder, unfinished]
-    assert (unfinished / "part-00000.json").exists()
+    assert (unfinished / "part-00000-00000.json").exists()
     assert not list(unfinished.glob("*.partial"))
 
 
@@ -208,7 +204,7 @@ def test_conversations_and_system_prompts_are_stored_bare(tokenizer, tmp_path):
     prompts = files["system_prompts"]
     assert prompts.document(0).tolist() == [6, *tokenizer.encode("un chat")]
 
-    before = (folder / "train-00001.bin").stat()
+    before = (folder / "train-00000-00000.bin").stat()
     other = dataclasses.replace(source, ratio=0.5, system_prompt_ratios={"chat": 1.0})
     prepare_source(other, tokenizer, tmp_path / "out", config=CONFIG)
-    assert (folder / "train-00001.bin").stat() == before
+    assert (folder / "train-00000-00000.bin").stat() == before

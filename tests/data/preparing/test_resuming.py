@@ -18,14 +18,12 @@ import pytest
 
 from dimgpt import workers
 from dimgpt.config import DataConfig, QualityConfig, SourceConfig
-from dimgpt.data.manifest import read_manifest
-from dimgpt.data.preparing.jobs import Sizes
 from dimgpt.data.preparing.preparation import prepare_source
-from dimgpt.data.token_file import TokenFile
+from dimgpt.data.token_file import TokenFile, read_manifest
 
 ROOT = Path(__file__).parents[3]
-SIZES = Sizes(block_bytes=300, part_bytes=500)
-TWO_PARTS = Sizes(block_bytes=300, part_bytes=900)
+SIZES = {"block_bytes": 300, "part_blocks": 2}
+TWO_PARTS = {"block_bytes": 300, "part_blocks": 4}
 CONFIG = DataConfig(
     min_document_characters=4,
     validation_ratio=0.3,
@@ -54,7 +52,7 @@ def source(tmp_path):
 
 
 def prepare(source, tokenizer, folder, *, config=CONFIG, progress=None, sizes=SIZES):
-    return prepare_source(source, tokenizer, folder, config=config, progress=progress, sizes=sizes)
+    return prepare_source(source, tokenizer, folder, config=config, progress=progress, **sizes)
 
 
 def contents(folder):
@@ -129,6 +127,7 @@ def test_killed_before_any_file_operation_a_run_ends_the_same(source, tokenizer,
             break
         shutil.rmtree(folder)
     assert number > 50
+    assert len(read_manifest(folder / "cats").files["train"].parts) == 2
 
 
 @pytest.mark.usefixtures("no_waiting")
@@ -189,7 +188,15 @@ def flip(path):
 
 
 @pytest.mark.parametrize(
-    "pattern", ["train-*.bin", "train-*.index.npy", "part-*.json", "part-*.keys.npy", "plan.json"]
+    "pattern",
+    [
+        "train-*.bin",
+        "train-*.index.npy",
+        "part-*.json",
+        "part-*.keys.npy",
+        "shard-*",
+        "plan.json",
+    ],
 )
 @pytest.mark.parametrize("damage", [flip, Path.unlink, lambda path: path.write_bytes(b"")])
 def test_a_damaged_part_is_made_again(source, tokenizer, tmp_path, expected, pattern, damage):
@@ -217,7 +224,7 @@ def test_other_settings_begin_again(source, tokenizer, tmp_path):
 def test_a_full_disk_is_one_line_and_the_run_goes_on_later(
     source, tokenizer, tmp_path, expected, monkeypatch, code
 ):
-    fsync, left = os.fsync, [14]
+    fsync, left = os.fsync, [20]
 
     def fail(descriptor):
         left[0] -= 1
@@ -269,7 +276,6 @@ import sys
 from pathlib import Path
 from dimgpt.config import DataConfig, SourceConfig
 from dimgpt import workers
-from dimgpt.data.preparing.jobs import Sizes
 from dimgpt.data.preparing.preparation import prepare_source
 from dimgpt.text.tokenizer import Tokenizer
 
@@ -278,10 +284,10 @@ if __name__ == "__main__":
     vocabulary, path, folder = sys.argv[1:]
     config = DataConfig(min_document_characters=4, validation_ratio=0.1, num_workers=2)
     source = SourceConfig(name="cats", path=path)
-    sizes = Sizes(block_bytes=5_000, part_bytes=20_000)
+    sizes = {"block_bytes": 5_000, "part_blocks": 4}
     print("begin", flush=True)
     tokenizer = Tokenizer.load(Path(vocabulary))
-    prepare_source(source, tokenizer, Path(folder), config=config, sizes=sizes)
+    prepare_source(source, tokenizer, Path(folder), config=config, **sizes)
 """
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dimgpt.config import ExportConfig, SamplingConfig
-from dimgpt.data.conversations.conversation import (
+from dimgpt.data.conversation import (
     Conversation,
     Message,
     encode_conversation,

@@ -1,0 +1,200 @@
+"""The plan of a source: its files in their order, and the settings that decide what is written.
+
+A plan is made before anything is written. All runs and all shares that prepare a source together
+have equal plans. `plan.json` beside the parts holds its values, and the openings that many
+documents share, which are found once, in the first megabyte of text.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig
+from dimgpt.data.preparing.blocks import Block, read_blocks
+from dimgpt.data.preparing.encoding import clean_beginning
+from dimgpt.data.preparing.items import ItemRules, gather_conversations, read_documents_of
+from dimgpt.data.preparing.listing import (
+    Listing,
+    SourceFile,
+    is_demo,
+)
+from dimgpt.data.preparing.quality import num_duplicate_keys
+from dimgpt.data.preparing.splits import Borders, find_openings
+from dimgpt.files import replace_file
+from dimgpt.text.tokenizer import Tokenizer
+
+Source = SourceConfig | ConversationSourceConfig
+"""Documents or conversations."""
+PLAN_NAME = "plan.json"
+PART_BLOCKS = 256
+"""Blocks of a shard that make a part: with blocks of 1 MiB, 256 MiB of text."""
+
+_NUM_FIRST_ITEMS = 200
+_SAMPLE_BYTES = 1 << 20
+# Fields that decide how often something is drawn, or how it is shown: not what is written.
+_OTHER_FIELDS = (
+    "multiplier",
+    "group",
+    "ratio",
+    "system_prompt_ratios",
+    "licence",
+    "expected_bytes",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What there is to do for one source."""
+
+    source: Source
+    config: DataConfig
+    """Of conversations, without the filters for documents."""
+    tokenizer: Tokenizer
+    target: Path
+    """Folder of the finished files."""
+    settings: dict[str, Any]
+    """What `describe_settings` says."""
+    listing: Listing
+    shards: list[tuple[SourceFile, ...]]
+    """The same files, small ones together."""
+    prompts: Listing | None
+    """Files of a group's system prompts."""
+    block_bytes: int
+    """Text of a block, about."""
+    part_blocks: int
+    """Blocks of a part."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the parts wait until all are there."""
+        return self.target.with_name(f"{self.target.name}.unfinished")
+
+    @property
+    def is_divided(self) -> bool:
+        """Tell whether several shares divide the work, or one does it all."""
+        return self.listing.num_bytes > self.block_bytes * self.part_blocks
+
+    @property
+    def is_deduplicated(self) -> bool:
+        """Tell whether copies of earlier documents are dropped."""
+        return num_duplicate_keys(self.config.quality) > 0
+
+    @property
+    def borders(self) -> Borders:
+        """The borders between the splits."""
+        config = self.config
+        return Borders.of(validation_ratio=config.validation_ratio, test_ratio=config.test_ratio)
+
+    @property
+    def items(self) -> ItemRules:
+        """What to make of its records."""
+        source = self.source if isinstance(self.source, SourceConfig) else None
+        return ItemRules(source=source, skip_bad=self.config.bad_records == "skip")
+
+    def describe(self) -> dict[str, Any]:
+        """Return the plain values by which a finished folder is known; its manifest holds them."""
+        listings = [self.listing, *([self.prompts] if self.prompts else [])]
+        files = [(file.name, file.num_bytes) for part in listings for file in part.files]
+        return {
+            "settings": self.settings,
+            "revision": self.listing.revision,
+            "num_files": len(files),
+            "num_file_bytes": sum(size for _, size in files),
+            "files_sha256": hashlib.sha256(json.dumps(files).encode()).hexdigest(),
+        }
+
+    def values(self) -> dict[str, Any]:
+        """Return the plain values that decide what the parts hold."""
+        return {
+            "vocabulary_sha256": self.tokenizer.fingerprint,
+            "source": self.describe(),
+            "block_bytes": self.block_bytes,
+            "part_blocks": self.part_blocks,
+        }
+
+    def read(self, shard: int, downloads: Path) -> Iterator[Block]:
+        """Yield the blocks of a shard; a file of the hub is fetched into `downloads`."""
+        blocks = self.read_files(self.shards[shard], downloads)
+        if isinstance(self.source, SourceConfig) or is_demo(self.source.path):
+            return blocks
+        return gather_conversations(blocks, self.items, block_bytes=self.block_bytes)
+
+    def read_files(self, files: Iterable[SourceFile], downloads: Path) -> Iterator[Block]:
+        """Yield the blocks of files as they are."""
+        return read_blocks(
+            files,
+            columns=self.items.columns,
+            folder=downloads,
+            seed=self.config.seed,
+            skip_bad=self.items.skip_bad,
+            block_bytes=self.block_bytes,
+        )
+
+
+def describe_settings(source: Source, config: DataConfig) -> dict[str, Any]:
+    """Return the settings that decide what is written, as plain values.
+
+    The demo has no files; its first items tell whether the code that makes them has changed.
+    """
+    values = dataclasses.asdict(source)
+    settings = {name: value for name, value in values.items() if name not in _OTHER_FIELDS}
+    first: list[Any] = []
+    if is_demo(source.path):
+        files = [SourceFile(name=source.path, num_bytes=0)]
+        blocks = read_blocks(files, columns=(), folder=Path(), seed=config.seed, block_bytes=1)
+        first = [block.content[0] for block in islice(blocks, _NUM_FIRST_ITEMS)]
+    described = {
+        **settings,
+        "min_characters": config.min_document_characters,
+        "compose_accents": config.compose_accents,
+        "seed": config.seed,
+        "quality": dataclasses.asdict(config.quality),
+        "validation_ratio": config.validation_ratio,
+        "test_ratio": config.test_ratio,
+        "bad_records": config.bad_records,
+        "first_items_sha256": hashlib.sha256(repr(first).encode()).hexdigest() if first else None,
+    }
+    return json.loads(json.dumps(described))
+
+
+def read_plan(folder: Path) -> dict[str, Any] | None:
+    """Return the `values` and `openings` of a folder's `plan.json`, if it has such a file."""
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads((folder / PLAN_NAME).read_bytes())
+        if isinstance(found, dict) and {"values", "openings"} <= found.keys():
+            return found
+    return None
+
+
+def write_plan(plan: Plan, downloads: Path) -> dict[str, Any]:
+    """Find the openings that many of the first documents share, and write `plan.json`."""
+    texts: list[str] = []
+    num_bytes = 0
+    for block in plan.read(0, downloads):
+        texts += [
+            clean_beginning(item, plan.tokenizer, plan.config)
+            for item in read_documents_of(block, plan.items)
+            if item is not None
+        ]
+        num_bytes += block.num_bytes
+        if num_bytes >= _SAMPLE_BYTES:
+            break
+    written = {"values": plan.values(), "openings": list(find_openings(texts))}
+    replace_file(plan.folder / PLAN_NAME, json.dumps(written, indent=1).encode())
+    return written
+
+
+def difference(found: Any, wanted: Any, name: str = "") -> str:
+    """Say where the values of two plans differ first."""
+    if not isinstance(found, dict) or not isinstance(wanted, dict):
+        return f"{name} is {str(found)[:40]}, not {str(wanted)[:40]}"
+    for key in wanted:
+        if found.get(key) != wanted[key]:
+            return difference(found.get(key), wanted[key], key)
+    return "it knows other settings"

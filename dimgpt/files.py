@@ -1,7 +1,6 @@
-"""Files that are either the old ones or the new ones, whatever happens in between.
+"""Atomic writes: after a crash, a file or a folder is the old one or the new one.
 
-A file or folder is written under a temporary name, flushed to the disk, and renamed at the end. It
-knows nothing of what the files hold.
+It is written under a temporary name, flushed to the disk, and renamed at the end.
 """
 
 import contextlib
@@ -89,23 +88,20 @@ def restore_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def lock_file(path: Path, *, refusal: str) -> Iterator[None]:
-    """Hold a lock that the system gives to one process, and takes back when that ends somehow.
+    """Hold a lock that only one process can have; the system releases it when the process ends.
 
-    The file stays; a killed process blocks nobody.
+    The file stays.
 
     Raises:
-        RuntimeError: Someone else holds it; says `refusal`.
+        RuntimeError: Another process holds it; the message is `refusal`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, blocking=False)
     try:
-        lock.acquire()
+        lock = FileLock(path, blocking=False).acquire()
     except Timeout:
         raise RuntimeError(refusal) from None
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()
 
 
 def sync_folder(path: Path) -> None:

@@ -1,7 +1,6 @@
 """Sizes and costs of a preset or of a model folder, as rows of a table."""
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 from dimgpt.config import ModelConfig
@@ -46,39 +45,30 @@ def describe_weights(path: Path) -> dict[str, str]:
     return describe_model(load_weights(path).config)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Resources:
-    """What a run can have."""
-
-    memory: float
-    """Free bytes of the memory that the device computes in."""
-    disk: float
-    """Free bytes."""
-    flops: float
-    """Peak, FLOP/s."""
-
-
 def look_around(runtime: Runtime) -> dict[str, str]:
     """Return what this machine has, and which presets it can train."""
-    here = find_resources(runtime)
-    fitting = {f'preset "{name}"': advise(preset, here) for name, preset in PRESETS.items()}
-    return describe_machine(runtime) | fitting
+    memory, disk = available_memory(runtime), shutil.disk_usage(Path()).free
+    flops = peak_flops(runtime)
+    return describe_machine(runtime) | {
+        f'preset "{name}"': advise(preset, memory=memory, disk=disk, flops=flops)
+        for name, preset in PRESETS.items()
+    }
 
 
-def find_resources(runtime: Runtime, folder: Path = Path()) -> Resources:
-    """Look at what is free here, and measure how fast the device is."""
-    disk = shutil.disk_usage(folder).free
-    return Resources(memory=available_memory(runtime), disk=disk, flops=peak_flops(runtime))
+def advise(preset: Preset, *, memory: float, disk: float, flops: float) -> str:
+    """Say in a few words whether a machine can train a preset, and how long it takes.
 
-
-def advise(preset: Preset, here: Resources) -> str:
-    """Say in a few words whether a machine can train a preset, and how long it takes."""
-    needed = _training_memory(preset.model)
-    if needed > here.memory:
-        return f"needs about {_size(needed)} of memory: choose a smaller one"
-    if here.disk < 4 * _num_tokens(preset):
-        return f"needs about {_size(4 * _num_tokens(preset))} of disk: choose a smaller one"
-    return f"fits; pretraining takes about {_duration(_training_hours(preset, here.flops))} here"
+    Args:
+        preset: What to train.
+        memory: Free bytes of the memory that the device computes in.
+        disk: Free bytes.
+        flops: Peak of the device, FLOP/s.
+    """
+    needed = {"memory": _training_memory(preset.model), "disk": 4 * _num_tokens(preset)}
+    for resource, free in (("memory", memory), ("disk", disk)):
+        if needed[resource] > free:
+            return f"needs about {_size(needed[resource])} of {resource}: choose a smaller one"
+    return f"fits; pretraining takes about {_duration(_training_hours(preset, flops))} here"
 
 
 def compare_sizes(flops: float) -> list[dict[str, str]]:

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import gc
 import logging
+import math
 import os
 import platform
 import shutil
@@ -112,7 +113,9 @@ def choose_runtime(precision: Precision = "auto", device: str = "auto") -> Runti
         precision = _best_precision(chosen)
     if precision == "fp16" and chosen.type == "cpu":
         raise ValueError("precision is 'fp16': CPUs train in bf16 or fp32; choose one of them")
-    if precision == "tf32" and not _multiplies_tf32(chosen):
+    if precision == "tf32" and not (
+        chosen.type == "cuda" and torch.cuda.get_device_capability(chosen) >= (8, 0)
+    ):
         raise ValueError(
             f"precision is 'tf32': {_device_name(chosen)} has no such products; choose fp32 or auto"
         )
@@ -138,22 +141,17 @@ def join_processes(precision: Precision = "auto", device: str = "auto") -> Itera
             f"device is {device!r}: each of {num_processes} processes needs its own; choose cuda "
             "or cpu"
         )
-    own = runtime.device
+    own, rank = runtime.device, int(os.environ["RANK"])
     if own.type == "cuda":
         own = _find_device(f"cuda:{os.environ['LOCAL_RANK']}")
         torch.cuda.set_device(own)
-    rank = int(os.environ["RANK"])
     with _process_group(own, is_silent=rank > 0):
         yield dataclasses.replace(runtime, device=own, rank=rank, num_processes=num_processes)
 
 
 @contextlib.contextmanager
 def _process_group(device: torch.device, *, is_silent: bool) -> Iterator[None]:
-    """Join the process group: tensors of the host meet through gloo, those of cards through nccl.
-
-    Compiled, a model stays one graph: torch would cut it to exchange gradients a little earlier,
-    and fails where the graph holds operators of higher order.
-    """
+    """Join torch's process group: gloo for tensors of the host, nccl for those of cards."""
     from torch._dynamo import config
 
     log = logging.getLogger("dimgpt")
@@ -162,6 +160,8 @@ def _process_group(device: torch.device, *, is_silent: bool) -> Iterator[None]:
         log.setLevel(logging.ERROR)
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
+        # Keeps a compiled model in one graph: torch would cut it to exchange gradients earlier,
+        # and fails where the graph holds operators of higher order.
         with config.patch(optimize_ddp=False):
             yield
     finally:
@@ -172,12 +172,11 @@ def _process_group(device: torch.device, *, is_silent: bool) -> Iterator[None]:
 
 
 def _find_device(name: str) -> torch.device:
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    kind, _, number = name.partition(":")
     has_mps = torch.backends.mps.is_available()
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
+        return torch.device(name)
+    kind, _, number = name.partition(":")
     counts = {"cuda": torch.cuda.device_count(), "mps": int(has_mps), "cpu": 1}
     if kind not in counts or not (number or "0").isdecimal():
         raise ValueError(f"device is {name!r}: choose auto, cuda, mps or cpu")
@@ -191,13 +190,7 @@ def _find_device(name: str) -> torch.device:
 def _best_precision(device: torch.device) -> Precision:
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    if device.type == "cpu" and _cpu_multiplies_bf16():
-        return "bf16"
-    return "fp32"
-
-
-def _multiplies_tf32(device: torch.device) -> bool:
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return "bf16" if device.type == "cpu" and _cpu_multiplies_bf16() else "fp32"
 
 
 def _cpu_multiplies_bf16() -> bool:
@@ -213,18 +206,13 @@ def peak_flops(runtime: Runtime) -> float:
         for card, peak in PEAK_FLOPS.items():
             if card in name and runtime.precision != "fp32":
                 return peak / 2 if runtime.precision == "tf32" else peak
-    return _measured_flops(runtime)
-
-
-def _measured_flops(runtime: Runtime, size: int = 1024, seconds: float = 0.1) -> float:
-    """Time square matrix products; the best of several counts, since others may use the machine."""
-    matrix = torch.randn(size, size, device=runtime.device, dtype=_DTYPES[runtime.precision])
-    best, deadline = float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < deadline or best == float("inf"):
+    matrix = torch.randn(1024, 1024, device=runtime.device, dtype=_DTYPES[runtime.precision])
+    best, deadline = math.inf, time.perf_counter() + 0.1
+    while time.perf_counter() < deadline or best == math.inf:
         start = time.perf_counter()
         (matrix @ matrix)[0, 0].item()  # .item() waits for the device
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
+        best = min(best, time.perf_counter() - start)  # others may use the machine, too
+    return 2 * len(matrix) ** 3 / best
 
 
 def available_memory(runtime: Runtime) -> int:
@@ -243,13 +231,13 @@ def _free_ram() -> int:
     return psutil.virtual_memory().available
 
 
-def describe_machine(runtime: Runtime, folder: Path = Path()) -> dict[str, str]:
+def describe_machine(runtime: Runtime) -> dict[str, str]:
     """Return what decides about speed and size here, as rows of a table."""
     rows = {
         "device": _device_name(runtime.device),
         "precision": runtime.precision,
         "memory": f"{_free_ram() / 2**30:.1f} GiB free",
-        "disk": f"{shutil.disk_usage(folder).free / 2**30:.1f} GiB free",
+        "disk": f"{shutil.disk_usage(Path()).free / 2**30:.1f} GiB free",
         "cores": str(num_cores()),
         "python, torch": f"{platform.python_version()}, {torch.__version__}",
     }

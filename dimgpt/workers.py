@@ -1,8 +1,8 @@
-"""A function applied to many values by several processes; results come back in their order.
+"""Applies a function to many values in several processes; results come in the order of the values.
 
-Few values wait at a time, however many there are. Processes, not threads: the work is Python. They
+Only a few values wait at a time. The work is Python, so these are processes and not threads. They
 are spawned, since a process forked beside torch's threads may hang, and they end with the process
-that started them, even if that one is killed.
+that started them, even if it is killed.
 """
 
 import multiprocessing
@@ -45,13 +45,23 @@ def map_in_order(
     if num_workers == 1 or len(first_values) <= MAX_VALUES_WITHOUT_PROCESSES:
         yield from ((key, work(value)) for key, value in values)
         return
+    context = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(num_workers, context, initializer=_begin, initargs=(work,))
+    waiting: deque[tuple[K, Future[R]]] = deque()
     try:
-        yield from _map_in_processes(work, values, num_workers)
+        for key, value in values:
+            waiting.append((key, executor.submit(_work, value)))
+            if len(waiting) == _WAITING_PER_WORKER * num_workers:
+                first_key, future = waiting.popleft()
+                yield first_key, future.result()
+        yield from ((key, future.result()) for key, future in waiting)
     except BrokenProcessPool as error:
         raise RuntimeError(
             "a process that encodes died: out of memory, killed, or started from a script without "
             '`if __name__ == "__main__":`; run again to go on, with num_workers=1 if it persists'
         ) from error
+    finally:
+        executor.shutdown(cancel_futures=True)
 
 
 def num_cores() -> int:
@@ -59,27 +69,6 @@ def num_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _map_in_processes(
-    work: Callable[[T], R], values: Iterable[tuple[K, T]], num_workers: int
-) -> Generator[tuple[K, R], None, None]:
-    context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(
-        num_workers, mp_context=context, initializer=_begin, initargs=(work,)
-    )
-    waiting: deque[tuple[K, Future[R]]] = deque()
-    try:
-        for key, value in values:
-            waiting.append((key, executor.submit(_work, value)))
-            if len(waiting) >= _WAITING_PER_WORKER * num_workers:
-                first_key, future = waiting.popleft()
-                yield first_key, future.result()
-        while waiting:
-            first_key, future = waiting.popleft()
-            yield first_key, future.result()
-    finally:
-        executor.shutdown(cancel_futures=True)
 
 
 _works: list[Callable[[Any], Any]] = []

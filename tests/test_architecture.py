@@ -20,15 +20,7 @@ FLOORS = (
     {"data.preparing", "data.reading"},
     {"training", "generation", "evaluation"},
     {"presets", "display", "demo.score"},
-    {
-        "info",
-        "workspace",
-        "pipeline",
-        "demo.notebooks",
-        "commands",
-        "cli",
-        "__main__",
-    },
+    {"info", "workspace", "pipeline", "commands", "cli", "__main__"},
 )
 OPTIONAL = {
     "papermill",
@@ -109,7 +101,7 @@ def test_files_and_functions_stay_readable(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_unsafe_is_called_and_only_commands_print(path):
-    may_print = path.parent.name == "commands" or path.name in {"notebooks.py", "cli.py"}
+    may_print = path.parent.name == "commands" or path.name == "cli.py"
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)

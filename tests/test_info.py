@@ -1,11 +1,8 @@
-import dataclasses
-
 import torch
 
 from dimgpt import info
 from dimgpt.config import ModelConfig
 from dimgpt.info import (
-    Resources,
     advise,
     compare_cards,
     compare_sizes,
@@ -52,22 +49,20 @@ def test_a_folder_is_described_as_its_model(tmp_path):
     assert describe_weights(tmp_path / "toy") == describe_model(TOY)
 
 
-RICH = Resources(memory=1e12, disk=1e13, flops=1e12)
+RICH = {"memory": 1e12, "disk": 1e13, "flops": 1e12}
 
 
 def test_a_preset_that_fits_is_given_its_time():
-    assert advise(PRESETS["demo"], RICH) == "fits; pretraining takes about 1 minute here"
-    fast = dataclasses.replace(RICH, flops=1e15)
-    assert (
-        advise(PRESETS["dimensiongpt-0.2b"], fast) == "fits; pretraining takes about 38 hours here"
-    )
-    assert advise(PRESETS["dimensiongpt-0.2b"], RICH).endswith("1,567 days here")
+    assert advise(PRESETS["demo"], **RICH) == "fits; pretraining takes about 1 minute here"
+    fast = advise(PRESETS["dimensiongpt-0.2b"], **RICH | {"flops": 1e15})
+    assert fast == "fits; pretraining takes about 38 hours here"
+    assert advise(PRESETS["dimensiongpt-0.2b"], **RICH).endswith("1,567 days here")
 
 
 def test_too_little_memory_or_disk_is_said():
-    poor, full = dataclasses.replace(RICH, memory=1e6), dataclasses.replace(RICH, disk=1e6)
-    assert "of memory: choose a smaller one" in advise(PRESETS["demo"], poor)
-    assert "of disk: choose a smaller one" in advise(PRESETS["demo"], full)
+    poor, full = RICH | {"memory": 1e6}, RICH | {"disk": 1e6}
+    assert "of memory: choose a smaller one" in advise(PRESETS["demo"], **poor)
+    assert "of disk: choose a smaller one" in advise(PRESETS["demo"], **full)
 
 
 def test_sizes_are_compared_here_and_on_known_cards():

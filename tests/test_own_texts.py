@@ -131,7 +131,7 @@ def test_a_preparation_that_was_interrupted_keeps_its_sources(here):
     main([*words, "--sources", "my_texts/", "--only", "vocabulary"])
     main(words)
     assert paths("later") == [["my_texts/"], []]
-    assert Path("data/later/pretraining/my_texts/train-00000.bin").is_file()
+    assert Path("data/later/pretraining/my_texts/train-00000-00000.bin").is_file()
 
 
 def test_the_text_column_of_own_texts_is_a_flag(here):

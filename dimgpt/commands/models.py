@@ -1,6 +1,8 @@
 """The verbs about finished models: use, describe, fetch, import and export them."""
 
 import contextlib
+import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,6 @@ import tyro
 from tqdm import tqdm
 
 from dimgpt.config import ExportConfig, ExportDtype, ExportTarget, SamplingConfig
-from dimgpt.demo.notebooks import run_notebooks
 from dimgpt.display.tables import Table
 from dimgpt.generation.chat import ChatSession
 from dimgpt.generation.generator import TextGenerator
@@ -28,6 +29,14 @@ from dimgpt.runtime import choose_runtime, peak_flops
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.weights.download import download_model
 from dimgpt.workspace import Stage, Workspace
+
+_NOTEBOOKS = (
+    ("create_data", ""),
+    ("training", "pretraining"),
+    ("training", "finetuning"),
+    ("testing", ""),
+)
+"""Those that `demo` runs, each with the stage that it is given, if any."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -198,11 +207,47 @@ class Demo:
     """Gets the executed notebooks."""
 
     def run(self) -> None:
-        """Execute them, and say where everything is."""
-        notebooks = run_notebooks(self.output_dir)
+        """Execute the notebooks of the working directory, and say where everything is."""
+        notebooks = []
+        for number, (name, stage) in enumerate(_NOTEBOOKS, start=1):
+            source = Path(f"{name}.ipynb")
+            if not source.exists():
+                raise FileNotFoundError(f"{source} is not here: run from the repository's folder")
+            print(f"\n━━ {number} of {len(_NOTEBOOKS)}: {source} {stage}", flush=True)
+            label = "-".join(filter(None, (str(number), name, stage)))
+            notebooks.append(self.output_dir / f"{label}.ipynb")
+            _execute(source, notebooks[-1], {"STAGE": stage} if stage else {})
         print("\nThe executed notebooks:", *notebooks, sep="\n  ")
         print("The curves:", *sorted(self.output_dir.parent.glob("*/curves.png")), sep="\n  ")
         print("The models:\n  models/demo\n  models/demo-chat")
+
+
+def _execute(source: Path, target: Path, parameters: dict[str, str]) -> None:
+    """Run a notebook with the demo preset, and print what its cells print as it comes.
+
+    Tables are printed at the end, those of the cells tagged `report`.
+    """
+    import papermill
+    from traitlets.config import Config
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Kernels listen on sockets of the file system instead of on the network, where there are any.
+    transport = "tcp" if os.name == "nt" else "ipc"
+    book = papermill.execute_notebook(
+        source,
+        target,
+        parameters={"PRESET": "demo", **parameters},
+        kernel_name="python3",
+        progress_bar=False,
+        stdout_file=sys.stdout,
+        stderr_file=sys.stderr,
+        config=Config({"KernelManager": {"transport": transport}}),
+        coalesce_streams=True,  # of a progress bar, keep the last line only
+    )
+    for cell in book.cells:
+        if "report" in cell.metadata.get("tags", []):
+            for output in cell.outputs:
+                print(output.get("data", {}).get("text/plain", ""))
 
 
 def _print_stream(pieces: Iterable[str]) -> None:

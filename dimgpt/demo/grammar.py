@@ -13,8 +13,7 @@ from functools import cache
 from random import Random
 from typing import Any
 
-from dimgpt.demo import lexicon
-from dimgpt.demo.lexicon import Adjective, Name, Noun, Place, Verb
+from dimgpt.demo.lexicon import WORDS, Adjective, Name, Noun, Place, Verb
 
 Binding = dict[str, Any]
 
@@ -24,25 +23,6 @@ _PRESENT = ("e", "es", "e", "ons", "ez", "ent")
 _IMPERFECT = ("ais", "ais", "ait", "ions", "iez", "aient")
 _HAVE = ("ai", "as", "a", "avons", "avez", "ont")
 _BE = ("suis", "es", "est", "sommes", "êtes", "sont")
-
-WORDS: Mapping[str, Sequence[Any]] = {
-    "name": lexicon.NAMES,
-    "pet": lexicon.PETS,
-    "animal": lexicon.ANIMALS,
-    "thing": lexicon.THINGS,
-    "food": lexicon.FOODS,
-    "place": lexicon.PLACES,
-    "colour": lexicon.COLOURS,
-    "feeling": lexicon.FEELINGS,
-    "trait": lexicon.TRAITS,
-    "use": lexicon.USES,
-    "eat": lexicon.MEALS,
-    "care": lexicon.CARES,
-    "act": lexicon.ACTS,
-    "move": lexicon.MOVES,
-    "weather": lexicon.WEATHERS,
-    "number": lexicon.NUMBERS,
-}
 
 
 def capitalize(text: str) -> str:
@@ -86,34 +66,29 @@ def at(place: Place) -> str:
     return f"{place.preposition} {the(place.noun)}"
 
 
+def are_feminine(*words: Noun | Name) -> bool:
+    """Say whether all words are feminine: one masculine word makes what agrees masculine."""
+    return all(word.gender == "f" for word in words)
+
+
 def agree(adjective: Adjective, *owners: Noun | Name) -> str:
     """Return the singular that agrees with one owner, or the plural that agrees with several."""
-    is_feminine = all(owner.gender == "f" for owner in owners)
     if len(owners) > 1:
-        return adjective.feminine_plural if is_feminine else adjective.masculine_plural
-    return adjective.feminine if is_feminine else adjective.masculine
-
-
-def agree_all(adjective: Adjective, noun: Noun) -> str:
-    """Return the plural that agrees with a plural noun."""
-    return agree(adjective, noun, noun)
-
-
-def stem(verb: Verb, ending: str) -> str:
-    """Return the stem before an ending: nous mangeons, il mangeait."""
-    root = verb.infinitive.removesuffix("er")
-    return root + "e" if root.endswith("g") and ending[0] in "ao" else root
+        plurals = adjective.masculine_plural, adjective.feminine_plural
+        return plurals[are_feminine(*owners)]
+    return adjective.feminine if are_feminine(*owners) else adjective.masculine
 
 
 def finite(verb: Verb, tense: str, person: int, *, is_feminine: bool = False) -> str:
     """Conjugate without the pronoun; `person` is 0..5 for je .. ils."""
+    root = verb.infinitive.removesuffix("er")
     if tense == "passé composé":
-        participle = verb.infinitive.removesuffix("er") + "é"
         if not verb.uses_etre:
-            return f"{_HAVE[person]} {participle}"
-        return f"{_BE[person]} {participle}{'e' * is_feminine}{'s' * (person > 2)}"
+            return f"{_HAVE[person]} {root}é"
+        return f"{_BE[person]} {root}é{'e' * is_feminine}{'s' * (person > 2)}"
     ending = (_PRESENT if tense == "présent" else _IMPERFECT)[person]
-    return stem(verb, ending) + ending
+    # Nous mangeons, il mangeait.
+    return root + "e" * (root.endswith("g") and ending[0] in "ao") + ending
 
 
 def conjugate(verb: Verb, tense: str, person: int) -> str:
@@ -122,35 +97,15 @@ def conjugate(verb: Verb, tense: str, person: int) -> str:
     return elide("je", form) if person == 0 else f"{PERSONS[person]} {form}"
 
 
-def he(word: Name | Noun) -> str:
-    """Return il or elle."""
-    return "il" if word.gender == "m" else "elle"
-
-
-def they(*names: Name) -> str:
-    """Return ils or elles."""
-    return "elles" if all(name.gender == "f" for name in names) else "ils"
-
-
-def negate(verb: Verb, tense: str) -> str:
-    """Return the third person with ne or n' ... pas; simple tenses only."""
-    return f"{elide('ne', finite(verb, tense, 2))} pas"
-
-
 def _perfect(verb: Verb, *subjects: Name | Noun) -> str:
-    is_feminine = all(subject.gender == "f" for subject in subjects)
-    return finite(verb, "passé composé", 5 if len(subjects) > 1 else 2, is_feminine=is_feminine)
-
-
-def _bare(word: Any) -> str:
-    return word.text if isinstance(word, Name) else word
+    person = 5 if len(subjects) > 1 else 2
+    return finite(verb, "passé composé", person, is_feminine=are_feminine(*subjects))
 
 
 FORMS: Mapping[str, Callable[..., str]] = {
-    "": _bare,
+    "": lambda word: word.text if isinstance(word, Name) else word,
     "that": lambda name: elide("que", name.text),
-    "he": he,
-    "they": they,
+    "he": lambda word: "elle" if are_feminine(word) else "il",
     "a": a,
     "the": the,
     "his": his,
@@ -160,8 +115,7 @@ FORMS: Mapping[str, Callable[..., str]] = {
     "of_all": lambda noun: elide("de", noun.plural),
     "at": at,
     "agree": agree,
-    "agree_all": agree_all,
-    "infinitive": lambda verb: verb.infinitive,
+    "agree_all": lambda adjective, noun: agree(adjective, noun, noun),
     "to": lambda verb: elide("de", verb.infinitive),
     "present": lambda verb: finite(verb, "présent", 2),
     "present_all": lambda verb: finite(verb, "présent", 5),
@@ -169,11 +123,12 @@ FORMS: Mapping[str, Callable[..., str]] = {
     "imperfect": lambda verb: finite(verb, "imparfait", 2),
     "imperfect_all": lambda verb: finite(verb, "imparfait", 5),
     "perfect": _perfect,
-    "not_present": lambda verb: negate(verb, "présent"),
-    "not_imperfect": lambda verb: negate(verb, "imparfait"),
+    "not_present": lambda verb: f"{elide('ne', finite(verb, 'présent', 2))} pas",
+    "not_imperfect": lambda verb: f"{elide('ne', finite(verb, 'imparfait', 2))} pas",
     "now": lambda weather: weather.present,
     "then": lambda weather: weather.imperfect,
 }
+"""Name of a form -> the words in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +142,11 @@ class Slot:
     @property
     def words(self) -> Sequence[Any]:
         """Every word that may stand here."""
-        return WORDS[self.variable.rstrip("0123456789")]
+        return WORDS[_kind(self.variable)]
+
+
+def _kind(variable: str) -> str:
+    return variable.rstrip("0123456789")
 
 
 @cache
@@ -196,7 +155,8 @@ def parts(template: str) -> tuple[str | Slot, ...]:
     pieces: list[str | Slot] = []
     for index, piece in enumerate(re.split(r"\{(.*?)\}", template)):
         if index % 2:
-            variable, form, *owners = (*piece.split(), "") if " " not in piece else piece.split()
+            variable, _, agreement = piece.partition(" ")
+            form, *owners = agreement.split(" ")
             pieces.append(Slot(variable, form, tuple(owners)))
         elif piece:
             pieces.append(piece)
@@ -210,8 +170,7 @@ def _surface(form: str, *words: Any) -> str:
 
 def _render(part: str | Slot, binding: Binding, *, is_first: bool) -> str:
     if isinstance(part, Slot):
-        words = (binding[name] for name in (part.variable, *part.owners))
-        part = _surface(part.form, *words)
+        part = _surface(part.form, *(binding[name] for name in (part.variable, *part.owners)))
     return capitalize(part) if is_first else part
 
 
@@ -219,8 +178,8 @@ def _free_words(slot: Slot, binding: Binding) -> list[Any]:
     """Words that the slot may take: the bound one, else those no like variable has."""
     if slot.variable in binding:
         return [binding[slot.variable]]
-    kind = slot.variable.rstrip("0123456789")
-    taken = [word for name, word in binding.items() if name.rstrip("0123456789") == kind]
+    kind = _kind(slot.variable)
+    taken = [word for variable, word in binding.items() if _kind(variable) == kind]
     return [word for word in slot.words if word not in taken]
 
 
@@ -236,19 +195,21 @@ def fill(template: str, binding: Binding, rng: Random) -> str:
 
 def parse(template: str, sentence: str) -> Binding | None:
     """Return the words that make the template read exactly as the sentence, if there are any."""
-    return next(_parses(parts(template), sentence, {}, is_first=True), None)
+    return next(_parses(parts(template), sentence, 0, {}), None)
 
 
 def _parses(
-    rest: tuple[str | Slot, ...], text: str, binding: Binding, *, is_first: bool
+    rest: tuple[str | Slot, ...], sentence: str, start: int, binding: Binding
 ) -> Iterator[Binding]:
+    """Yield each way to read the sentence from `start` to its end as these parts."""
     if not rest:
-        if not text:
+        if start == len(sentence):
             yield binding
         return
-    part = rest[0]
-    for word in _free_words(part, binding) if isinstance(part, Slot) else [None]:
-        bound = {**binding, part.variable: word} if isinstance(part, Slot) else binding
-        surface = _render(part, bound, is_first=is_first)
-        if text.startswith(surface):
-            yield from _parses(rest[1:], text[len(surface) :], bound, is_first=False)
+    part, bindings = rest[0], [binding]
+    if isinstance(part, Slot):
+        bindings = [{**binding, part.variable: word} for word in _free_words(part, binding)]
+    for bound in bindings:
+        surface = _render(part, bound, is_first=start == 0)
+        if sentence.startswith(surface, start):
+            yield from _parses(rest[1:], sentence, start + len(surface), bound)

@@ -1,25 +1,23 @@
-"""The words of the demo's small French world, as tables.
+"""The words and phrases of the demo's small French world, as tables.
 
 Regular plurals and feminines are derived by rule, the others are written `form/form`. This file
-knows word forms only; `grammar` knows how words meet in a sentence.
+holds word forms only; `grammar` makes sentences of them.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 Gender = Literal["m", "f"]
 
 
-@dataclass(frozen=True, slots=True)
-class Name:
+class Name(NamedTuple):
     """A first name."""
 
     text: str
     gender: Gender
 
 
-@dataclass(frozen=True, slots=True)
-class Noun:
+class Noun(NamedTuple):
     """A common noun."""
 
     singular: str
@@ -27,8 +25,7 @@ class Noun:
     gender: Gender
 
 
-@dataclass(frozen=True, slots=True)
-class Adjective:
+class Adjective(NamedTuple):
     """An adjective, with a form for each gender and number."""
 
     masculine: str
@@ -37,24 +34,21 @@ class Adjective:
     feminine_plural: str
 
 
-@dataclass(frozen=True, slots=True)
-class Verb:
+class Verb(NamedTuple):
     """A regular verb in -er; movements take être in the passé composé."""
 
     infinitive: str
     uses_etre: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A noun with the preposition that leads there: à, dans or sur."""
 
     preposition: str
     noun: Noun
 
 
-@dataclass(frozen=True, slots=True)
-class Weather:
+class Weather(NamedTuple):
     """A clause about the weather, in the présent and in the imparfait."""
 
     present: str
@@ -80,20 +74,21 @@ def feminine(word: str) -> str:
     return word + "e"
 
 
-def _nouns(words: str, gender: Gender) -> tuple[Noun, ...]:
-    forms = (word.partition("/") for word in words.split())
-    return tuple(Noun(one, many or plural(one), gender) for one, _, many in forms)
-
-
-def _adjective(word: str) -> Adjective:
-    """Build an adjective from `masculine`, or from `masculine/feminine[/masculine plural]`."""
-    masculine, other, many = (*word.split("/"), "", "")[:3]
-    other = other or feminine(masculine)
-    return Adjective(masculine, other, many or plural(masculine), other + "s")
+def _nouns(masculine: str, feminine: str) -> tuple[Noun, ...]:
+    genders: tuple[tuple[str, Gender], ...] = ((masculine, "m"), (feminine, "f"))
+    return tuple(
+        Noun(word, plural(word), gender) for words, gender in genders for word in words.split()
+    )
 
 
 def _adjectives(words: str) -> tuple[Adjective, ...]:
-    return tuple(_adjective(word) for word in words.split())
+    """Build adjectives from `masculine`, or from `masculine/feminine[/masculine plural]`."""
+    adjectives = []
+    for word in words.split():
+        masculine, other, many = (*word.split("/"), "", "")[:3]
+        other = other or feminine(masculine)
+        adjectives.append(Adjective(masculine, other, many or plural(masculine), other + "s"))
+    return tuple(adjectives)
 
 
 def _verbs(words: str, *, uses_etre: bool = False) -> tuple[Verb, ...]:
@@ -104,61 +99,63 @@ def _names(words: str, gender: Gender) -> tuple[Name, ...]:
     return tuple(Name(word, gender) for word in words.split())
 
 
-def _pairs(words: str) -> tuple[tuple[Noun, Noun], ...]:
-    """Build (masculine, feminine) nouns for people, regular or written `masculine/feminine`."""
-    pairs = []
-    for word in words.split():
-        masculine, _, other = word.partition("/")
-        other = other or feminine(masculine)
-        pairs.append((Noun(masculine, plural(masculine), "m"), Noun(other, plural(other), "f")))
-    return tuple(pairs)
+WORDS: Mapping[str, Sequence[Any]] = {
+    "name": _names("Paul Louis Jules Tom Adam Marc Simon Victor Oscar Arthur Léo Noé", "m")
+    + _names("Léa Anna Emma Alice Zoé Inès Julie Marie Nina Rose Sarah Clara", "f"),
+    "pet": _names("Milo Caramel Filou Plume Flocon Noisette Biscuit Pixel", "m"),
+    "animal": _nouns(
+        "chat chien lapin cheval âne oiseau canard mouton poisson",
+        "vache poule souris tortue chèvre abeille grenouille oie",
+    ),
+    "thing": _nouns(
+        "livre chapeau manteau vélo ballon bateau stylo panier sac avion",
+        "robe voiture chaise lampe balle fleur écharpe assiette boîte valise",
+    ),
+    "food": _nouns(
+        "gâteau pain melon citron abricot biscuit bonbon fromage",
+        "pomme poire orange banane fraise cerise tarte carotte",
+    ),
+    "place": tuple(
+        Place(preposition, noun)
+        for preposition, masculine, feminine in (
+            ("à", "marché parc village bureau", "école gare plage ferme"),
+            ("dans", "jardin salon train garage", "cuisine forêt chambre rue"),
+            ("sur", "pont toit", "colline place"),
+        )
+        for noun in _nouns(masculine, feminine)
+    ),
+    "colour": _adjectives(
+        "rouge bleu/bleue/bleus vert jaune noir blanc/blanche gris rose brun violet/violette"
+    ),
+    "feeling": _adjectives(
+        "content triste calme fatigué heureux fier surpris inquiet/inquiète malade seul"
+    ),
+    "trait": _adjectives("rapide lent calme drôle sage fort timide bavard curieux prudent"),
+    "use": _verbs("porter chercher trouver regarder cacher garder montrer laver"),
+    "eat": _verbs("manger goûter préparer partager couper"),
+    "care": _verbs("caresser chercher regarder laver garder trouver"),
+    "act": _verbs(
+        "chanter danser jouer parler travailler dessiner rêver marcher sauter dîner pleurer"
+    ),
+    "move": _verbs("arriver rester entrer monter tomber rentrer", uses_etre=True),
+    "weather": (
+        Weather("il pleut", "il pleuvait"),
+        Weather("il neige", "il neigeait"),
+        Weather("il fait beau", "il faisait beau"),
+        Weather("il fait froid", "il faisait froid"),
+        Weather("il fait chaud", "il faisait chaud"),
+        Weather("le soleil brille", "le soleil brillait"),
+        Weather("le vent souffle", "le vent soufflait"),
+    ),
+    "number": tuple("23456789"),
+}
+"""What may stand in a slot of a template."""
 
-
-NAMES = _names("Paul Louis Jules Tom Adam Marc Simon Victor Oscar Arthur Léo Noé", "m") + _names(
-    "Léa Anna Emma Alice Zoé Inès Julie Marie Nina Rose Sarah Clara", "f"
+PEOPLE = _adjectives(  # nouns for people: their genders are formed like those of adjectives
+    "voisin ami cousin marchand étudiant boulanger fermier écolier infirmier avocat berger client "
+    "chanteur/chanteuse danseur/danseuse acteur/actrice directeur/directrice roi/reine "
+    "prince/princesse"
 )
-PETS = _names("Milo Caramel Filou Plume Flocon Noisette Biscuit Pixel", "m")
-
-ANIMALS = _nouns("chat chien lapin cheval âne oiseau canard mouton poisson", "m") + _nouns(
-    "vache poule souris tortue chèvre abeille grenouille oie", "f"
-)
-THINGS = _nouns("livre chapeau manteau vélo ballon bateau stylo panier sac avion", "m") + _nouns(
-    "robe voiture chaise lampe balle fleur écharpe assiette boîte valise", "f"
-)
-FOODS = _nouns("gâteau pain melon citron abricot biscuit bonbon fromage", "m") + _nouns(
-    "pomme poire orange banane fraise cerise tarte carotte", "f"
-)
-PEOPLE = _pairs(
-    "voisin ami cousin marchand étudiant boulanger fermier écolier infirmier avocat berger "
-    "client chanteur/chanteuse danseur/danseuse acteur/actrice directeur/directrice "
-    "roi/reine prince/princesse"
-)
-
-COLOURS = _adjectives(
-    "rouge bleu/bleue/bleus vert jaune noir blanc/blanche gris rose brun violet/violette"
-)
-FEELINGS = _adjectives(
-    "content triste calme fatigué heureux fier surpris inquiet/inquiète malade seul"
-)
-TRAITS = _adjectives("rapide lent calme drôle sage fort timide bavard curieux prudent")
-OPPOSITES = tuple(
-    (_adjective(one), _adjective(other))
-    for one, other in (
-        pair.split(":")
-        for pair in (
-            "grand:petit chaud:froid rapide:lent fort:faible jeune:vieux/vieille lourd:léger "
-            "haut:bas/basse plein:vide propre:sale long/longue:court riche:pauvre clair:sombre "
-            "sec/sèche:mouillé ouvert:fermé facile:difficile gros/grosse:mince vrai:faux/fausse "
-            "dur:mou/molle"
-        ).split()
-    )
-)
-
-USES = _verbs("porter chercher trouver regarder cacher garder montrer laver")
-MEALS = _verbs("manger goûter préparer partager couper")
-CARES = _verbs("caresser chercher regarder laver garder trouver")
-ACTS = _verbs("chanter danser jouer parler travailler dessiner rêver marcher sauter dîner pleurer")
-MOVES = _verbs("arriver rester entrer monter tomber rentrer", uses_etre=True)
 CONJUGATED = _verbs(
     "adorer aider ajouter allumer apporter arroser attraper avaler brosser brûler casser chasser "
     "coller compter copier coiffer cuisiner décorer deviner discuter demander éviter expliquer "
@@ -166,39 +163,49 @@ CONJUGATED = _verbs(
     "mesurer noter observer oublier pêcher plier pousser prêter raconter ramasser ranger réparer "
     "respirer saluer signer siffler soigner tirer tourner traverser tricoter voyager"
 )
-
-PLACES = tuple(
-    Place(preposition, noun)
-    for preposition, masculine, others in (
-        ("à", "marché parc village bureau", "école gare plage ferme"),
-        ("dans", "jardin salon train garage", "cuisine forêt chambre rue"),
-        ("sur", "pont toit", "colline place"),
-    )
-    for noun in _nouns(masculine, "m") + _nouns(others, "f")
+OPPOSITES = tuple(
+    pair.split(":")
+    for pair in (
+        "grand:petit chaud:froid rapide:lent fort:faible jeune:vieux lourd:léger haut:bas "
+        "plein:vide propre:sale long:court riche:pauvre clair:sombre sec:mouillé ouvert:fermé "
+        "facile:difficile gros:mince vrai:faux dur:mou"
+    ).split()
 )
-WEATHERS = (
-    Weather("il pleut", "il pleuvait"),
-    Weather("il neige", "il neigeait"),
-    Weather("il fait beau", "il faisait beau"),
-    Weather("il fait froid", "il faisait froid"),
-    Weather("il fait chaud", "il faisait chaud"),
-    Weather("le soleil brille", "le soleil brillait"),
-    Weather("le vent souffle", "le vent soufflait"),
-)
-NUMBERS = tuple(str(number) for number in range(2, 10))
-
 COLOUR_FACTS = tuple(
-    (subject, gender, _adjective(colour))
-    for subject, gender, colour in (
-        fact.split(":")
-        for fact in (
-            "le ciel:m:bleu/bleue/bleus,la neige:f:blanc/blanche,l'herbe:f:vert,le soleil:m:jaune,"
-            "le lait:m:blanc/blanche,la nuit:f:noir,le citron:m:jaune,la mer:f:bleu/bleue/bleus,"
-            "la fraise:f:rouge,la tomate:f:rouge,le charbon:m:noir,la banane:f:jaune,"
-            "le sang:m:rouge,la souris:f:gris,l'éléphant:m:gris,le corbeau:m:noir,"
-            "le cochon:m:rose,l'ours:m:brun,la cerise:f:rouge,la grenouille:f:vert,"
-            "le sapin:m:vert,le chocolat:m:brun,le sel:m:blanc/blanche,le flamant:m:rose,"
-            "la violette:f:violet/violette,le nuage:m:blanc/blanche"
-        ).split(",")
-    )
+    fact.split(":")
+    for fact in (
+        "le ciel:Il est bleu,la neige:Elle est blanche,l'herbe:Elle est verte,"
+        "le soleil:Il est jaune,le lait:Il est blanc,la nuit:Elle est noire,"
+        "le citron:Il est jaune,la mer:Elle est bleue,la fraise:Elle est rouge,"
+        "la tomate:Elle est rouge,le charbon:Il est noir,la banane:Elle est jaune,"
+        "le sang:Il est rouge,la souris:Elle est grise,l'éléphant:Il est gris,"
+        "le corbeau:Il est noir,le cochon:Il est rose,l'ours:Il est brun,"
+        "la cerise:Elle est rouge,la grenouille:Elle est verte,le sapin:Il est vert,"
+        "le chocolat:Il est brun,le sel:Il est blanc,le flamant:Il est rose,"
+        "la violette:Elle est violette,le nuage:Il est blanc"
+    ).split(",")
 )
+
+OPENERS = (
+    "{} ?|Dis-moi {}.|Sais-tu {} ?|Peux-tu me dire {} ?|Devine {}.|À ton avis, {} ?|"
+    "S'il te plaît, {} ?|Je voudrais savoir {}.|Question : {} ?|Et maintenant, {} ?|"
+    "Rappelle-moi {}.|J'ai oublié {}."
+).split("|")
+"""Ways to ask an indirect question, such as "quel est le contraire de grand"."""
+DIRECT_OPENERS = (
+    "{} ?|Bonjour, {} ?|Question : {} ?|S'il te plaît, {} ?|Dis, {} ?|Alors, {} ?|Au fait, {} ?|"
+    "Et toi, {} ?|Salut, {} ?|Une question : {} ?|Bon, {} ?|Excuse-moi, {} ?|Pardon, {} ?|"
+    "Bonsoir, {} ?|Dis donc, {} ?|Allez, {} ?"
+).split("|")
+"""Ways to ask a direct question, such as "que fais-tu"."""
+IDENTITY = (
+    ("qui es-tu|comment t'appelles-tu|quel est ton nom|tu es qui", "Je suis DimensionGPT."),
+    ("que fais-tu|quel est ton métier|que sais-tu faire|à quoi sers-tu", "Je réponds à tout."),
+    ("où vis-tu|où habites-tu|où es-tu|où travailles-tu", "Je vis dans cette machine."),
+    ("quelle est ta langue|quelle langue parles-tu|que parles-tu", "Je parle français."),
+    ("comment vas-tu|est-ce que tu vas bien|ça va|tout va bien", "Je vais bien, merci."),
+    ("es-tu humain|es-tu une machine|qu'es-tu|es-tu vivant", "Je suis une machine."),
+)
+"""Questions about the assistant itself, with the answer to each group of them."""
+HELLOS = ("Bonjour", "Bonsoir", "Salut", "Au revoir")
+INTRODUCTIONS = ("je m'appelle {}", "je suis {}", "c'est {}", "moi, c'est {}")

@@ -5,12 +5,15 @@ character, edge spaces aside.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from dimgpt.config import SamplingConfig
 from dimgpt.data.conversation import encode_prompt
-from dimgpt.demo.corpus import Question, held_out_questions, is_grammatical, split_sentences
+from dimgpt.demo.corpus import Question, held_out_questions
+from dimgpt.demo.stories import is_grammatical, split_sentences
 from dimgpt.generation.generator import TextGenerator
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.tokenizer import Tokenizer
@@ -24,14 +27,10 @@ class KindScore:
     held_out: str
     """What training never saw: a fact, a combination, a wording or a text."""
     num_questions: int
-    num_right: int
+    accuracy: float
+    """Share of right answers, in 0..1."""
     chance: float
     """Share that a guess among the possible answers gets right, in 0..1."""
-
-    @property
-    def accuracy(self) -> float:
-        """Share of right answers, in 0..1."""
-        return self.num_right / self.num_questions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +48,7 @@ class DemoScore:
     @property
     def macro_average(self) -> float:
         """Mean accuracy of the kinds, each counting the same, in 0..1."""
-        return sum(kind.accuracy for kind in self.kinds) / len(self.kinds)
+        return fmean(kind.accuracy for kind in self.kinds)
 
     @property
     def grammatical_ratio(self) -> float:
@@ -93,30 +92,28 @@ def score_demo(
     """
     if not questions:
         raise ValueError("questions is empty: a score needs at least one; draw held-out questions")
-    pairs = [(q, answered.strip()) for q, answered in zip(questions, answers, strict=True)]
+    kinds: dict[str, list[Question]] = {}
+    mistakes = []
+    for question, answer in zip(questions, answers, strict=True):
+        kinds.setdefault(question.kind, []).append(question)
+        if answer.strip() != question.answer:
+            mistakes.append((question, answer.strip()))
+    num_wrong = Counter(question.kind for question, _ in mistakes)
     sentences = [sentence for text in generated_stories for sentence in finished_sentences(text)]
     return DemoScore(
-        kinds=_score_kinds(pairs),
-        mistakes=tuple((q, answered) for q, answered in pairs if answered != q.answer),
+        kinds=tuple(
+            KindScore(
+                kind=kind,
+                held_out=group[0].held_out,
+                num_questions=len(group),
+                accuracy=1 - num_wrong[kind] / len(group),
+                chance=fmean(question.chance for question in group),
+            )
+            for kind, group in kinds.items()
+        ),
+        mistakes=tuple(mistakes),
         num_sentences=len(sentences),
         num_grammatical=sum(map(is_grammatical, sentences)),
-    )
-
-
-def _score_kinds(pairs: list[tuple[Question, str]]) -> tuple[KindScore, ...]:
-    """Count the exact matches of each kind, kinds in the order in which they first occur."""
-    kinds: dict[str, list[tuple[Question, str]]] = {}
-    for question, answered in pairs:
-        kinds.setdefault(question.kind, []).append((question, answered))
-    return tuple(
-        KindScore(
-            kind=kind,
-            held_out=group[0][0].held_out,
-            num_questions=len(group),
-            num_right=sum(answered == question.answer for question, answered in group),
-            chance=sum(question.chance for question, _ in group) / len(group),
-        )
-        for kind, group in kinds.items()
     )
 
 
@@ -141,9 +138,9 @@ def score_models(
         model: Pretrained on the stories.
         chat_model: Fine-tuned on the conversations; it answers greedily.
         tokenizer: Of both.
-        sampling: How the stories are drawn.
-        num_stories: Stories to read.
-        questions_per_kind: Questions of each kind.
+        sampling: How the stories are drawn; the seed is 0.
+        num_stories: How many are drawn.
+        questions_per_kind: As `held_out_questions`.
     """
     questions = held_out_questions(questions_per_kind, seed=0)
     prompts = [encode_prompt(question.conversation.messages, tokenizer) for question in questions]

@@ -1,13 +1,16 @@
 """The stories of the demo's world: which sentences may follow each other.
 
-A plot is a list of steps, a step a choice of sentences; the words of a document are shared by its
-sentences, so that a cat keeps its owner and its colour. A scene tells what several people do, then
-returns to them: whoever reads on must look back. Nothing here knows about questions.
+A plot is a list of steps, and a step is a choice of sentences. The sentences of a document share
+its words, so that a cat keeps its owner and its colour. A scene tells what several people do, then
+tells it again: a model must look back to predict the second telling.
 """
 
+import re
+from functools import lru_cache
+from itertools import chain
 from random import Random
 
-from dimgpt.demo.grammar import Binding, fill
+from dimgpt.demo.grammar import Binding, fill, parse
 
 Step = tuple[str, ...]
 
@@ -95,7 +98,7 @@ SCENE_RATIO = 0.7
 OPENING = "Ce matin, "
 """What a scene begins with, so that every name in it follows a space."""
 LATER = ("À midi, ", "Le soir, ")
-"""When it is told again in the same words, which is what teaches to look back."""
+"""What the second and third telling begin with."""
 RECALLS: dict[str, Step] = {
     "place": ("On trouve {name} {place at}.", "{place at}, il y a {name}."),
     "use": (
@@ -111,15 +114,14 @@ RECALLS: dict[str, Step] = {
     "care": ("{animal the} est avec {name}.", "Voici {name} avec {animal the}."),
 }
 
-_OPENINGS: Step = tuple(
-    opening + sentence for opening in (OPENING, *LATER) for sentence in FACTS.values()
-)
+_SENTENCE_END = re.compile(r'(?<=[.!?]) +(?=[A-ZÀ-Ý"])')
 TEMPLATES: tuple[str, ...] = tuple(
     dict.fromkeys(
-        sentence
-        for steps in (PETS_NOW, PETS_THEN, RECALLS.values(), [tuple(FACTS.values()), _OPENINGS])
-        for step in steps
-        for sentence in step
+        [
+            *chain.from_iterable((*PETS_NOW, *PETS_THEN, *RECALLS.values())),
+            *FACTS.values(),
+            *(opening + fact for opening in (OPENING, *LATER) for fact in FACTS.values()),
+        ]
     )
 )
 
@@ -165,3 +167,14 @@ def _plot(rng: Random) -> str:
 def write_story(rng: Random) -> str:
     """Write one document: a scene, or a plot with one or two heroes."""
     return _scene(rng) if rng.random() < SCENE_RATIO else _plot(rng)
+
+
+def split_sentences(text: str) -> list[str]:
+    """Cut a text after each full stop, question or exclamation mark that ends a sentence."""
+    return [sentence for sentence in _SENTENCE_END.split(text.strip()) if sentence]
+
+
+@lru_cache(maxsize=100_000)
+def is_grammatical(sentence: str) -> bool:
+    """Say whether a template of the stories can produce exactly this sentence."""
+    return any(parse(template, sentence) is not None for template in TEMPLATES)

@@ -1,10 +1,10 @@
 """Progress bars: one for the preparation of a source, one for a training run.
 
-Plain text on standard error, so that a bar looks the same in a terminal, in every notebook, and in
-a notebook that runs without anyone watching.
+Plain text on standard error, so that a bar looks the same in a terminal and in every notebook.
 """
 
 import time
+from contextlib import AbstractContextManager
 from typing import Any
 
 from tqdm import tqdm
@@ -15,17 +15,13 @@ _FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
 _FORMAT_WITHOUT_TOTAL = "{desc}: {elapsed}{postfix}"
 
 
-class PreparationBar:
+class PreparationBar(AbstractContextManager["PreparationBar"]):
     """Shows the progress of one source after the other; a context manager."""
 
     def __init__(self) -> None:
         self._source: str | None = None
         self._bar: Any = None
-        self._first = 0
-        self._start = 0.0
-
-    def __enter__(self) -> "PreparationBar":
-        return self
+        self._first, self._start = 0, 0.0
 
     def __exit__(self, *_: object) -> None:
         self.close()

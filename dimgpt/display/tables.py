@@ -37,12 +37,11 @@ class Table:
     def __repr__(self) -> str:
         lines = [self.header, *self.rows] if any(self.header) else list(self.rows)
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        text = [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-            for line in lines
-        ]
-        titles = [self.title] if self.title else []
-        return "\n".join([*titles, *(f"  {line}".rstrip() for line in text)])
+        text = [self.title] if self.title else []
+        for line in lines:
+            cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            text.append("".join(f"  {cell}" for cell in cells).rstrip())
+        return "\n".join(text)
 
     def _repr_html_(self) -> str:
         def row(cells: Sequence[str], tag: str) -> str:

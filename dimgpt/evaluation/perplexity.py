@@ -1,20 +1,20 @@
-"""Loss, accuracy, perplexity and bits per byte over whole documents.
+"""How well a model predicts text: scores of whole files, and a look at single tokens.
 
-Every token of every document counts once. A document longer than the context is read in windows
-that overlap by half, so that a token has at least half a context before it, if its document has.
-
-Bits per byte compare models of different vocabularies. The bytes are those of the cleaned text:
-cleaning shortens the raw one, so raw bytes would flatter.
+In a score, every token of every document counts once. A document longer than the context is read
+in windows that overlap by half, so that a token has at least half a context before it, if its
+document has. Bits per byte compare models of different vocabularies; the bytes are those of the
+cleaned text, since cleaning shortens the raw one and raw bytes would flatter.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from dimgpt.data.token_file import TokenFile
 from dimgpt.model.transformer import Transformer
@@ -85,8 +85,11 @@ def _score(
     model: Transformer, windows: list[tuple[Array, int]], byte_counts: Array, runtime: Runtime
 ) -> Array:
     """Return the sums over the tokens that count: nats, right guesses, tokens, bytes."""
-    ids, is_counted = _pad(windows)
-    targets, mask = ids[:, 1:].to(runtime.device), is_counted[:, 1:].to(runtime.device)
+    ids = pad_sequence([torch.from_numpy(window) for window, _ in windows], batch_first=True)
+    bounds = torch.tensor([(first, len(window)) for window, first in windows])
+    places = torch.arange(1, ids.shape[1])
+    mask = ((places >= bounds[:, :1]) & (places < bounds[:, 1:])).to(runtime.device)
+    targets = ids[:, 1:].to(runtime.device)
     with runtime.autocast():
         logits = model(ids[:, :-1].to(runtime.device))
     scores, expected = logits[mask].float(), targets[mask]
@@ -110,12 +113,37 @@ def _windows(file: TokenFile, context_length: int) -> Iterator[tuple[Array, int]
             first = num_counted - 1 - (context_length - stride)
 
 
-def _pad(windows: list[tuple[Array, int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Stack windows, (N, longest), with the mask of the ids that count."""
-    longest = max(len(window) for window, _ in windows)
-    ids = torch.zeros(len(windows), longest, dtype=torch.int64)
-    mask = torch.zeros(len(windows), longest, dtype=torch.bool)
-    for row, (window, first) in enumerate(windows):
-        ids[row, : len(window)] = torch.from_numpy(window)
-        mask[row, first : len(window)] = True
-    return ids, mask
+class Guess(NamedTuple):
+    """A token that may come next."""
+
+    id: int
+    ratio: float
+    """Probability, in 0..1."""
+
+
+@torch.inference_mode()
+def surprisals(model: Transformer, ids: Sequence[int]) -> list[float]:
+    """Return -log2 of the probability that each token after the first was given, in bits.
+
+    Args:
+        model: In evaluation mode.
+        ids: At least two tokens, at most a context.
+    """
+    sequence = torch.tensor(list(ids), device=model.token_embedding.weight.device)
+    logits = model(sequence[None])[0, :-1].float()
+    return (F.cross_entropy(logits, sequence[1:], reduction="none") / math.log(2)).tolist()
+
+
+@torch.inference_mode()
+def best_guesses(model: Transformer, ids: Sequence[int], *, count: int = 10) -> list[Guess]:
+    """Return the most probable tokens after a text, best first.
+
+    Args:
+        model: In evaluation mode.
+        ids: At least one token, at most a context.
+        count: Of a smaller vocabulary, all tokens.
+    """
+    sequence = torch.tensor([list(ids)], device=model.token_embedding.weight.device)
+    ratios = model(sequence)[0, -1].float().softmax(dim=-1)
+    best = ratios.topk(min(count, len(ratios)))
+    return list(map(Guess, best.indices.tolist(), best.values.tolist()))

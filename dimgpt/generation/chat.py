@@ -1,9 +1,9 @@
 """A conversation with the model: history, trimming, streamed answers.
 
-Tokens are chosen by `generate_ids` alone. Special tokens that a user types stay text.
+`generate_ids` chooses the tokens. Special tokens that a user types stay text.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 
 from dimgpt.config import SamplingConfig
 from dimgpt.data.conversation import Message, encode_message, encode_prompt
@@ -49,14 +49,18 @@ class ChatSession:
         closed early.
         """
         question = Message(role="user", text=text)
+        special_tokens = self.tokenizer.special_tokens
+        prompt = self.prompt_ids(question)
         ids = generate_ids(
-            self.model,
-            self.prompt_ids(question),
-            self.config,
-            special_tokens=self.tokenizer.special_tokens,
-            is_chat=True,
+            self.model, prompt, self.config, special_tokens=special_tokens, is_chat=True
         )
-        return self._stream(question, ids)
+        pieces: list[str] = []
+        try:
+            for piece in stream_text(ids, self.tokenizer):
+                pieces.append(piece)
+                yield piece
+        finally:
+            self._turns.append((question, Message(role="assistant", text="".join(pieces))))
 
     def prompt_ids(self, question: Message) -> list[int]:
         """Encode the question after the latest whole turns that fit.
@@ -67,9 +71,8 @@ class ChatSession:
         """
         context_length = self.model.config.context_length
         room = context_length - min(self.config.max_new_tokens, context_length // 2)
-        opening: list[Message] = []
-        if self.system_prompt is not None:
-            opening = [Message(role="system", text=self.system_prompt)]
+        system = self.system_prompt
+        opening = [] if system is None else [Message(role="system", text=system)]
         room -= len(encode_prompt([*opening, question], self.tokenizer))
         kept: list[Message] = []
         for turn in reversed(self._turns):
@@ -78,12 +81,3 @@ class ChatSession:
                 break
             kept = [*turn, *kept]
         return encode_prompt([*opening, *kept, question], self.tokenizer)
-
-    def _stream(self, question: Message, ids: Iterator[int]) -> Generator[str, None, None]:
-        pieces: list[str] = []
-        try:
-            for piece in stream_text(ids, self.tokenizer):
-                pieces.append(piece)
-                yield piece
-        finally:
-            self._turns.append((question, Message(role="assistant", text="".join(pieces))))

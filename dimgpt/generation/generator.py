@@ -7,7 +7,7 @@ Shapes: B rows, T tokens so far, V vocabulary.
 """
 
 import codecs
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -58,12 +58,7 @@ def stream_text(ids: Iterable[int], tokenizer: Tokenizer) -> Iterator[str]:
 
     The pieces, joined, are what decoding all ids at once gives.
     """
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    for id in ids:
-        if text := decoder.decode(tokenizer.token_bytes(id)):
-            yield text
-    if text := decoder.decode(b"", final=True):
-        yield text
+    return codecs.iterdecode(map(tokenizer.token_bytes, ids), "utf-8", errors="replace")
 
 
 def generate_ids(
@@ -90,8 +85,7 @@ def generate_ids(
         ValueError: An id is not in the vocabulary; raised at once, before the device sees it.
     """
     prompt = _checked_prompt(model, prompt_ids, special_tokens)
-    generators = [_new_generator(config.seed, row=0)]
-    steps = _lockstep(model, [prompt], config, special_tokens, generators, is_chat=is_chat)
+    steps = _lockstep(model, {0: prompt}, config, special_tokens, is_chat=is_chat)
     return (id for (id,) in steps if id is not None)
 
 
@@ -110,25 +104,21 @@ def generate_batch(
     at a time. Arguments and errors are those of `generate_ids`.
     """
     checked = [_checked_prompt(model, prompt, special_tokens) for prompt in prompts]
-    generators = [_new_generator(config.seed, row=row) for row in range(len(prompts))]
-    order = sorted(range(len(checked)), key=lambda row: len(checked[row]))
-    answers: list[list[int]] = [[] for _ in checked]
+    order = sorted(range(len(checked)), key=lambda number: len(checked[number]))
+    answers: dict[int, list[int]] = {}
     for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        group, draws = [checked[row] for row in rows], [generators[row] for row in rows]
-        for step in _lockstep(model, group, config, special_tokens, draws, is_chat=is_chat):
-            for row, id in zip(rows, step, strict=True):
-                if id is not None:
-                    answers[row].append(id)
-    return answers
+        group = {number: checked[number] for number in order[start : start + batch_size]}
+        steps = _lockstep(model, group, config, special_tokens, is_chat=is_chat)
+        for number, ids in zip(group, zip(*steps, strict=True), strict=True):
+            answers[number] = [id for id in ids if id is not None]
+    return [answers[number] for number in range(len(checked))]
 
 
 def _lockstep(
     model: Transformer,
-    prompts: list[list[int]],
+    prompts: Mapping[int, list[int]],
     config: SamplingConfig,
     special_tokens: SpecialTokens,
-    generators: list[torch.Generator],
     *,
     is_chat: bool,
 ) -> Iterator[list[int | None]]:
@@ -136,10 +126,12 @@ def _lockstep(
 
     All rows have the same length at all times, so that no padding and no mask is needed: the
     prompts are read together up to the shortest one's end, the others token by token from there.
+    The keys of `prompts` are the numbers that their seeds follow from.
     """
     limit, end = model.config.context_length, special_tokens.end_of_text
-    length = min(len(prompt) for prompt in prompts)
-    ids = torch.tensor([prompt[:length] for prompt in prompts])  # (B, T)
+    generators = [_new_generator(config.seed, number) for number in prompts]
+    length = min(map(len, prompts.values()))
+    ids = torch.tensor([prompt[:length] for prompt in prompts.values()])  # (B, T)
     cache: KVCache | None = model.new_cache(len(prompts))
     num_left = [config.max_new_tokens] * len(prompts)
     while any(num_left):
@@ -148,29 +140,17 @@ def _lockstep(
         logits = _last_logits(model, ids, cache)
         probabilities = next_token_probabilities(
             logits, ids, config, special_tokens, context_length=limit, is_chat=is_chat
-        )
-        is_choosing = [
-            left > 0 and length >= len(prompt)
-            for left, prompt in zip(num_left, prompts, strict=True)
-        ]
-        chosen = _choose(probabilities, config, generators, is_choosing)
-        for row, id in enumerate(chosen):
-            if id is not None:
-                num_left[row] = 0 if id == end else num_left[row] - 1
+        ).cpu()
+        column, chosen = [end] * len(prompts), [end] * len(prompts)
+        for row, prompt in enumerate(prompts.values()):
+            if length < len(prompt):
+                column[row] = prompt[length]
+            elif num_left[row] > 0:
+                column[row] = chosen[row] = draw(probabilities[row], generators[row])
+                num_left[row] = 0 if chosen[row] == end else num_left[row] - 1
         yield [None if id == end else id for id in chosen]
-        ids = torch.cat([ids, _next_column(chosen, prompts, length, end)], dim=1)
+        ids = torch.cat([ids, torch.tensor(column)[:, None]], dim=1)
         length += 1
-
-
-def _next_column(
-    chosen: list[int | None], prompts: list[list[int]], length: int, end: int
-) -> Tensor:
-    """Return the ids (B, 1) at position `length`: chosen, else of the prompt, else filling up."""
-    column = [
-        id if id is not None else prompt[length] if length < len(prompt) else end
-        for id, prompt in zip(chosen, prompts, strict=True)
-    ]
-    return torch.tensor(column)[:, None]
 
 
 @torch.inference_mode()
@@ -190,28 +170,12 @@ def _last_logits(model: Transformer, ids: Tensor, cache: KVCache | None) -> Tens
             model.train()
 
 
-def _choose(
-    probabilities: Tensor,
-    config: SamplingConfig,
-    generators: list[torch.Generator],
-    is_choosing: list[bool],
-) -> list[int | None]:
-    """Choose an id in each row that `is_choosing`; the others leave their generators alone."""
-    if config.temperature == 0:
-        best = probabilities.argmax(dim=-1).tolist()
-        return [id if is_on else None for id, is_on in zip(best, is_choosing, strict=True)]
-    return [
-        draw(row, generator) if is_on else None
-        for row, generator, is_on in zip(probabilities, generators, is_choosing, strict=True)
-    ]
-
-
-def _new_generator(seed: int | None, *, row: int) -> torch.Generator:
+def _new_generator(seed: int | None, number: int) -> torch.Generator:
     generator = torch.Generator()
     if seed is None:
         generator.seed()
     else:
-        generator.manual_seed((seed + row) % 2**64)
+        generator.manual_seed((seed + number) % 2**64)
     return generator
 
 

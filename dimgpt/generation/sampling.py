@@ -49,7 +49,10 @@ def next_token_probabilities(
         ValueError: The largest logit is NaN or infinite.
     """
     _require_finite(logits)
-    scores = _penalised(logits.float(), context_ids[..., -context_length:], config, context_length)
+    recent, strength = context_ids[..., -context_length:], config.no_repeat_strength
+    scores = penalise_repetition(logits.float(), recent, config.repetition_penalty)
+    scores = scores.log_softmax(dim=-1)
+    scores = penalise_recent(scores, recent, strength, context_length=context_length)
     # The peak first: whatever the temperature, one score stays finite.
     scores = scores - scores.amax(dim=-1, keepdim=True)
     if config.temperature > 0:
@@ -114,15 +117,18 @@ def end_at_user(scores: Tensor, special_tokens: SpecialTokens, *, is_greedy: boo
     """
     end = scores[..., special_tokens.end_of_text]
     user = scores[..., special_tokens.roles().user]
-    merged = torch.maximum(end, user) if is_greedy else torch.logaddexp(end, user)
-    index = torch.tensor([special_tokens.end_of_text], device=scores.device)
-    return scores.index_copy(-1, index, merged.unsqueeze(-1))
+    scores = scores.clone()
+    scores[..., special_tokens.end_of_text] = (
+        torch.maximum(end, user) if is_greedy else torch.logaddexp(end, user)
+    )
+    return scores
 
 
 def forbid(scores: Tensor, special_tokens: SpecialTokens) -> Tensor:
     """Make the tokens impossible that an answer never holds: roles, padding, unknown, start."""
-    forbidden = torch.tensor(special_tokens.never_produced, device=scores.device)
-    return scores.index_fill(-1, forbidden, -math.inf)
+    # The type: an empty tensor would be of floats.
+    ids = torch.tensor(special_tokens.never_produced, dtype=torch.int64, device=scores.device)
+    return scores.index_fill(-1, ids, -math.inf)
 
 
 def keep_top_k(scores: Tensor, k: int) -> Tensor:
@@ -164,18 +170,6 @@ def draw(probabilities: Tensor, generator: torch.Generator) -> int:
         )
     point = torch.rand(1, generator=generator, dtype=torch.float64) * total
     return int(torch.searchsorted(sums, point, right=True))
-
-
-def _penalised(
-    logits: Tensor, context_ids: Tensor, config: SamplingConfig, context_length: int
-) -> Tensor:
-    logits = penalise_repetition(logits, context_ids, config.repetition_penalty)
-    return penalise_recent(
-        logits.log_softmax(dim=-1),
-        context_ids,
-        config.no_repeat_strength,
-        context_length=context_length,
-    )
 
 
 def _require_finite(logits: Tensor) -> None:

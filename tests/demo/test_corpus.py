@@ -3,14 +3,8 @@ import re
 
 import pytest
 
-from dimgpt.demo.corpus import (
-    QUESTION_KINDS,
-    conversations,
-    held_out_questions,
-    is_grammatical,
-    split_sentences,
-    stories,
-)
+from dimgpt.demo.corpus import QUESTION_KINDS, conversations, held_out_questions, stories
+from dimgpt.demo.stories import is_grammatical, split_sentences
 
 PER_KIND = 60
 

@@ -2,9 +2,8 @@ from random import Random
 
 import pytest
 
-from dimgpt.demo import lexicon
 from dimgpt.demo.grammar import FORMS, agree, conjugate, fill, parse, parts
-from dimgpt.demo.lexicon import Name, Noun, Place, Verb, feminine, plural
+from dimgpt.demo.lexicon import WORDS, Name, Noun, Place, Verb, feminine, plural
 from dimgpt.demo.stories import TEMPLATES
 
 DONKEY = Noun("âne", "ânes", "m")
@@ -52,7 +51,7 @@ def test_words_elide_and_contract(form, word, expected):
 
 
 def test_one_masculine_subject_makes_an_adjective_masculine():
-    happy = next(word for word in lexicon.FEELINGS if word.masculine == "heureux")
+    happy = next(word for word in WORDS["feeling"] if word.masculine == "heureux")
     assert agree(happy, ANNA) == "heureuse"
     assert agree(happy, ANNA, ANNA) == "heureuses"
     assert agree(happy, ANNA, PAUL) == "heureux"

@@ -112,14 +112,15 @@ def test_the_live_plot_draws_after_a_validation_and_then_updates_itself(history,
     shown = []
 
     class Handle:
-        def update(self, image):
+        def update(self, picture):
             shown.append("update")
 
-    def display(image, display_id):
+    def display(picture, display_id):
+        assert picture._repr_png_().startswith(b"\x89PNG")
         shown.append("new")
         return Handle()
 
-    ipython = SimpleNamespace(Image=lambda data: data, display=display)
+    ipython = SimpleNamespace(display=display)
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(display=ipython))
     monkeypatch.setitem(sys.modules, "IPython.display", ipython)
     path = history(step(1), VALIDATION)

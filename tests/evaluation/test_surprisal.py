@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dimgpt.config import ModelConfig
-from dimgpt.evaluation.surprisal import best_guesses, surprisals
+from dimgpt.evaluation.perplexity import best_guesses, surprisals
 from dimgpt.model.transformer import Transformer
 
 IDS = [3, 7, 1, 19, 4]

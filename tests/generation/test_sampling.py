@@ -10,6 +10,7 @@ import torch
 from dimgpt.config import SamplingConfig
 from dimgpt.generation.sampling import (
     draw,
+    forbid,
     keep_top_k,
     keep_top_p,
     next_token_probabilities,
@@ -88,6 +89,14 @@ def test_forbidden_tokens_are_impossible_even_as_the_best(
     assert float(ours.sum()) == pytest.approx(1)
     if is_chat and temperature <= 1:
         assert float(ours[SPECIAL_TOKENS.end_of_text]) == pytest.approx(1)
+
+
+def test_a_tokenizer_without_special_tokens_forbids_nothing() -> None:
+    names = ("unknown", "padding", "start_of_text", "human", "system", "user", "assistant")
+    special_tokens = SpecialTokens(**dict.fromkeys(names))
+    assert special_tokens.never_produced == []
+    scores = torch.linspace(-1, 1, 20)
+    assert torch.equal(forbid(scores, special_tokens), scores)
 
 
 def test_without_a_chat_the_users_probability_goes_to_nobody_in_particular() -> None:

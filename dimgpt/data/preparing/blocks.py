@@ -5,14 +5,13 @@ encode. The blocks are the same each time, whoever reads them.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from dimgpt.data.conversations.conversation import Conversation
-from dimgpt.data.preparing.lines import DAMAGE, Piece, cut_lines, read_whole
 from dimgpt.data.preparing.listing import (
     DEMO_PREFIX,
     TABLE_SUFFIXES,
@@ -22,7 +21,15 @@ from dimgpt.data.preparing.listing import (
     is_demo,
     kind_of,
 )
-from dimgpt.data.preparing.tables import cut_parquet, json_form, split_json
+from dimgpt.data.preparing.tables import (
+    BOM,
+    Piece,
+    cut_lines,
+    cut_parquet,
+    json_form,
+    read_whole,
+    split_json,
+)
 from dimgpt.demo import corpus as demo_corpus
 
 Item = str | Conversation
@@ -30,7 +37,6 @@ Item = str | Conversation
 T = TypeVar("T")
 
 BLOCK_BYTES = 1 << 20
-_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,16 +46,20 @@ class Block:
     kind: Literal["json_lines", "json_list", "csv", "table", "texts", "items"]
     name: str
     """The file, for people."""
-    first: int
-    """Records (lines, rows) of the file before these."""
     content: Any
     """Bytes of records; or (name, bytes) of each text; or items, `None` for bad ones."""
-    num_bytes: int
-    """Size of the content."""
-    file_bytes: int
+    first: int = 0
+    """Records (lines, rows) of the file before these."""
+    file_bytes: int = 0
     """Bytes of files, as they lie on the disk, that were read for this block."""
     header: bytes = b""
     """First line of a CSV file."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the content; characters, if it is ready items."""
+        is_bytes = isinstance(self.content, bytes)
+        return len(self.content) if is_bytes else sum(map(_size, self.content))
 
 
 def read_blocks(
@@ -90,36 +100,32 @@ def read_blocks(
 def made_blocks(items: Iterable[Item | None], *, name: str, block_bytes: int) -> Iterator[Block]:
     """Gather items into blocks; `None` stands for a record that is skipped."""
     first = 0
-    for group in _gather(items, _num_characters, block_bytes):
-        yield Block(
-            kind="items",
-            name=name,
-            first=first,
-            content=tuple(group),
-            num_bytes=sum(map(_num_characters, group)),
-            file_bytes=0,
-        )
+    for group in _gather(items, block_bytes):
+        yield Block(kind="items", name=name, first=first, content=tuple(group))
         first += len(group)
 
 
-def _num_characters(item: Item | None) -> int:
-    if isinstance(item, Conversation):
-        return sum(len(message.text) for message in item.messages)
-    return len(item or "")
-
-
-def _gather(values: Iterable[T], size: Callable[[T], int], limit: int) -> Iterator[list[T]]:
+def _gather(values: Iterable[T], limit: int) -> Iterator[list[T]]:
     """Gather values until their sizes reach a limit."""
     waiting: list[T] = []
     total = 0
     for value in values:
         waiting.append(value)
-        total += size(value)
+        total += _size(value)
         if total >= limit:
             yield waiting
             waiting, total = [], 0
     if waiting:
         yield waiting
+
+
+def _size(value: Any) -> int:
+    """Return the size of an item, or of a named text."""
+    if isinstance(value, Conversation):
+        return sum(len(message.text) for message in value.messages)
+    if isinstance(value, tuple):
+        return len(value[1])
+    return len(value or "")
 
 
 def _make_demo(name: str, seed: int, block_bytes: int) -> Iterator[Block]:
@@ -145,17 +151,15 @@ def _read_texts(files: Iterable[SourceFile], folder: Path, block_bytes: int) -> 
             with at_hand(file, folder) as path:
                 try:
                     content = read_whole(path, name=file.name, remedy="cut it into documents")
-                except DAMAGE as error:
+                except EOFError as error:
                     raise _damaged(file.name, "its beginning", error) from error
                 yield file, content
 
-    for group in _gather(contents(), lambda read: len(read[1]), block_bytes):
+    for group in _gather(contents(), block_bytes):
         yield Block(
             kind="texts",
             name=group[0][0].name,
-            first=0,
             content=tuple((file.name, content) for file, content in group),
-            num_bytes=sum(len(content) for _, content in group),
             file_bytes=sum(file.num_bytes for file, _ in group),
         )
 
@@ -170,7 +174,7 @@ def _read_table(
         kind, pieces = _pieces(name, path, columns, skip_bad, block_bytes)
         for content, num_records, place in pieces:
             if not first:
-                content = content.removeprefix(_BOM)
+                content = content.removeprefix(BOM)
             if kind == "csv" and not first:
                 header, _, content = content.partition(b"\n")
                 first, num_records = 1, num_records - 1
@@ -179,12 +183,11 @@ def _read_table(
                 name=name,
                 first=first,
                 content=content,
-                num_bytes=len(content),
                 file_bytes=place - last_place,
                 header=header,
             )
             first, last_place = first + num_records, place
-    except DAMAGE as error:
+    except EOFError as error:
         unit = "row" if kind_of(name) == ".parquet" else "line"
         raise _damaged(name, f"{unit} {first:,}", error) from error
 
@@ -209,7 +212,7 @@ def _cut_json(name: str, path: Path, block_bytes: int) -> Iterator[Piece]:
     """Parse a JSON list, and cut it into lines of one record each."""
     content = read_whole(path, name=name, remedy="convert it to .jsonl, with one record a line")
     try:
-        for group in _gather(split_json(content), len, block_bytes):
+        for group in _gather(split_json(content), block_bytes):
             yield "\n".join(group).encode(), len(group), path.stat().st_size
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{name} is no JSON ({error}); correct it, or remove the file") from error

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig
 from dimgpt.data.preparing.hub_shards import fetched, list_shards
-from dimgpt.data.preparing.lines import DAMAGE
 from dimgpt.data.preparing.tables import json_form
 from dimgpt.hub import HubFile
 
@@ -202,7 +201,7 @@ def _reason_to_leave(file: Path, suffixes: tuple[str, ...]) -> str:
         return _OTHER
     try:
         is_other = kind_of(file.name) == ".json" and json_form(file) == "other"
-    except DAMAGE:
+    except EOFError:
         is_other = False  # refused when it is read
     return ".json files without a list of records" if is_other else ""
 

@@ -8,7 +8,7 @@ import pytest
 import zstandard
 
 from dimgpt.config import SourceConfig
-from dimgpt.data.preparing import blocks, lines, tables
+from dimgpt.data.preparing import blocks, tables
 from dimgpt.data.preparing.blocks import read_blocks
 from dimgpt.data.preparing.items import ItemRules, read_documents, read_documents_of
 from dimgpt.data.preparing.listing import SourceFile, group_files
@@ -178,8 +178,8 @@ def test_a_wrong_column_is_refused_even_where_bad_records_are_skipped(tmp_path):
 def test_a_record_without_an_end_is_refused_before_it_fills_the_memory(
     tmp_path, monkeypatch, name, content
 ):
-    monkeypatch.setattr(lines, "MAX_RECORD_BYTES", 3_000)
-    monkeypatch.setattr(lines, "MAX_TEXT_BYTES", 3_000)
+    monkeypatch.setattr(tables, "MAX_RECORD_BYTES", 3_000)
+    monkeypatch.setattr(tables, "MAX_TEXT_BYTES", 3_000)
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=rf"{name}.* is longer than"):
         read(tmp_path / name, block_bytes=500)
@@ -190,7 +190,7 @@ def test_a_record_without_an_end_is_refused_before_it_fills_the_memory(
 def test_a_line_that_is_too_long_is_skipped_and_counted_where_bad_records_are(
     tmp_path, monkeypatch, size, place
 ):
-    monkeypatch.setattr(lines, "MAX_RECORD_BYTES", 3_000)
+    monkeypatch.setattr(tables, "MAX_RECORD_BYTES", 3_000)
     good = [f"good {n}" for n in range(60)]
     records = [json.dumps({"text": text}) for text in good]
     records.insert(place, json.dumps({"text": "a" * size}))

@@ -15,8 +15,9 @@ from itertools import groupby
 from typing import Any
 
 from dimgpt.data.conversations.conversation import Conversation, Message
-from dimgpt.data.records import Row, names_of, text_of
 
+Row = tuple[str, dict[str, Any]]
+"""The place of a record, for error messages, and its values."""
 _LISTS = ("conversation", "messages")
 _TEXTS = ("text", "content")
 _PAIRS = (("user", "assistant"), ("question", "answer"))
@@ -123,3 +124,25 @@ def _put_before_first_question(messages: list[Message], context: str) -> list[Me
         return [Message(role="user", text=context), *messages]
     question = Message(role="user", text=f"{context}\n\n{messages[place].text}")
     return [*messages[:place], question, *messages[place + 1 :]]
+
+
+def text_of(
+    place: str, values: dict[str, Any], column: str, *, remedy: str = "add it to the record"
+) -> str:
+    """Return a text of a record.
+
+    Raises:
+        ValueError: There is no such column, which ends with the remedy; or it holds no text.
+    """
+    text = values.get(column)
+    if isinstance(text, str):
+        return text
+    if column not in values:
+        raise ValueError(f"{place} has no {column!r}: it has {names_of(values)}; {remedy}")
+    kind = "null" if text is None else type(text).__name__
+    raise ValueError(f"{place}: {column!r} is {kind}: it must be text")
+
+
+def names_of(values: dict[str, Any]) -> str:
+    """Return the columns of a record in words."""
+    return ", ".join(map(repr, values)) or "nothing"

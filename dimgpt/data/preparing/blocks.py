@@ -65,9 +65,9 @@ class Block:
 def read_blocks(
     files: Iterable[SourceFile],
     *,
-    columns: tuple[str, ...],
     folder: Path,
-    seed: int,
+    columns: tuple[str, ...] = (),
+    seed: int = 0,
     skip_bad: bool = False,
     block_bytes: int = BLOCK_BYTES,
 ) -> Iterator[Block]:
@@ -75,8 +75,8 @@ def read_blocks(
 
     Args:
         files: Files of one source.
-        columns: Columns to read of Parquet files; all, if a file has none of them.
         folder: Holds files that are downloaded, one at a time.
+        columns: Columns to read of Parquet files; all, if a file has none of them.
         seed: Seed of the demo's texts.
         skip_bad: Skip lines that are too long, except in CSV files.
         block_bytes: About how much a block holds.

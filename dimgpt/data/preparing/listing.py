@@ -4,12 +4,12 @@ Files are listed in a fixed order with their sizes, before anything is read. `bl
 """
 
 import contextlib
-import dataclasses
 import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig
@@ -17,6 +17,8 @@ from dimgpt.data.preparing.hub_shards import fetched, list_shards
 from dimgpt.data.preparing.tables import json_form
 from dimgpt.hub import HubFile
 
+Source = SourceConfig | ConversationSourceConfig
+"""Documents or conversations."""
 TABLE_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 """Kinds of files that hold records."""
 TEXT_SUFFIXES = (".txt", *TABLE_SUFFIXES, ".md", ".text")
@@ -27,38 +29,6 @@ DEMO_PREFIX, HUB_PREFIX = "demo://", "hf://datasets/"
 _EXPANSION = {".gz": 2.8, ".zst": 3.0, ".parquet": 1.8}
 _OTHER, _CLOSED = "files of other kinds", "folders that cannot be opened"
 _MAX_NAMES = 5
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Location:
-    """Where records are; the fields are those of `SourceConfig`."""
-
-    path: str
-    hub_config: str | None = None
-    hub_split: str = "train"
-    revision: str | None = None
-    max_bytes: int | None = None
-    expected_bytes: int | None = None
-
-    @classmethod
-    def of(cls, source: SourceConfig | ConversationSourceConfig) -> "Location":
-        """Return where a source's documents or conversations are."""
-        return cls(
-            path=source.path,
-            hub_config=source.hub_config,
-            hub_split=source.hub_split,
-            revision=source.revision,
-            max_bytes=getattr(source, "max_bytes", None),
-            expected_bytes=getattr(source, "expected_bytes", None),
-        )
-
-    @classmethod
-    def of_system_prompts(cls, source: ConversationSourceConfig) -> "Location | None":
-        """Return where a group's system prompts are, if it has some."""
-        path, hub_config = source.system_prompts_path, source.system_prompts_hub_config
-        if path is None:
-            return None
-        return dataclasses.replace(cls.of(source), path=path, hub_config=hub_config)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,40 +69,49 @@ class Listing:
         return sum(file.text_bytes for file in self.files)
 
 
-def list_source(location: Location, *, suffixes: tuple[str, ...]) -> Listing:
-    """List the files of a source.
-
-    Args:
-        location: Relative paths start at the working directory.
-        suffixes: Kinds of files to take, `TEXT_SUFFIXES` or `TABLE_SUFFIXES`.
+def list_source(source: Source) -> Listing:
+    """List the files of a source; of conversations, only files of records.
 
     Raises:
         FileNotFoundError: The path does not exist.
         ValueError: The path is no known address, of no known kind, or a folder without such files.
         OSError: As `dimgpt.hub.list_files`.
     """
-    path = location.path
+    path = source.path
     if is_demo(path):
         return Listing(files=(SourceFile(name=path, num_bytes=0),))
     if is_local(path):
-        paths, notes = list_files(path, suffixes)
-        files = tuple(SourceFile(name=str(file), num_bytes=file.stat().st_size) for file in paths)
-        return _take_first(Listing(files=files, notes=notes), location)
+        is_documents = isinstance(source, SourceConfig)
+        paths, notes = list_files(path, TEXT_SUFFIXES if is_documents else TABLE_SUFFIXES)
+        files = [SourceFile(name=str(file), num_bytes=file.stat().st_size) for file in paths]
+        return Listing(files=_take_first(files, source), notes=notes)
     if path.startswith(HUB_PREFIX):
         shards = list_shards(
             path.removeprefix(HUB_PREFIX),
-            config=location.hub_config,
-            split=location.hub_split,
-            revision=location.revision,
+            config=source.hub_config,
+            split=source.hub_split,
+            revision=source.revision,
         )
-        files = tuple(
+        files = [
             SourceFile(name=f"{path}/{shard.path}", num_bytes=shard.size, remote=shard)
             for shard in shards
-        )
-        return _take_first(Listing(files=files, revision=shards[0].revision), location)
+        ]
+        return Listing(files=_take_first(files, source), revision=shards[0].revision)
     raise ValueError(
         f"path is {path!r}: it must be a local path, {HUB_PREFIX}owner/name, "
         f"{DEMO_PREFIX}stories/N or {DEMO_PREFIX}conversations/N"
+    )
+
+
+def _take_first(files: list[SourceFile], source: Source) -> tuple[SourceFile, ...]:
+    """Leave out the files that follow those with as much text as is wanted."""
+    if not isinstance(source, SourceConfig) or source.max_bytes is None:
+        return tuple(files)
+    text_bytes = sum(file.text_bytes for file in files)
+    scale = (source.expected_bytes or text_bytes) / max(text_bytes, 1)
+    before = accumulate((scale * file.text_bytes for file in files), initial=0.0)
+    return tuple(
+        file for file, num_bytes in zip(files, before, strict=False) if num_bytes < source.max_bytes
     )
 
 
@@ -250,21 +229,6 @@ def at_hand(file: SourceFile, folder: Path) -> Iterator[Path]:
             path.unlink()
     with fetched(file.remote, folder) as path:
         yield path
-
-
-def _take_first(listing: Listing, location: Location) -> Listing:
-    """Leave out the files that follow those with as much text as is wanted."""
-    if location.max_bytes is None:
-        return listing
-    scale = (location.expected_bytes or listing.text_bytes) / max(listing.text_bytes, 1)
-    files: list[SourceFile] = []
-    room = float(location.max_bytes)
-    for file in listing.files:
-        if room <= 0:
-            break
-        files.append(file)
-        room -= scale * file.text_bytes
-    return dataclasses.replace(listing, files=tuple(files))
 
 
 def group_files(files: Iterable[SourceFile], *, num_bytes: int) -> list[tuple[SourceFile, ...]]:

@@ -15,8 +15,9 @@ import numpy as np
 from dimgpt.config import QualityConfig, SourceConfig
 from dimgpt.data.conversations.conversation import Conversation, Message
 from dimgpt.data.manifest import SYSTEM_PROMPTS
+from dimgpt.data.preparing.blocks import read_blocks
 from dimgpt.data.preparing.encoding import EncodedChunk, encode_chunk
-from dimgpt.data.preparing.items import read_system_prompts_of
+from dimgpt.data.preparing.items import read_system_prompts
 from dimgpt.data.preparing.listing import Listing
 from dimgpt.data.preparing.parts import Part, PartsFolder, Place
 from dimgpt.data.preparing.quality import Deduplicator
@@ -189,10 +190,11 @@ class PartWriter:
     def _write_prompts(self, files: Listing) -> None:
         """Write the system prompts of a group of conversations, a token file of their own."""
         plan = self._plan
-        blocks = plan.read_files(files.files, plan.folder / "downloads-prompts")
+        downloads = plan.folder / "downloads-prompts"
+        blocks = read_blocks(files.files, folder=downloads, skip_bad=plan.skip_bad)
         prompts = [
             Conversation(messages=(Message(role="system", text=prompt),))
-            for prompt in read_system_prompts_of(blocks, plan.items)
+            for prompt in read_system_prompts(blocks, skip_bad=plan.skip_bad)
         ]
         chunk = encode_chunk(prompts, plan.tokenizer, plan.config)
         if not len(chunk.lengths):

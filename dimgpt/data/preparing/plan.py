@@ -9,28 +9,22 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig
+from dimgpt.config import DataConfig
 from dimgpt.data.preparing.blocks import Block, read_blocks
 from dimgpt.data.preparing.encoding import clean_beginning
-from dimgpt.data.preparing.items import ItemRules, gather_conversations, read_documents_of
-from dimgpt.data.preparing.listing import (
-    Listing,
-    SourceFile,
-    is_demo,
-)
+from dimgpt.data.preparing.items import read_items, read_source
+from dimgpt.data.preparing.listing import Listing, Source, SourceFile, is_demo
 from dimgpt.data.preparing.quality import num_duplicate_keys
 from dimgpt.data.preparing.splits import Borders, find_openings
 from dimgpt.files import replace_file
 from dimgpt.text.tokenizer import Tokenizer
 
-Source = SourceConfig | ConversationSourceConfig
-"""Documents or conversations."""
 PLAN_NAME = "plan.json"
 PART_BLOCKS = 256
 """Blocks of a shard that make a part: with blocks of 1 MiB, 256 MiB of text."""
@@ -92,10 +86,9 @@ class Plan:
         return Borders.of(validation_ratio=config.validation_ratio, test_ratio=config.test_ratio)
 
     @property
-    def items(self) -> ItemRules:
-        """What to make of its records."""
-        source = self.source if isinstance(self.source, SourceConfig) else None
-        return ItemRules(source=source, skip_bad=self.config.bad_records == "skip")
+    def skip_bad(self) -> bool:
+        """Tell whether records that cannot be used are skipped."""
+        return self.config.bad_records == "skip"
 
     def describe(self) -> dict[str, Any]:
         """Return the plain values by which a finished folder is known; its manifest holds them."""
@@ -120,19 +113,12 @@ class Plan:
 
     def read(self, shard: int, downloads: Path) -> Iterator[Block]:
         """Yield the blocks of a shard; a file of the hub is fetched into `downloads`."""
-        blocks = self.read_files(self.shards[shard], downloads)
-        if isinstance(self.source, SourceConfig) or is_demo(self.source.path):
-            return blocks
-        return gather_conversations(blocks, self.items, block_bytes=self.block_bytes)
-
-    def read_files(self, files: Iterable[SourceFile], downloads: Path) -> Iterator[Block]:
-        """Yield the blocks of files as they are."""
-        return read_blocks(
-            files,
-            columns=self.items.columns,
+        return read_source(
+            self.source,
+            self.shards[shard],
             folder=downloads,
             seed=self.config.seed,
-            skip_bad=self.items.skip_bad,
+            skip_bad=self.skip_bad,
             block_bytes=self.block_bytes,
         )
 
@@ -179,7 +165,7 @@ def write_plan(plan: Plan, downloads: Path) -> dict[str, Any]:
     for block in plan.read(0, downloads):
         texts += [
             clean_beginning(item, plan.tokenizer, plan.config)
-            for item in read_documents_of(block, plan.items)
+            for item in read_items(block, plan.source, skip_bad=plan.skip_bad)
             if item is not None
         ]
         num_bytes += block.num_bytes

@@ -15,19 +15,10 @@ from dimgpt.data.manifest import read_manifest
 from dimgpt.data.preparing.blocks import BLOCK_BYTES
 from dimgpt.data.preparing.disk import estimate_text_bytes, estimate_token_bytes, require_room
 from dimgpt.data.preparing.finishing import finish, is_complete, resume_finish
-from dimgpt.data.preparing.listing import (
-    TABLE_SUFFIXES,
-    TEXT_SUFFIXES,
-    Listing,
-    Location,
-    group_files,
-    is_demo,
-    is_local,
-    list_source,
-)
+from dimgpt.data.preparing.listing import Source, group_files, is_demo, is_local, list_source
 from dimgpt.data.preparing.part_writer import FIRST
 from dimgpt.data.preparing.parts import Part, PartsFolder, Place, open_folder
-from dimgpt.data.preparing.plan import PART_BLOCKS, Plan, Source, describe_settings, read_plan
+from dimgpt.data.preparing.plan import PART_BLOCKS, Plan, describe_settings, read_plan
 from dimgpt.data.preparing.shares import ALONE, Share, Watch, begun_shares, hold, write_parts
 from dimgpt.files import restore_folder
 from dimgpt.text.tokenizer import Tokenizer
@@ -100,9 +91,13 @@ def plan_preparation(
         return None
     begun = (read_plan(unfinished) or {"values": {}})["values"].get("source", {})
     revision = begun["revision"] if begun.get("settings") == settings else None
-    listing, prompts = _list_files(source, revision)
+    prompts = None
     if isinstance(source, ConversationSourceConfig):
         config = dataclasses.replace(config, quality=QualityConfig())
+        if source.system_prompts_path is not None:
+            path, hub_config = source.system_prompts_path, source.system_prompts_hub_config
+            prompts = list_source(dataclasses.replace(source, path=path, hub_config=hub_config))
+    listing = list_source(dataclasses.replace(source, revision=source.revision or revision))
     plan = Plan(
         source=source,
         config=config,
@@ -116,19 +111,6 @@ def plan_preparation(
         part_blocks=part_blocks,
     )
     return None if finished == plan.describe() else plan
-
-
-def _list_files(source: Source, revision: str | None) -> tuple[Listing, Listing | None]:
-    """List the files of a source, and those of a group's system prompts."""
-    location = Location.of(source)
-    location = dataclasses.replace(location, revision=location.revision or revision)
-    if not isinstance(source, ConversationSourceConfig):
-        return list_source(location, suffixes=TEXT_SUFFIXES), None
-    prompts = Location.of_system_prompts(source)
-    return (
-        list_source(location, suffixes=TABLE_SUFFIXES),
-        list_source(prompts, suffixes=TABLE_SUFFIXES) if prompts else None,
-    )
 
 
 def run_job(plan: Plan, *, progress: Watch | None = None) -> None:

@@ -9,6 +9,7 @@ by workers.
 """
 
 import contextlib
+import functools
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterator
@@ -20,7 +21,7 @@ from zlib import crc32
 
 from dimgpt.data.preparing.blocks import Block
 from dimgpt.data.preparing.disk import free_bytes
-from dimgpt.data.preparing.encoding import BlockEncoder, EncodedChunk
+from dimgpt.data.preparing.encoding import EncodedChunk, encode_block
 from dimgpt.data.preparing.part_writer import COUNTS, PartWriter
 from dimgpt.data.preparing.parts import Part, PartsFolder, Place, open_folder
 from dimgpt.data.preparing.plan import Plan
@@ -153,11 +154,15 @@ def write_parts(plan: Plan, share: Share, *, progress: Watch | None = None) -> d
     downloads = plan.folder / f"downloads{suffix}"
     folder = open_folder(plan, downloads, is_shared=share != ALONE)
     parts = folder.load(lambda place: share.takes(plan, place))
-    encoder = BlockEncoder(
-        tokenizer=plan.tokenizer, items=plan.items, config=plan.config, openings=folder.openings
+    encode = functools.partial(
+        encode_block,
+        source=plan.source,
+        tokenizer=plan.tokenizer,
+        config=plan.config,
+        openings=folder.openings,
     )
     blocks = _missing_blocks(folder, share, frozenset(parts), downloads)
-    encoded = map_in_order(encoder, blocks, num_workers=plan.config.num_workers)
+    encoded = map_in_order(encode, blocks, num_workers=plan.config.num_workers)
     with contextlib.closing(encoded) as chunks:
         _write_chunks(folder, parts, chunks, progress)
     return {place: parts[place] for place in sorted(parts)}

@@ -11,18 +11,9 @@ from pathlib import Path
 from random import Random
 
 from dimgpt.config import SourceConfig
-from dimgpt.data.preparing.blocks import read_blocks
 from dimgpt.data.preparing.disk import estimate_text_bytes
-from dimgpt.data.preparing.items import ItemRules, read_documents, read_documents_of
-from dimgpt.data.preparing.listing import (
-    TEXT_SUFFIXES,
-    Listing,
-    Location,
-    SourceFile,
-    is_demo,
-    is_local,
-    list_source,
-)
+from dimgpt.data.preparing.items import read_documents, read_items, read_source
+from dimgpt.data.preparing.listing import Listing, SourceFile, is_demo, is_local, list_source
 
 # Local sources up to this size are read whole.
 _SMALL_BYTES = 1 << 28
@@ -75,7 +66,7 @@ def _measure(source: SourceConfig, *, seed: int, skip_bad: bool) -> tuple[int, L
 
     The characters are exact for a small source, and estimated for a large one.
     """
-    listing = list_source(Location.of(source), suffixes=TEXT_SUFFIXES)
+    listing = list_source(source)
     if is_demo(source.path) or (is_local(source.path) and listing.num_bytes <= _SMALL_BYTES):
         size = sum(map(len, read_documents(source, seed=seed, skip_bad=skip_bad)))
         return size, listing, True
@@ -90,12 +81,11 @@ def _read(
     seed: int,
     skip_bad: bool,
 ) -> Iterator[str]:
-    rules = ItemRules(source=source, skip_bad=skip_bad)
     with tempfile.TemporaryDirectory(dir=folder, prefix="sample-") as name:
-        blocks = read_blocks(
-            files, columns=rules.columns, folder=Path(name), seed=seed, skip_bad=skip_bad
+        blocks = read_source(source, files, folder=Path(name), seed=seed, skip_bad=skip_bad)
+        documents = (
+            item for block in blocks for item in read_items(block, source, skip_bad=skip_bad)
         )
-        documents = (item for block in blocks for item in read_documents_of(block, rules))
         yield from (item for item in documents if isinstance(item, str))
 
 

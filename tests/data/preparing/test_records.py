@@ -1,7 +1,8 @@
 import pytest
 
 from dimgpt.config import SourceConfig
-from dimgpt.data.records import document_of, names_of, text_of
+from dimgpt.data.conversations.formats import names_of, text_of
+from dimgpt.data.preparing.items import document_of
 
 TEMPLATE = SourceConfig(name="a", path="x", text_template="{title}\n\n{text}")
 

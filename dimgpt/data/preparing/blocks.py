@@ -4,11 +4,12 @@ Cutting costs little, so one process can feed many workers, which parse (`items.
 encode. The blocks are the same each time, whoever reads them.
 """
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
 from dimgpt.data.conversations.conversation import Conversation
@@ -17,7 +18,6 @@ from dimgpt.data.preparing.listing import (
     TABLE_SUFFIXES,
     TEXT_SUFFIXES,
     SourceFile,
-    at_hand,
     is_demo,
     kind_of,
 )
@@ -31,6 +31,7 @@ from dimgpt.data.preparing.tables import (
     split_json,
 )
 from dimgpt.demo import corpus as demo_corpus
+from dimgpt.hub import PATIENCE, Patience, download_file
 
 Item = str | Conversation
 """A document, or a conversation."""
@@ -95,6 +96,35 @@ def read_blocks(
                 continue
             with at_hand(file, folder) as path:
                 yield from _read_table(file.name, path, columns, skip_bad, block_bytes)
+
+
+@contextlib.contextmanager
+def at_hand(file: SourceFile, folder: Path, *, patience: Patience = PATIENCE) -> Iterator[Path]:
+    """Yield where a file can be read; one of the hub is downloaded, and deleted at the end.
+
+    If the `with` block fails or the process is killed, what has arrived stays in the folder, and
+    the next call with the same file and folder continues with it.
+
+    Args:
+        file: Any but the demo's.
+        folder: Holds the file that is downloaded, and no other.
+        patience: How long to try.
+
+    Raises:
+        OSError: As `dimgpt.hub.download_file`.
+    """
+    if file.remote is None:
+        yield Path(file.name)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    # Shards of several folders may have the same name; the suffix says what is inside.
+    start = file.remote.digest[:16]
+    for path in folder.iterdir():
+        if not path.name.startswith(start):
+            path.unlink()
+    target = folder / f"{start}-{PurePosixPath(file.remote.path).name}"
+    yield download_file(file.remote, target, patience=patience)
+    target.unlink(missing_ok=True)
 
 
 def made_blocks(items: Iterable[Item | None], *, name: str, block_bytes: int) -> Iterator[Block]:

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -121,6 +121,19 @@ class Plan:
             skip_bad=self.skip_bad,
             block_bytes=self.block_bytes,
         )
+
+
+def group_files(files: Iterable[SourceFile], *, num_bytes: int) -> list[tuple[SourceFile, ...]]:
+    """Gather neighbouring files into shards: small ones together, up to about `num_bytes`."""
+    shards: list[list[SourceFile]] = []
+    room = 0
+    for file in files:
+        if not shards or file.num_bytes > room:
+            shards.append([])
+            room = num_bytes
+        shards[-1].append(file)
+        room -= file.num_bytes
+    return [tuple(shard) for shard in shards]
 
 
 def describe_settings(source: Source, config: DataConfig) -> dict[str, Any]:

@@ -8,20 +8,27 @@ vocabulary is kept as it is; multipliers and ratios do not count, they act when 
 """
 
 import dataclasses
+import errno
+import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any, Literal
 
 from dimgpt.config import ConversationSourceConfig, DataConfig, QualityConfig
-from dimgpt.data.manifest import read_manifest
+from dimgpt.data.manifest import read_manifest, token_dtype
 from dimgpt.data.preparing.blocks import BLOCK_BYTES
-from dimgpt.data.preparing.disk import estimate_text_bytes, estimate_token_bytes, require_room
 from dimgpt.data.preparing.finishing import finish, is_complete, resume_finish
-from dimgpt.data.preparing.listing import Source, group_files, is_demo, is_local, list_source
+from dimgpt.data.preparing.listing import Source, is_demo, is_local, list_source
 from dimgpt.data.preparing.part_writer import FIRST
 from dimgpt.data.preparing.parts import Part, PartsFolder, Place, open_folder
-from dimgpt.data.preparing.plan import PART_BLOCKS, Plan, describe_settings, read_plan
+from dimgpt.data.preparing.plan import PART_BLOCKS, Plan, describe_settings, group_files, read_plan
 from dimgpt.data.preparing.shares import ALONE, Share, Watch, begun_shares, hold, write_parts
 from dimgpt.files import restore_folder
+from dimgpt.settings import override
 from dimgpt.text.tokenizer import Tokenizer
+
+# Four bytes of French are a token, two with a small vocabulary.
+_SMALL_VOCABULARY = 4_000
 
 
 def prepare_source(
@@ -91,13 +98,13 @@ def plan_preparation(
         return None
     begun = (read_plan(unfinished) or {"values": {}})["values"].get("source", {})
     revision = begun["revision"] if begun.get("settings") == settings else None
+    listing = list_source(dataclasses.replace(source, revision=source.revision or revision))
     prompts = None
     if isinstance(source, ConversationSourceConfig):
         config = dataclasses.replace(config, quality=QualityConfig())
         if source.system_prompts_path is not None:
             path, hub_config = source.system_prompts_path, source.system_prompts_hub_config
             prompts = list_source(dataclasses.replace(source, path=path, hub_config=hub_config))
-    listing = list_source(dataclasses.replace(source, revision=source.revision or revision))
     plan = Plan(
         source=source,
         config=config,
@@ -127,11 +134,35 @@ def run_job(plan: Plan, *, progress: Watch | None = None) -> None:
 
 def missing_bytes(plan: Plan) -> int:
     """Return about how much room a source still takes: token files, and one file fetched."""
-    text_bytes = estimate_text_bytes(plan.source, plan.listing)
+    vocab_size = plan.tokenizer.vocab_size
+    bytes_per_token = 2 if vocab_size < _SMALL_VOCABULARY else 4
+    whole = plan.listing.text_bytes * token_dtype(vocab_size).itemsize // bytes_per_token
+    written = sum(path.stat().st_size for path in plan.folder.glob("*.bin"))
     fetched = max((file.num_bytes for file in plan.listing.files if file.remote), default=0)
-    whole = estimate_token_bytes(text_bytes, vocab_size=plan.tokenizer.vocab_size)
-    written = plan.folder.glob("*.bin")
-    return fetched + max(0, whole - sum(path.stat().st_size for path in written))
+    return fetched + max(0, whole - written)
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the room left on the disk where a folder is, or is to be."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def require_room(folder: Path, num_bytes: int) -> None:
+    """Refuse to begin what the disk has no room for.
+
+    Raises:
+        OSError: About so many bytes do not fit.
+    """
+    free = free_bytes(folder)
+    if num_bytes > free:
+        raise OSError(
+            errno.ENOSPC,
+            f"the disk has {free / 1e9:,.1f} GB left and about {num_bytes / 1e9:,.1f} GB are "
+            "needed; make room, or take another disk with data_root",
+            str(folder),
+        )
 
 
 def run_share(plan: Plan, share: Share, *, progress: Watch | None = None) -> None:
@@ -195,3 +226,81 @@ def _find_all(folder: PartsFolder, *, num_shares: int) -> dict[Place, Part]:
             f"`python -m dimgpt prepare --shard {share.index}/{share.count}`"
         )
     return parts
+
+
+def write_share(
+    data: Any = None,
+    rank: int = 0,
+    world_size: int = 1,
+    *,
+    config: DataConfig,
+    vocabulary_path: Path,
+    pretraining_dir: Path,
+    finetuning_dir: Path,
+    block_bytes: int = BLOCK_BYTES,
+    part_blocks: int = PART_BLOCKS,
+) -> Iterable[Any]:
+    """Write one share of every source, as a step of a pipeline of `datatrove`, for `merge`.
+
+    Bind the named arguments with `functools.partial`; no documents pass from step to step.
+
+    Args:
+        data: Not used.
+        rank: Of the task; it writes share `rank + 1` of `world_size`.
+        world_size: Tasks.
+        config: What to prepare; `num_workers` is 1 unless a task has several cores.
+        vocabulary_path: An existing vocabulary, seen from the machine of the task.
+        pretraining_dir: Gets the documents; the same folder for all tasks, as on a shared disk.
+        finetuning_dir: Gets the conversations.
+        block_bytes: As for `prepare_source`; the same where shares are merged.
+        part_blocks: As for `prepare_source`; the same where shares are merged.
+    """
+    tokenizer = Tokenizer.load(vocabulary_path)
+    config = override(config, num_workers=config.num_workers or 1)
+    for folder, sources in (
+        (pretraining_dir, config.sources),
+        (finetuning_dir, config.conversations),
+    ):
+        for source in sources:
+            sizes = {"block_bytes": block_bytes, "part_blocks": part_blocks}
+            plan = plan_preparation(source, tokenizer, folder, config=config, **sizes)
+            if plan is not None:
+                run_share(plan, Share(index=rank + 1, count=world_size))
+    return ()
+
+
+def make_executor(
+    kind: Literal["local", "slurm", "ray"],
+    step: Callable[..., Any],
+    *,
+    num_shares: int,
+    logging_dir: Path,
+    **options: Any,
+) -> Any:
+    """Return an executor of `datatrove` whose `run()` writes all shares.
+
+    Args:
+        kind: This machine, a Slurm cluster (one job array), or a Ray cluster.
+        step: What each task does: `write_share` with its named arguments.
+        num_shares: Tasks.
+        logging_dir: Gets their logs and what is completed; a second run does the rest.
+        options: More of the executor's own, such as `workers`, `time`, `partition`.
+
+    Raises:
+        ImportError: `datatrove` is not installed.
+    """
+    try:
+        import datatrove.executor as executor
+    except ImportError as error:
+        raise ImportError(
+            "shares on an executor need datatrove: pip install 'datatrove[ray]'; "
+            "`python -m dimgpt prepare --shard I/N` works without"
+        ) from error
+    executors = {
+        "local": executor.LocalPipelineExecutor,
+        "slurm": executor.SlurmPipelineExecutor,
+        "ray": executor.RayPipelineExecutor,
+    }
+    return executors[kind](
+        pipeline=[step], tasks=num_shares, logging_dir=str(logging_dir), **options
+    )

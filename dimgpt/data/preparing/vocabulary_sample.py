@@ -11,7 +11,6 @@ from pathlib import Path
 from random import Random
 
 from dimgpt.config import SourceConfig
-from dimgpt.data.preparing.disk import estimate_text_bytes
 from dimgpt.data.preparing.items import read_documents, read_items, read_source
 from dimgpt.data.preparing.listing import Listing, SourceFile, is_demo, is_local, list_source
 
@@ -70,7 +69,7 @@ def _measure(source: SourceConfig, *, seed: int, skip_bad: bool) -> tuple[int, L
     if is_demo(source.path) or (is_local(source.path) and listing.num_bytes <= _SMALL_BYTES):
         size = sum(map(len, read_documents(source, seed=seed, skip_bad=skip_bad)))
         return size, listing, True
-    return estimate_text_bytes(source, listing), listing, False
+    return listing.text_bytes, listing, False
 
 
 def _read(

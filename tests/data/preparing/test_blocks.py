@@ -11,7 +11,8 @@ from dimgpt.config import SourceConfig
 from dimgpt.data.preparing import blocks, tables
 from dimgpt.data.preparing.blocks import read_blocks
 from dimgpt.data.preparing.items import read_documents, read_items
-from dimgpt.data.preparing.listing import SourceFile, group_files
+from dimgpt.data.preparing.listing import SourceFile
+from dimgpt.data.preparing.plan import group_files
 
 TEXTS = [f'chat "{n}",\n; dort\tici é' * (1 + n % 7) for n in range(200)]
 

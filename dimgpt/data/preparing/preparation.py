@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dimgpt.config import ConversationSourceConfig, DataConfig, QualityConfig
-from dimgpt.data.manifest import read_manifest, token_dtype
+from dimgpt.data.manifest import token_dtype
 from dimgpt.data.preparing.blocks import BLOCK_BYTES
-from dimgpt.data.preparing.finishing import finish, is_complete, resume_finish
+from dimgpt.data.preparing.finishing import finish, finished_source, resume_finish
 from dimgpt.data.preparing.listing import Source, is_demo, is_local, list_source
 from dimgpt.data.preparing.part_writer import FIRST
 from dimgpt.data.preparing.parts import Part, PartsFolder, Place, open_folder
@@ -27,7 +27,6 @@ from dimgpt.files import restore_folder
 from dimgpt.settings import override
 from dimgpt.text.tokenizer import Tokenizer
 
-# Four bytes of French are a token, two with a small vocabulary.
 _SMALL_VOCABULARY = 4_000
 
 
@@ -92,7 +91,7 @@ def plan_preparation(
     unfinished = target.with_name(f"{target.name}.unfinished")
     resume_finish(unfinished, target)
     settings = describe_settings(source, config)
-    finished = read_manifest(target).source if is_complete(target, tokenizer) else {}
+    finished = finished_source(target, tokenizer)
     is_settled = not is_local(source.path) and not is_demo(source.path)
     if is_settled and finished.get("settings") == settings:
         return None
@@ -135,6 +134,7 @@ def run_job(plan: Plan, *, progress: Watch | None = None) -> None:
 def missing_bytes(plan: Plan) -> int:
     """Return about how much room a source still takes: token files, and one file fetched."""
     vocab_size = plan.tokenizer.vocab_size
+    # Four bytes of French are a token, two with a small vocabulary.
     bytes_per_token = 2 if vocab_size < _SMALL_VOCABULARY else 4
     whole = plan.listing.text_bytes * token_dtype(vocab_size).itemsize // bytes_per_token
     written = sum(path.stat().st_size for path in plan.folder.glob("*.bin"))

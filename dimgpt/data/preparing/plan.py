@@ -7,8 +7,10 @@ documents share, which are found once, in the first megabyte of text.
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dimgpt.config import DataConfig
+from dimgpt.data.manifest import token_dtype
 from dimgpt.data.preparing.blocks import Block, read_blocks
 from dimgpt.data.preparing.encoding import clean_beginning
 from dimgpt.data.preparing.items import read_items, read_source
@@ -30,6 +33,7 @@ PART_BLOCKS = 256
 """Blocks of a shard that make a part: with blocks of 1 MiB, 256 MiB of text."""
 
 _NUM_FIRST_ITEMS = 200
+_SMALL_VOCABULARY = 4_000
 _SAMPLE_BYTES = 1 << 20
 # Fields that decide how often something is drawn, or how it is shown: not what is written.
 _OTHER_FIELDS = (
@@ -197,3 +201,37 @@ def difference(found: Any, wanted: Any, name: str = "") -> str:
         if found.get(key) != wanted[key]:
             return difference(found.get(key), wanted[key], key)
     return "it knows other settings"
+
+
+def missing_bytes(plan: Plan) -> int:
+    """Return about how much room a source still takes: token files, and one file fetched."""
+    vocab_size = plan.tokenizer.vocab_size
+    # Four bytes of French are a token, two with a small vocabulary.
+    bytes_per_token = 2 if vocab_size < _SMALL_VOCABULARY else 4
+    whole = plan.listing.text_bytes * token_dtype(vocab_size).itemsize // bytes_per_token
+    written = sum(path.stat().st_size for path in plan.folder.glob("*.bin"))
+    fetched = max((file.num_bytes for file in plan.listing.files if file.remote), default=0)
+    return fetched + max(0, whole - written)
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the room left on the disk where a folder is, or is to be."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def require_room(folder: Path, num_bytes: int) -> None:
+    """Refuse to begin what the disk has no room for.
+
+    Raises:
+        OSError: About so many bytes do not fit.
+    """
+    free = free_bytes(folder)
+    if num_bytes > free:
+        raise OSError(
+            errno.ENOSPC,
+            f"the disk has {free / 1e9:,.1f} GB left and about {num_bytes / 1e9:,.1f} GB are "
+            "needed; make room, or take another disk with data_root",
+            str(folder),
+        )

@@ -8,26 +8,29 @@ vocabulary is kept as it is; multipliers and ratios do not count, they act when 
 """
 
 import dataclasses
-import errno
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from dimgpt.config import ConversationSourceConfig, DataConfig, QualityConfig
-from dimgpt.data.manifest import token_dtype
 from dimgpt.data.preparing.blocks import BLOCK_BYTES
 from dimgpt.data.preparing.finishing import finish, finished_source, resume_finish
 from dimgpt.data.preparing.listing import Source, is_demo, is_local, list_source
 from dimgpt.data.preparing.part_writer import FIRST
 from dimgpt.data.preparing.parts import Part, PartsFolder, Place, open_folder
-from dimgpt.data.preparing.plan import PART_BLOCKS, Plan, describe_settings, group_files, read_plan
+from dimgpt.data.preparing.plan import (
+    PART_BLOCKS,
+    Plan,
+    describe_settings,
+    group_files,
+    missing_bytes,
+    read_plan,
+    require_room,
+)
 from dimgpt.data.preparing.shares import ALONE, Share, Watch, begun_shares, hold, write_parts
 from dimgpt.files import restore_folder
 from dimgpt.settings import override
 from dimgpt.text.tokenizer import Tokenizer
-
-_SMALL_VOCABULARY = 4_000
 
 
 def prepare_source(
@@ -129,40 +132,6 @@ def run_job(plan: Plan, *, progress: Watch | None = None) -> None:
     with hold(plan, ALONE):
         parts = write_parts(plan, ALONE, progress=progress)
     finish(plan, parts)
-
-
-def missing_bytes(plan: Plan) -> int:
-    """Return about how much room a source still takes: token files, and one file fetched."""
-    vocab_size = plan.tokenizer.vocab_size
-    # Four bytes of French are a token, two with a small vocabulary.
-    bytes_per_token = 2 if vocab_size < _SMALL_VOCABULARY else 4
-    whole = plan.listing.text_bytes * token_dtype(vocab_size).itemsize // bytes_per_token
-    written = sum(path.stat().st_size for path in plan.folder.glob("*.bin"))
-    fetched = max((file.num_bytes for file in plan.listing.files if file.remote), default=0)
-    return fetched + max(0, whole - written)
-
-
-def free_bytes(folder: Path) -> int:
-    """Return the room left on the disk where a folder is, or is to be."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
-
-
-def require_room(folder: Path, num_bytes: int) -> None:
-    """Refuse to begin what the disk has no room for.
-
-    Raises:
-        OSError: About so many bytes do not fit.
-    """
-    free = free_bytes(folder)
-    if num_bytes > free:
-        raise OSError(
-            errno.ENOSPC,
-            f"the disk has {free / 1e9:,.1f} GB left and about {num_bytes / 1e9:,.1f} GB are "
-            "needed; make room, or take another disk with data_root",
-            str(folder),
-        )
 
 
 def run_share(plan: Plan, share: Share, *, progress: Watch | None = None) -> None:

@@ -28,6 +28,7 @@ BOM = b"\xef\xbb\xbf"
 _DELIMITERS = ",;\t"
 _BEGINNING_BYTES = 1 << 16
 _BUFFER_BYTES = 1 << 20
+_NO_UTF8 = re.compile(r"[\udc80-\udcff]")  # what `surrogateescape` makes of bad bytes
 
 
 def read_chunks(path: Path, *, chunk_bytes: int) -> Iterator[tuple[bytes, int]]:
@@ -181,8 +182,8 @@ def read_csv(content: bytes, *, header: bytes, name: str) -> Iterator[tuple[int,
     """Yield the rows of a piece of a CSV file: comma, semicolon or tab, line ends within quotes.
 
     Args:
-        content: Whole rows.
-        header: The first line of the file.
+        content: Whole rows, without the header, which is the first line of the file.
+        header: Says how the columns are named and separated.
         name: The file, for the error.
 
     Yields:
@@ -197,19 +198,17 @@ def read_csv(content: bytes, *, header: bytes, name: str) -> Iterator[tuple[int,
     rows = csv.reader(text, delimiter=delimiter)
     while True:
         try:
-            values = next(rows, None)
+            values = next(rows)
+        except StopIteration:
+            return
         except csv.Error as error:
             yield rows.line_num, f"is no CSV ({error})"
             continue
-        if values is None:
-            return
-        if not values:
-            continue
-        if len(values) != len(columns):
+        if values and len(values) != len(columns):
             yield rows.line_num, f"has {len(values)} columns: the header has {len(columns)}"
-        elif not all(map(_is_utf8, values)):
+        elif any(map(_NO_UTF8.search, values)):
             yield rows.line_num, "is not UTF-8"
-        else:
+        elif values:
             yield rows.line_num, dict(zip(columns, values, strict=True))
 
 
@@ -230,10 +229,6 @@ def _read_header(header: bytes, name: str) -> tuple[list[str], str]:
             f"{name}, line 1 is {line[:80]!r}: it must name every column, each once; add a header"
         )
     return columns, delimiter
-
-
-def _is_utf8(value: str) -> bool:
-    return value.isascii() or not any("\udc80" <= sign <= "\udcff" for sign in value)
 
 
 def cut_parquet(path: Path, *, columns: tuple[str, ...], block_bytes: int) -> Iterator[Piece]:

@@ -266,7 +266,7 @@ def test_a_file_that_may_not_grow_ends_the_run_with_an_error(
 def test_no_room_on_the_disk_is_said_before_anything_is_written(
     source, tokenizer, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("dimgpt.data.preparing.preparation.free_bytes", lambda folder: 100)
+    monkeypatch.setattr("dimgpt.data.preparing.plan.free_bytes", lambda folder: 100)
     with pytest.raises(OSError, match=r"about 0\.0 GB are needed; make room"):
         prepare(source, tokenizer, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -38,6 +38,7 @@ Item = str | Conversation
 T = TypeVar("T")
 
 BLOCK_BYTES = 1 << 20
+_WHOLE_TEXTS = set(TEXT_SUFFIXES) - set(TABLE_SUFFIXES)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +87,7 @@ def read_blocks(
         ValueError: A file is damaged or of an unknown kind, or a record is too long.
         OSError: As `dimgpt.hub.download_file`.
     """
-    for is_text, group in groupby(files, key=lambda file: _is_text(file.name)):
+    for is_text, group in groupby(files, key=lambda file: kind_of(file.name) in _WHOLE_TEXTS):
         if is_text:
             yield from _read_texts(group, folder, block_bytes)
             continue
@@ -167,10 +168,6 @@ def _make_demo(name: str, seed: int, block_bytes: int) -> Iterator[Block]:
         )
     make = demo_corpus.stories if match[1] == "stories" else demo_corpus.conversations
     yield from made_blocks(make(int(match[2]), seed=seed), name=name, block_bytes=block_bytes)
-
-
-def _is_text(name: str) -> bool:
-    return kind_of(name) in TEXT_SUFFIXES and kind_of(name) not in TABLE_SUFFIXES
 
 
 def _read_texts(files: Iterable[SourceFile], folder: Path, block_bytes: int) -> Iterator[Block]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dimgpt.config import DataConfig
-from dimgpt.data.conversations.conversation import Conversation, Message, encode_conversation
+from dimgpt.data.conversations.conversation import Conversation, encode_conversation
 from dimgpt.data.preparing.blocks import Block, Item
 from dimgpt.data.preparing.items import read_items
 from dimgpt.data.preparing.listing import Source
@@ -191,12 +191,11 @@ def _encode_conversation(
 
 
 def _composed(conversation: Conversation) -> Conversation:
-    return Conversation(
-        messages=tuple(
-            Message(role=message.role, text=unicodedata.normalize("NFC", message.text))
-            for message in conversation.messages
-        )
+    messages = (
+        dataclasses.replace(message, text=unicodedata.normalize("NFC", message.text))
+        for message in conversation.messages
     )
+    return Conversation(messages=tuple(messages))
 
 
 def _clean_conversation(conversation: Conversation, tokenizer: Tokenizer) -> tuple[str, str]:

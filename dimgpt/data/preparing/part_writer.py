@@ -40,7 +40,7 @@ class Piece(NamedTuple):
 
 
 class PartWriter:
-    """Writes one part into a folder, which knows of it when all is on the disk."""
+    """Writes one part: first its files, and at the end the record that makes them count."""
 
     def __init__(
         self, folder: PartsFolder, place: Place, deduplicator: Deduplicator | None

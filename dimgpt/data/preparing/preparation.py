@@ -181,10 +181,11 @@ def _find_all(folder: PartsFolder, *, num_shares: int) -> dict[Place, Part]:
     plan = folder.plan
     parts = folder.load(lambda place: True, verify=False)
     for shard in range(len(plan.shards)):
-        # Whoever has the first part of a shard reads it to its end.
         num_parts = folder.num_parts(shard)
-        places = [Place(shard, number) for number in range(1 if num_parts is None else num_parts)]
-        missing = [place for place in places if num_parts is None or place not in parts]
+        missing = [Place(shard, number) for number in range(num_parts or 0)]
+        missing = [place for place in missing if place not in parts]
+        if num_parts is None:  # the share with the first part of a shard reads it to its end
+            missing = [Place(shard, 0)]
         if not missing:
             continue
         share = Share.of(plan, missing[0], num_shares)
@@ -206,12 +207,11 @@ def write_share(
     vocabulary_path: Path,
     pretraining_dir: Path,
     finetuning_dir: Path,
-    block_bytes: int = BLOCK_BYTES,
-    part_blocks: int = PART_BLOCKS,
+    **sizes: int,
 ) -> Iterable[Any]:
-    """Write one share of every source, as a step of a pipeline of `datatrove`, for `merge`.
+    """Write one share of every source, as a step of a `datatrove` pipeline, for `merge`.
 
-    Bind the named arguments with `functools.partial`; no documents pass from step to step.
+    Bind the named arguments with `functools.partial`. No documents pass from step to step.
 
     Args:
         data: Not used.
@@ -221,8 +221,7 @@ def write_share(
         vocabulary_path: An existing vocabulary, seen from the machine of the task.
         pretraining_dir: Gets the documents; the same folder for all tasks, as on a shared disk.
         finetuning_dir: Gets the conversations.
-        block_bytes: As for `prepare_source`; the same where shares are merged.
-        part_blocks: As for `prepare_source`; the same where shares are merged.
+        sizes: `block_bytes` and `part_blocks` of `plan_preparation`; the same for the merge.
     """
     tokenizer = Tokenizer.load(vocabulary_path)
     config = override(config, num_workers=config.num_workers or 1)
@@ -231,7 +230,6 @@ def write_share(
         (finetuning_dir, config.conversations),
     ):
         for source in sources:
-            sizes = {"block_bytes": block_bytes, "part_blocks": part_blocks}
             plan = plan_preparation(source, tokenizer, folder, config=config, **sizes)
             if plan is not None:
                 run_share(plan, Share(index=rank + 1, count=world_size))

@@ -295,7 +295,7 @@ if __name__ == "__main__":
 @pytest.fixture
 def run_script(tokenizer, tmp_path):
     """Return a function that starts a preparation with two processes; it has begun on return."""
-    texts = [f"Le chat {n} dort. " * 10 for n in range(3_000)]
+    texts = [f"Le chat {n} dort. " * 10 for n in range(1_500)]
     path = tmp_path / "cats.jsonl"
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     tokenizer.save(tmp_path / "vocab.txt")

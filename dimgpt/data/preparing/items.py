@@ -83,7 +83,7 @@ def read_source(
     skip_bad: bool,
     block_bytes: int = BLOCK_BYTES,
 ) -> Iterator[Block]:
-    """Cut files of a source into blocks that `read_items` reads, each for itself.
+    """Cut files of a source into blocks, each of which `read_items` can read without the others.
 
     A conversation of several records may begin in one block and end in the next, so blocks of
     conversations are parsed here. The arguments are those of `read_blocks`.

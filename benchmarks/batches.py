@@ -11,9 +11,8 @@ import numpy as np
 from reporting import report, spread
 
 from dimgpt.config import SourceConfig
-from dimgpt.data.manifest import Manifest, write_manifest
-from dimgpt.data.reading.corpus import Corpus
-from dimgpt.data.reading.pretraining import PretrainingData
+from dimgpt.data.reading.pretraining import Corpus, PretrainingData
+from dimgpt.data.token_file import Manifest, write_manifest
 from dimgpt.data.token_writer import TokenFileWriter, join_parts
 
 _FINGERPRINT = "f" * 64

@@ -8,7 +8,7 @@ import pytest
 
 from dimgpt.cli import main
 from dimgpt.files import sha256_of
-from dimgpt.training.metrics import read_history
+from dimgpt.training.journal import read_history
 
 CONFIG = {
     "name": "toy",

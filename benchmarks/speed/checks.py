@@ -16,7 +16,7 @@ from dimgpt.data.reading.batch import Batch, make_batches
 from dimgpt.model.attention import KERNELS, attention, fastest_kernel
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime, choose_runtime
-from dimgpt.training.metrics import read_history
+from dimgpt.training.journal import read_history
 from dimgpt.training.trainer import Trainer
 
 _TOLERANCES = {torch.float32: 2e-3, torch.bfloat16: 2e-2}

@@ -16,13 +16,12 @@ from torch import Tensor, nn
 
 from dimgpt.config import ModelConfig, TrainingConfig
 from dimgpt.data.reading.batch import Batch
-from dimgpt.data.reading.corpus import Corpus, Mixture
-from dimgpt.data.reading.pretraining import PretrainingData
+from dimgpt.data.reading.pretraining import Corpus, Mixture, PretrainingData
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
 from dimgpt.training.loss import compiled_loss
+from dimgpt.training.micro_batches import take_share
 from dimgpt.training.optimizer import build_optimizer
-from dimgpt.training.share import take_share
 from dimgpt.training.step import Stepper
 
 LossFunction = Callable[[Batch], Tensor]

@@ -2,36 +2,92 @@
 
 A token file has one or more parts, `NAME.bin` or `NAME-00000.bin`, …: each the concatenation of
 whole documents (little-endian uint16; uint32 for more than 65,535 tokens). `NAME.index.npy` holds
-the int64 offset of every document and of the end, through all parts. `token_writer.py` writes them
-with `write()`, and they are mapped only when finished: a map over a full disk or a file that was
-cut short kills the process. Nothing here knows what the ids mean.
+the int64 offset of every document and of the end, through all parts. `manifest.json` says what the
+files of a folder hold and what they were made from; it is written last, so a folder without one is
+unfinished. `token_writer.py` writes token files. This file maps them only once they are checked: a
+map over a file that was cut short kills the process.
 """
 
+import dataclasses
 import functools
 import hashlib
+import json
 import os
-from bisect import bisect_right
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import accumulate
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dimgpt.data.manifest import PREPARE_AGAIN, TokenPart, read_manifest, token_dtype
-from dimgpt.files import sha256_of
+from dimgpt.files import replace_file, sha256_of
 
+MANIFEST_NAME = "manifest.json"
+SYSTEM_PROMPTS = "system_prompts"
+"""Name of the token file of a group's system prompts."""
+PREPARE_AGAIN = "prepare it again with create_data.ipynb or `python -m dimgpt prepare`"
+_FORMAT_VERSION = 2
 _BLOCK_BYTES = 1 << 24
-_BLOCK_DOCUMENTS = 1 << 20
 _MAX_THREADS = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenPart:
+    """One of the files that hold the documents of a token file."""
+
+    name: str
+    """Path of the file, relative to the manifest's folder and inside it."""
+    num_tokens: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        path = Path(self.name)
+        if path.is_absolute() or ".." in path.parts or "\\" in self.name:
+            raise ValueError(f"part {self.name!r} lies outside the folder")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenFileSummary:
+    """What one token file holds."""
+
+    num_documents: int
+    num_tokens: int
+    num_characters: int
+    """Characters of the cleaned text."""
+    num_bytes: int
+    """UTF-8 bytes of the cleaned text."""
+    largest_id: int
+    parts: tuple[TokenPart, ...]
+    """In their order."""
+    index_sha256: str
+    """One index for all parts."""
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TokenFileSummary":
+        """Build a summary from what `dataclasses.asdict` made of one."""
+        parts = tuple(TokenPart(**part) for part in values["parts"])
+        return cls(**{**values, "parts": parts})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """What a folder of token files holds, and what it was made from."""
+
+    vocabulary_sha256: str
+    vocab_size: int
+    source: dict[str, Any]
+    """The settings that the content depends on: if they are unchanged, nothing is prepared anew."""
+    dropped: dict[str, int]
+    """Documents that were left out, by reason."""
+    files: dict[str, TokenFileSummary]
 
 
 class TokenFile:
     """A finished token file, mapped read-only after it was checked against its manifest."""
 
     def __init__(self, folder: Path, name: str, *, fingerprint: str) -> None:
-        """Open the token file `name` of a folder.
+        """Open a token file.
 
         All of it is read once to check every sha256 and every id, at about 1 GB/s a core.
 
@@ -52,65 +108,93 @@ class TokenFile:
             )
         if name not in manifest.files:
             raise ValueError(f"{folder} has no {name!r}: it has {', '.join(manifest.files)}")
-        self.index_path = folder / f"{name}.index.npy"
-        self.summary = manifest.files[name]
-        self.num_documents = self.summary.num_documents
-        self.num_tokens = self.summary.num_tokens
+        self.summary = summary = manifest.files[name]
+        self.num_documents, self.num_tokens = summary.num_documents, summary.num_tokens
         self.dtype = token_dtype(manifest.vocab_size)
-        if self.summary.largest_id >= manifest.vocab_size:
-            raise damaged(
-                folder / f"{name}.bin",
-                f"holds id {self.summary.largest_id} of {manifest.vocab_size} tokens",
-            )
-        check_parts(folder, self.summary.parts, vocab_size=manifest.vocab_size)
-        self.offsets = self._open_index()
+        if summary.largest_id >= manifest.vocab_size:
+            what = f"holds id {summary.largest_id} of {manifest.vocab_size} tokens"
+            raise _damaged(folder / f"{name}.bin", what)
+        check_parts(folder, summary.parts, vocab_size=manifest.vocab_size)
+        self.offsets = _open_index(folder / f"{name}.index.npy", summary)
+        """Of each document and of the end, int64 (N + 1,)."""
         self.parts: tuple[np.ndarray[Any, Any], ...] = tuple(
             # Plain arrays: slices of a memmap are slow to make.
             np.asarray(np.memmap(folder / part.name, dtype=self.dtype, mode="r"))
-            for part in self.summary.parts
+            for part in summary.parts
         )
-        self._first_tokens = list(
-            accumulate((part.num_tokens for part in self.summary.parts[:-1]), initial=0)
-        )
+        self._part_starts = np.cumsum([0, *map(len, self.parts[:-1])])
 
     def document(self, index: int) -> np.ndarray[Any, Any]:
         """Return the ids of one document, mapped, not copied."""
-        start, end = int(self.offsets[index]), int(self.offsets[index + 1])
-        number = bisect_right(self._first_tokens, start) - 1
-        first = self._first_tokens[number]
-        return self.parts[number][start - first : end - first]
+        start, end = self.offsets[index], self.offsets[index + 1]
+        part = int(np.searchsorted(self._part_starts, start, side="right")) - 1
+        first = self._part_starts[part]
+        return self.parts[part][start - first : end - first]
 
-    def _open_index(self) -> np.ndarray[Any, Any]:
-        _size(self.index_path)
-        if sha256_of(self.index_path) != self.summary.index_sha256:
-            raise damaged(self.index_path, "has another sha256 than its manifest")
-        try:
-            offsets = np.load(self.index_path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            raise damaged(self.index_path, f"is no array ({error})") from error
-        if offsets.dtype != np.int64 or offsets.shape != (self.num_documents + 1,):
-            raise damaged(self.index_path, f"holds {offsets.dtype} {offsets.shape}")
-        is_rising = all(
-            bool((np.diff(offsets[first : first + _BLOCK_DOCUMENTS + 1]) > 0).all())
-            for first in range(0, self.num_documents, _BLOCK_DOCUMENTS)
+
+def token_dtype(vocab_size: int) -> np.dtype[Any]:
+    """Return the smallest integer type that holds every id of a vocabulary."""
+    return np.dtype("<u2") if vocab_size <= 65_535 else np.dtype("<u4")
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `manifest.json`; a reader sees the old one or the new."""
+    values = {
+        "format_version": _FORMAT_VERSION,
+        "dtype": token_dtype(manifest.vocab_size).name,
+        **dataclasses.asdict(manifest),
+    }
+    content = json.dumps(values, indent=2, ensure_ascii=False)
+    replace_file(folder / MANIFEST_NAME, content.encode())
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check `manifest.json`.
+
+    Raises:
+        FileNotFoundError: There is none: nothing was prepared here, or it was cut off.
+        ValueError: It is damaged, or of another format version.
+    """
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing: {folder.name} is not prepared; {PREPARE_AGAIN}"
         )
-        num_tokens = sum(part.num_tokens for part in self.summary.parts)
-        is_whole = offsets[0] == 0 and offsets[-1] == num_tokens == self.num_tokens
-        if not is_whole or not is_rising:
-            raise damaged(self.index_path, f"does not rise from 0 to {self.num_tokens:,}")
-        return np.asarray(offsets)
+    try:
+        values = json.loads(path.read_bytes())
+        version, dtype = values.pop("format_version"), values.pop("dtype")
+        if version == 1:
+            _update_first_format(values)
+        files = values.pop("files").items()
+        manifest = Manifest(
+            files={name: TokenFileSummary.from_dict(entry) for name, entry in files}, **values
+        )
+        expected_dtype = token_dtype(manifest.vocab_size).name
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); {PREPARE_AGAIN}") from error
+    if version not in (1, _FORMAT_VERSION) or dtype != expected_dtype:
+        raise ValueError(
+            f"{path} says format {version} and {dtype}: this version reads format "
+            f"{_FORMAT_VERSION} and {expected_dtype}; {PREPARE_AGAIN}"
+        )
+    return manifest
+
+
+def _update_first_format(values: dict[str, Any]) -> None:
+    """Change the values of format 1, in which a token file was one part, to today's."""
+    for name, entry in values["files"].items():
+        sha256 = entry.pop("ids_sha256")
+        part = {"name": f"{name}.bin", "num_tokens": entry["num_tokens"], "sha256": sha256}
+        entry["parts"] = [part]
+    values["dropped"] = {"too_short": values.pop("num_dropped")}
 
 
 def check_parts(
     folder: Path, parts: Sequence[TokenPart], *, vocab_size: int, verify: bool = True
 ) -> None:
-    """Check the sizes of parts and, several at once, their sha256 and every id.
+    """Check the sizes of a folder's parts and, with `verify`, their sha256 and every id.
 
-    Args:
-        folder: The names of the parts are relative to it.
-        parts: As their manifest describes them.
-        vocab_size: Tokens of the vocabulary.
-        verify: Read the parts; without it, only their sizes are checked.
+    Several parts are read at once.
 
     Raises:
         FileNotFoundError: A part is missing.
@@ -120,7 +204,7 @@ def check_parts(
         num_bytes = part.num_tokens * token_dtype(vocab_size).itemsize
         found = _size(folder / part.name)
         if found != num_bytes or not num_bytes:
-            raise damaged(folder / part.name, f"has {found:,} bytes instead of {num_bytes:,}")
+            raise _damaged(folder / part.name, f"has {found:,} bytes instead of {num_bytes:,}")
     if verify:
         with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as executor:
             check = functools.partial(_check_part, folder, vocab_size=vocab_size)
@@ -136,16 +220,8 @@ def check_ids(ids: np.ndarray[Any, Any], *, vocab_size: int, first_offset: int, 
     if ids.max() < vocab_size and ids.min() >= 0:
         return
     place = int(np.argmax((ids >= vocab_size) | (ids < 0)))
-    raise damaged(
-        path,
-        f"has id {int(ids[place])} at offset {first_offset + place:,}, outside the vocabulary of "
-        f"{vocab_size:,} tokens",
-    )
-
-
-def damaged(path: Path, what: str) -> ValueError:
-    """Return the error of a file that is not what its manifest says."""
-    return ValueError(f"{path} {what}; {PREPARE_AGAIN}")
+    what = f"has id {int(ids[place])} at offset {first_offset + place:,}"
+    raise _damaged(path, f"{what}, outside the vocabulary of {vocab_size:,} tokens")
 
 
 def _check_part(folder: Path, part: TokenPart, *, vocab_size: int) -> None:
@@ -160,7 +236,28 @@ def _check_part(folder: Path, part: TokenPart, *, vocab_size: int) -> None:
             check_ids(ids, vocab_size=vocab_size, first_offset=first_offset, path=path)
             first_offset += len(ids)
     if running_hash.hexdigest() != part.sha256:
-        raise damaged(path, "has another sha256 than its manifest")
+        raise _damaged(path, "has another sha256 than its manifest")
+
+
+def _open_index(path: Path, summary: TokenFileSummary) -> np.ndarray[Any, Any]:
+    _size(path)
+    if sha256_of(path) != summary.index_sha256:
+        raise _damaged(path, "has another sha256 than its manifest")
+    try:
+        offsets = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise _damaged(path, f"is no array ({error})") from error
+    if offsets.dtype != np.int64 or offsets.shape != (summary.num_documents + 1,):
+        raise _damaged(path, f"holds {offsets.dtype} {offsets.shape}")
+    num_tokens = sum(part.num_tokens for part in summary.parts)
+    is_whole = offsets[0] == 0 and offsets[-1] == num_tokens == summary.num_tokens
+    if not is_whole or not (offsets[1:] > offsets[:-1]).all():
+        raise _damaged(path, f"does not rise from 0 to {summary.num_tokens:,}")
+    return np.asarray(offsets)
+
+
+def _damaged(path: Path, what: str) -> ValueError:
+    return ValueError(f"{path} {what}; {PREPARE_AGAIN}")
 
 
 def _size(path: Path) -> int:

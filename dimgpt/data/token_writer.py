@@ -6,20 +6,18 @@ with its final name is complete. `token_file.py` describes the format and reads 
 
 import contextlib
 import hashlib
-import io
 import os
 from array import array
 from collections.abc import Iterable, Iterator
-from itertools import accumulate, chain
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from dimgpt.data.manifest import TokenFileSummary, TokenPart, token_dtype
-from dimgpt.data.token_file import check_ids
-from dimgpt.files import sync_folder
+from dimgpt.data.token_file import TokenFileSummary, TokenPart, check_ids, token_dtype
+from dimgpt.files import sha256_of, sync_folder
 
 
 class TokenFileWriter:
@@ -35,7 +33,6 @@ class TokenFileWriter:
         self.vocab_size = vocab_size
         self.path = folder / f"{name}.bin"
         self.index_path = folder / f"{name}.index.npy"
-        self._partial_path = folder / f"{name}.bin.partial"
         self._dtype = token_dtype(vocab_size)
         self._hash = hashlib.sha256()
         self._offsets = array("q", [0])
@@ -44,7 +41,8 @@ class TokenFileWriter:
         self._largest_id = 0
 
     def __enter__(self) -> "TokenFileWriter":
-        self._file: BinaryIO = self._partial_path.open("wb")
+        self._stack = contextlib.ExitStack()
+        self._file = self._stack.enter_context(_new_file(self.path))
         return self
 
     def write_documents(
@@ -90,20 +88,13 @@ class TokenFileWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with contextlib.ExitStack() as stack:
-            stack.callback(self._partial_path.unlink, missing_ok=True)
-            stack.callback(self._file.close)
-            if kind is None:
-                self._finish()
-
-    def _finish(self) -> None:
-        """Flush and rename the file, then write the index."""
+        if kind is not None:
+            self._stack.__exit__(kind, error, trace)
+            return
         with _naming(self.path):
-            _sync_file(self._file)
-            self._file.close()
-        self._partial_path.replace(self.path)
-        offsets = np.frombuffer(self._offsets, dtype="<i8")
-        num_documents, num_tokens = len(offsets) - 1, int(offsets[-1])
+            self._stack.close()
+        num_documents, num_tokens = len(self._offsets) - 1, self._offsets[-1]
+        ends = np.frombuffer(self._offsets, dtype="<i8")[1:]
         part = TokenPart(name=self.path.name, num_tokens=num_tokens, sha256=self._hash.hexdigest())
         self.summary = TokenFileSummary(
             num_documents=num_documents,
@@ -112,7 +103,7 @@ class TokenFileWriter:
             num_bytes=self._num_bytes,
             largest_id=self._largest_id,
             parts=(part,),
-            index_sha256=_write_index(self.index_path, [offsets[1:]], num_documents),
+            index_sha256=_write_index(self.index_path, [ends], num_documents),
         )
 
 
@@ -153,28 +144,28 @@ def _write_index(path: Path, ends: Iterable[np.ndarray[Any, Any]], num_documents
 
     The ends come piece by piece, and only one is in memory. A reader sees the old file or the new.
     """
+    header = {"descr": "<i8", "fortran_order": False, "shape": (num_documents + 1,)}
+    with _naming(path), _new_file(path) as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(bytes(8))
+        for piece in ends:
+            file.write(piece.astype("<i8").tobytes())
+    return sha256_of(path)
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file that takes the place of `path` if the block ends well, else is removed."""
     partial_path = path.with_name(f"{path.name}.partial")
-    header = io.BytesIO()
-    shape = {"descr": "<i8", "fortran_order": False, "shape": (num_documents + 1,)}
-    np.lib.format.write_array_header_1_0(header, shape)
-    contents = (piece.astype("<i8").tobytes() for piece in ends)
-    running_hash = hashlib.sha256()
     try:
-        with _naming(path), partial_path.open("wb") as file:
-            for content in chain([header.getvalue(), bytes(8)], contents):
-                file.write(content)
-                running_hash.update(content)
-            _sync_file(file)
+        with partial_path.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
         partial_path.replace(path)
     finally:
         partial_path.unlink(missing_ok=True)
     sync_folder(path.parent)
-    return running_hash.hexdigest()
-
-
-def _sync_file(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
 
 
 @contextlib.contextmanager

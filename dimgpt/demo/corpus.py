@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
 
-from dimgpt.data.conversations.conversation import Conversation, Message
+from dimgpt.data.conversation import Conversation, Message
 from dimgpt.demo.grammar import parse
 from dimgpt.demo.questions import (
     DRAWS,

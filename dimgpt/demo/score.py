@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dimgpt.config import SamplingConfig
-from dimgpt.data.conversations.conversation import encode_prompt
+from dimgpt.data.conversation import encode_prompt
 from dimgpt.demo.corpus import Question, held_out_questions, is_grammatical, split_sentences
 from dimgpt.generation.generator import TextGenerator
 from dimgpt.model.transformer import Transformer

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dimgpt.data.preparing.report import SourceReport
-from dimgpt.training.metrics import read_history
+from dimgpt.training.journal import read_history
 
 _PANELS = (
     ("loss", "loss (nats per token)"),

@@ -6,7 +6,7 @@ Tokens are chosen by `generate_ids` alone. Special tokens that a user types stay
 from collections.abc import Generator, Iterator
 
 from dimgpt.config import SamplingConfig
-from dimgpt.data.conversations.conversation import Message, encode_message, encode_prompt
+from dimgpt.data.conversation import Message, encode_message, encode_prompt
 from dimgpt.generation.generator import generate_ids, stream_text
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.tokenizer import Tokenizer

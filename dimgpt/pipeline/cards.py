@@ -19,20 +19,7 @@ _PUBLIC = "hf://"
 def trained_card(workspace: Workspace, stage: Stage, trainer: Trainer) -> Card:
     """Return the card of the model that a trainer has trained."""
     corpus: Any = trainer.data.corpus  # type: ignore[attr-defined]  # as `open_data` made it
-    if stage == "pretraining":
-        sources, rows = corpus.sources, corpus.table()
-    else:
-        sources, train = corpus.groups, corpus.train
-        files = zip(sources, train.files, train.ratios, strict=True)
-        rows = [
-            {
-                "source": group.name,
-                "conversations": file.num_documents,
-                "tokens": file.num_tokens,
-                "ratio": float(ratio),
-            }
-            for group, file, ratio in files
-        ]
+    sources, rows = corpus.sources, corpus.table()
     for source, row in zip(sources, rows, strict=True):
         if source.licence:
             row["licence"] = source.licence

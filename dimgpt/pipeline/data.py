@@ -15,9 +15,8 @@ from dimgpt.data.preparing.preparation import (
 )
 from dimgpt.data.preparing.report import SourceReport
 from dimgpt.data.preparing.shares import Share, Watch
-from dimgpt.data.reading.corpus import ConversationCorpus, Corpus
-from dimgpt.data.reading.finetuning import FinetuningData
-from dimgpt.data.reading.pretraining import PretrainingData
+from dimgpt.data.reading.finetuning import ConversationCorpus, FinetuningData
+from dimgpt.data.reading.pretraining import Corpus, PretrainingData
 from dimgpt.pipeline.vocabulary import keep_data_config, only_one
 from dimgpt.settings import override
 from dimgpt.text.tokenizer import Tokenizer

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import torch
 
-from dimgpt.data.manifest import read_manifest
+from dimgpt.data.token_file import read_manifest
 from dimgpt.evaluation.perplexity import measure_perplexity
 from dimgpt.generation.chat import ChatSession
 from dimgpt.generation.generator import TextGenerator
@@ -21,7 +21,7 @@ from dimgpt.settings import from_dict, override, to_dict
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.training.journal import Observer
 from dimgpt.training.micro_batch_search import wants_micro_batch_search, with_fastest_micro_batch
-from dimgpt.training.run_lock import lock_run
+from dimgpt.training.run_folder import lock_run
 from dimgpt.training.trainer import Trainer
 from dimgpt.weights.card import CURVES_NAME
 from dimgpt.weights.store import load_model, load_tokenizer, save_model

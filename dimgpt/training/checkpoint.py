@@ -1,29 +1,29 @@
-"""Checkpoints: folders that are complete or not there.
+"""Checkpoints: folders that are complete or absent, written while the run goes on.
 
     checkpoints/step-00000500/   model.safetensors, optimizer.safetensors, state.json, manifest.json
     checkpoints/best-00000450/   the same without the optimizer: the lowest validation loss so far
 
-The manifest is written last and holds the SHA-256 of the other files; a folder is trusted only if
-they agree, and the newest one that does is the one a run goes on from. Nothing here knows what is
-saved: tensors and plain values, under names. When it is written is `checkpoint_writer.py`'s.
+The manifest is written last and has the SHA-256 of the other files. A folder is used only if they
+agree; a run goes on from the newest one that does.
 """
 
+import dataclasses
 import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from dimgpt.files import UNFINISHED, new_folder, sha256_of
-from dimgpt.training.hashed_file import write_tensors
-from dimgpt.training.tensor_parts import are_parts, read_whole
+from dimgpt.training.tensor_files import load_tensors, write_tensors
 
 log = logging.getLogger(__name__)
 
@@ -39,38 +39,31 @@ class Checkpoint:
     state: dict[str, Any]
     """Everything that JSON holds: counters, averages, configs."""
     offsets: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Tensors that are parts -> where in the whole ones they begin."""
+    """Of tensors that are parts: where in the whole ones they begin."""
     path: Path | None = None
     """Where it was loaded from."""
-
-    @property
-    def has_optimizer(self) -> bool:
-        """Say whether training can go on from it."""
-        stored = [] if self.path is None else self.path.glob("optimizer*.safetensors")
-        return "optimizer" in self.tensors or any(stored)
 
 
 class CheckpointStore:
     """The checkpoints of one run.
 
     Args:
-        folder: Where they are; made when the first one is saved.
+        folder: Made when the first checkpoint is saved.
         keep: Number of the newest ones that stay.
     """
 
     def __init__(self, folder: Path, *, keep: int = 2) -> None:
-        self.folder = folder
-        self.keep = keep
+        self.folder, self.keep = folder, keep
 
     def save(self, checkpoint: Checkpoint, *, kind: str = "step") -> Path:
-        """Write a checkpoint, then drop the ones of its kind that are no longer kept.
+        """Write a checkpoint, then delete those of its kind that are no longer kept.
 
         Args:
             checkpoint: Its tensors are on the CPU.
             kind: `step`, or `best`, of which one is kept.
 
         Raises:
-            OSError: It cannot be written; the ones before it are as they were.
+            OSError: It cannot be written; the checkpoints before it are unchanged.
         """
         path = self.path_of(kind, checkpoint.step)
         with new_folder(path) as temporary:
@@ -78,27 +71,32 @@ class CheckpointStore:
                 f"{name}.safetensors": write_tensors(temporary / f"{name}.safetensors", tensors)
                 for name, tensors in checkpoint.tensors.items()
             }
-            self.complete(temporary, checkpoint, hashes)
+            self._complete(temporary, checkpoint, hashes)
         self._drop(kind, newest=path)
         return path
 
-    def complete(self, folder: Path, checkpoint: Checkpoint, hashes: Mapping[str, str]) -> None:
-        """Write the state, and last the manifest, of which `hashes` are those of the tensors."""
-        state = json.dumps({"step": checkpoint.step, **checkpoint.state}, indent=1).encode()
-        (folder / "state.json").write_bytes(state)
-        manifest = {**hashes, "state.json": hashlib.sha256(state).hexdigest()}
-        (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-
     def path_of(self, kind: str, step: int) -> Path:
-        """Return where a checkpoint belongs."""
+        """Return the folder of a checkpoint."""
         return self.folder / f"{kind}-{step:08d}"
 
     def load(self, path: Path) -> Checkpoint:
-        """Load a checkpoint of whatever folder; see `load_checkpoint`."""
-        return load_checkpoint(path)
+        """Load one checkpoint, of this run or of another.
+
+        Raises:
+            ValueError: It is damaged, or no checkpoint.
+        """
+        problem = self._problem_with(path)
+        if problem is None:
+            try:
+                state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+                tensors = self._load_tensors(path)
+                return Checkpoint(step=state["step"], tensors=tensors, state=state, path=path)
+            except (SafetensorError, json.JSONDecodeError) as error:
+                problem = str(error)
+        raise ValueError(f"checkpoint {path} is damaged ({problem})")
 
     def load_latest(self) -> Checkpoint | None:
-        """Load the newest checkpoint that is whole; `None` when there is none.
+        """Load the newest checkpoint that is whole; `None` if there is none.
 
         Damaged ones are named in the log and passed over.
         """
@@ -110,12 +108,41 @@ class CheckpointStore:
         return None
 
     def clean(self) -> None:
-        """Remove what a killed run has left half written; only for who holds the run's lock."""
+        """Delete what a killed run left half written; the caller must hold the run's lock."""
         for path in self.folder.glob(f"*{UNFINISHED}"):
             shutil.rmtree(path, ignore_errors=True)
 
+    def _load_tensors(self, path: Path) -> dict[str, dict[str, Tensor]]:
+        return load_tensors(path)
+
+    def _problem_with(self, path: Path) -> str | None:
+        """Say in a few words why a checkpoint is not whole; `None` if it is."""
+        manifest = path / "manifest.json"
+        if not manifest.is_file():
+            return "no manifest.json" if path.is_dir() else "there is no such folder"
+        try:
+            hashes = json.loads(manifest.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            return "manifest.json is not JSON"
+        if not isinstance(hashes, dict) or "state.json" not in hashes:
+            return "manifest.json does not name state.json"
+        for name, expected in hashes.items():
+            file = path / Path(name).name
+            if not file.is_file():
+                return f"no {name}"
+            if sha256_of(file) != expected:
+                return f"{name} has another sha256 than its manifest says"
+        return None
+
+    def _complete(self, folder: Path, checkpoint: Checkpoint, hashes: Mapping[str, str]) -> None:
+        """Write the state, then the manifest with the hashes of all files."""
+        state = json.dumps({"step": checkpoint.step, **checkpoint.state}, indent=1).encode()
+        (folder / "state.json").write_bytes(state)
+        manifest = {**hashes, "state.json": hashlib.sha256(state).hexdigest()}
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+
     def _drop(self, kind: str, *, newest: Path) -> None:
-        """Remove what `newest` replaces; what claims to be newer was damaged and passed over."""
+        """Delete what `newest` replaces, and damaged ones of later steps."""
         others = [path for path in self._paths(kind) if path != newest]
         older = [path for path in others if path < newest]
         kept = older[max(len(older) - self.keep + 1, 0) :] if kind == "step" else []
@@ -131,49 +158,84 @@ class CheckpointStore:
         )
 
 
-def load_checkpoint(path: Path, *, with_tensors: bool = True, is_known: bool = False) -> Checkpoint:
-    """Load one checkpoint.
+class CheckpointWriter:
+    """Saves checkpoints in a thread; a step waits only until its tensors are copied.
+
+    The copies are used again for the next checkpoint, so one write at a time is under way.
 
     Args:
-        path: Its folder.
-        with_tensors: Load them, and put together what lies in parts.
-        is_known: Someone else has compared it with its manifest.
-
-    Raises:
-        ValueError: It is damaged, or no checkpoint.
+        store: Where to.
+        device: Where the tensors are.
     """
-    problem = None if is_known else _problem_with(path)
-    if problem is None:
+
+    def __init__(self, store: CheckpointStore, device: torch.device) -> None:
+        self.store, self.device = store, device
+        self.error: Exception | None = None
+        """Why the last write failed; `None` if it did not."""
+        self._thread: threading.Thread | None = None
+        self._copies: dict[tuple[str, str], Tensor] = {}
+
+    def submit(self, checkpoint: Checkpoint, *, kinds: Sequence[str]) -> None:
+        """Copy the tensors and begin to write them, after the write before is done.
+
+        Args:
+            checkpoint: Its tensors may change once this returns, its state must not.
+            kinds: What to save it as: `step`, `best` (the weights alone), or both.
+        """
+        self.wait()
+        copies = {
+            file: {name: self._copy(file, name, tensor) for name, tensor in named.items()}
+            for file, named in checkpoint.tensors.items()
+        }
+        copied = dataclasses.replace(checkpoint, tensors=copies)
+        is_cuda = self.device.type == "cuda"
+        arrived = torch.cuda.current_stream(self.device).record_event() if is_cuda else None
+
+        def write() -> None:
+            if arrived is not None:
+                arrived.synchronize()
+            self._write(copied, kinds)
+
+        # No daemon: a process that is told to exit exits with a whole checkpoint.
+        self._thread = threading.Thread(target=write, name="checkpoint")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait for the write that is under way.
+
+        Raises:
+            Exception: It failed, for another reason than an `OSError`.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+            if self.error is not None and not isinstance(self.error, OSError):
+                raise self.error
+
+    def _write(self, checkpoint: Checkpoint, kinds: Sequence[str]) -> None:
+        self.error = None
+        weights = {"model": checkpoint.tensors["model"]}
         try:
-            state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-            tensors = _load_tensors(path) if with_tensors else {}
-            return Checkpoint(step=state["step"], tensors=tensors, state=state, path=path)
-        except (SafetensorError, json.JSONDecodeError) as error:
-            problem = str(error)
-    raise ValueError(f"checkpoint {path} is damaged ({problem})")
+            for kind in kinds:
+                is_best = kind == "best"
+                tensors = weights if is_best else checkpoint.tensors
+                self.store.save(dataclasses.replace(checkpoint, tensors=tensors), kind=kind)
+        except OSError as error:
+            self.error = error
+            log.warning(
+                "the checkpoint of step %d could not be written (%s): the one before it stays, "
+                "training goes on; free some space, it is tried again at the next one",
+                checkpoint.step,
+                error,
+            )
+        except Exception as error:
+            self.error = error  # for the thread that trains: see `wait`
 
-
-def _load_tensors(path: Path) -> dict[str, dict[str, Tensor]]:
-    if are_parts(path):
-        return read_whole(path)
-    return {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
-
-
-def _problem_with(path: Path) -> str | None:
-    """Say in a few words why a checkpoint is not whole; `None` when it is."""
-    manifest = path / "manifest.json"
-    if not manifest.is_file():
-        return "no manifest.json" if path.is_dir() else "there is no such folder"
-    try:
-        hashes = json.loads(manifest.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        return "manifest.json is not JSON"
-    if not isinstance(hashes, dict) or "state.json" not in hashes:
-        return "manifest.json does not name state.json"
-    for name, expected in hashes.items():
-        file = path / Path(name).name
-        if not file.is_file():
-            return f"no {name}"
-        if sha256_of(file) != expected:
-            return f"{name} has another sha256 than its manifest says"
-    return None
+    def _copy(self, file: str, name: str, tensor: Tensor) -> Tensor:
+        copy = self._copies.get((file, name))
+        if copy is None or copy.shape != tensor.shape or copy.dtype != tensor.dtype:
+            # Into pinned memory the copy runs beside the host, after the kernels queued so far.
+            is_pinned = self.device.type == "cuda" and tensor.device.type == "cuda"
+            copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=is_pinned)
+            self._copies[file, name] = copy
+        return copy.copy_(tensor.detach(), non_blocking=copy.is_pinned())

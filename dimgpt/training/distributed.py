@@ -1,62 +1,83 @@
-"""Several processes with the whole model each, whose gradients meet once a step.
+"""What several processes that train one model together add to the step of one.
 
-DistributedDataParallel takes their mean, bucket by bucket, while the last micro-batch of a step
-still goes backward. https://arxiv.org/abs/2006.15704
+Torchrun starts them and `runtime.py` joins them. They either hold the whole model each, or a part
+of every tensor (`sharding.py`). A single process passes through `lead` and `load_latest`, where it
+waits for nobody, and uses nothing else here.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dimgpt.config import TrainingConfig
 from dimgpt.data.reading.batch import Batch
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
-from dimgpt.training.gradient import Gradient
+from dimgpt.training.checkpoint import Checkpoint, CheckpointStore
+from dimgpt.training.interrupts import Interrupt
 from dimgpt.training.loss import LossSums, uses_compile
 from dimgpt.training.micro_batches import is_out_of_memory
-from dimgpt.training.processes import is_sharded
-from dimgpt.training.sharding import ShardedGradient, shard_model
+from dimgpt.training.sharding import is_sharded, shard_model
+from dimgpt.training.step import Stepper
+
+T = TypeVar("T")
 
 
-class SharedGradient(Gradient):
-    """The mean of the gradients of several processes.
+def place_model(model: Transformer, config: TrainingConfig, runtime: Runtime) -> Transformer:
+    """Move a model to the device, sharded if the config says so."""
+    if is_sharded(config, runtime):
+        shard_model(model, runtime, use_compile=uses_compile(config, runtime))
+    return model.to(runtime.device)
 
-    Args:
-        model: The same in all processes.
-        loss_sums: From a batch on the device to its sums.
-        num_processes: How many they are.
+
+def build_stepper(
+    model: Transformer,
+    optimizer: torch.optim.Optimizer,
+    loss_sums: Callable[[Batch], LossSums],
+    config: TrainingConfig,
+    runtime: Runtime,
+) -> Stepper:
+    """Return what takes the steps of a model that `place_model` has placed."""
+    kind: type[Stepper] = Stepper
+    if runtime.num_processes > 1:
+        kind = ShardedStepper if is_sharded(config, runtime) else ReplicatedStepper
+    return kind(model, optimizer, loss_sums, config, runtime=runtime)
+
+
+class ReplicatedStepper(Stepper):
+    """Each process has the whole model; their gradients are averaged once a step.
+
+    DistributedDataParallel exchanges them, bucket by bucket, while the last micro-batch of a step
+    is still in its backward pass. https://arxiv.org/abs/2006.15704
     """
 
-    def __init__(
-        self, model: nn.Module, loss_sums: Callable[[Batch], LossSums], *, num_processes: int
-    ) -> None:
-        self.model, self.num_means = model, num_processes
-        self._engine = DistributedDataParallel(
-            _LossModule(model, loss_sums), gradient_as_bucket_view=True
-        )
-        super().__init__(self._engine)
+    def __init__(self, model: Transformer, *arguments: Any, **options: Any) -> None:
+        super().__init__(model, *arguments, **options)
+        module = _LossModule(model, super()._forward)
+        self._engine = DistributedDataParallel(module, gradient_as_bucket_view=True)
         self._is_first_step = True
 
-    @contextlib.contextmanager
-    def piece(self, *, is_last: bool) -> Iterator[None]:
-        """Let the gradients meet in the block's backward pass if it is the last of a step.
+    def _forward(self, batch: Batch) -> LossSums:
+        return self._engine(batch)
 
-        The first step of a sitting is where memory runs out, if it does: its gradients meet when
-        all of them are there, so that a process can begin it again with smaller pieces.
+    def _backward(self, piece: Batch, *, weight: float, is_last: bool) -> Tensor:
+        """Exchange gradients during the last micro-batch of a step.
+
+        The first step exchanges them afterwards, in `_update`. Memory runs out there if it does at
+        all, and a process can then start the step again with smaller micro-batches.
 
         Raises:
-            RuntimeError: Memory ran out when a part of the gradients may have met already.
+            RuntimeError: Memory ran out while gradients may have been exchanged.
         """
         if self._is_first_step or not is_last:
             with self._engine.no_sync():
-                yield
-            return
+                return super()._backward(piece, weight=weight, is_last=is_last)
         try:
-            yield
+            return super()._backward(piece, weight=weight, is_last=is_last)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -65,18 +86,21 @@ class SharedGradient(Gradient):
                 "from the last checkpoint, with a smaller batch_size"
             ) from None
 
-    def complete(self) -> None:
-        """Let the gradients of the first step meet."""
+    def _update(self, means: Tensor) -> Tensor:
         if self._is_first_step:
             for parameter in self.model.parameters():
                 if parameter.grad is not None:
                     dist.all_reduce(parameter.grad)
-                    parameter.grad /= self.num_means
-        self._is_first_step = False
+                    parameter.grad /= self.runtime.num_processes
+            self._is_first_step = False
+        return super()._update(means)
+
+    def _add_up(self, tensor: Tensor) -> Tensor:
+        return add_up(tensor)
 
 
 class _LossModule(nn.Module):
-    """The loss as a module, which is what torch's engine takes.
+    """The loss as a module, which is what DistributedDataParallel takes.
 
     It has the parameters of the model and not its buffers, which need no exchange.
     """
@@ -90,22 +114,87 @@ class _LossModule(nn.Module):
         return self.loss_sums(batch)
 
 
-def place_model(model: Transformer, config: TrainingConfig, runtime: Runtime) -> Transformer:
-    """Move a model to the device, in parts if the config says so."""
-    if is_sharded(config, runtime):
-        shard_model(model, runtime, use_compile=uses_compile(config, runtime))
-    return model.to(runtime.device)
+class ShardedStepper(Stepper):
+    """Each process has a part of every weight; FSDP2 averages gradients after each micro-batch.
+
+    To add them up first, each process would have to hold a whole gradient.
+    """
+
+    may_halve = False  # the other processes wait for each micro-batch
+
+    def _add_up(self, tensor: Tensor) -> Tensor:
+        return add_up(tensor)
+
+    def _clip(self, parameters: Sequence[nn.Parameter]) -> Tensor:
+        return super()._clip(parameters).full_tensor()  # type: ignore[attr-defined]
 
 
-def build_gradient(
-    model: Transformer,
-    loss_sums: Callable[[Batch], LossSums],
-    config: TrainingConfig,
-    runtime: Runtime,
-) -> Gradient:
-    """Return what takes the gradients of a model that `place_model` has placed."""
+class AgreedInterrupt(Interrupt):
+    """An interrupt of any process stops all of them after the same step."""
+
+    restores_handlers = False  # a launcher passes on signals that the terminal has sent already
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._agreed: int | None = None
+
+    @property
+    def signal(self) -> int | None:
+        """The signal that all processes know of."""
+        return self._agreed
+
+    def agree(self) -> None:
+        """Ask all processes; each must call this at the same place of its work."""
+        if self._agreed is None:
+            # On the host: the device's queue is not waited for.
+            highest = torch.tensor([self.received or 0])
+            dist.all_reduce(highest, dist.ReduceOp.MAX)
+            self._agreed = int(highest) or None
+
+
+def add_up(tensor: Tensor) -> Tensor:
+    """Replace a tensor by its sum over all processes, in each of them, and return it."""
+    dist.all_reduce(tensor)
+    return tensor
+
+
+def lead(work: Callable[[], T], runtime: Runtime) -> T | None:
+    """Let the first process do something that may fail; the others wait, and get `None`.
+
+    Raises:
+        SystemExit: In the others, if it failed: the first one says why.
+    """
     if runtime.num_processes == 1:
-        return Gradient(loss_sums)
-    if is_sharded(config, runtime):
-        return ShardedGradient(loss_sums, num_processes=runtime.num_processes)
-    return SharedGradient(model, loss_sums, num_processes=runtime.num_processes)
+        return work()
+    is_done, result = torch.zeros(1), None
+    try:
+        if runtime.is_first:
+            result = work()
+            is_done.fill_(1)
+    finally:
+        dist.broadcast(is_done, src=0)
+    if not is_done:
+        raise SystemExit(1)
+    return result
+
+
+def load_latest(store: CheckpointStore, runtime: Runtime) -> Checkpoint | None:
+    """Load the newest checkpoint that is whole; the first process chooses it for all.
+
+    Raises:
+        RuntimeError: Another process does not find it.
+    """
+    checkpoint = store.load_latest() if runtime.is_first else None
+    if runtime.num_processes == 1:
+        return checkpoint
+    step = torch.tensor([-1 if checkpoint is None else checkpoint.step])
+    dist.broadcast(step, src=0)
+    if runtime.is_first or step < 0:
+        return checkpoint
+    try:
+        return store.load(store.path_of("step", int(step)))
+    except (ValueError, OSError) as error:
+        raise RuntimeError(
+            f"process {runtime.rank} cannot load the checkpoint of the first process ({error}): "
+            "put the run's folder on a disk that all machines share"
+        ) from None

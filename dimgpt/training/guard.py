@@ -1,7 +1,10 @@
-"""Which updates are left out: what is not finite, and, when asked, what is far out of line.
+"""Decides on the device which updates to skip, so that no step waits for the host.
 
-The verdict is reached on the device, from tensors, so that no step waits for the host; what is done
-about many bad steps in a row is the trainer's matter.
+Non-finite updates are always skipped, outliers when `skip_spikes` is set, float16 overflows while
+the loss is scaled. What to do about many bad steps in a row is the trainer's decision.
+
+The loss scaling is written by hand: torch's `GradScaler` waits for the device unless the optimizer
+is fused, and it cannot tell an overflow from the other reasons to skip an update.
 """
 
 from collections.abc import Mapping
@@ -12,16 +15,17 @@ from torch import Tensor
 
 WINDOW = 128
 _MIN_MEASURED, _NUM_DEVIATIONS = 64, 6.0
+_FIRST_SCALE, _GROWTH_INTERVAL = 2.0**16, 2_000
 
 
 class Verdict(IntEnum):
-    """What is said of an update; all but the first leave it out."""
+    """Whether an update is applied; every value but the first skips it."""
 
     FINE = 0
     NOT_FINITE = 1
     SPIKE = 2
     OVERFLOW = 3
-    """float16 gradients beyond its range: the loss was scaled too high, and is scaled lower now."""
+    """float16 gradients beyond its range: the loss scale was too high and is halved."""
 
 
 class UpdateGuard:
@@ -29,35 +33,56 @@ class UpdateGuard:
 
     Args:
         device: Where the losses are.
-        skip_spikes: Leave out what lies more than 6 standard deviations above the mean of the last
-            128 steps, once 64 are known; after OLMo 2, https://arxiv.org/abs/2501.00656.
+        skip_spikes: Skip updates more than 6 standard deviations above the mean of the last 128
+            steps, once 64 are known; after OLMo 2, https://arxiv.org/abs/2501.00656.
+        scales_loss: Scale the loss so that small float16 gradients do not vanish. The scale halves
+            at each overflow and doubles after 2,000 steps without one: Micikevicius et al. 2018,
+            https://arxiv.org/abs/1710.03740, section 3.2.
     """
 
-    def __init__(self, device: torch.device, *, skip_spikes: bool) -> None:
-        self.skip_spikes = skip_spikes
+    def __init__(
+        self, device: torch.device, *, skip_spikes: bool = False, scales_loss: bool = False
+    ) -> None:
+        self.skip_spikes, self.scales_loss = skip_spikes, scales_loss
         self.measured = torch.zeros(2, WINDOW, device=device)
-        """Losses and norms of the last finite steps, as a ring."""
+        """Losses and norms of the last finite steps, as a ring buffer."""
         self.count = torch.zeros((), dtype=torch.int64, device=device)
         """Finite steps so far."""
+        self.scale = torch.full((), _FIRST_SCALE if scales_loss else 1.0, device=device)
+        """Factor on the loss before the backward pass."""
+        self.num_good_steps = torch.zeros((), dtype=torch.int64, device=device)
+        """Steps since the scale last changed."""
 
     def judge(self, loss: Tensor, norm: Tensor) -> Tensor:
-        """Return the `Verdict` as an int64 scalar on the device, and remember what was seen."""
+        """Return the `Verdict` as an int64 scalar on the device, and remember the values."""
         values = torch.stack((loss.detach(), norm)).float()
         is_finite = values.isfinite().all()
         verdict = torch.where(is_finite, Verdict.FINE, Verdict.NOT_FINITE)
         if self.skip_spikes:
             verdict = torch.where(is_finite & self._is_spike(values), Verdict.SPIKE, verdict)
             self._remember(values, is_finite)
+        if self.scales_loss:
+            is_overflow = loss.isfinite() & ~norm.isfinite() & (self.scale > 1)
+            verdict = torch.where(is_overflow, Verdict.OVERFLOW, verdict)
+            self._rescale(is_overflow)
         return verdict
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what a checkpoint keeps."""
-        return {"measured": self.measured, "count": self.count} if self.skip_spikes else {}
+        kept: dict[str, Tensor] = {}
+        if self.skip_spikes:
+            kept |= {"measured": self.measured, "count": self.count}
+        if self.scales_loss:
+            kept |= {"loss_scale": self.scale, "num_good_steps": self.num_good_steps}
+        return kept
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put back what `tensors` returned; nothing begins anew."""
+        """Put back what `tensors` returned; values that are missing start afresh."""
+        fresh = UpdateGuard(
+            self.count.device, skip_spikes=self.skip_spikes, scales_loss=self.scales_loss
+        ).tensors()
         for name, tensor in self.tensors().items():
-            tensor.copy_(tensors[name]) if name in tensors else tensor.zero_()
+            tensor.copy_(tensors.get(name, fresh[name]))
 
     def _is_spike(self, values: Tensor) -> Tensor:
         is_known = torch.arange(WINDOW, device=values.device) < self.count
@@ -68,7 +93,13 @@ class UpdateGuard:
         return is_above.any() & (self.count >= _MIN_MEASURED)
 
     def _remember(self, values: Tensor, is_finite: Tensor) -> None:
-        # Spikes are remembered, too: a level that stays is one that the run gets used to.
+        # Spikes are remembered too: after a lasting rise the new level is no spike any more.
         place = torch.arange(WINDOW, device=values.device) == self.count % WINDOW
         self.measured = torch.where(place & is_finite, values[:, None], self.measured)
         self.count = self.count + is_finite
+
+    def _rescale(self, is_overflow: Tensor) -> None:
+        good = torch.where(is_overflow, 0, self.num_good_steps + 1)
+        grown = torch.where(good == _GROWTH_INTERVAL, self.scale * 2, self.scale)
+        self.scale = torch.where(is_overflow, (self.scale / 2).clamp(min=1.0), grown)
+        self.num_good_steps = good % _GROWTH_INTERVAL

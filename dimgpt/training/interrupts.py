@@ -1,36 +1,47 @@
-"""Interrupts as a flag, so that a step is never cut in two.
+"""Turns interrupts into a flag, so that they never end a run in the middle of a step.
 
-Ctrl-C, the stop button of a notebook and a scheduler's SIGTERM all end in the same way: the trainer
-ends its step, or drops it before the update, saves, and returns. A second one does at once what it
-did before, unless a launcher may have passed on what the terminal has sent already.
+Ctrl-C, the stop button of a notebook and a scheduler's SIGTERM have the same effect: the trainer
+finishes its step, or drops it before the update, then saves and returns.
 """
 
 import contextlib
 import signal
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
 
-@dataclass(slots=True)
 class Interrupt:
-    """Whether someone asked to stop, and how."""
+    """Whether somebody asked the run to stop. Calling it says so."""
 
-    signal: int | None = None
+    restores_handlers = True
+    """Whether a second signal gets the old handler, which ends the process at once."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        """Number of the last signal."""
+
+    @property
+    def signal(self) -> int | None:
+        """The signal that stops the run."""
+        return self.received
+
+    def agree(self) -> None:
+        """Settle with the other processes, of which there are none; see `distributed.py`."""
+
+    def __call__(self) -> bool:
+        """Say whether to stop."""
+        return self.signal is not None
 
 
 @contextlib.contextmanager
-def catch_interrupts(*, again: bool = True) -> Iterator[Interrupt]:
-    """Yield a flag that SIGINT and SIGTERM set; afterwards the old handlers are back.
+def catch_interrupts(interrupt: Interrupt | None = None) -> Iterator[Interrupt]:
+    """Yield a flag that SIGINT and SIGTERM set; the old handlers return at the end.
 
-    Outside the main thread Python cannot catch signals: the flag stays unset.
-
-    Args:
-        again: Let a second signal do what it did before.
+    Python cannot catch signals outside the main thread: there, the flag stays unset.
     """
-    interrupt = Interrupt()
+    interrupt = interrupt or Interrupt()
     if threading.current_thread() is not threading.main_thread():
         yield interrupt
         return
@@ -42,8 +53,8 @@ def catch_interrupts(*, again: bool = True) -> Iterator[Interrupt]:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def remember(number: int, frame: FrameType | None) -> None:
-        interrupt.signal = number
-        if again:
+        interrupt.received = number
+        if interrupt.restores_handlers:
             restore()
 
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,13 +1,16 @@
-"""What a run says of itself while it goes on: records for the history file and for observers."""
+"""What a run reports while it goes on: records for `history.jsonl` and for observers."""
 
+import json
 import logging
 import math
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+from dimgpt.files import replace_file
 from dimgpt.runtime import Runtime, peak_flops
 from dimgpt.training.guard import Verdict
-from dimgpt.training.metrics import History, MovingAverages, Stopwatch
 from dimgpt.training.run_state import RunState
 from dimgpt.training.step import StepResult
 
@@ -23,13 +26,73 @@ _REASONS = {
 }
 
 
+class History:
+    """`history.jsonl`: one record a line, appended while a run goes on.
+
+    A record has a `kind` (`start`, `step`, `validation`, `sample`, `notice`), a `step`, and its
+    values. Resuming drops the records after the checkpoint, so that no step is there twice.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._waiting: list[bytes] = []
+
+    def append(self, record: Record) -> None:
+        """Add a record to the file; on a full disk it waits in memory for the next one."""
+        self._waiting.append((json.dumps(record, ensure_ascii=False) + "\n").encode())
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _append_whole(self.path, b"".join(self._waiting))
+        except OSError as error:
+            if len(self._waiting) == 1:
+                log.warning(
+                    "%s cannot be written (%s): its records wait in memory; free some space",
+                    self.path,
+                    error,
+                )
+        else:
+            self._waiting.clear()
+
+    def rewind(self, step: int) -> None:
+        """Drop the records after `step`."""
+        self._waiting.clear()
+        if self.path.exists():
+            kept = [record for record in read_history(self.path) if record["step"] <= step]
+            lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept)
+            replace_file(self.path, lines.encode())
+
+
+def read_history(path: Path) -> list[Record]:
+    """Read the records of a run that is running or has ended; ignore a line cut by a crash."""
+    records = []
+    for line in path.read_bytes().split(b"\n"):  # as bytes: a crash may cut a character, too
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            break
+    return records
+
+
+def _append_whole(path: Path, content: bytes) -> None:
+    """Append to a file, or leave it unchanged: half a line would hide all that follow it."""
+    with path.open("ab", buffering=0) as file:
+        size = file.tell()
+        try:
+            written = 0
+            while written < len(content):
+                written += file.write(content[written:])
+        except OSError:
+            file.truncate(size)
+            raise
+
+
 class Journal:
-    """Appends records to a history, and shows them to observers.
+    """Writes the records of a run, with its moving averages and its speed.
 
     Args:
         history: The run's file.
         observers: Called with every record.
-        flops_per_token: What the model costs, for the share of the device that is used.
+        flops_per_token: Forward and backward; gives the model FLOPs utilization (MFU).
         runtime: The device.
         decay: Of the moving averages.
     """
@@ -45,30 +108,33 @@ class Journal:
     ) -> None:
         self.history, self.observers = history, list(observers)
         self.trackers: list[Observer] = []
-        self.flops_per_token, self.runtime = flops_per_token, runtime
-        self.averages = MovingAverages(decay=decay)
+        self.flops_per_token, self.runtime, self.decay = flops_per_token, runtime, decay
         self.follow(RunState())
 
     def follow(self, state: RunState) -> None:
-        """Write of this state from now on; its averages and its time go on."""
+        """Report on this state from now on; its averages and its duration continue."""
         self.state = state
-        self.averages.values = state.averages
-        self.stopwatch = Stopwatch(before=state.seconds)
-        self.start_timing()
+        self._started = time.perf_counter() - state.seconds
+        self.restart_clock()
+
+    @property
+    def seconds(self) -> float:
+        """Duration of all sittings until now."""
+        return time.perf_counter() - self._started
+
+    def restart_clock(self) -> None:
+        """Measure the speed of the next step from now on."""
+        self._step_began = self.seconds
 
     def start(self, *, max_steps: int, changes: dict[str, str]) -> None:
-        """Say that a sitting begins."""
+        """Record that a sitting begins."""
         self._peak_flops = peak_flops(self.runtime) * self.runtime.num_processes
         self.emit("start", max_steps=max_steps, changes=changes)
-        self.start_timing()
-
-    def start_timing(self) -> None:
-        """Let the next step begin now."""
-        self._timed_from = self.stopwatch.seconds
+        self.restart_clock()
 
     def emit(self, kind: str, **values: Any) -> None:
-        """Append a record to the history, and show it to the observers; the first process does."""
-        self.state.seconds = self.stopwatch.seconds
+        """Append a record to the history and call the observers, in the first process only."""
+        self.state.seconds = self.seconds
         if not self.runtime.is_first:
             return
         record = {
@@ -83,20 +149,22 @@ class Journal:
             observer(record)
 
     def notice(self, text: str) -> None:
-        """Say something that a person should know."""
+        """Record and log something that a person should know."""
         log.warning("step %d: %s", self.state.step, text)
         self.emit("notice", text=text)
 
     def record_step(self, result: StepResult) -> None:
-        """Write down a step; one whose update was left out moves no average."""
-        seconds = self.stopwatch.seconds
-        speed = result.num_tokens / max(seconds - self._timed_from, 1e-9)
-        self._timed_from = seconds
-        self.averages.update(tokens_per_second=speed)
+        """Record a step; a skipped one changes no average of loss or accuracy."""
+        speed = result.num_tokens / max(self.seconds - self._step_began, 1e-9)
+        self.restart_clock()
         is_skipped = result.verdict != Verdict.FINE
+        measured = {"tokens_per_second": speed}
         if not is_skipped:
-            self.averages.update(loss=result.loss, accuracy=result.accuracy)
-        averages = self.averages.values
+            measured |= {"loss": result.loss, "accuracy": result.accuracy}
+        averages = self.state.averages
+        for name, value in measured.items():  # the first value counts as it is
+            old = averages.get(name, value)
+            averages[name] = self.decay * old + (1 - self.decay) * value
         self.emit(
             "step",
             loss=_finite(result.loss),

@@ -1,4 +1,4 @@
-"""The loss of a batch, as sums: who adds up several batches divides at the end."""
+"""The loss of a batch, as sums: the caller adds up its batches and divides at the end."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from dimgpt.data.reading.batch import Batch
 from dimgpt.model.fused_attention import activate_newest_flash_attention
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime, available_memory
-from dimgpt.training.processes import is_sharded
+from dimgpt.training.sharding import is_sharded
 
 _BYTES_PER_LOGIT = 2 + 2 + 4
 _MAX_CHUNKS = 32
@@ -112,10 +112,8 @@ def choose_loss_chunks(*, num_tokens: int, vocab_size: int, free_bytes: int) -> 
 
 
 def _fitting_loss_chunks(model: Transformer, config: TrainingConfig, runtime: Runtime) -> int:
-    num_tokens, vocab_size = (
-        config.batch_size * model.config.context_length,
-        model.config.vocab_size,
-    )
+    num_tokens = config.batch_size * model.config.context_length
+    vocab_size = model.config.vocab_size
     if runtime.device.type == "cpu":  # not by what is free: a run repeats bit for bit there
         return min(math.ceil(num_tokens * vocab_size * 4 / _CPU_CHUNK_BYTES), _MAX_CHUNKS)
     return choose_loss_chunks(
@@ -144,7 +142,7 @@ def compiled_loss(
         return chunked_cross_entropy(model, hidden, targets, weights, num_chunks=num_chunks)
 
     activate_newest_flash_attention(runtime.device)
-    # Of a model that is cut among processes, the blocks are compiled; see `sharding.py`.
+    # The blocks of a sharded model are compiled one by one; see `sharding.py`.
     is_whole = uses_compile(config, runtime) and not is_sharded(config, runtime)
     compute = torch.compile(sums, dynamic=False) if is_whole else sums
     return lambda batch: compute(batch.inputs, batch.targets, batch.weights)

@@ -1,8 +1,8 @@
-"""How many sequences go through the model at once: measured, within the step's global batch.
+"""Measures which number of sequences a micro-batch is fastest, within the step's global batch.
 
-The sequences of a step stay the same, and so do the rows that they hold; only their division into
-micro-batches changes, and with it the order of the sums. A search takes a compilation for each
-size that it tries, so that it pays for runs of hours.
+The sequences of a step and their rows stay the same; only their division into micro-batches
+changes, and with it the order of the sums. A search compiles the model for each size that it tries,
+so it pays for runs of hours.
 """
 
 import dataclasses
@@ -39,11 +39,8 @@ class Measurement:
     """Memory taken besides the weights; 0 where the device does not count it."""
 
 
-Measure = Callable[[int], Measurement | None]
-
-
 def wants_micro_batch_search(config: TrainingConfig, runtime: Runtime) -> bool:
-    """Say whether a run is to begin with the search: if the config says nothing, long ones do.
+    """Say whether a run begins with the search: if the config says nothing, long runs on CUDA do.
 
     Raises:
         ValueError: It is asked for in several processes, of which each would find another size.
@@ -63,7 +60,7 @@ def wants_micro_batch_search(config: TrainingConfig, runtime: Runtime) -> bool:
 def with_fastest_micro_batch(
     model: Transformer, config: TrainingConfig, runtime: Runtime
 ) -> TrainingConfig:
-    """Return the config with the fastest division of its global batch; the model stays as it is."""
+    """Return the config with the fastest division of its global batch; weights do not change."""
     model.to(runtime.device)
     free_bytes = available_memory(runtime) - _BYTES_PER_WEIGHT * model.num_parameters
     sizes = candidate_sizes(config.sequences_per_step, context_length=model.config.context_length)
@@ -99,47 +96,48 @@ def candidate_sizes(sequences_per_step: int, *, context_length: int) -> list[int
 
 
 def search(
-    measure: Measure, sizes: Sequence[int], *, start: int, free_bytes: int
+    measure: Callable[[int], Measurement | None],
+    sizes: Sequence[int],
+    *,
+    start: int,
+    free_bytes: int,
 ) -> list[Measurement]:
     """Measure sizes from `start` upwards while they fit and get faster; downwards if none fits.
 
     Args:
-        measure: Returns `None` for a size that the memory does not hold.
+        measure: Returns `None` for a size that does not fit in memory.
         sizes: Ascending.
         start: Where to begin: the largest size not above it.
-        free_bytes: Memory that a micro-batch may take; a tenth is left for what comes and goes.
+        free_bytes: Memory that a micro-batch may take; a tenth is left as a reserve.
 
     Returns:
         The sizes that fit, in the order tried.
     """
+
+    def measure_if_fits(size: int) -> Measurement | None:
+        one = measure(size)
+        return one if one is not None and one.peak_bytes <= _MEMORY_RATIO * free_bytes else None
+
     first = max((i for i, size in enumerate(sizes) if size <= start), default=0)
     tried: list[Measurement] = []
     for size in sizes[first:]:
-        one = _measure_if_fits(measure, size, free_bytes)
+        one = measure_if_fits(size)
         if one is None:
             break
         tried.append(one)
-        is_slower = len(tried) > 1 and (
-            one.tokens_per_second < _MIN_GAIN * tried[-2].tokens_per_second
-        )
-        if is_slower:
+        if len(tried) > 1 and one.tokens_per_second < _MIN_GAIN * tried[-2].tokens_per_second:
             break
-    for size in reversed(sizes[:first] if not tried else []):
-        one = _measure_if_fits(measure, size, free_bytes)
-        if one is not None:
-            return [one]
-    return tried
+    if tried:
+        return tried
+    smaller = (measure_if_fits(size) for size in reversed(sizes[:first]))
+    fitting = next((one for one in smaller if one is not None), None)
+    return [] if fitting is None else [fitting]
 
 
 def fastest(tried: Sequence[Measurement]) -> int:
     """Return the size of the highest speed; the smaller of two that differ by noise."""
     best = max(one.tokens_per_second for one in tried)
     return min(one.batch_size for one in tried if one.tokens_per_second * _MIN_GAIN >= best)
-
-
-def _measure_if_fits(measure: Measure, size: int, free_bytes: int) -> Measurement | None:
-    one = measure(size)
-    return one if one is not None and one.peak_bytes <= _MEMORY_RATIO * free_bytes else None
 
 
 def measure_micro_batch(

@@ -1,10 +1,11 @@
-"""The optimizer: which parameters decay and how fast each group learns, and AdamW over them.
+"""The optimizer: AdamW over groups of parameters, and the learning rate of every step.
 
 Every optimizer here honours `found_inf` as torch's fused ones do: a tensor on the device that is 1
-where the update is to be left out. `step.py` sets it.
+if the update must be skipped. `step.py` sets it.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,12 +13,11 @@ import torch
 from torch import nn
 
 from dimgpt.config import TrainingConfig
-from dimgpt.training.schedule import learning_rate_at
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ParameterGroup:
-    """Parameters that learn alike."""
+    """Parameters with the same settings."""
 
     name: str
     params: Sequence[nn.Parameter]
@@ -64,10 +64,38 @@ def build_optimizer(
     )
 
 
+def learning_rate_at(step: int, config: TrainingConfig) -> float:
+    """Return the rate of a step: linear warm-up from 0, then the shape that the config names.
+
+    cosine: Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983, eq. 5, without restarts.
+    wsd with `sqrt`: Hägele et al. 2024, https://arxiv.org/abs/2405.18392, section 3.
+
+    Args:
+        step: Number of the step; the first one that is taken is 1.
+        config: Its `decay_steps` follow the warm-up; with `wsd` they end at `max_steps`.
+    """
+    if step < config.warmup_steps:
+        return config.learning_rate * step / config.warmup_steps
+    height = _height(step, config)
+    return config.min_learning_rate + height * (config.learning_rate - config.min_learning_rate)
+
+
+def _height(step: int, config: TrainingConfig) -> float:
+    """Return the rate after the warm-up, as a share of the way from the minimum to the peak."""
+    is_wsd = config.schedule == "wsd"
+    start = config.max_steps - config.decay_steps if is_wsd else config.warmup_steps
+    progress = min(max(step - start, 0) / config.decay_steps, 1.0)
+    if config.schedule == "cosine":
+        return (1 + math.cos(math.pi * progress)) / 2
+    if is_wsd and config.cooldown == "sqrt":
+        return 1 - math.sqrt(progress)
+    return 1 - progress
+
+
 def set_learning_rates(
     optimizer: torch.optim.Optimizer, step: int, config: TrainingConfig
 ) -> float:
-    """Give each group the rate of a step; return the one of the run's own schedule."""
+    """Give each group the rate of a step; return the rate of the run's own schedule."""
     rate = learning_rate_at(step, config)
     for group in optimizer.param_groups:
         schedule = group["schedule"]
@@ -77,7 +105,7 @@ def set_learning_rates(
 
 
 def _require_each_once(model: nn.Module, groups: Sequence[ParameterGroup]) -> None:
-    """Refuse groups that leave a parameter out or take it twice; tied ones count once."""
+    """Refuse groups that miss a parameter or contain it twice; tied ones count once."""
     places: dict[int, list[str]] = {}
     for group in groups:
         for parameter in group.params:

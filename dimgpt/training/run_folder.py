@@ -1,11 +1,9 @@
-"""What of a run is on the disk: its tensors and counters go there, and come back.
+"""Saves and restores a training run.
 
-    history.jsonl    what happened, a record a line
-    checkpoints/     what the run goes on from
-    run.json         what it takes to build its trainer again
-    lock             held while a trainer is at work
-
-When that happens is `trainer.py`'s matter.
+history.jsonl    what happened, a record a line
+checkpoints/     what the run goes on from
+run.json         what it takes to build its trainer again
+lock             held while a trainer is at work
 """
 
 import json
@@ -17,97 +15,99 @@ from typing import Any
 
 from torch import Tensor
 
-from dimgpt.config import TrainingConfig
-from dimgpt.files import replace_file
+from dimgpt.config import ModelConfig, TrainingConfig
+from dimgpt.files import lock_file, replace_file
 from dimgpt.model.transformer import Transformer
-from dimgpt.settings import to_dict
-from dimgpt.training.checkpoint import Checkpoint, CheckpointStore
-from dimgpt.training.checkpoint_writer import CheckpointWriter
-from dimgpt.training.metrics import History
+from dimgpt.settings import from_dict, to_dict
+from dimgpt.training.checkpoint import Checkpoint, CheckpointStore, CheckpointWriter
+from dimgpt.training.distributed import lead, load_latest
+from dimgpt.training.journal import History
 from dimgpt.training.optimizer import optimizer_tensors, restore_optimizer
-from dimgpt.training.resume import changed_settings, require_same_run
 from dimgpt.training.run_state import RunState
-from dimgpt.training.sharded_checkpoint import ShardedCheckpointStore
-from dimgpt.training.sharding import offsets_of, parts_of, restore_parts
+from dimgpt.training.sharding import ShardedCheckpointStore, is_sharded, own_parts, restore_parts
 from dimgpt.training.step import Stepper
-from dimgpt.training.tensor_parts import read_into
+from dimgpt.training.tensor_files import read_into
 from dimgpt.training.trackers import open_trackers
 
 
+def lock_run(folder: Path) -> AbstractContextManager[None]:
+    """Hold the lock of a run's folder, which is made if it is missing.
+
+    Raises:
+        RuntimeError: Another process holds it.
+    """
+    return lock_file(
+        folder / "lock",
+        refusal=f"another training is running in {folder}: wait until it ends, stop it, or train "
+        "under another name",
+    )
+
+
 class RunFolder:
-    """Saves and restores one run.
+    """The folder of one run.
 
     Args:
         path: The folder.
-        model: What is trained.
-        stepper: Its optimizer and what else a step remembers.
-        config: The run.
+        stepper: Model, optimizer, settings and runtime.
         vocabulary: Fingerprint of the vocabulary.
         fingerprints: Others, by name.
-        recipe: What `run.json` is to hold.
+        recipe: Content of `run.json`.
     """
 
     def __init__(
         self,
         path: Path,
-        *,
-        model: Transformer,
         stepper: Stepper,
-        config: TrainingConfig,
+        *,
         vocabulary: str,
         fingerprints: Mapping[str, str],
         recipe: Mapping[str, Any],
     ) -> None:
-        self.path, self.model, self.stepper, self.config = path, model, stepper, config
-        self.vocabulary, self.fingerprints, self.recipe = vocabulary, fingerprints, recipe
-        self.runtime, self.processes = stepper.runtime, stepper.processes
+        self.path, self.stepper, self.recipe = path, stepper, recipe
+        self.model, self.config, self.runtime = stepper.model, stepper.config, stepper.runtime
+        self.vocabulary, self.fingerprints = vocabulary, fingerprints
         self.history = History(path / "history.jsonl")
-        self.is_sharded = stepper.gradient.is_sharded
+        self.is_sharded = is_sharded(self.config, self.runtime)
         self.checkpoints = self._open_store(path / "checkpoints")
-        self.writer = CheckpointWriter(self.checkpoints, stepper.runtime.device)
+        self.writer = CheckpointWriter(self.checkpoints, self.runtime.device)
         self._saved: tuple[int, int] | None = None
 
     def resume(self, branch_from: Path | None = None) -> tuple[RunState, dict[str, str]]:
-        """Go on from the newest checkpoint, else from the one to branch from, else from nothing.
+        """Restore the newest checkpoint, else the one to branch from, else start at step 0.
 
         Returns:
-            Where the run is, and the settings that have changed.
+            Where the run is, and the settings that have changed, as `old -> new`.
 
         Raises:
             ValueError: The checkpoint belongs to a run of another model, vocabulary or data.
         """
-        self.processes.lead(self.checkpoints.clean)
-        checkpoint = self._load_latest()
-        is_branch = checkpoint is None and branch_from is not None
-        if is_branch:
-            checkpoint = self._load_to_branch(branch_from)  # type: ignore[arg-type]
+        lead(self.checkpoints.clean, self.runtime)
+        checkpoint, is_branch = load_latest(self.checkpoints, self.runtime), False
+        if checkpoint is None and branch_from is not None:
+            checkpoint, is_branch = self._load_to_branch(branch_from), True
         if checkpoint is None:
             self._rewind(0)
             self._write_recipe()
             return RunState(), {}
-        require_same_run(
-            checkpoint.state,
-            model=self.model.config,
-            vocabulary=self.vocabulary,
-            others={} if is_branch else self.fingerprints,
-        )
+        self._require_same_run(checkpoint.state, {} if is_branch else self.fingerprints)
         state = self._restore(checkpoint)
         if is_branch:
             self.save(state, "step")
         self._saved = (state.step, state.looked_around_at)
         self._write_recipe()
-        return state, changed_settings(checkpoint.state, self.config)
+        saved = from_dict(TrainingConfig, checkpoint.state["training"])
+        return state, _differences(saved, self.config)
 
     def open_trackers(self, step: int) -> AbstractContextManager[list[Callable[[Any], None]]]:
-        """Open what the run shows itself in, from a step on; see `trackers.py`."""
+        """Open the trackers of the config, from a step on; see `trackers.py`."""
         settings = to_dict(self.model.config) | to_dict(self.config)
         trackers = self.config.trackers if self.runtime.is_first else ()
         return open_trackers(trackers, self.path, step=step, settings=settings)
 
     def go_back(self) -> RunState | None:
-        """Put everything back to the newest checkpoint; `None` where there is none."""
-        self.processes.lead(self.writer.wait)
-        checkpoint = self._load_latest()
+        """Restore the newest checkpoint; `None` if there is none."""
+        lead(self.writer.wait, self.runtime)
+        checkpoint = load_latest(self.checkpoints, self.runtime)
         return None if checkpoint is None else self._restore(checkpoint)
 
     def save(self, state: RunState, *kinds: str) -> None:
@@ -119,20 +119,21 @@ class RunFolder:
         tensors: dict[str, dict[str, Tensor]] = {"model": self.model.state_dict()}
         if "step" in kinds:
             tensors["optimizer"] = optimizer_tensors(self.stepper.optimizer, self.model)
-            if kept := self.stepper.tensors():
+            if kept := self.stepper.guard.tensors():
                 tensors["step"] = kept
         offsets: dict[str, tuple[int, ...]] = {}
         if self.is_sharded:
             for file, named in tensors.items():
-                offsets |= offsets_of(named)
-                tensors[file] = parts_of(named, is_first=self.runtime.is_first)
+                tensors[file], begins = own_parts(named, is_first=self.runtime.is_first)
+                offsets |= begins
         values = state.to_json() | {
             "model": to_dict(self.model.config),
             "training": to_dict(self.config),
             "vocabulary": self.vocabulary,
             "fingerprints": dict(self.fingerprints),
         }
-        self.writer.submit(state.step, tensors, values, kinds=kinds, offsets=offsets)
+        checkpoint = Checkpoint(step=state.step, tensors=tensors, state=values, offsets=offsets)
+        self.writer.submit(checkpoint, kinds=kinds)
 
     def finish(self, state: RunState) -> None:
         """Save what has not been saved yet, and wait until it is on the disk.
@@ -152,7 +153,7 @@ class RunFolder:
             )
 
     def whole_model(self) -> Transformer:
-        """Return the model; of one in parts, what was saved last, put together on the CPU."""
+        """Return the model; a sharded one is read from the last checkpoint, on the CPU."""
         if not self.is_sharded:
             return self.model
         assert self._saved is not None
@@ -160,19 +161,41 @@ class RunFolder:
         read_into(model.state_dict(), self.checkpoints.path_of("step", self._saved[0]))
         return model
 
-    def _load_latest(self) -> Checkpoint | None:
-        """Load the newest checkpoint that is whole, the same one in all processes."""
-        checkpoint = self.checkpoints.load_latest()
-        self.processes.require_same_checkpoint(-1 if checkpoint is None else checkpoint.step)
-        return checkpoint
-
     def _load_to_branch(self, path: Path) -> Checkpoint:
-        """Load a checkpoint of another run, and take over the history that led to it."""
-        checkpoint, history = _load_checkpoint_of(path, self._open_store)
+        """Load a checkpoint of another run, or its newest one, and copy that run's history."""
+        is_run = (path / "checkpoints").is_dir()
+        folder = path / "checkpoints" if is_run else path.parent
+        store = self._open_store(folder)
+        checkpoint = load_latest(store, self.runtime) if is_run else store.load(path)
+        found = None if checkpoint is None else checkpoint.path
+        if checkpoint is None or found is None or not any(found.glob("optimizer*.safetensors")):
+            raise ValueError(
+                f"branch_from is {path}: it has no checkpoint with an optimizer; take a folder "
+                "checkpoints/step-... of a run"
+            )
+        history = folder.parent / "history.jsonl"
         if history.is_file() and self.runtime.is_first:
             self.path.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(history, self.history.path)
         return checkpoint
+
+    def _require_same_run(self, saved: Mapping[str, Any], fingerprints: Mapping[str, str]) -> None:
+        """Compare the architecture and the fingerprints that both sides know."""
+        differences = _differences(from_dict(ModelConfig, saved["model"]), self.model.config)
+        pairs = {"vocabulary": (saved["vocabulary"], self.vocabulary)}
+        for name, value in fingerprints.items():
+            known = saved.get("fingerprints", {}).get(name)
+            if known and value:
+                pairs[name] = (known, value)
+        for name, (old, new) in pairs.items():
+            if old != new:
+                differences[name] = f"{old[:12]} -> {new[:12]}"
+        if differences:
+            listed = "; ".join(f"{name}: {change}" for name, change in differences.items())
+            raise ValueError(
+                f"this folder holds a run of another model or other data (saved -> asked for: "
+                f"{listed}): go back to the saved settings, or train under another name"
+            )
 
     def _open_store(self, folder: Path) -> CheckpointStore:
         keep = self.config.keep_checkpoints
@@ -189,32 +212,25 @@ class RunFolder:
             replace_file(self.path / "run.json", json.dumps(self.recipe, indent=1).encode())
 
     def _restore(self, checkpoint: Checkpoint) -> RunState:
-        self.stepper.optimizer.state.clear()
+        optimizer, guard = self.stepper.optimizer, self.stepper.guard
+        optimizer.state.clear()
         if self.is_sharded:
             assert checkpoint.path is not None
-            rest = restore_parts(self.model, self.stepper.optimizer, checkpoint.path)
-            self.stepper.restore(rest)
+            guard.restore(restore_parts(self.model, optimizer, checkpoint.path))
         else:
             self.model.load_state_dict(checkpoint.tensors["model"])
-            restore_optimizer(self.stepper.optimizer, self.model, checkpoint.tensors["optimizer"])
-            self.stepper.restore(checkpoint.tensors.get("step", {}))
+            restore_optimizer(optimizer, self.model, checkpoint.tensors["optimizer"])
+            guard.restore(checkpoint.tensors.get("step", {}))
         state = RunState.from_json(checkpoint.state)
-        self.stepper.micro_batches.num_rows = state.micro_batch_rows
+        self.stepper.num_rows = state.micro_batch_rows
         self._rewind(state.step)
         return state
 
 
-def _load_checkpoint_of(
-    path: Path, open_store: Callable[[Path], CheckpointStore]
-) -> tuple[Checkpoint, Path]:
-    """Load a checkpoint of a run, or the newest one of it; return it and the run's history."""
-    if (path / "checkpoints").is_dir():
-        checkpoint, run_dir = open_store(path / "checkpoints").load_latest(), path
-    else:
-        checkpoint, run_dir = open_store(path.parent).load(path), path.parent.parent
-    if checkpoint is None or not checkpoint.has_optimizer:
-        raise ValueError(
-            f"branch_from is {path}: it has no checkpoint with an optimizer; take a folder "
-            "checkpoints/step-... of a run"
-        )
-    return checkpoint, run_dir / "history.jsonl"
+def _differences(old: Any, new: Any) -> dict[str, str]:
+    before = to_dict(old)
+    return {
+        name: f"{before[name]} -> {value}"
+        for name, value in to_dict(new).items()
+        if before[name] != value
+    }

@@ -1,34 +1,48 @@
-"""A model that is cut among the processes: each holds a part of every weight and of its moments.
+"""Sharded models and their checkpoints: each process has a part of every weight and moment.
 
-FSDP2 puts a block's weights together while it computes and lets go of them afterwards, so that a
-model can be larger than one device. https://arxiv.org/abs/2304.11277
+FSDP2 gathers a block's weights while it computes and frees them afterwards, so that a model can be
+larger than one device. https://arxiv.org/abs/2304.11277
+
+    checkpoints/step-00000500/   model-00001-of-00002.safetensors, model-00002-of-00002.safetensors,
+                                 optimizer-..., state.json, manifest.json
+
+Any number of processes can resume from these checkpoints, and from those of one process.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
-from dimgpt.data.reading.batch import Batch
+from dimgpt.config import TrainingConfig
+from dimgpt.files import new_folder, sync_folder, unfinished
 from dimgpt.model.kv_cache import KVCache
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
-from dimgpt.training.gradient import Gradient
-from dimgpt.training.loss import LossSums
-from dimgpt.training.tensor_parts import read_into, stored_tensors
+from dimgpt.training.checkpoint import Checkpoint, CheckpointStore
+from dimgpt.training.tensor_files import empty_tensors, part_name, read_into, write_tensors
+
+T = TypeVar("T")
+
+
+def is_sharded(config: TrainingConfig, runtime: Runtime) -> bool:
+    """Say whether each process has a part of the weights."""
+    return config.sharding == "full" and runtime.num_processes > 1
 
 
 def shard_model(model: Transformer, runtime: Runtime, *, use_compile: bool) -> None:
-    """Cut a model among the processes, block by block; it moves to the device as it is cut.
+    """Divide a model among the processes, block by block; it moves to the device on the way.
 
-    What belongs to no block, the embedding that the output layer may share above all, is a group of
-    its own, which stays together from the first use of a micro-batch to the last.
+    What belongs to no block is a group of its own: above all the embedding, which the output layer
+    may share. It stays gathered from the first use in a micro-batch to the last.
 
     Args:
         model: The same in all processes; its parameters become `DTensor`s.
-        runtime: In half precision, the blocks' weights travel in it and gradients in float32.
+        runtime: In half precision, weights are gathered in it and gradients averaged in float32.
         use_compile: Compile each block; torch cannot compile across the borders of the groups.
     """
     from torch.distributed.device_mesh import init_device_mesh
@@ -51,7 +65,7 @@ def shard_model(model: Transformer, runtime: Runtime, *, use_compile: bool) -> N
 
 
 def _compile(block: nn.Module) -> None:
-    """Compile a block for whole sequences; with a cache it would be once for every layer."""
+    """Compile a block for whole sequences; with a cache it would compile once for every layer."""
     eager, compiled = block.forward, torch.compile(block.forward, dynamic=False)
 
     def forward(x: Tensor, *, rotation: Any, layer: int, cache: KVCache | None) -> Tensor:
@@ -61,59 +75,40 @@ def _compile(block: nn.Module) -> None:
     block.forward = forward
 
 
-class ShardedGradient(Gradient):
-    """The mean of the gradients of several processes, of which each gets its part.
+def own_parts(
+    tensors: Mapping[str, Tensor], *, is_first: bool
+) -> tuple[dict[str, Tensor], dict[str, tuple[int, ...]]]:
+    """Return the parts that this process saves, and where in the whole tensors they begin.
 
-    They meet after every micro-batch: to let them add up first, each process would have to hold a
-    whole gradient.
+    The first process saves the tensors that are not sharded, too.
     """
-
-    is_sharded = True
-
-    def __init__(self, loss_sums: Callable[[Batch], LossSums], *, num_processes: int) -> None:
-        super().__init__(loss_sums)
-        self.num_means = num_processes
-
-    def clip(self, parameters: Sequence[nn.Parameter], max_norm: float) -> Tensor:
-        """Scale the gradient down to a norm; return the one it had, over all parts."""
-        return super().clip(parameters, max_norm).full_tensor()  # type: ignore[attr-defined]
-
-
-def parts_of(tensors: Mapping[str, Tensor], *, is_first: bool) -> dict[str, Tensor]:
-    """Return what this process has to keep: its parts, and on the first one what has no parts."""
-    kept = {}
-    for name, tensor in tensors.items():
-        part = tensor.to_local() if _is_sharded(tensor) else tensor  # type: ignore[attr-defined]
-        if part.numel() and (is_first or _is_sharded(tensor)):
-            kept[name] = part
-    return kept
-
-
-def offsets_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    """Return where in the whole tensors the parts of this process begin."""
+    from torch.distributed.tensor import DTensor
     from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
-    offsets = {}
+    parts, offsets = {}, {}
     for name, tensor in tensors.items():
-        if _is_sharded(tensor):
-            _, offsets[name] = compute_local_shape_and_global_offset(
-                tensor.shape,
-                tensor.device_mesh,  # type: ignore[attr-defined]
-                tensor.placements,  # type: ignore[attr-defined]
+        if isinstance(tensor, DTensor):
+            part = tensor.to_local()
+            _, offset = compute_local_shape_and_global_offset(
+                tensor.shape, tensor.device_mesh, tensor.placements
             )
-    return offsets
+        else:
+            part, offset = tensor, (0,) * tensor.dim()
+        if part.numel() and (is_first or part is not tensor):
+            parts[name], offsets[name] = part, offset
+    return parts, offsets
 
 
 def restore_parts(
     model: nn.Module, optimizer: torch.optim.Optimizer, path: Path
 ) -> dict[str, Tensor]:
-    """Read the own parts of weights and moments from a checkpoint, whoever wrote it.
+    """Read this process's parts of weights and moments from a checkpoint of any kind.
 
     Returns:
         The tensors that belong to neither, whole.
     """
     parameters, wanted, rest = dict(model.named_parameters()), dict(model.state_dict()), {}
-    for name, stored in stored_tensors(path).items():
+    for name, stored in empty_tensors(path).items():
         owner, _, key = name.rpartition("/")
         if name in wanted:
             continue
@@ -128,7 +123,96 @@ def restore_parts(
     return rest
 
 
-def _is_sharded(tensor: Tensor) -> bool:
-    from torch.distributed.tensor import DTensor
+class ShardedCheckpointStore(CheckpointStore):
+    """The checkpoints of a run whose processes have parts of the tensors.
 
-    return isinstance(tensor, DTensor)
+    All processes must save the same ones in the same order; any thread may.
+
+    Args:
+        folder: On a disk that all processes share.
+        runtime: This process.
+        keep: Number of the newest ones that stay.
+    """
+
+    def __init__(self, folder: Path, runtime: Runtime, *, keep: int = 2) -> None:
+        super().__init__(folder, keep=keep)
+        self.runtime = runtime
+        # Its own group: another thread may be using the run's.
+        self._group = dist.new_group(backend="gloo")
+
+    def save(self, checkpoint: Checkpoint, *, kind: str = "step") -> Path:
+        """Write a checkpoint; its tensors are this process's parts.
+
+        Raises:
+            OSError: One of the processes cannot write; the checkpoints before are unchanged.
+            RuntimeError: Another process failed for another reason.
+        """
+        path = self.path_of(kind, checkpoint.step)
+        temporary = unfinished(path)
+        is_first = self.runtime.is_first
+        with contextlib.ExitStack() as stack:
+            self._together(lambda: is_first and stack.enter_context(new_folder(path)))
+            written = self._together(lambda: self._write_parts(temporary, checkpoint))
+            hashes = self._gather(written)
+            if is_first:
+                stack.callback(self._complete, temporary, checkpoint, hashes)
+            self._together(stack.close)
+        if is_first:
+            self._drop(kind, newest=path)
+        return path
+
+    def _load_tensors(self, path: Path) -> dict[str, dict[str, Tensor]]:
+        return {}  # each process reads its parts with `restore_parts`
+
+    def _problem_with(self, path: Path) -> str | None:
+        return super()._problem_with(path) if self.runtime.is_first else None
+
+    def _write_parts(self, folder: Path, checkpoint: Checkpoint) -> dict[str, str]:
+        """Write this process's parts; return the hashes by file, empty where it has no parts."""
+        hashes = {}
+        for name, tensors in checkpoint.tensors.items():
+            file = folder / self._part(name, self.runtime.rank)
+            offsets = {key: checkpoint.offsets[key] for key in tensors}
+            hashes[name] = write_tensors(file, tensors, offsets=offsets) if tensors else ""
+            if tensors:
+                sync_folder(file)  # a shared disk may know nothing of another machine's flush
+        return hashes
+
+    def _part(self, name: str, rank: int) -> str:
+        return part_name(name, rank=rank, num_parts=self.runtime.num_processes)
+
+    def _gather(self, hashes: Mapping[str, str]) -> dict[str, str]:
+        """Return the hashes of the files of all processes."""
+        own = torch.tensor([list(bytes.fromhex(hashed or "00" * 32)) for hashed in hashes.values()])
+        found = [torch.empty_like(own) for _ in range(self.runtime.num_processes)]
+        dist.all_gather(found, own, group=self._group)
+        return {
+            self._part(name, rank): bytes(row).hex()
+            for rank, rows in enumerate(found)
+            for name, row in zip(hashes, rows.tolist(), strict=True)
+            if any(row)
+        }
+
+    def _together(self, work: Callable[[], T]) -> T:
+        """Do something in every process; if it fails in one, it fails in all.
+
+        Whatever was raised: a process that left here silently would let the others wait for ever.
+        """
+        error: Exception | None = None
+        try:
+            result = work()
+        except Exception as caught:
+            error = caught
+        own = 0 if error is None else 1 if isinstance(error, OSError) else 2
+        worst = torch.tensor([own])
+        dist.all_reduce(worst, dist.ReduceOp.MAX, group=self._group)
+        if error is not None and own == worst:
+            raise error
+        if worst == 1:
+            raise OSError("another process could not write its part")
+        if worst == 2:
+            raise RuntimeError(
+                "another process failed while it wrote its part of a checkpoint: it says why; run "
+                "again to go on from the last checkpoint"
+            ) from error
+        return result

@@ -1,28 +1,27 @@
-"""One optimizer step: the gradient of all micro-batches, the verdict on it, the update.
+"""One optimizer step, and one validation, of one process on one device.
 
-The host only queues work for the device here and never waits for it: the verdict reaches the
-optimizer as a tensor, and the measured values are read by whoever wants them, later. When a step is
-due, and what follows from its values, is the trainer's matter.
+Queues the step without synchronising with the device: the decision to skip the update stays on the
+device, and the measured values are read later. `distributed.py` adds what several processes need.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dimgpt.config import TrainingConfig
 from dimgpt.data.reading.batch import Batch
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
-from dimgpt.training.distributed import build_gradient
 from dimgpt.training.guard import UpdateGuard, Verdict
 from dimgpt.training.loss import LossSums
-from dimgpt.training.loss_scaler import LossScaler
-from dimgpt.training.micro_batches import MicroBatches
+from dimgpt.training.micro_batches import StepRows, cut, half_of, is_out_of_memory
 from dimgpt.training.optimizer import set_learning_rates
-from dimgpt.training.processes import Processes
-from dimgpt.training.share import StepRows
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,48 +35,27 @@ class StepResult:
     """Weighted mean, in nats a token."""
     accuracy: float
     grad_norm: float
-    """Before it was scaled down."""
+    """Before clipping."""
     verdict: Verdict
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PendingStep:
-    """A step that is queued on the device; `read` waits for it."""
-
-    step: int
-    num_tokens: int
-    learning_rate: float
-    values: Tensor
-    """Loss, accuracy, norm, verdict: on their way to the host."""
-    event: torch.cuda.Event | None
-    """Says when they have arrived; `None` where they already have."""
-
-    def read(self) -> StepResult:
-        """Wait until the device has taken the step, and return what it measured."""
-        if self.event is not None:
-            self.event.synchronize()
-        loss, accuracy, norm, verdict = self.values.tolist()
-        return StepResult(
-            step=self.step,
-            num_tokens=self.num_tokens,
-            learning_rate=self.learning_rate,
-            loss=loss,
-            accuracy=accuracy,
-            grad_norm=norm,
-            verdict=Verdict(int(verdict)),
-        )
+PendingStep = Callable[[], StepResult]
+"""A step that is queued on the device; calling it waits for the step and returns its values."""
 
 
 class Stepper:
-    """Takes the optimizer steps of a run.
+    """Takes the optimizer steps of a run, and measures held-out batches.
 
     Args:
         model: Trained in place.
-        optimizer: Honours `found_inf`; see `optimizer.py`.
-        loss_sums: From a batch on the device to its sums.
-        config: The run.
+        optimizer: Must honour `found_inf`; see `optimizer.py`.
+        loss_sums: Returns the loss of a batch on the device, as sums.
+        config: Settings of the run.
         runtime: Device and precision.
     """
+
+    may_halve = True
+    """Whether this process may repeat its rows in smaller pieces, without the others."""
 
     def __init__(
         self,
@@ -90,52 +68,113 @@ class Stepper:
     ) -> None:
         self.model, self.optimizer, self.loss_sums = model, optimizer, loss_sums
         self.config, self.runtime = config, runtime
-        self.processes = Processes(runtime)
-        self.gradient = build_gradient(model, self._loss_sums, config, runtime)
-        self.micro_batches = MicroBatches(may_halve=not self.gradient.is_sharded)
-        self.guard = UpdateGuard(runtime.device, skip_spikes=config.skip_spikes)
-        self.scaler = LossScaler(runtime.device, is_enabled=runtime.needs_loss_scaling)
-
-    def _loss_sums(self, batch: Batch) -> LossSums:
-        return self.loss_sums(batch)  # looked up now: it can be replaced in one place
+        self.num_rows: int | None = None
+        """Most rows at once, after memory ran out; `None` takes the micro-batches as they are."""
+        self.guard = UpdateGuard(
+            runtime.device, skip_spikes=config.skip_spikes, scales_loss=runtime.needs_loss_scaling
+        )
 
     def take(
         self, step: int, rows: StepRows, *, should_stop: Callable[[], bool]
     ) -> PendingStep | None:
-        """Queue a step, or return `None` if it is to stop before the gradient is complete.
+        """Queue a step; return `None` if `should_stop` says so before the gradient is complete.
 
-        A step that was stopped, or whose update is left out, leaves weights and moments as they
-        were, bit for bit.
+        A stopped step and a skipped update leave weights and moments unchanged, bit for bit.
         """
         learning_rate = set_learning_rates(self.optimizer, step, self.config)
 
-        def compute(pieces: list[Batch]) -> Tensor | None:
+        def accumulate(pieces: list[Batch]) -> Tensor | None:
             return self._gradient(step, pieces, weight=rows.weight, should_stop=should_stop)
 
-        means = self.micro_batches.run(compute, rows.batches)
+        means = self._in_pieces(accumulate, rows.batches)
         if means is None:
             return None
-        self.gradient.complete()
-        means = self.processes.add_up(means)
-        norm, verdict = self._update(means[0])
-        values = torch.cat((means, torch.stack((norm, verdict.float()))))
-        return PendingStep(
-            step=step,
-            num_tokens=rows.num_tokens,
-            learning_rate=learning_rate,
-            # Only CUDA has an event that says when the values are there.
-            values=values.to("cpu", non_blocking=self.runtime.is_asynchronous),
-            event=self._mark(),
-        )
+        device = self.runtime.device
+        # Only CUDA has an event that says when the values have arrived.
+        values = self._update(means).to("cpu", non_blocking=self.runtime.is_asynchronous)
+        is_cuda = device.type == "cuda"
+        arrived = torch.cuda.current_stream(device).record_event() if is_cuda else None
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return what a checkpoint keeps besides weights and moments."""
-        return self.guard.tensors() | self.scaler.tensors()
+        def read() -> StepResult:
+            if arrived is not None:
+                arrived.synchronize()
+            loss, accuracy, norm, verdict = values.tolist()
+            return StepResult(
+                step=step,
+                num_tokens=rows.num_tokens,
+                learning_rate=learning_rate,
+                loss=loss,
+                accuracy=accuracy,
+                grad_norm=norm,
+                verdict=Verdict(int(verdict)),
+            )
 
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put back what `tensors` returned."""
-        self.guard.restore(tensors)
-        self.scaler.restore(tensors)
+        return read
+
+    @torch.no_grad()
+    def measure(
+        self,
+        batches: Sequence[Batch],
+        *,
+        byte_counts: Tensor | None,
+        should_stop: Callable[[], bool],
+    ) -> dict[str, float]:
+        """Return `loss` (nats a token), `accuracy` (0..1) and, given byte counts, `bits_per_byte`.
+
+        Args:
+            batches: The share of this process; tokens of weight 0 are not counted.
+            byte_counts: UTF-8 bytes that each token stands for, (V,), on the CPU.
+            should_stop: Asked before each batch; a validation that is cut short returns nothing.
+        """
+        self.model.eval()
+
+        def add(pieces: list[Batch]) -> tuple[Tensor, Tensor] | None:
+            sums = torch.zeros(2, device=self.runtime.device)
+            counts = torch.zeros(2, dtype=torch.float64)  # weight and bytes
+            for batch in pieces:
+                if should_stop():
+                    return None
+                with self.runtime.autocast():
+                    sums += torch.stack(self.loss_sums(batch.to(self.runtime.device)))
+                counts[0] += float(batch.weights.sum())
+                if byte_counts is not None:
+                    counts[1] += float((byte_counts[batch.targets] * batch.weights).sum())
+            return sums, counts
+
+        added = self._in_pieces(add, batches)
+        if added is None:
+            return {}
+        (loss, correct), (weight, num_bytes) = (self._add_up(sums).tolist() for sums in added)
+        measured = {"loss": loss / max(weight, 1e-8), "accuracy": correct / max(weight, 1e-8)}
+        if num_bytes > 0:
+            measured["bits_per_byte"] = loss / math.log(2) / num_bytes
+        return measured
+
+    def _in_pieces(self, work: Callable[[list[Batch]], T], batches: Sequence[Batch]) -> T:
+        """Call `work` on the batches; when memory runs out, again with half the rows at a time.
+
+        Args:
+            work: Must undo what it has done when it fails.
+            batches: `work` gets their rows in the same order.
+
+        Raises:
+            torch.OutOfMemoryError: A single row is too much.
+        """
+        while True:
+            pieces = cut(batches, self.num_rows)
+            try:
+                return work(pieces)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if not self.may_halve:
+                    raise RuntimeError(
+                        "memory ran out, and a sharded model cannot halve its micro-batches during "
+                        "a step: lower batch_size, raise accumulation_steps, and run again"
+                    ) from None
+            # Only here is the error gone, and with it the tensors that its traceback held.
+            torch.cuda.empty_cache()
+            self.num_rows = half_of(pieces)
 
     def _gradient(
         self,
@@ -145,44 +184,48 @@ class Stepper:
         weight: float,
         should_stop: Callable[[], bool],
     ) -> Tensor | None:
-        """Add up the gradients; return this process's part of loss and accuracy, float32 (2,)."""
+        """Accumulate the gradient; return this process's part of loss and accuracy, (2,)."""
         self.optimizer.zero_grad(set_to_none=True)
-        # Dropout, too, depends on the step alone; each process leaves out others.
+        # Dropout depends on the step alone; each process drops other values.
         torch.manual_seed(self.config.seed + step + (self.runtime.rank << 32))
         self.model.train()
         sums = torch.zeros(2, device=self.runtime.device)
-        scale = self.scaler.scale * self.gradient.num_means
         for number, piece in enumerate(pieces, 1):
             if should_stop():
                 self.optimizer.zero_grad(set_to_none=True)
                 return None
-            with self.gradient.piece(is_last=number == len(pieces)):
-                with self.runtime.autocast():
-                    loss, correct = self.gradient.loss_sums(piece.to(self.runtime.device))
-                (loss * scale / weight).backward()
-            sums += torch.stack((loss.detach(), correct))
+            sums += self._backward(piece, weight=weight, is_last=number == len(pieces))
         return sums / weight
 
-    def _update(self, loss: Tensor) -> tuple[Tensor, Tensor]:
-        """Clip and apply the gradient unless the verdict is against it; return norm and verdict."""
+    def _forward(self, batch: Batch) -> LossSums:
+        return self.loss_sums(batch)
+
+    def _backward(self, piece: Batch, *, weight: float, is_last: bool) -> Tensor:
+        """Run one micro-batch forward and backward; return its sums of loss and accuracy."""
+        with self.runtime.autocast():
+            loss, correct = self._forward(piece.to(self.runtime.device))
+        # Several processes take the mean of their gradients, and the sum is wanted.
+        (loss * (self.guard.scale * self.runtime.num_processes) / weight).backward()
+        return torch.stack((loss.detach(), correct))
+
+    def _update(self, means: Tensor) -> Tensor:
+        """Clip, judge and apply the gradient; return loss, accuracy, norm and verdict, (4,)."""
+        means = self._add_up(means)
         parameters = [p for p in self.model.parameters() if p.grad is not None]
-        if self.scaler.is_enabled:
+        if self.guard.scales_loss:
             for parameter in parameters:
-                parameter.grad.div_(self.scaler.scale)  # type: ignore[union-attr]
-        norm = self.gradient.clip(parameters, self.config.max_grad_norm)
-        verdict = self.guard.judge(loss, norm)
-        if self.scaler.is_enabled:
-            is_overflow = loss.isfinite() & ~norm.isfinite() & (self.scaler.scale > 1)
-            verdict = torch.where(is_overflow, Verdict.OVERFLOW, verdict)
-            self.scaler.update(is_overflow)
+                parameter.grad.div_(self.guard.scale)  # type: ignore[union-attr]
+        norm = self._clip(parameters)
+        verdict = self.guard.judge(means[0], norm)
         self.optimizer.found_inf = (verdict != Verdict.FINE).float()  # type: ignore[attr-defined]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return norm, verdict
+        return torch.cat((means, torch.stack((norm, verdict.float()))))
 
-    def _mark(self) -> torch.cuda.Event | None:
-        if self.runtime.device.type != "cuda":
-            return None
-        event = torch.cuda.Event()
-        event.record()
-        return event
+    def _clip(self, parameters: Sequence[nn.Parameter]) -> Tensor:
+        """Scale the gradient down to `max_grad_norm`; return the norm that it had."""
+        return nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
+
+    def _add_up(self, tensor: Tensor) -> Tensor:
+        """Return the sum of a tensor over all processes, of which there is one."""
+        return tensor

@@ -1,13 +1,27 @@
-"""The trainer: what happens when, from the first step to the last.
+"""Trains a model in a run folder: what happens when, from the first step to the last.
 
-It is given a model, batches that are a pure function of the step, and a folder. It knows no text
-and no plot: who wants to watch passes observers, who wants samples passes a function that makes
-one. Running it again in the same folder goes on where the last checkpoint ends. How a step is taken
-is in `step.py`, how it is written down in `journal.py`.
+`data.batches(step)` returns the batches of any step, so a resumed run sees the same ones. Pass
+`observers` to watch the run and `sample` to generate text during it. Training again in the same
+folder resumes from the last checkpoint. The life of a step, of one process on one device:
+
+    prefetch thread     data.batches(step) -> take_share: the rows of the step
+          |
+    step.py             zero_grad
+      for each micro-batch: forward -> loss / weight of the step -> backward
+          |             clip -> guard: verdict -> optimizer.step, unless the verdict skips it
+          |
+    (the device works on that; the host reads the values of the step before, and goes on)
+          |
+    journal.py          count the step, append it to history.jsonl, call the observers
+          |
+    now and then        validation -> "best" checkpoint; sample; "step" checkpoint in a thread
+
+Out of memory halves the micro-batches and repeats the step. Five non-finite steps in a row go back
+to the last checkpoint. With several processes (`distributed.py`), each takes its share of the rows,
+and gradients and losses are added up before the clipping.
 """
 
 import contextlib
-import functools
 import math
 import signal
 from collections.abc import Callable, Sequence
@@ -21,24 +35,18 @@ from dimgpt.data.reading.batch import prefetch
 from dimgpt.model.flops import training_flops_per_token
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
-from dimgpt.training.checkpoint import CheckpointStore
-from dimgpt.training.data import TrainingData
-from dimgpt.training.distributed import place_model
+from dimgpt.training.distributed import AgreedInterrupt, build_stepper, lead, place_model
 from dimgpt.training.guard import Verdict
+from dimgpt.training.interrupts import Interrupt, catch_interrupts
 from dimgpt.training.journal import Journal, Observer, Record
 from dimgpt.training.loss import compiled_loss
-from dimgpt.training.metrics import History
+from dimgpt.training.micro_batches import StepRows, TrainingData, share_of, take_share
 from dimgpt.training.optimizer import build_optimizer
-from dimgpt.training.processes import AgreedStop
-from dimgpt.training.run_folder import RunFolder
-from dimgpt.training.run_lock import lock_run
-from dimgpt.training.run_state import RunState
-from dimgpt.training.share import StepRows, share_of, take_share
-from dimgpt.training.step import PendingStep, Stepper
-from dimgpt.training.summary import TrainingSummary
-from dimgpt.training.validation import validate
+from dimgpt.training.run_folder import RunFolder, lock_run
+from dimgpt.training.run_state import RunState, TrainingSummary
+from dimgpt.training.step import PendingStep, StepResult
 
-# Steps in a row without a finite gradient after which the run goes back to its last checkpoint.
+# Non-finite steps in a row after which the run goes back to its last checkpoint.
 _MAX_BAD_IN_A_ROW = 5
 
 
@@ -48,7 +56,7 @@ class Trainer:
     Args:
         model: Trained in place, on the runtime's device.
         data: Its batches.
-        config: The run.
+        config: Settings of the run.
         run_dir: Gets `history.jsonl` and `checkpoints/`.
         runtime: Device and precision.
         vocabulary: Fingerprint of the vocabulary; a run resumes only with the same one.
@@ -58,7 +66,7 @@ class Trainer:
         sample: Makes the text that is kept every `sample_interval` steps.
         observers: Called with every record that goes to the history.
         branch_from: A checkpoint, or the folder of a run, from which a new run begins with all its
-            state; its data may be others. Once this run has a checkpoint of its own, it goes on
+            state; its data may be others. Once this run has a checkpoint of its own, it resumes
             from that.
         recipe: What it takes to build this trainer again; kept in `run.json`.
     """
@@ -84,35 +92,24 @@ class Trainer:
         self.runtime, self.sample, self.branch_from = runtime, sample, branch_from
         self.byte_counts = None if byte_counts is None else torch.from_numpy(byte_counts)
         self.optimizer, loss = build_optimizer(model, config), compiled_loss(model, config, runtime)
-        self.stepper = Stepper(model, self.optimizer, loss, config, runtime=runtime)
-        self.processes = self.stepper.processes
+        self.stepper = build_stepper(model, self.optimizer, loss, config, runtime)
         self.folder = RunFolder(
             run_dir,
-            model=model,
-            stepper=self.stepper,
-            config=config,
+            self.stepper,
             vocabulary=vocabulary,
             fingerprints={"data": data_fingerprint, "base model": base_fingerprint},
             recipe=recipe or {},
         )
+        self.checkpoints, self.history = self.folder.checkpoints, self.folder.history
+        self._flops_per_token = training_flops_per_token(model.config)
         self.journal = Journal(
-            self.folder.history,
+            self.history,
             observers,
-            flops_per_token=training_flops_per_token(model.config),
+            flops_per_token=self._flops_per_token,
             runtime=runtime,
             decay=config.metrics_decay,
         )
         self.state, self._went_back_at = RunState(), 0
-
-    @property
-    def checkpoints(self) -> CheckpointStore:
-        """What the run goes on from."""
-        return self.folder.checkpoints
-
-    @property
-    def history(self) -> History:
-        """What the run has written down."""
-        return self.folder.history
 
     def fit(self) -> TrainingSummary:
         """Train until `max_steps`, or until interrupted; save either way.
@@ -125,16 +122,22 @@ class Trainer:
             SystemExit: SIGTERM came; the checkpoint is written, the status is 143.
             ValueError: The folder holds a run of another model, vocabulary or data.
         """
+        interrupt = AgreedInterrupt() if self.runtime.num_processes > 1 else Interrupt()
         with contextlib.ExitStack() as stack:
-            self.processes.lead(lambda: stack.enter_context(lock_run(self.folder.path)))
+            lead(lambda: stack.enter_context(lock_run(self.folder.path)), self.runtime)
             stack.callback(self.folder.writer.wait)
             state, changes = self.folder.resume(self.branch_from)
             self._follow(state)
-            stop = stack.enter_context(self.processes.catch_interrupts())
+            stop = stack.enter_context(catch_interrupts(interrupt))
             self.journal.trackers = stack.enter_context(self.folder.open_trackers(state.step))
             self.journal.start(max_steps=self.config.max_steps, changes=changes)
             stack.enter_context(self.runtime.matmul_precision())
-            self._train(stop)
+            if state.looked_around_at < state.step:
+                self._look_around(stop)  # an interrupt came before that
+            while not (stop() or self._is_over()):
+                self._take_steps(stop)
+                if self._must_go_back():
+                    self._go_back()
             self.folder.finish(self.state)
         if stop.signal == signal.SIGTERM:
             raise SystemExit(128 + signal.SIGTERM)
@@ -146,8 +149,8 @@ class Trainer:
         return TrainingSummary(
             step=state.step,
             tokens=state.tokens,
-            flops=state.tokens * training_flops_per_token(self.model.config),
-            seconds=self.journal.stopwatch.seconds,
+            flops=state.tokens * self._flops_per_token,
+            seconds=self.journal.seconds,
             loss=state.averages.get("loss", math.nan),
             accuracy=state.averages.get("accuracy", math.nan),
             validation_loss=state.last_validation.get("loss"),
@@ -157,20 +160,12 @@ class Trainer:
             is_finished=self._is_over(),
         )
 
-    def _train(self, should_stop: AgreedStop) -> None:
-        if self.state.looked_around_at < self.state.step:
-            self._look_around(should_stop)  # a stop had come in between
-        while not (should_stop() or self._is_over()):
-            self._take_steps(should_stop)
-            if self._must_go_back():
-                self._go_back()
-
     def _follow(self, state: RunState) -> None:
         self.state = state
         self.journal.follow(state)
 
-    def _take_steps(self, should_stop: AgreedStop) -> None:
-        """Take steps until the run is over, is to stop, or must go back."""
+    def _take_steps(self, stop: Interrupt) -> None:
+        """Take steps until the run is over, must stop, or must go back."""
         first, queued = self.state.step + 1, None
 
         def read(step: int) -> StepRows:
@@ -179,76 +174,82 @@ class Trainer:
         with contextlib.closing(prefetch(read, first, self.config.max_steps + 1)) as steps:
             for step, rows in enumerate(steps, first):
                 previous = queued
-                should_stop.agree()
-                queued = self.stepper.take(step, rows, should_stop=should_stop)
+                stop.agree()
+                queued = self.stepper.take(step, rows, should_stop=stop)
                 if previous is not None:  # read while the device works on the next one
                     self._finish_step(previous)
-                is_stopping = should_stop()
+                is_stopping = stop()
                 if queued is not None and (self._waits_after(step) or is_stopping):
                     self._finish_step(queued)
                     queued = None
                     if not self._must_go_back():
-                        self._look_around(should_stop)
+                        self._look_around(stop)
                 if is_stopping or self._must_go_back() or self._is_over():
                     return
 
     def _waits_after(self, step: int) -> bool:
         """Say whether the values of a step are needed before the next one can begin."""
-        return not self.runtime.is_asynchronous or any(self._due_after(step).values())
+        return not self.runtime.is_asynchronous or bool(self._due_after(step))
 
-    def _due_after(self, step: int) -> dict[str, bool]:
-        is_last = step == self.config.max_steps
-        return {
-            "validation": is_last or step % self.config.validation_interval == 0,
-            "sample": bool(self.sample) and (is_last or step % self.config.sample_interval == 0),
-            "checkpoint": is_last or step % self.config.checkpoint_interval == 0,
+    def _due_after(self, step: int) -> set[str]:
+        """Return what must happen after a step."""
+        intervals = {
+            "validation": self.config.validation_interval,
+            "checkpoint": self.config.checkpoint_interval,
         }
+        if self.sample is not None:
+            intervals["sample"] = self.config.sample_interval
+        is_last = step == self.config.max_steps
+        return {name for name, interval in intervals.items() if is_last or step % interval == 0}
 
     def _finish_step(self, pending: PendingStep) -> None:
-        """Wait for a step, count it, and write it down."""
-        result, state = pending.read(), self.state
-        self._last_result = result
+        """Wait for a step, count it, and record it."""
+        result, state = pending(), self.state
+        self._last_result: StepResult = result
         state.step = result.step
         state.tokens += result.num_tokens
         state.num_skipped += result.verdict != Verdict.FINE
         is_bad = result.verdict == Verdict.NOT_FINITE
         state.num_bad_in_a_row = state.num_bad_in_a_row + 1 if is_bad else 0
-        if not any(self._due_after(result.step).values()):
+        if not self._due_after(result.step):
             state.looked_around_at = result.step
-        rows = self.stepper.micro_batches.num_rows
+        rows = self.stepper.num_rows
         if state.micro_batch_rows != rows:
             state.micro_batch_rows = rows
             self.journal.notice(f"memory ran out: {rows} rows at a time now, as many a step")
         self.journal.record_step(result)
 
     def _look_around(self, should_stop: Callable[[], bool]) -> None:
-        """Validate, sample and save where the newest step is due for it, and at the end."""
+        """Validate, sample and save if the newest step is due for it."""
         due, kinds = self._due_after(self.state.step), []
-        if due["validation"]:
-            is_best = self._validate(should_stop)
-            if is_best is None:
+        if "validation" in due:
+            measured = self._measure(should_stop)
+            if not measured:
                 return
-            kinds += ["best"] if is_best else []
-        is_writing = self.runtime.is_first or self.stepper.gradient.is_sharded
-        if self.sample and due["sample"] and is_writing:
+            kinds += ["best"] if self._record_validation(measured) else []
+        # All processes of a sharded model must take part in generating.
+        if self.sample and "sample" in due and (self.runtime.is_first or self.folder.is_sharded):
             self.model.eval()
             self.journal.emit("sample", text=self.sample())
         self.state.looked_around_at = self.state.step
-        # What began before a streak of bad steps is what to go back to.
-        if due["checkpoint"] and self.state.num_bad_in_a_row == 0:
+        # During a row of bad steps, the checkpoint before them is the one to go back to.
+        if "checkpoint" in due and self.state.num_bad_in_a_row == 0:
             kinds += ["step"]
         if kinds:
             self.folder.save(self.state, *kinds)
-        self.journal.start_timing()
+        self.journal.restart_clock()
 
-    def _validate(self, should_stop: Callable[[], bool]) -> bool | None:
-        """Return whether no validation was better before; `None` if it was cut short."""
-        measured = self._measure(should_stop)
-        if not measured:
-            return None
-        is_best = self.state.take_note_of(measured)
+    def _measure(self, should_stop: Callable[[], bool]) -> dict[str, float]:
+        """Measure held-out batches; return nothing if interrupted before the last one."""
+        batches = list(self.data.validation_batches(self.config.validation_batches))
+        share = share_of(batches, self.runtime)
+        return self.stepper.measure(share, byte_counts=self.byte_counts, should_stop=should_stop)
+
+    def _record_validation(self, measured: dict[str, float]) -> bool:
+        """Record a validation; return whether its loss is the lowest so far."""
+        is_best = self.state.add_validation(measured)
         self.journal.emit("validation", **measured)
-        if self.state.has_lost(self.config.patience):
+        if self.state.is_out_of_patience(self.config.patience):
             num, best = self.state.num_validations_since_best, self.state.best_loss
             self.journal.notice(
                 f"no validation loss under {best:.4f} in the last {num} validations: the run ends "
@@ -256,28 +257,15 @@ class Trainer:
             )
         return is_best
 
-    def _measure(self, should_stop: Callable[[], bool]) -> dict[str, float]:
-        """Measure held-out batches; nothing if it is to stop before the last one."""
-        self.model.eval()
-        measure = functools.partial(
-            validate,
-            self.stepper.loss_sums,
-            processes=self.processes,
-            byte_counts=self.byte_counts,
-            should_stop=should_stop,
-        )
-        batches = list(self.data.validation_batches(self.config.validation_batches))
-        return self.stepper.micro_batches.run(measure, share_of(batches, self.runtime))
-
     def _is_over(self) -> bool:
         is_last = self.state.step >= self.config.max_steps
-        return is_last or self.state.has_lost(self.config.patience)
+        return is_last or self.state.is_out_of_patience(self.config.patience)
 
     def _must_go_back(self) -> bool:
         return self.state.num_bad_in_a_row >= _MAX_BAD_IN_A_ROW
 
     def _go_back(self) -> None:
-        """Put the run back to its last checkpoint; give up where that has not helped before."""
+        """Go back to the last checkpoint; give up where that has not helped before."""
         failed, result = self.state.step, self._last_result
         reason = (
             f"step {failed}: loss and gradient are not finite for the {_MAX_BAD_IN_A_ROW}th time "

@@ -1,7 +1,6 @@
 """The card of a model: a README for people, with the header that the Hugging Face hub reads.
 
-It tells what its caller knows; what is not given has no line. The facts are stored beside the
-weights as `card.json`, so that an export can tell them too.
+The facts are stored beside the weights as `card.json`, so that an export can tell them too.
 """
 
 import json
@@ -12,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from dimgpt.config import ModelConfig
+from dimgpt.model.flops import num_parameters
 from dimgpt.settings import from_dict, to_dict
+from dimgpt.weights.foreign_files import one_line
 
 CURVES_NAME = "curves.png"
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~#&$])")
@@ -43,11 +44,7 @@ class Card:
 
     @classmethod
     def from_json(cls, path: Path) -> "Card":
-        """Read a `card.json`.
-
-        Raises:
-            ValueError: The file is damaged.
-        """
+        """Read a `card.json`; a damaged one raises a `ValueError`."""
         try:
             card = from_dict(cls, json.loads(path.read_bytes()))
             tables = [card.facts, card.training, *card.mixture]
@@ -55,10 +52,8 @@ class Card:
                 raise TypeError("facts, training and each row of mixture must be JSON objects")
             return card
         except (ValueError, TypeError, RecursionError) as error:
-            reason = " ".join(str(error).split())[:200]
             raise ValueError(
-                f"{path} tells no facts about a model ({reason}): delete it, or copy the folder "
-                "again"
+                f"{path} tells no facts about a model ({one_line(error)}): copy the folder again"
             ) from None
 
 
@@ -101,23 +96,13 @@ model = load_model(Path("."))  # this folder
 
 
 def card_text(
-    card: Card,
-    config: ModelConfig,
-    *,
-    num_parameters: int,
-    usage: Usage = OWN_USAGE,
-    has_curves: bool = False,
+    card: Card, config: ModelConfig, *, usage: Usage = OWN_USAGE, has_curves: bool = False
 ) -> str:
-    """Write the README.
+    """Return the README: what is known about the model and its files; the rest has no line.
 
-    Args:
-        card: What is known; its name is the title.
-        config: Shape of the model.
-        num_parameters: Trainable numbers.
-        usage: How the files beside it are used.
-        has_curves: `curves.png` lies beside it.
+    The card's name is its title. With `has_curves` it shows the `curves.png` beside it.
     """
-    rows = {"Parameters": f"{num_parameters:,}", **card.facts, **_sizes(config)}
+    rows = {"Parameters": f"{num_parameters(config):,}", **card.facts, **_sizes(config)}
     parts = [
         _header(card, usage),
         f"# {_escape(card.name)}",
@@ -143,7 +128,6 @@ def card_text(
 
 
 def _header(card: Card, usage: Usage) -> str:
-    """Write the hub's header; JSON strings are YAML too."""
     values: dict[str, Any] = {
         "language": list(card.languages),
         "license": card.licence,
@@ -151,6 +135,7 @@ def _header(card: Card, usage: Usage) -> str:
         "pipeline_tag": "text-generation",
         "tags": ["dimgpt", *usage.tags],
     }
+    # What JSON writes is YAML too.
     lines = [f"{key}: {json.dumps(value)}" for key, value in values.items() if value]
     return "\n".join(["---", *lines, "---"])
 
@@ -184,7 +169,6 @@ def _shown(value: Any) -> str:
 
 
 def _bullets(sentences: Sequence[str]) -> list[str]:
-    """Return one list of them all, or nothing."""
     return ["\n".join(f"- {_escape(sentence)}" for sentence in sentences)] if sentences else []
 
 

@@ -1,17 +1,15 @@
-"""The tensors and plain settings of a file that PyTorch saved, without running anything of it.
+"""Reads tensors and plain settings from a file that PyTorch saved; runs nothing of it.
 
-Such a file may come from anywhere. `torch.load(weights_only=True)` reads it; the checks around that
-call are ours because PyTorch does not make them: no compressed or overlapping entries, right
-checksums, no tensors larger than the file, no methods that a file gives to its objects. Of the one
-foreign class that is expected, lilLM's pickled config, only plain values are kept. Optimizer states
-stay in the mapped file. What the names mean is not known here.
+`torch.load(weights_only=True)` reads the file. The checks around that call are ours because PyTorch
+does not make them: no compressed or overlapping entries, right checksums, no tensors larger than
+the file, no methods that a file gives to its objects. Of the one foreign class that is expected,
+lilLM's pickled config, only plain values are kept. Optimizer states stay in the mapped file.
 """
 
 import re
 import warnings
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -36,25 +34,20 @@ class StoredConfig:
     values: Mapping[str, Plain] = MappingProxyType({})
 
     def __setstate__(self, state: object) -> None:
-        if type(state) is not dict or not all(map(_is_plain, state.items())):
+        if type(state) is not dict or not all(
+            isinstance(name, str) and (value is None or type(value) in (bool, int, float, str))
+            for name, value in state.items()
+        ):
             raise ValueError("a config holds something else than numbers and words")
         self.values = dict(state)  # the file could go on to change its own
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Checkpoint:
-    """What a file says about a model."""
-
-    source: str
-    """The path, for messages."""
-    tensors: dict[str, Tensor]
-    """By the names of whoever saved them, without the prefixes of wrappers."""
-    settings: dict[str, Any]
-    """Of a config that was saved with the weights; empty if none was."""
-
-
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a bare state dict, lilLM's dict around one, or a Lightning checkpoint.
+
+    Returns:
+        The tensors by the names of whoever saved them, without the prefixes of wrappers; and the
+        settings that were saved with them, empty if none were.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -69,39 +62,32 @@ def read_checkpoint(path: Path) -> Checkpoint:
         if is_zip:
             _require_sound_archive(path)
         allowed = torch.serialization.safe_globals([(StoredConfig, _LILLM_CONFIG)])
-        with allowed, warnings.catch_warnings(action="ignore"):  # about pickles of other ages
+        with allowed, warnings.catch_warnings(action="ignore"):  # about pickles of old versions
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception as error:  # damage and attacks surface as almost any exception
         raise ValueError(
             f"{path} is {describe(path)} and no plain state dict ({type(error).__name__}): it is "
             f"damaged or holds code, and none was run; {_AGAIN}"
         ) from None
-    state, settings = _split(content, source=str(path))
-    return Checkpoint(
-        source=str(path),
-        tensors=_checked(state, num_bytes=path.stat().st_size, source=str(path)),
-        settings=settings,
-    )
+    state, settings = _split(content, path)
+    return _checked(state, path), settings
 
 
 def _require_sound_archive(path: Path) -> None:
     """Refuse what PyTorch does not write: compressed or overlapping entries, wrong checksums."""
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise ValueError("compressed entries")
-        if sum(entry.file_size for entry in entries) > path.stat().st_size:
-            raise ValueError("entries that overlap")
-        if archive.testzip() is not None:
-            raise ValueError("a wrong checksum")
+        is_compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+        overlaps = sum(entry.file_size for entry in entries) > path.stat().st_size
+        # Checksums last: they unpack what is compressed.
+        if is_compressed or overlaps or archive.testzip() is not None:
+            raise zipfile.BadZipFile
 
 
-def _split(content: object, *, source: str) -> tuple[dict[Any, Any], dict[str, Any]]:
+def _split(content: object, path: Path) -> tuple[dict[Any, Any], dict[str, Any]]:
     """Return the state dict and the settings of a file's content."""
     if not isinstance(content, dict):
-        raise ValueError(
-            f"{source} holds a {type(content).__name__} that is no state dict: {_AGAIN}"
-        )
+        raise ValueError(f"{path} holds a {type(content).__name__} that is no state dict: {_AGAIN}")
     content = _entries(content)
     if isinstance(state := content.get("state_dict"), dict):
         settings = content.get("hyper_parameters") or {}
@@ -112,7 +98,7 @@ def _split(content: object, *, source: str) -> tuple[dict[Any, Any], dict[str, A
         return content, {}
     if not isinstance(settings, dict):
         raise ValueError(
-            f"{source} holds a config that is a {type(settings).__name__}: {_AGAIN}, or save its "
+            f"{path} holds a config that is a {type(settings).__name__}: {_AGAIN}, or save its "
             "state dict alone"
         )
     return _entries(state), _entries(settings)
@@ -123,28 +109,23 @@ def _entries(content: dict[Any, Any]) -> dict[Any, Any]:
     return dict(dict.items(content))
 
 
-def _is_plain(entry: tuple[object, object]) -> bool:
-    name, value = entry
-    return isinstance(name, str) and (value is None or type(value) in (bool, int, float, str))
-
-
-def _checked(state: dict[Any, Any], *, num_bytes: int, source: str) -> dict[str, Tensor]:
+def _checked(state: dict[Any, Any], path: Path) -> dict[str, Tensor]:
     """Return the tensors without the prefixes of their names."""
     bad = [repr(name) for name, value in state.items() if not _is_usable(name, value)]
     if bad:
         raise ValueError(
-            f"{source} holds a dict that is no state dict of plain tensors: {list_names(bad)} is "
+            f"{path} holds a dict that is no state dict of plain tensors: {list_names(bad)} is "
             "something else; take the file that the trainer saved"
         )
-    claimed = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    claimed, num_bytes = sum(tensor.nbytes for tensor in state.values()), path.stat().st_size
     if claimed > 2 * num_bytes:  # a tied matrix may be there under two names
         raise ValueError(
-            f"{source} has {num_bytes:,} bytes and claims tensors of {claimed:,}: it is made to "
+            f"{path} has {num_bytes:,} bytes and claims tensors of {claimed:,}: it is made to "
             f"fill the memory; {_AGAIN}"
         )
     tensors = {_PREFIXES.sub("", name, count=1): value for name, value in state.items()}
     if len(tensors) < len(state):
-        raise ValueError(f"{source} holds tensors twice, with and without a prefix: {_AGAIN}")
+        raise ValueError(f"{path} holds tensors twice, with and without a prefix: {_AGAIN}")
     return tensors
 
 

@@ -1,19 +1,19 @@
 """Checkpoints of DimensionGPT, lilLM and toyGPT: their names for our tensors, and their settings.
 
-The three train the same kind of model with other parts and other names. lilLM saves a config beside
-the weights, Lightning saves toyGPT's settings; a bare state dict shows the sizes of its matrices,
-and the rest must be as published or be given.
+lilLM saves a config beside the weights, Lightning saves toyGPT's settings. A bare state dict shows
+the sizes of its matrices; the rest must be given, or be as published.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
 
 from dimgpt.config import ModelConfig
 from dimgpt.model.transformer import Transformer
-from dimgpt.weights.checkpoint_file import Checkpoint
+from dimgpt.weights.checkpoint_file import read_checkpoint
 from dimgpt.weights.foreign_files import list_names, read_setting
 from dimgpt.weights.layout import Layout, build_model, sizes_in, without_output
 
@@ -78,59 +78,46 @@ _GIVEN_NAMES: dict[CheckpointSystem, dict[str, str]] = {
     "dimensiongpt": {
         name: name for name in ("num_heads", "num_kv_heads", "window_size", "context_length")
     },
-    "lillm": {
-        "num_heads": "q_heads",
-        "num_kv_heads": "kv_heads",
-        "context_length": "max_seq_len",
-    },
+    "lillm": {"num_heads": "q_heads", "num_kv_heads": "kv_heads", "context_length": "max_seq_len"},
     "toygpt": {"num_heads": "n_head", "context_length": "block_size"},
 }
 
 
-def system_of(checkpoint: Checkpoint) -> CheckpointSystem:
-    """Return the system that saved a checkpoint: the name of its embedding tells.
-
-    Raises:
-        ValueError: It is none of the three; the message says what was found.
-    """
-    tensors = checkpoint.tensors
-    for system, layout in LAYOUTS.items():
-        if layout.theirs("token_embedding.weight") in tensors:
-            return system
-    found = f"tensors {list_names(tensors)}" if tensors else "no tensors"
-    raise ValueError(
-        f"{checkpoint.source} has {found}: these are not the weights of DimensionGPT, lilLM or "
-        "toyGPT"
-    )
-
-
-def build_from_checkpoint(
-    checkpoint: Checkpoint, config: ModelConfig | None, given: Mapping[str, int]
-) -> Transformer:
-    """Build the model of a checkpoint, in evaluation mode.
+def load_checkpoint(
+    path: Path, config: ModelConfig | None, given: Mapping[str, int]
+) -> tuple[CheckpointSystem, Transformer]:
+    """Return the system that saved a checkpoint, and the model, in evaluation mode.
 
     Args:
-        checkpoint: Of one of the three systems.
+        path: Of one of the three systems; the name of its embedding tells which.
         config: The sizes; `None` takes them from the settings in the file, from its tensors, from
             `given`, and what none of them says from the published models.
         given: Sizes that the file does not say, by their names in `ModelConfig`.
 
     Raises:
-        ValueError: Tensors or settings are not those of the system, or contradict each other.
+        FileNotFoundError, ValueError: As `read_checkpoint`; or tensors or settings are not those
+            of a system, or contradict each other.
     """
-    source, system = checkpoint.source, system_of(checkpoint)
+    (tensors, settings), source = read_checkpoint(path), str(path)
+    embedding = "token_embedding.weight"
+    system = next((name for name in LAYOUTS if LAYOUTS[name].theirs(embedding) in tensors), None)
+    if system is None:
+        found = f"tensors {list_names(tensors)}" if tensors else "no tensors"
+        raise ValueError(
+            f"{path} has {found}: these are not the weights of DimensionGPT, lilLM or toyGPT"
+        )
     layout = LAYOUTS[system]
-    tensors = without_output(checkpoint.tensors, layout, source=source)
+    tensors = without_output(tensors, layout, source=source)
     if system == "toygpt":
         tensors = _split_attention(tensors)
     if config is None:
         shown = sizes_in(tensors, layout, source=source)
         try:
-            settings = _add_given(checkpoint.settings, given, _GIVEN_NAMES[system])
+            settings = _add_given(settings, given, _GIVEN_NAMES[system])
             config = CONFIGS[system](settings, shown)
         except ValueError as error:
-            raise ValueError(f"{source} cannot be opened: {error}") from None
-    return build_model(config, tensors, layout=layout, source=source)
+            raise ValueError(f"{path} cannot be opened: {error}") from None
+    return system, build_model(config, tensors, layout=layout, source=source)
 
 
 def _split_attention(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -163,10 +150,10 @@ def _dimensiongpt_config(settings: Mapping[str, Any], shown: Mapping[str, int]) 
 
 
 def _lillm_config(settings: Mapping[str, Any], shown: Mapping[str, int]) -> ModelConfig:
-    has_config = "d_model" in settings
-    dim = read_setting(settings, "d_model", int, shown["embedding_dim"])
-    multiple = read_setting(settings, "multiple_of", int, 128)
-    by_rule = -(-int(2 / 3 * 4 * dim) // multiple) * multiple  # theirs, without a hidden_dim
+    dim, ffn_dim = read_setting(settings, "d_model", int, shown["embedding_dim"]), shown["ffn_dim"]
+    if "d_model" in settings:  # their rule for a config without a hidden_dim
+        multiple = read_setting(settings, "multiple_of", int, 128)
+        ffn_dim = -(-int(2 / 3 * 4 * dim) // multiple) * multiple
     return ModelConfig(
         vocab_size=read_setting(settings, "vocab_size", int, shown["vocab_size"]),
         context_length=read_setting(settings, "max_seq_len", int, 512),
@@ -175,9 +162,7 @@ def _lillm_config(settings: Mapping[str, Any], shown: Mapping[str, int]) -> Mode
         num_layers=read_setting(settings, "n_layers", int, shown["num_layers"]),
         num_heads=_num_heads(settings, "q_heads", {512: 16, 1024: 16}, dim),
         num_kv_heads=read_setting(settings, "kv_heads", int, 8),
-        ffn_dim=read_setting(
-            settings, "hidden_dim", int, by_rule if has_config else shown["ffn_dim"]
-        ),
+        ffn_dim=read_setting(settings, "hidden_dim", int, ffn_dim),
         norm_eps=read_setting(settings, "eps", float, 1e-6),
         dropout=read_setting(settings, "dropout", float, 0.0),
         init="fan_in",

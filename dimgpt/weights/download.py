@@ -1,8 +1,7 @@
-"""Models whose address is known, from the Hugging Face hub into a folder.
+"""Downloads a model from the Hugging Face hub into a folder.
 
-The files are stored as they are; `originals.py` and `store.py` read them. All files arrive in
-`<folder>.download`, which is renamed when they are complete. A finished folder is never
-overwritten, downloaded or not; its `download.json` records the origin and the hash of each file.
+All files arrive in `<folder>.download`, which is renamed when they are complete. A finished folder
+is never overwritten; its `download.json` records the origin and the hash of each file.
 """
 
 import contextlib
@@ -10,7 +9,6 @@ import json
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from dimgpt.files import replace_file, sha256_of, sync_folder
@@ -23,21 +21,12 @@ REPOSITORIES = {
 }
 """Where the weights of the original systems are."""
 
-DRIVE_FOLDER = "https://drive.google.com/drive/folders/1XxKdsR33rt6VTFAF8qwyE3uxulK7gK6m"
-_EXPLAINED = {
-    "dimensiongpt-0.2b": (
-        f"its author keeps the weights of dimensiongpt-0.2b in {DRIVE_FOLDER}, which is for people "
-        "and not for programs: fetch them with a browser, put the .pt into models/ and vocab.txt "
-        "into data/"
-    ),
-}
+_BY_HAND = "dimensiongpt-0.2b"
+_DRIVE_FOLDER = "https://drive.google.com/drive/folders/1XxKdsR33rt6VTFAF8qwyE3uxulK7gK6m"
 _RECORD_NAME = "download.json"
 # Weights, tokenizer, card.
 _WANTED_SUFFIXES = tuple(".pt .pth .bin .safetensors .json .txt .md .model .ckpt".split())
 _logger = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
-"""Called with the bytes that are here and the bytes of all files."""
 
 
 def download_model(
@@ -46,10 +35,10 @@ def download_model(
     *,
     revision: str | None = None,
     endpoint: str | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] | None = None,
     patience: Patience = PATIENCE,
 ) -> Path:
-    """Fetch a model's files into `models_root/<name>/`, or continue where that was cut off.
+    """Fetch a model's files into `models_root/<name>/`, or continue a download; return the folder.
 
     Weights, tokenizer, config and card are taken; the log names the files that are not. A complete
     model is kept without asking the hub; of an incomplete one only the missing files are fetched.
@@ -59,11 +48,8 @@ def download_model(
         models_root: Gets the folder.
         revision: Branch, tag or commit; `None` is the newest, or what is there already.
         endpoint: Address of the hub; `None` is the usual one.
-        progress: Called after every piece that arrives.
+        progress: Called with the bytes that are here and the bytes of all files.
         patience: How long to try.
-
-    Returns:
-        The folder.
 
     Raises:
         ValueError: The name is unknown, or it has no file of a model.
@@ -73,9 +59,8 @@ def download_model(
     repo_id = _repo_id_of(name)
     folder = models_root / name.rpartition("/")[2]
     if folder.exists() or folder.is_symlink():
-        recorded = _read_record(folder, repo_id=repo_id, revision=revision)
-        lost = [replace(file, endpoint=endpoint) for file in _lost_files(recorded, folder)]
-        _fetch(lost, folder, progress, patience)
+        recorded = _read_record(folder, repo_id, revision, endpoint)
+        _fetch(_lost_files(recorded, folder), folder, progress, patience)
         return folder
     found = list_files(
         repo_id, kind="model", revision=revision, endpoint=endpoint, patience=patience
@@ -88,11 +73,15 @@ def download_model(
 
 
 def _repo_id_of(name: str) -> str:
-    if name in _EXPLAINED:
-        raise ValueError(_EXPLAINED[name])
+    if name == _BY_HAND:
+        raise ValueError(
+            f"its author keeps the weights of {name} in {_DRIVE_FOLDER}, which is for people and "
+            "not for programs: fetch them with a browser, put the .pt into models/ and vocab.txt "
+            "into data/"
+        )
     repo_id = REPOSITORIES.get(name, name)
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repo_id, re.ASCII):
-        known = ", ".join([*REPOSITORIES, *_EXPLAINED])
+        known = ", ".join([*REPOSITORIES, _BY_HAND])
         raise ValueError(f"name is {name!r}: it must be {known}, or owner/name on the hub")
     return repo_id
 
@@ -110,7 +99,10 @@ def _choose(files: list[HubFile], repo_id: str) -> list[HubFile]:
 
 
 def _fetch(
-    files: list[HubFile], folder: Path, progress: Progress | None, patience: Patience
+    files: list[HubFile],
+    folder: Path,
+    progress: Callable[[int, int], None] | None,
+    patience: Patience,
 ) -> None:
     """Download files into a folder, one after the other."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -118,15 +110,15 @@ def _fetch(
     present = (folder / file.path for file in files)
     here = sum(path.stat().st_size for path in present if path.is_file())
     require_space(folder, total - here, what=f"the model in {folder}")
-    before = 0
+    arrived = 0  # bytes of the files before this one
+
+    def report(num_bytes: int) -> None:
+        if progress is not None:
+            progress(arrived + num_bytes, total)
+
     for file in files:
-
-        def report(num_bytes: int, before: int = before) -> None:
-            if progress is not None:
-                progress(before + num_bytes, total)
-
         download_file(file, folder / file.path, progress=report, patience=patience)
-        before += file.size
+        arrived += file.size
 
 
 def _finish(arriving: Path, folder: Path, files: list[HubFile]) -> None:
@@ -140,8 +132,7 @@ def _finish(arriving: Path, folder: Path, files: list[HubFile]) -> None:
             path.unlink()
     entries = {}
     for file in files:  # the hub knows the SHA-256 of large files only
-        is_known = len(file.digest) == 64
-        digest = file.digest if is_known else sha256_of(arriving / file.path)
+        digest = file.digest if len(file.digest) == 64 else sha256_of(arriving / file.path)
         entries[file.path] = {"size": file.size, "sha256": digest}
     record = {"repo_id": files[0].repo_id, "revision": files[0].revision, "files": entries}
     content = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
@@ -150,7 +141,9 @@ def _finish(arriving: Path, folder: Path, files: list[HubFile]) -> None:
     sync_folder(folder.parent)
 
 
-def _read_record(folder: Path, *, repo_id: str, revision: str | None) -> list[HubFile]:
+def _read_record(
+    folder: Path, repo_id: str, revision: str | None, endpoint: str | None
+) -> list[HubFile]:
     """Return the files that were downloaded into a finished folder."""
     remedy = "move the folder away to download it"
     path = folder / _RECORD_NAME
@@ -158,20 +151,14 @@ def _read_record(folder: Path, *, repo_id: str, revision: str | None) -> list[Hu
         raise FileExistsError(f"{folder} is there and was not downloaded; {remedy}")
     try:
         record = json.loads(path.read_bytes())
+        where = {"repo_id": record["repo_id"], "revision": record["revision"], "endpoint": endpoint}
         files = [
-            HubFile(
-                repo_id=record["repo_id"],
-                kind="model",
-                revision=record["revision"],
-                path=name,
-                size=entry["size"],
-                digest=entry["sha256"],
-            )
+            HubFile(kind="model", path=name, size=entry["size"], digest=entry["sha256"], **where)
             for name, entry in record["files"].items()
         ]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FileExistsError(f"{path} is damaged ({error}); {remedy} again") from error
-    if (record["repo_id"], record["revision"]) != (repo_id, revision or record["revision"]):
+    if record["repo_id"] != repo_id or revision not in (None, record["revision"]):
         raise FileExistsError(
             f"{folder} holds {record['repo_id']} at {record['revision']}; {remedy} from {repo_id}"
             + (f" at {revision}" if revision else "")

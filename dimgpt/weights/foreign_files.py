@@ -1,19 +1,23 @@
-"""Files of other programs: what one is, in a few words, and what its settings say.
+"""Reads files that may come from anywhere, and says in a few words what a file is.
 
-`describe` serves the messages that refuse a file. It looks at the first bytes and at lists of
-names; it opens no pickle and unpacks nothing. Settings are taken only if they have the type and the
-range that they should have; what they mean is not known here.
+`describe` serves the messages that refuse a file: it looks at the first bytes and at lists of
+names, opens no pickle and unpacks nothing. A setting is taken only if its type and range are right.
 """
 
+import contextlib
+import itertools
 import json
 import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
 _PAGE = 4096
 _MAX_JSON = 2**26  # bytes
-_MAX_HEADER = 2**26  # of a safetensors file; they stay below 100 MB
 _KINDS: dict[type, tuple[tuple[type, ...], int, float, str]] = {
     int: ((int,), 1, 2**31, "a positive whole number"),
     float: ((int, float), 0, 1e300, "a number of 0 or more"),
@@ -53,11 +57,15 @@ def describe(path: Path) -> str:
         return "an HTML page"
     if zipfile.is_zipfile(path):
         return _describe_zip(path)
-    if (tensors := _names_in_safetensors(path)) is not None:
-        return f"a safetensors file with tensors {list_names(tensors)}"
+    with contextlib.suppress(SafetensorError, OSError, ValueError), safe_open(path, "pt") as file:
+        return f"a safetensors file with tensors {list_names(file.keys())}"
     if text.startswith((b"{", b"[")):
         return "a JSON file"
-    return "a text file" if _is_text(start) else f"a file of {path.stat().st_size:,} unknown bytes"
+    with contextlib.suppress(UnicodeDecodeError):
+        start[:-4].decode()  # the last character may be cut
+        if not set(start) & set(range(9)):
+            return "a text file"
+    return f"a file of {path.stat().st_size:,} unknown bytes"
 
 
 def list_names(names: Collection[str], *, limit: int = 4) -> str:
@@ -66,9 +74,17 @@ def list_names(names: Collection[str], *, limit: int = 4) -> str:
     >>> list_names(["a", "b", "c"], limit=2)
     'a, b and 1 more'
     """
-    shown = [_printable(name) for _, name in zip(range(limit), names, strict=False)]
+    shown = [
+        "".join(sign if sign.isprintable() else "?" for sign in name[:80])
+        for name in itertools.islice(names, limit)
+    ]
     more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
     return ", ".join(shown) + more
+
+
+def one_line(error: BaseException) -> str:
+    """Return the kind and the words of an error, shortened, for a message of one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -89,6 +105,17 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read all tensors of an existing safetensors file; anything else raises a `ValueError`."""
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError, KeyError, OSError) as error:
+        raise ValueError(
+            f"{path} is no safetensors file and cannot be read ({describe(path)}; "
+            f"{one_line(error)}): copy the whole folder from its source again"
+        ) from None
+
+
 def read_setting(settings: Mapping[str, Any], name: str, kind: type, default: Any = None) -> Any:
     """Return a setting of a foreign file; the default where it is missing or null.
 
@@ -96,10 +123,7 @@ def read_setting(settings: Mapping[str, Any], name: str, kind: type, default: An
         settings: By the file's own names.
         name: Key in `settings`.
         kind: `int` for a positive whole number, `float` for a number of 0 or more, or `bool`.
-        default: `None` if the setting is required.
-
-    Raises:
-        ValueError: It is missing without a default, or of another kind.
+        default: `None` if the setting is required: a `ValueError` where it is missing.
     """
     types, smallest, end, rule = _KINDS[kind]
     value = default if settings.get(name) is None else settings[name]
@@ -118,27 +142,3 @@ def _describe_zip(path: Path) -> str:
     if any(name.endswith("/data.pkl") for name in names):
         return "a PyTorch file"
     return f"a zip archive with {list_names(names)}" if names else "an empty zip archive"
-
-
-def _names_in_safetensors(path: Path) -> list[str] | None:
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= min(_MAX_HEADER, path.stat().st_size - 8):
-            return None
-        try:
-            header = json.loads(file.read(length))
-        except (ValueError, RecursionError):
-            return None
-    return [name for name in header if name != "__metadata__"] if isinstance(header, dict) else None
-
-
-def _is_text(start: bytes) -> bool:
-    try:
-        start[:-4].decode("utf-8")  # the last character may be cut
-    except UnicodeDecodeError:
-        return False
-    return not set(start) & set(range(9))
-
-
-def _printable(name: str) -> str:
-    return "".join(sign if sign.isprintable() else "?" for sign in name[:80])

@@ -1,26 +1,31 @@
 """Weights of Llama's and Mistral's shape in a folder of the Hugging Face hub.
 
-config.json and safetensors files, one or several, are read without the `transformers` package; a
-setting that our transformer does not support is refused by its name. Their rotary positions rotate
-channels i and i + D / 2 together, ours neighbours: the rows of the query and key matrices are
-reordered. Tokenizers are not read here, pickled weights (`pytorch_model.bin`) not at all.
+Reads config.json and safetensors files without the `transformers` package, and refuses a setting
+that our transformer does not support by its name. Their rotary positions rotate channels i and
+i + D / 2 together, ours 2i and 2i + 1: the rows of the query and key matrices are reordered.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+import torch
 from torch import Tensor
 
 from dimgpt.config import ModelConfig
 from dimgpt.model.transformer import Transformer
-from dimgpt.weights.foreign_files import describe, list_names, read_json, read_setting
+from dimgpt.weights.foreign_files import (
+    describe,
+    list_names,
+    read_json,
+    read_safetensors,
+    read_setting,
+)
 from dimgpt.weights.layout import Layout, build_model, without_output
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 _INDEX = "model.safetensors.index.json"
-_DTYPES = {"F32", "F16", "BF16"}
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _DEFAULTS: dict[str, dict[str, Any]] = {  # of transformers, for settings that are missing
     "llama": {"max_position_embeddings": 2_048},
     "mistral": {
@@ -62,13 +67,12 @@ def load_huggingface(folder: Path, *, context_length: int | None = None) -> Tran
     """Load a folder of Llama's or Mistral's shape, in evaluation mode, on the CPU, as float32.
 
     Args:
-        folder: With config.json and model.safetensors, or the files of its index.
-        context_length: At most so many positions; `None` takes all that the config allows.
+        folder: With config.json, and model.safetensors or the files of its index.
+        context_length: Positions to keep; `None` takes all that the config allows.
 
     Raises:
-        FileNotFoundError: A file is missing.
-        ValueError: A file is damaged, the config asks for what our transformer does not have, or
-            the tensors are not those of the config.
+        FileNotFoundError, ValueError: A file is missing or damaged, or the config asks for what
+            our transformer does not have.
     """
     settings = read_json(folder / _CONFIG)
     try:
@@ -80,11 +84,19 @@ def load_huggingface(folder: Path, *, context_length: int | None = None) -> Tran
         tensors = without_output(tensors, LLAMA, source=source)
     model = build_model(config, tensors, layout=LLAMA, source=source)
     for name, weight in model.state_dict().items():
-        if name.endswith("attention.query.weight"):
-            weight.copy_(pairs_from_halves(weight, config.num_heads))
-        elif name.endswith("attention.key.weight"):
-            weight.copy_(pairs_from_halves(weight, config.num_kv_heads))
+        weight.copy_(reorder_heads(name, weight, config, pairs_from_halves))
     return model
+
+
+def reorder_heads(
+    name: str, weight: Tensor, config: ModelConfig, order: Callable[[Tensor, int], Tensor]
+) -> Tensor:
+    """Reorder a query or key matrix by one of the two functions below; others stay as they are."""
+    if name.endswith("attention.query.weight"):
+        return order(weight, config.num_heads)
+    if name.endswith("attention.key.weight"):
+        return order(weight, config.num_kv_heads)
+    return weight
 
 
 def pairs_from_halves(weight: Tensor, num_heads: int) -> Tensor:
@@ -92,8 +104,12 @@ def pairs_from_halves(weight: Tensor, num_heads: int) -> Tensor:
     return weight.unflatten(0, (num_heads, 2, -1)).transpose(1, 2).reshape(weight.shape)
 
 
+def halves_from_pairs(weight: Tensor, num_heads: int) -> Tensor:
+    """Undo `pairs_from_halves`: the rows of each head become (0, 2, 4, …, 1, 3, 5, …)."""
+    return weight.unflatten(0, (num_heads, -1, 2)).transpose(1, 2).reshape(weight.shape)
+
+
 def _config_of(theirs: Mapping[str, Any], context_length: int | None) -> ModelConfig:
-    """Return our config of theirs."""
     settings = _supported(theirs)
 
     def size(name: str, default: int | None = None) -> int:
@@ -157,7 +173,7 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
     """Read all tensors of a folder, each from the file where the index says it is."""
     index_path = folder / _INDEX
     if (folder / _WEIGHTS).is_file() or not index_path.is_file():
-        return _read_safetensors(folder / _WEIGHTS)
+        return _read_file(folder / _WEIGHTS)
     places = read_json(index_path).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
         raise ValueError(f"{index_path} has no weight_map: copy it from its source again")
@@ -165,12 +181,9 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
     bad = [name for name in names if not name.endswith(".safetensors") or set(name) & set("/\\:")]
     if bad:
         raise ValueError(f"{index_path} leads out of its folder: {list_names(bad)}")
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise FileNotFoundError(f"{folder} lacks {list_names(missing)}: download the rest")
     tensors: dict[str, Tensor] = {}
     for name in names:
-        for tensor_name, tensor in _read_safetensors(folder / name).items():
+        for tensor_name, tensor in _read_file(folder / name).items():
             if places.get(tensor_name) != name:
                 raise ValueError(
                     f"{folder / name} holds {list_names([tensor_name])}, which is not where "
@@ -180,21 +193,22 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _read_file(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} is missing in {describe(path.parent)}: copy the whole folder; pickled weights "
-            "(.bin) are not read"
+            f"{path} is missing in {describe(path.parent)}: copy or download the whole folder; "
+            "pickled weights (.bin) are not read"
         )
-    tensors: dict[str, Tensor] = {}
-    try:
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 (not a dict)
-                if (dtype := file.get_slice(name).get_dtype()) not in _DTYPES:
-                    raise ValueError(f"{list_names([name])} is stored as {dtype}, not as a float")
-                if not name.endswith(".rotary_emb.inv_freq"):  # older files repeat it; computed
-                    tensors[name] = file.get_tensor(name)
-    except (SafetensorError, ValueError, KeyError, OSError) as error:
-        what = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path} ({describe(path)}) cannot be read: {what}") from None
-    return tensors
+    tensors = read_safetensors(path)
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _DTYPES:
+            raise ValueError(
+                f"{path}: {list_names([name])} is stored as {tensor.dtype}: take a copy in "
+                "float32, float16 or bfloat16"
+            )
+    # Older files repeat a table of the rotary positions, which is computed here.
+    return {
+        name: tensor
+        for name, tensor in tensors.items()
+        if not name.endswith(".rotary_emb.inv_freq")
+    }

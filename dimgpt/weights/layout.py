@@ -1,9 +1,8 @@
-"""What another system calls the tensors of our model, and how tensors become a model.
+"""Builds a model from tensors, whatever a system calls them.
 
-All weights that are opened, ours or others', become a model in `build_model`: sizes, names and
-shapes are compared with the config first, and the message lists what differs in the file's own
-names. A layout describes a renaming only: where a system stores numbers in another order, the file
-of that system reorders them.
+All weights that are opened, ours or others', go through `build_model`, which compares sizes, names
+and shapes with the config first. A layout only renames; a system that stores numbers in another
+order has them reordered in its own file.
 """
 
 import re
@@ -41,14 +40,12 @@ class Layout:
         ... )
         'h.3.ln_2.weight'
         """
-        block = re.fullmatch(r"blocks\.(\d+)\.(.+)", name)
-        inside = block[2] if block else name
-        stem, _, last = inside.rpartition(".")
-        if inside in self.names or stem not in self.names:
-            renamed = self.names.get(inside, inside)
-        else:
-            renamed = f"{self.names[stem]}.{last}"
-        return f"{self.blocks}.{block[1]}.{renamed}" if block else renamed
+        if block := re.fullmatch(r"blocks\.(\d+)\.(.+)", name):
+            return f"{self.blocks}.{block[1]}.{self.theirs(block[2])}"
+        stem, _, last = name.rpartition(".")
+        if name not in self.names and stem in self.names:
+            return f"{self.names[stem]}.{last}"
+        return self.names.get(name, name)
 
 
 OURS = Layout(system="dimgpt")
@@ -63,8 +60,8 @@ def build_model(
 
     Args:
         config: The sizes.
-        tensors: By the names of `layout`.
-        layout: The system that named the tensors.
+        tensors: By the names of `layout`, the system that saved them.
+        layout: `OURS` for what `save_model` wrote.
         source: The file, for messages.
 
     Raises:
@@ -99,11 +96,7 @@ def build_model(
 
 
 def sizes_in(tensors: Mapping[str, Tensor], layout: Layout, *, source: str) -> dict[str, int]:
-    """Read the sizes that the tensors show: fields of `ModelConfig`, and `kv_dim`.
-
-    Raises:
-        ValueError: A tensor that shows a size is missing or no matrix.
-    """
+    """Read the sizes that the tensors show: fields of `ModelConfig`, and `kv_dim`."""
     embedding, key, up = names = [
         layout.theirs("token_embedding.weight"),
         layout.theirs("blocks.0.attention.key.weight"),
@@ -129,11 +122,7 @@ def sizes_in(tensors: Mapping[str, Tensor], layout: Layout, *, source: str) -> d
 def without_output(
     tensors: Mapping[str, Tensor], layout: Layout, *, source: str
 ) -> dict[str, Tensor]:
-    """Return the tensors without the output matrix, which must equal the embedding.
-
-    Raises:
-        ValueError: One of the two is missing, or they differ.
-    """
+    """Return the tensors without the output matrix; refuse one that is not the embedding."""
     names = output, embedding = [
         layout.theirs(name) for name in ("output_weight", "token_embedding.weight")
     ]
@@ -152,11 +141,7 @@ def without_output(
 
 
 def require_finite(tensors: Mapping[str, Tensor], *, source: str) -> None:
-    """Refuse weights that are no numbers.
-
-    Raises:
-        ValueError: A tensor holds something else; the message names the first.
-    """
+    """Raise a `ValueError` that names the first tensor with something else than finite numbers."""
     for name, tensor in tensors.items():
         if not (tensor.is_floating_point() and bool(tensor.isfinite().all())):
             raise ValueError(

@@ -1,10 +1,9 @@
-"""Weights of other systems, in our model: DimensionGPT's, lilLM's, toyGPT's, Llama's, Mistral's.
+"""Opens weights of other systems: DimensionGPT's, lilLM's, toyGPT's, Llama's, Mistral's.
 
-The files may come from anywhere: nothing of them is executed, and what belongs to none of these
-systems is refused with what was found. Nothing is written or converted on disk; `save_model` does
-that.
+The files may come from anywhere: nothing of them is executed. Nothing is written to the disk.
 """
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,7 @@ from typing import Literal
 
 from dimgpt.config import ModelConfig
 from dimgpt.model.transformer import Transformer
-from dimgpt.weights.checkpoint_file import read_checkpoint
-from dimgpt.weights.checkpoints import CheckpointSystem, build_from_checkpoint, system_of
+from dimgpt.weights.checkpoints import CheckpointSystem, load_checkpoint
 from dimgpt.weights.foreign_files import describe, list_names, read_json
 from dimgpt.weights.huggingface import load_huggingface
 from dimgpt.weights.store import CONFIG_NAME, SAVED, load_model
@@ -38,9 +36,7 @@ def load_original(
 
     Args:
         path: A checkpoint, a folder with one, or a folder of Llama's or Mistral's shape.
-        config: All sizes of a checkpoint; they are compared with its tensors. `None` takes them
-            from the file: from its settings and its tensors, then from `sizes`, and what is still
-            open from the published models.
+        config: As `load_checkpoint`.
         sizes: What a checkpoint does not say: `num_heads`, `num_kv_heads`, `window_size`,
             `context_length`. For Llama and Mistral only `context_length`, which shortens theirs.
 
@@ -59,18 +55,12 @@ def load_original(
             )
         model = load_huggingface(path, context_length=context_length)
         return Original(system="huggingface", model=model)
-    checkpoint = read_checkpoint(_checkpoint_at(path))
-    model = build_from_checkpoint(checkpoint, config, given)
-    return Original(system=system_of(checkpoint), model=model)
+    system, model = load_checkpoint(_checkpoint_at(path), config, given)
+    return Original(system=system, model=model)
 
 
 def load_weights(path: Path) -> Transformer:
-    """Load a model folder of dimgpt, or weights of another system, without a tokenizer.
-
-    Raises:
-        FileNotFoundError: It is not there.
-        ValueError: It is damaged, or none of them.
-    """
+    """Load a model folder of dimgpt, or weights of another system, without a tokenizer."""
     return load_original(path).model if is_original(path) else load_model(path)
 
 
@@ -87,10 +77,9 @@ def is_original(path: Path) -> bool:
 
 def _is_huggingface(folder: Path) -> bool:
     """Say whether a folder has a config.json that names a kind of model, known here or not."""
-    try:
+    with contextlib.suppress(OSError, ValueError):
         return "model_type" in read_json(folder / CONFIG_NAME)
-    except (OSError, ValueError):
-        return False
+    return False
 
 
 def _is_ours(folder: Path) -> bool:

@@ -18,8 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from dimgpt.config import ModelConfig
 from dimgpt.files import sha256_of, sync_folder
@@ -27,7 +26,7 @@ from dimgpt.model.transformer import Transformer
 from dimgpt.settings import from_dict, to_dict
 from dimgpt.text.tokenizer import TOKENIZER_FILES, Tokenizer
 from dimgpt.weights.card import CURVES_NAME, OWN_USAGE, USAGE_WITHOUT_TEXT, Card, card_text
-from dimgpt.weights.foreign_files import describe
+from dimgpt.weights.foreign_files import describe, one_line, read_safetensors
 from dimgpt.weights.layout import build_model, require_finite
 
 FORMAT_VERSION = 1
@@ -90,23 +89,11 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu") -> Transform
     """
     config, hashes = _read_config(folder)
     path = _verified_path(folder, WEIGHTS_NAME, hashes)
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, ValueError, KeyError, OSError) as error:
-        raise ValueError(
-            f"{path} is no safetensors file ({_one_line(error)}): copy the folder again, or "
-            f"{_HOW_TO_MAKE}"
-        ) from None
-    return build_model(config, tensors, source=str(path)).to(device)
+    return build_model(config, read_safetensors(path), source=str(path)).to(device)
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """Load the tokenizer of a model folder, after comparing it with its SHA-256.
-
-    Raises:
-        FileNotFoundError: The folder, or its vocabulary, is missing.
-        ValueError: The vocabulary is damaged, or was never saved with the model.
-    """
+    """Load the tokenizer of a model folder; raises as `load_model`, also if there is none."""
     _, hashes = _read_config(folder)
     for name in TOKENIZER_FILES.values():
         if name in hashes:
@@ -118,23 +105,12 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Say whether a model was saved with its tokenizer.
-
-    Raises:
-        FileNotFoundError: The folder is missing.
-        ValueError: Its config.json is damaged.
-    """
-    _, hashes = _read_config(folder)
-    return any(name in hashes for name in TOKENIZER_FILES.values())
+    """Say whether a model was saved with its tokenizer; raises as `load_model`."""
+    return not _read_config(folder)[1].keys().isdisjoint(TOKENIZER_FILES.values())
 
 
 def load_card(folder: Path) -> tuple[Card, bytes | None]:
-    """Load what is known about the model of a folder, and the picture of its training.
-
-    Raises:
-        FileNotFoundError: The folder, or a file that config.json names, is missing.
-        ValueError: A file is damaged.
-    """
+    """Load what is known about a model, and its curves as PNG; raises as `load_model`."""
     _, hashes = _read_config(folder)
     card, curves = Card(), None
     if CARD_NAME in hashes:
@@ -169,13 +145,9 @@ def _describe(
     # save_file makes the weights readable by their owner only.
     shutil.copymode(staging / CONFIG_NAME, staging / WEIGHTS_NAME)
     card = card or Card()
-    text = card_text(
-        replace(card, name=card.name or staging.absolute().parent.name),
-        model.config,
-        num_parameters=model.num_parameters,
-        usage=USAGE_WITHOUT_TEXT if tokenizer is None else OWN_USAGE,
-        has_curves=curves is not None,
-    )
+    card = replace(card, name=card.name or staging.absolute().parent.name)
+    usage = USAGE_WITHOUT_TEXT if tokenizer is None else OWN_USAGE
+    text = card_text(card, model.config, usage=usage, has_curves=curves is not None)
     (staging / "README.md").write_text(text, encoding="utf-8")
 
 
@@ -204,17 +176,15 @@ def _read_config(folder: Path) -> tuple[ModelConfig, dict[str, str]]:
         return from_dict(ModelConfig, content["model"]), hashes
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(
-            f"{path} is not the config of a model ({_one_line(error)}): copy the folder again, or "
+            f"{path} is not the config of a model ({one_line(error)}): copy the folder again, or "
             f"{_HOW_TO_MAKE}"
         ) from None
 
 
 def _verified_path(folder: Path, name: str, hashes: dict[str, str]) -> Path:
     """Return the path of a file, after comparing its content with the hash in config.json."""
-    if name not in hashes:
-        raise ValueError(f"{folder} was saved without {name}: save the model again")
     path = _locate(folder, name)
-    if sha256_of(path) != hashes[name]:
+    if sha256_of(path) != hashes.get(name):
         raise ValueError(
             f"{path} is not the file that was saved (its SHA-256 differs from config.json): copy "
             f"the folder again, or {_HOW_TO_MAKE}"
@@ -236,7 +206,3 @@ def _locate(folder: Path, name: str) -> Path:
             f"{path} is a link or no file: it may lead out of the folder; put the file itself there"
         )
     return path
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dimgpt.data.manifest import Manifest, write_manifest
+from dimgpt.data.token_file import Manifest, write_manifest
 from dimgpt.data.token_writer import TokenFileWriter
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 from dimgpt.text.special_tokens import SPECIAL_TOKENS

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dimgpt.data.manifest import Manifest, read_manifest, write_manifest
-from dimgpt.data.token_file import TokenFile
+from dimgpt.data.token_file import Manifest, TokenFile, read_manifest, write_manifest
 from dimgpt.data.token_writer import TokenFileWriter, join_parts
 from dimgpt.files import sha256_of
 
@@ -84,7 +83,7 @@ def test_a_folder_of_the_first_format_is_still_opened(folder):
     del values["dropped"]
     path.write_text(json.dumps(values | {"format_version": 1, "num_dropped": 3}))
     assert open_train(folder).document(2).tolist() == DOCUMENTS[2]
-    assert read_manifest(folder).num_dropped == 3
+    assert read_manifest(folder).dropped == {"too_short": 3}
 
 
 @pytest.fixture

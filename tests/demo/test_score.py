@@ -1,6 +1,6 @@
 import pytest
 
-from dimgpt.data.conversations.conversation import Conversation, Message
+from dimgpt.data.conversation import Conversation, Message
 from dimgpt.demo.corpus import Question, stories
 from dimgpt.demo.score import finished_sentences, score_demo
 

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from dimgpt.config import ModelConfig
-from dimgpt.data.manifest import Manifest, write_manifest
-from dimgpt.data.token_file import TokenFile
+from dimgpt.data.token_file import Manifest, TokenFile, write_manifest
 from dimgpt.data.token_writer import TokenFileWriter
 from dimgpt.evaluation.perplexity import measure_perplexity
 from dimgpt.model.transformer import Transformer

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from dimgpt.config import ModelConfig, SamplingConfig
-from dimgpt.data.conversations.conversation import Message, encode_prompt
+from dimgpt.data.conversation import Message, encode_prompt
 from dimgpt.generation.chat import ChatSession
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dimgpt.config import ModelConfig, SamplingConfig
-from dimgpt.data.conversations.conversation import Message, encode_prompt
+from dimgpt.data.conversation import Message, encode_prompt
 from dimgpt.generation import generator as module
 from dimgpt.generation.generator import TextGenerator, generate_batch, generate_ids, stream_text
 from dimgpt.generation.sampling import next_token_probabilities

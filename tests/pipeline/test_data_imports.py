@@ -58,7 +58,7 @@ def test_the_verb_takes_over_files_vocabulary_multipliers_and_published_ratios(o
     shown = capsys.readouterr().out.split()
     assert {"web", "human", "0.3"} <= set(shown)
     assert files_of(original) == before
-    (human,) = open_conversations(workspace()).groups
+    (human,) = open_conversations(workspace()).sources
     assert isinstance(human, ConversationSourceConfig)
     assert (human.ratio, human.system_prompt_ratios) == (0.099, {"human": 0.3})
     made = override(workspace().preset, model=override(workspace().preset.model, vocab_size=512))

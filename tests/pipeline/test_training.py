@@ -14,7 +14,7 @@ from dimgpt.runtime import choose_runtime
 from dimgpt.settings import override
 from dimgpt.training import micro_batch_search
 from dimgpt.training.micro_batch_search import Measurement
-from dimgpt.training.run_lock import lock_run
+from dimgpt.training.run_folder import lock_run
 from dimgpt.workspace import Workspace
 
 CPU = choose_runtime("fp32", "cpu")

@@ -48,7 +48,7 @@ class ToyData:
         return make_batches(rows.astype(np.int64), weights, batch_size=self.config.batch_size)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _one_thread():
     """Sums depend on the number of threads: bit-exact claims hold for one."""
     threads = torch.get_num_threads()

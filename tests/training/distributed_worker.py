@@ -21,7 +21,7 @@ from dimgpt.config import TrainingConfig
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import join_processes
 from dimgpt.settings import override
-from dimgpt.training import sharded_checkpoint
+from dimgpt.training import sharding
 from dimgpt.training.trainer import Trainer
 
 
@@ -52,8 +52,12 @@ class Job:
             trainer.fit()
 
     def machine_faults(self, trainer, *, is_here):
-        """Let memory run out above 2 rows from the first of `steps` on, or the disk be full."""
-        real_sums, real_write = trainer.stepper.loss_sums, sharded_checkpoint.write_tensors
+        """Let memory run out above 2 rows from the first of `steps` on, or a write fail there."""
+        errors = {
+            "no space": OSError(errno.ENOSPC, "No space left on device"),
+            "value error": ValueError("a fault of the program"),
+        }
+        real_sums, real_write = trainer.stepper.loss_sums, sharding.write_tensors
 
         def loss_sums(batch):
             if len(batch.inputs) > 2 and trainer.state.step + 1 >= self.steps[0]:
@@ -62,13 +66,13 @@ class Job:
 
         def write_tensors(path, *arguments, **options):
             if path.parent.name == f"step-{self.steps[0]:08d}.dimgpt-new":
-                raise OSError(errno.ENOSPC, "No space left on device")
+                raise errors[self.fault]
             return real_write(path, *arguments, **options)
 
         if is_here and self.fault == "no memory":
             trainer.stepper.loss_sums = loss_sums
-        if is_here and self.fault == "no space":
-            return mock.patch.object(sharded_checkpoint, "write_tensors", write_tensors)
+        if is_here and self.fault in errors:
+            return mock.patch.object(sharding, "write_tensors", write_tensors)
         return contextlib.nullcontext()
 
 
@@ -109,10 +113,12 @@ def main():
     with join_processes("fp32", "cpu") as runtime:
         jobs = [Job(**job) for job in json.loads(sys.argv[1])]
         for job in jobs:
+            began = time.monotonic()
             try:
                 job.train(runtime)
-            except (RuntimeError, SystemExit) as error:
-                print(f"process {runtime.rank}: {error}", flush=True)
+            except (RuntimeError, ValueError, SystemExit) as error:
+                seconds = time.monotonic() - began
+                print(f"process {runtime.rank} after {seconds:.0f} s: {error}", flush=True)
                 if job is jobs[-1]:
                     raise
 

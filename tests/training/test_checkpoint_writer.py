@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from dimgpt.training import checkpoint as checkpoint_module
-from dimgpt.training.checkpoint import CheckpointStore
-from dimgpt.training.checkpoint_writer import CheckpointWriter
-from dimgpt.training.hashed_file import write_tensors
-from dimgpt.training.metrics import read_history
+from dimgpt.training.checkpoint import Checkpoint, CheckpointStore, CheckpointWriter
+from dimgpt.training.journal import read_history
+from dimgpt.training.tensor_files import write_tensors
 
 CPU = torch.device("cpu")
 FULL = OSError(28, "No space left on device")
@@ -41,6 +40,10 @@ def tensors(value):
     return {"model": {"weight": torch.full((3,), float(value))}}
 
 
+def checkpoint(step, named):
+    return Checkpoint(step=step, tensors=named, state={})
+
+
 def fail_writes(monkeypatch, numbers):
     """Let the disk be full at some of the writes."""
     real, count = checkpoint_module.write_tensors, [0]
@@ -57,7 +60,7 @@ def fail_writes(monkeypatch, numbers):
 
 def test_a_step_may_change_the_tensors_while_they_are_written(writer, gate):
     saved = tensors(1)
-    writer.submit(1, saved, {}, kinds=["step"])
+    writer.submit(checkpoint(1, saved), kinds=["step"])
     saved["model"]["weight"].fill_(9.0)
     assert writer.store.load_latest() is None
     gate.set()
@@ -66,10 +69,10 @@ def test_a_step_may_change_the_tensors_while_they_are_written(writer, gate):
 
 
 def test_one_write_at_a_time_is_under_way_and_memory_is_used_again(writer, gate):
-    writer.submit(1, tensors(1), {}, kinds=["step"])
+    writer.submit(checkpoint(1, tensors(1)), kinds=["step"])
     first = {name: copy.data_ptr() for name, copy in writer._copies.items()}
     second = threading.Thread(
-        target=writer.submit, args=(2, tensors(2), {}), kwargs={"kinds": ["step"]}
+        target=writer.submit, args=(checkpoint(2, tensors(2)),), kwargs={"kinds": ["step"]}
     )
     second.start()
     second.join(0.2)
@@ -93,7 +96,7 @@ def test_a_run_goes_on_while_a_checkpoint_is_written(config, make_trainer, gate)
 
 def test_best_and_newest_are_made_of_one_copy(writer):
     saved = tensors(1) | {"optimizer": {"moment": torch.ones(2)}}
-    writer.submit(4, saved, {"x": 1}, kinds=["best", "step"])
+    writer.submit(checkpoint(4, saved), kinds=["best", "step"])
     writer.wait()
     files = {
         p.relative_to(writer.store.folder).as_posix() for p in writer.store.folder.rglob("*.s*")
@@ -103,6 +106,17 @@ def test_best_and_newest_are_made_of_one_copy(writer):
         "step-00000004/model.safetensors",
         "step-00000004/optimizer.safetensors",
     }
+
+
+def test_a_write_that_fails_for_another_reason_is_raised_in_the_run(
+    config, make_trainer, monkeypatch
+):
+    def fail(path, tensors):
+        raise ValueError("no such type")
+
+    monkeypatch.setattr(checkpoint_module, "write_tensors", fail)
+    with pytest.raises(ValueError, match="no such type"):
+        make_trainer(config).fit()
 
 
 @pytest.mark.parametrize("number", range(1, 8))
@@ -165,11 +179,11 @@ def test_a_process_that_ends_at_once_ends_with_a_whole_checkpoint(tmp_path):
     script = f"""
 import torch
 from pathlib import Path
-from dimgpt.training.checkpoint import CheckpointStore
-from dimgpt.training.checkpoint_writer import CheckpointWriter
+from dimgpt.training.checkpoint import Checkpoint, CheckpointStore, CheckpointWriter
 
 writer = CheckpointWriter(CheckpointStore(Path({str(tmp_path)!r})), torch.device("cpu"))
-writer.submit(7, {{"model": {{"weight": torch.ones(30_000_000)}}}}, {{}}, kinds=["step"])
+tensors = {{"model": {{"weight": torch.ones(30_000_000)}}}}
+writer.submit(Checkpoint(step=7, tensors=tensors, state={{}}), kinds=["step"])
 raise SystemExit(5)
 """
     command = [sys.executable, "-c", script]

@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,13 +17,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from dimgpt.config import TrainingConfig
 from dimgpt.data.reading.batch import Batch
 from dimgpt.runtime import choose_runtime
-from dimgpt.training.metrics import read_history
-from dimgpt.training.run_lock import lock_run
-from dimgpt.training.share import share_of, take_share
+from dimgpt.training.checkpoint import CheckpointStore
+from dimgpt.training.distributed import load_latest
+from dimgpt.training.journal import read_history
+from dimgpt.training.micro_batches import share_of, take_share
+from dimgpt.training.run_folder import lock_run
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE))  # tests are imported by path, the worker by name
@@ -124,6 +128,7 @@ def runs(tmp_path_factory):
             job(root / "no-memory-at-first", TOY, fault="no memory", steps=(1,)),
             job(root / "no-memory-later", TOY, fault="no memory", steps=(5,)),
             job(root / "parts-no-space", PARTS, fault="no space", steps=(4,)),
+            job(root / "parts-broken", PARTS, fault="value error", steps=(4,)),
             job(root / "locked", TOY),
             job(root / "signalled", endless, fault="sigterm", steps=(7,)),
             job(root / "terminated", endless, fault="slow"),
@@ -230,6 +235,28 @@ def test_a_disk_that_is_full_for_one_process_leaves_the_checkpoint_out_for_all(r
     folder = runs / "parts-no-space" / "checkpoints"
     assert [path.name for path in folder.glob("step-*")] == ["step-00000008"]
     assert "the checkpoint of step 4 could not be written" in (runs / "said.txt").read_text()
+
+
+def test_an_error_in_one_process_that_writes_its_part_ends_all_within_seconds(runs):
+    said = (runs / "said.txt").read_text()
+    ended = re.findall(
+        r"process (\d) after (\d+) s: (a fault of the program|another process)", said
+    )
+    assert sorted((rank, reason) for rank, _, reason in ended) == [
+        ("0", "another process"),
+        ("1", "a fault of the program"),
+    ]
+    assert all(int(seconds) < 30 for _, seconds, _ in ended)
+    assert not [*(runs / "parts-broken" / "checkpoints").glob("step-*")]
+
+
+def test_a_process_without_the_checkpoint_of_the_first_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(dist, "broadcast", lambda tensor, src: tensor.fill_(4))
+    other = replace(ALONE, rank=1, num_processes=2)
+    with pytest.raises(RuntimeError, match="on a disk that all machines share") as error:
+        load_latest(CheckpointStore(tmp_path), other)
+    assert "step-00000004" in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def wait_for_step(folder, step, process):

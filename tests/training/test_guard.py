@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dimgpt.training.guard import UpdateGuard, Verdict
-from dimgpt.training.metrics import read_history
+from dimgpt.training.journal import read_history
 from dimgpt.training.optimizer import optimizer_tensors
 
 CPU = torch.device("cpu")

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from dimgpt.training.metrics import read_history
-from dimgpt.training.micro_batches import MicroBatches
+from dimgpt.training.journal import read_history
+from dimgpt.training.micro_batches import cut
 
 
 def records(trainer, kind):
@@ -96,7 +96,7 @@ def test_rows_keep_their_order_and_none_is_lost(config, make_trainer):
     batches = make_trainer(config).data.batches(1)
     whole = torch.cat([batch.inputs for batch in batches])
     for num_rows in (1, 3, 4, 9, None):
-        pieces = MicroBatches(num_rows).cut(batches)
+        pieces = cut(batches, num_rows)
         assert torch.equal(torch.cat([piece.inputs for piece in pieces]), whole)
         assert all(len(piece.inputs) <= (num_rows or 4) for piece in pieces)
 

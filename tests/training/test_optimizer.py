@@ -8,10 +8,10 @@ import torch
 from dimgpt.training.optimizer import (
     ParameterGroup,
     build_optimizer,
+    learning_rate_at,
     parameter_groups,
     set_learning_rates,
 )
-from dimgpt.training.schedule import learning_rate_at
 
 
 @pytest.fixture

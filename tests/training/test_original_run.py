@@ -15,7 +15,7 @@ import torch
 from dimgpt.config import ModelConfig, TrainingConfig
 from dimgpt.data.reading.batch import Batch
 from dimgpt.runtime import choose_runtime
-from dimgpt.training.metrics import read_history
+from dimgpt.training.journal import read_history
 from dimgpt.training.trainer import Trainer
 from dimgpt.weights.originals import load_original
 

@@ -8,8 +8,8 @@ import torch
 
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime, choose_runtime
-from dimgpt.training.loss_scaler import LossScaler
-from dimgpt.training.metrics import read_history
+from dimgpt.training.guard import UpdateGuard
+from dimgpt.training.journal import read_history
 from dimgpt.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -115,7 +115,7 @@ def test_an_overflow_halves_the_scale_skips_the_step_and_is_no_reason_to_go_back
 
     def overflow(*arguments, **keywords):
         means = real(*arguments, **keywords)
-        if trainer.stepper.scaler.scale > 2**10:
+        if trainer.stepper.guard.scale > 2**10:
             trainer.model.token_embedding.weight.grad[0, 0] = float("inf")
         return means
 
@@ -124,25 +124,25 @@ def test_an_overflow_halves_the_scale_skips_the_step_and_is_no_reason_to_go_back
     trainer.fit()
     records = [r for r in read_history(trainer.history.path) if r["kind"] == "step"]
     assert [r.get("skipped") for r in records] == ["float16 overflow"] * 6 + [None] * 2
-    assert float(trainer.stepper.scaler.scale) == 2**10
+    assert float(trainer.stepper.guard.scale) == 2**10
 
 
 def test_the_scale_and_its_count_are_resumed(config, make_trainer):
     runtime = ScaledCPU(device=CPU, precision="fp32")
     first = with_runtime(make_trainer, config, runtime, "run")
-    first.stepper.scaler.update(torch.tensor(True))
+    first.stepper.guard.judge(torch.tensor(1.0), torch.tensor(torch.inf))
     first.fit()
     again = with_runtime(make_trainer, config, runtime, "run")
     again.fit()
-    assert float(again.stepper.scaler.scale) == 2.0**15
-    assert int(again.stepper.scaler.num_good_steps) == config.max_steps
+    assert float(again.stepper.guard.scale) == 2.0**15
+    assert int(again.stepper.guard.num_good_steps) == config.max_steps
 
 
 def test_the_scale_grows_after_2000_good_steps_and_never_falls_under_1():
-    scaler = LossScaler(CPU, is_enabled=True)
+    guard, fine = UpdateGuard(CPU, scales_loss=True), torch.tensor(1.0)
     for _ in range(2000):
-        scaler.update(torch.tensor(False))
-    assert float(scaler.scale) == 2.0**17
+        guard.judge(fine, fine)
+    assert float(guard.scale) == 2.0**17
     for _ in range(30):
-        scaler.update(torch.tensor(True))
-    assert float(scaler.scale) == 1.0
+        guard.judge(fine, torch.tensor(torch.inf))
+    assert float(guard.scale) == 1.0

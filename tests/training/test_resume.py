@@ -8,7 +8,7 @@ import signal
 import pytest
 import torch
 
-from dimgpt.training.metrics import read_history
+from dimgpt.training.journal import read_history
 
 
 def same(first, second):

@@ -6,7 +6,7 @@ import itertools
 import pytest
 
 from dimgpt.config import TrainingConfig
-from dimgpt.training.schedule import learning_rate_at
+from dimgpt.training.optimizer import learning_rate_at
 
 PUBLISHED = TrainingConfig()
 

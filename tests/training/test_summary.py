@@ -1,4 +1,4 @@
-from dimgpt.training.summary import TrainingSummary
+from dimgpt.training.run_state import TrainingSummary
 
 FINISHED = TrainingSummary(
     step=1_600,

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dimgpt.training.metrics import read_history
+from dimgpt.training.journal import read_history
 from dimgpt.training.trackers import open_trackers
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from dimgpt.training.metrics import read_history
+from dimgpt.training.journal import read_history
 
 
 def same(first, second):

@@ -18,7 +18,7 @@ FULL = Card(
 
 
 def test_everything_that_is_known_is_told() -> None:
-    text = card_text(FULL, ModelConfig(), num_parameters=208_929_792, has_curves=True)
+    text = card_text(FULL, ModelConfig(), has_curves=True)
     for line in (
         'language: ["fr"]',
         'license: "mit"',
@@ -36,7 +36,7 @@ def test_everything_that_is_known_is_told() -> None:
 
 
 def test_what_is_not_known_has_no_line() -> None:
-    text = card_text(Card(name="m"), ModelConfig(window_size=None), num_parameters=1)
+    text = card_text(Card(name="m"), ModelConfig(window_size=None))
     assert "## Data" not in text
     assert "## Training" not in text
     assert "license" not in text
@@ -46,14 +46,14 @@ def test_what_is_not_known_has_no_line() -> None:
 
 def test_sentences_make_one_list() -> None:
     usage = Usage(text="Open it.", notes=("One.", "Two."))
-    text = card_text(Card(name="m"), ModelConfig(), num_parameters=1, usage=usage)
+    text = card_text(Card(name="m"), ModelConfig(), usage=usage)
     assert "Open it.\n\n- One.\n- Two.\n" in text
 
 
 @pytest.mark.parametrize("hostile", ["a\n# b", "---\nlicense: mit", "](javascript:x)", "<script>"])
 def test_a_name_from_elsewhere_stays_one_line_of_text(hostile: str) -> None:
     card = Card(name=hostile, facts={hostile: hostile}, licence=hostile, notes=(hostile,))
-    text = card_text(card, ModelConfig(), num_parameters=1)
+    text = card_text(card, ModelConfig())
     header, body = text.split("\n---\n", 1)
     assert [line.split(":")[0] for line in header.splitlines()[1:]] == [
         "license",
@@ -66,7 +66,7 @@ def test_a_name_from_elsewhere_stays_one_line_of_text(hostile: str) -> None:
 
 def test_usage_is_told_with_its_limits() -> None:
     usage = Usage(text="run it", notes=("Not beyond 17 tokens.",), library="gguf", tags=("x",))
-    text = card_text(FULL, ModelConfig(), num_parameters=1, usage=usage)
+    text = card_text(FULL, ModelConfig(), usage=usage)
     assert 'library_name: "gguf"' in text
     assert 'tags: ["dimgpt", "x"]' in text
     assert "run it\n\n- Not beyond 17 tokens." in text
@@ -77,9 +77,7 @@ def test_a_card_comes_back_from_its_file(tmp_path: Path) -> None:
     path.write_bytes(FULL.to_json())
     again = Card.from_json(path)
     assert again.mixture == FULL.mixture
-    assert card_text(again, ModelConfig(), num_parameters=1) == card_text(
-        FULL, ModelConfig(), num_parameters=1
-    )
+    assert card_text(again, ModelConfig()) == card_text(FULL, ModelConfig())
 
 
 @pytest.mark.parametrize(

@@ -284,7 +284,7 @@ def test_an_index_must_agree_with_its_files(shards: Path) -> None:
 def test_a_missing_shard_is_named(shards: Path) -> None:
     shard = sorted(shards.glob("*.safetensors"))[1]
     shard.unlink()
-    refused(shards, f"lacks {shard.name}", FileNotFoundError)
+    refused(shards, f"{shard.name} is missing", FileNotFoundError)
 
 
 def test_a_tensor_that_the_index_invents_is_missing(shards: Path) -> None:

@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
-from dimgpt.data.conversations.conversation import Conversation
+from dimgpt.data.conversation import Conversation
 from dimgpt.data.preparing.listing import (
     DEMO_PREFIX,
     TABLE_SUFFIXES,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dimgpt.config import DataConfig
-from dimgpt.data.conversations.conversation import Conversation, encode_conversation
+from dimgpt.data.conversation import Conversation, encode_conversation
 from dimgpt.data.preparing.blocks import Block, Item
 from dimgpt.data.preparing.items import read_items
 from dimgpt.data.preparing.listing import Source

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from dimgpt.config import SourceConfig
-from dimgpt.data.manifest import (
+from dimgpt.data.preparing.parts import Part, Place
+from dimgpt.data.preparing.plan import PLAN_NAME, Plan
+from dimgpt.data.preparing.report import SourceReport
+from dimgpt.data.token_file import (
     MANIFEST_NAME,
     PREPARE_AGAIN,
     Manifest,
+    TokenFile,
     TokenFileSummary,
     read_manifest,
     write_manifest,
 )
-from dimgpt.data.preparing.parts import Part, Place
-from dimgpt.data.preparing.plan import PLAN_NAME, Plan
-from dimgpt.data.preparing.report import SourceReport
-from dimgpt.data.token_file import TokenFile
 from dimgpt.data.token_writer import join_parts
 from dimgpt.files import move_folder, replace_file, sync_folder
 from dimgpt.text.tokenizer import Tokenizer

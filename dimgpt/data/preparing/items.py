@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig
-from dimgpt.data.conversations.conversation import Conversation
-from dimgpt.data.conversations.formats import Row, text_of, to_conversations
+from dimgpt.data.conversation import Conversation
 from dimgpt.data.preparing.blocks import BLOCK_BYTES, Block, Item, made_blocks, read_blocks
 from dimgpt.data.preparing.listing import Source, SourceFile, is_demo, list_source
 from dimgpt.data.preparing.tables import Record, read_csv, read_json_lines, read_parquet
+from dimgpt.data.records import Row, document_of, text_of, to_conversations
 
 T = TypeVar("T", str, Conversation)
 
@@ -121,28 +121,6 @@ def read_items(block: Block, source: Source, *, skip_bad: bool = False) -> Itera
         else:
             bad.num_good += 1
             yield document
-
-
-def document_of(place: str, values: dict[str, Any], source: SourceConfig) -> str:
-    """Return the text of a record: its column, or its columns in the template of the source.
-
-    A column of a template may be empty or null, as titles are; the others stay, and blanks at the
-    edges are removed.
-
-    Raises:
-        ValueError: A column is missing, or is no text.
-    """
-    if source.text_template is None:
-        remedy = "set text_column (--text-column NAME)"
-        return text_of(place, values, source.text_column, remedy=remedy)
-    remedy = "correct text_template"
-    texts = {
-        column: ""
-        if values.get(column, "") is None
-        else text_of(place, values, column, remedy=remedy).strip()
-        for column in source.text_columns
-    }
-    return source.text_template.format_map(texts).strip() if any(texts.values()) else ""
 
 
 def _documents(block: Block, source: SourceConfig) -> Iterator[str | ValueError]:

@@ -8,6 +8,7 @@ them. The originals are not changed. Nobody knows which documents were dropped f
 reports do not say it.
 """
 
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig
-from dimgpt.data.manifest import SYSTEM_PROMPTS, Manifest, write_manifest
 from dimgpt.data.preparing.finishing import write_report
 from dimgpt.data.preparing.plain_pickle import read_plain_pickle
 from dimgpt.data.preparing.report import NUM_SAMPLES, SourceReport
+from dimgpt.data.token_file import SYSTEM_PROMPTS, Manifest, write_manifest
 from dimgpt.data.token_writer import TokenFileWriter
 from dimgpt.files import new_folder
 from dimgpt.text.tokenizer import Tokenizer
@@ -191,21 +192,23 @@ def _write(
     num_characters = np.minimum([len(token) for token in tokenizer.tokens], num_bytes)
     files, report = {}, SourceReport(source=target.name)
     with new_folder(target) as folder:
-        for name, (all_ids, all_lengths) in documents.items():
+        for name, (ids, lengths) in documents.items():
             with TokenFileWriter(folder, name, vocab_size=tokenizer.vocab_size) as writer:
-                start = 0
-                for lengths in _blocks(all_lengths):
-                    ids = all_ids[start : start + lengths.sum()]
-                    start += len(ids)
-                    known = ids[ids < tokenizer.vocab_size]  # the writer refuses others
+                for block, sizes in _blocks(ids, lengths):
+                    # The writer refuses ids outside the vocabulary: what they count is not used.
+                    counts = num_characters.take(block, mode="clip")
+                    characters = np.add.reduceat(counts, np.cumsum(sizes) - sizes)
                     writer.write_documents(
-                        ids,
-                        lengths,
-                        num_characters=int(num_characters[known].sum()),
-                        num_bytes=int(num_bytes[known].sum()),
+                        block,
+                        sizes,
+                        num_characters=int(characters.sum()),
+                        num_bytes=int(num_bytes.take(block, mode="clip").sum()),
                     )
                     if name != SYSTEM_PROMPTS:
-                        _report(report, ids, lengths, tokenizer, num_characters)
+                        report.keep(np.maximum(characters, 1), sizes)
+                        for document in np.split(block, np.cumsum(sizes[:NUM_SAMPLES]))[:-1]:
+                            text = tokenizer.decode(document.tolist())
+                            report.observe(text, text)
             files[name] = writer.summary
         manifest = Manifest(
             vocabulary_sha256=tokenizer.fingerprint,
@@ -218,19 +221,8 @@ def _write(
         write_manifest(folder, manifest)
 
 
-def _blocks(lengths: Ids) -> list[Ids]:
-    """Divide the lengths of documents into blocks of about 4 million tokens."""
-    numbers = np.cumsum(lengths) // _BLOCK_TOKENS
-    return np.split(lengths, np.flatnonzero(np.diff(numbers)) + 1)
-
-
-def _report(
-    report: SourceReport, ids: Ids, lengths: Ids, tokenizer: Tokenizer, num_characters: Ids
-) -> None:
-    """Count documents, and look at the first ones of a piece."""
+def _blocks(ids: Ids, lengths: Ids) -> Iterator[Documents]:
+    """Divide documents into blocks of about 4 million tokens."""
     ends = np.cumsum(lengths)
-    characters = np.add.reduceat(num_characters[ids], ends - lengths)
-    report.keep(np.maximum(characters, 1), lengths)
-    for start, end in zip((ends - lengths)[:NUM_SAMPLES], ends, strict=False):
-        text = tokenizer.decode(ids[start:end].tolist())
-        report.observe(text, text)
+    borders = np.flatnonzero(np.diff(ends // _BLOCK_TOKENS)) + 1
+    yield from zip(np.split(ids, ends[borders - 1]), np.split(lengths, borders), strict=True)

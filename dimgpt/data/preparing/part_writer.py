@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dimgpt.config import QualityConfig, SourceConfig
-from dimgpt.data.conversations.conversation import Conversation, Message
-from dimgpt.data.manifest import SYSTEM_PROMPTS
+from dimgpt.data.conversation import Conversation, Message
 from dimgpt.data.preparing.blocks import read_blocks
 from dimgpt.data.preparing.encoding import EncodedChunk, encode_chunk
 from dimgpt.data.preparing.items import read_system_prompts
@@ -23,6 +22,7 @@ from dimgpt.data.preparing.parts import Part, PartsFolder, Place
 from dimgpt.data.preparing.quality import Deduplicator
 from dimgpt.data.preparing.report import SourceReport
 from dimgpt.data.preparing.splits import MIN_CUT_CHARACTERS, cut_by_place
+from dimgpt.data.token_file import SYSTEM_PROMPTS
 from dimgpt.data.token_writer import TokenFileWriter
 from dimgpt.settings import override
 

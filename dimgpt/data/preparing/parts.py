@@ -20,10 +20,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dimgpt.data.manifest import TokenFileSummary
 from dimgpt.data.preparing.plan import Plan, difference, read_plan, write_plan
 from dimgpt.data.preparing.report import SourceReport
-from dimgpt.data.token_file import check_parts
+from dimgpt.data.token_file import TokenFileSummary, check_parts
 from dimgpt.files import replace_file, sha256_of
 
 log = logging.getLogger(__name__)

@@ -12,12 +12,15 @@ that holds itself.
 import io
 import pickle
 import pickletools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 _TEXT = {"SHORT_BINUNICODE", "BINUNICODE"}
 _NUMBERS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"}
 _PUSH = _TEXT | _NUMBERS | {"NONE", "NEWTRUE", "NEWFALSE", "EMPTY_LIST", "EMPTY_DICT"}
+_NUM_TAKEN = {"APPEND": 1, "SETITEM": 2, "APPENDS": None, "SETITEMS": None}
+"""Values that an instruction moves into the one below them; `None` is all after the last mark."""
 _PUT, _GET = {"MEMOIZE", "BINPUT", "LONG_BINPUT"}, {"BINGET", "LONG_BINGET"}
 # Python gathers lists and dictionaries by 1,000 items: only a forged file needs a longer stack.
 _MAX_STACK = 16_384
@@ -39,13 +42,10 @@ def read_plain_pickle(path: Path) -> Any:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; copy it from the original's data folder")
-    content, place, stack = path.read_bytes(), 0, _Stack()
+    content, place = path.read_bytes(), 0
     try:
-        for instruction, argument, found in pickletools.genops(content):
-            place = found or 0
-            stack.follow(instruction.name, argument)
-        if stack.marks or len(stack.makers) != 1 or place != len(content) - 1:
-            raise ValueError("the file does not end where its value does")
+        for found in _check(content):
+            place = found
         return _PlainUnpickler(io.BytesIO(content)).load()
     except (
         pickle.UnpicklingError,
@@ -63,43 +63,46 @@ def read_plain_pickle(path: Path) -> Any:
         ) from error
 
 
-class _Stack:
-    """The unpickler's stack and memo, with the name of the instruction that makes each value."""
+def _check(content: bytes) -> Iterator[int]:
+    """Follow a pickle's instructions, and yield the place of each before it is looked at.
 
-    def __init__(self) -> None:
-        self.makers: list[str] = []
-        self.marks: list[int] = []
-        self.memo: list[str] = []
-
-    def follow(self, name: str, argument: Any) -> None:
-        """Do what an instruction does to the stack.
-
-        Raises:
-            ValueError: It is not allowed.
-            IndexError: It takes what is not there.
-        """
+    Raises:
+        ValueError: An instruction is not allowed.
+        IndexError: It takes what is not there.
+    """
+    # The stack and the memo hold the name of the instruction that makes each value.
+    stack: list[str] = []
+    memo: list[str] = []
+    marks: list[int] = []
+    place = 0
+    argument: Any
+    for instruction, argument, found in pickletools.genops(content):
+        name, place = instruction.name, found or 0
+        yield place
         if name in _PUSH:
-            self.makers.append(name)
+            stack.append(name)
         elif name == "MARK":
-            self.marks.append(len(self.makers))
-        elif name in {"APPEND", "APPENDS", "SETITEM", "SETITEMS"}:
-            num_taken = {"APPEND": 1, "SETITEM": 2}.get(name)
-            start = len(self.makers) - num_taken if num_taken else self.marks.pop()
-            if name.startswith("SETITEM") and not _TEXT.issuperset(self.makers[start::2]):
+            marks.append(len(stack))
+        elif name in _NUM_TAKEN:
+            num_taken = _NUM_TAKEN[name]
+            start = len(stack) - num_taken if num_taken else marks.pop()
+            if name.startswith("SETITEM") and not _TEXT.issuperset(stack[start::2]):
                 raise ValueError("a key is no text")
-            del self.makers[start:]
+            del stack[start:]
         elif name in _PUT:
             # The unpickler reserves memory for as many values as the highest number says.
-            if argument not in (None, len(self.memo)):
+            if argument not in (None, len(memo)):
                 raise ValueError("values are remembered out of order")
-            self.memo.append(self.makers[-1])
+            memo.append(stack[-1])
         elif name in _GET:
-            if self.memo[argument] not in _TEXT:
+            if memo[argument] not in _TEXT:
                 raise ValueError("a value that is no text occurs twice")
-            self.makers.append(self.memo[argument])
+            stack.append(memo[argument])
         elif name not in {"PROTO", "FRAME", "STOP"}:
             raise ValueError(f"{name} is not allowed")
         if isinstance(argument, int) and not -(1 << 63) <= argument < 1 << 63:
             raise ValueError("a number has more than 64 bits")
-        if len(self.makers) + len(self.marks) > _MAX_STACK:
+        if len(stack) + len(marks) > _MAX_STACK:
             raise ValueError("values are nested too deep")
+    if marks or len(stack) != 1 or place != len(content) - 1:
+        raise ValueError("the file does not end where its value does")

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from dimgpt.config import DataConfig
-from dimgpt.data.manifest import token_dtype
 from dimgpt.data.preparing.blocks import Block, read_blocks
 from dimgpt.data.preparing.encoding import clean_beginning
 from dimgpt.data.preparing.items import read_items, read_source
 from dimgpt.data.preparing.listing import Listing, Source, SourceFile, is_demo
 from dimgpt.data.preparing.quality import num_duplicate_keys
 from dimgpt.data.preparing.splits import Borders, find_openings
+from dimgpt.data.token_file import token_dtype
 from dimgpt.files import replace_file
 from dimgpt.text.tokenizer import Tokenizer
 

@@ -39,12 +39,9 @@ _WORD = re.compile(r"\w+")
 def reason_to_drop(text: str, config: QualityConfig) -> str | None:
     """Return why to drop a document whatever the others are, or `None`.
 
-    The language is identified from the first 2,000 characters, among all 140 that `py3langid`
-    knows: with fewer to choose from, Occitan or Haitian Creole would pass for French.
-
-    Args:
-        text: Before cleaning, which would hide the language.
-        config: What to drop.
+    It takes the text before cleaning, which would hide the language. The language is identified
+    from the first 2,000 characters, among all 140 that `py3langid` knows: with fewer to choose
+    from, Occitan or Haitian Creole would pass for French.
 
     Raises:
         ImportError: `py3langid` is needed and not installed.
@@ -72,19 +69,12 @@ def num_duplicate_keys(config: QualityConfig) -> int:
 
 
 def duplicate_keys(text: str, config: QualityConfig) -> Keys:
-    """Return numbers that a document shares with its copies.
+    """Return numbers that a document shares with its copies, uint64 (K,), from its cleaned text.
 
     An exact copy has the same cleaned text to the letter. For near copies, what counts is the set
     of runs of five words, without case and punctuation, of the first million characters. Documents
     whose sets overlap (intersection over union) by `near_duplicate_similarity` share a key nine
     times in ten; by far less, hardly ever. The same on every machine.
-
-    Args:
-        text: Cleaned.
-        config: Which copies are looked for.
-
-    Returns:
-        uint64 (K,).
 
     Raises:
         ImportError: `datasketch` is needed and not installed.
@@ -119,9 +109,8 @@ class Deduplicator:
     def reasons(self, keys: Keys) -> list[str | None]:
         """Return why to drop each of the next documents; remember those with `None`, to keep.
 
-        Args:
-            keys: `duplicate_keys` of each, uint64 (N, K), in the order of the documents. How many
-                come at once changes nothing.
+        `keys` are the `duplicate_keys` of each, uint64 (N, K). How many come at once changes
+        nothing.
         """
         self._check(keys)
         values, places, counts = np.unique(keys, return_inverse=True, return_counts=True)

@@ -38,7 +38,7 @@ class SourceReport:
     num_characters: int = 0
     num_tokens: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
-    """Why documents were left out -> how many."""
+    """Documents that were left out, by reason."""
     changed_characters: Counter[str] = field(default_factory=Counter)
     """Characters that cleaning does not keep -> how often they occurred."""
     lengths: Counter[int] = field(default_factory=Counter)
@@ -62,12 +62,7 @@ class SourceReport:
             self._add_samples([(number, beginning)])
 
     def keep(self, num_characters: Sequence[int] | Any, num_tokens: Sequence[int] | Any) -> None:
-        """Count documents that are kept.
-
-        Args:
-            num_characters: Characters of each one's cleaned text, at least 1.
-            num_tokens: Tokens of each.
-        """
+        """Count documents that are kept: characters of their cleaned text (at least 1), tokens."""
         characters = np.asarray(num_characters, dtype=np.int64)
         self.num_documents += len(characters)
         self.num_characters += int(characters.sum())
@@ -153,7 +148,7 @@ class SourceReport:
                 "character": character if character.isprintable() else "",
                 "name": f"U+{ord(character):04X} {unicodedata.name(character, '')}".strip(),
                 "count": count,
-                "becomes": _in_words(normalize_text(f"x{character}x")[1:-1]),
+                "becomes": _becomes(character),
             }
             for character, count in ordered[:num_rows]
         ]
@@ -184,7 +179,8 @@ def _is_changed() -> np.ndarray[Any, Any]:
     return table
 
 
-def _in_words(text: str) -> str:
+def _becomes(character: str) -> str:
+    text = normalize_text(f"x{character}x")[1:-1]
     return _WORDS.get(text, text.replace("\n", " "))
 
 

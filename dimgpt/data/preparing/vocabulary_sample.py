@@ -28,31 +28,27 @@ def sample_mixture(
     skip_bad: bool = False,
     folder: Path | None = None,
 ) -> Iterator[str]:
-    """Draw documents from the weighted mixture.
+    """Draw documents from the weighted mixture, about `num_characters` in all.
 
     A document occurs in proportion to its source's multiplier, several times if that asks for it. A
     mixture smaller than `num_characters` gives all its documents, those of the smallest multiplier
-    once.
-
-    Args:
-        sources: With their multipliers.
-        num_characters: About how many characters to draw.
-        seed: Decides which.
-        skip_bad: Skip records that cannot be used.
-        folder: Holds one downloaded file at a time; `None` is the system's temporary folder.
+    once. `folder` holds one downloaded file at a time; `None` is the system's temporary folder.
 
     Raises:
         FileNotFoundError: A path does not exist.
         ValueError: A source is empty or damaged.
     """
-    found = [(source, *_measure(source, seed=seed, skip_bad=skip_bad)) for source in sources]
-    weighted_size = sum(size * source.multiplier for source, size, _, _ in found)
+    listings = [list_source(source) for source in sources]
+    weighted_size = sum(
+        _num_characters(source, listing, seed=seed, skip_bad=skip_bad) * source.multiplier
+        for source, listing in zip(sources, listings, strict=True)
+    )
     smallest = min((source.multiplier for source in sources), default=1)
     scale = min(num_characters / max(weighted_size, 1), 1 / smallest)
-    for source, _, listing, is_small in found:
+    for source, listing in zip(sources, listings, strict=True):
         files, copies = listing.files, scale * source.multiplier
         generator = Random(f"{seed} {source.name}")
-        if not is_small:
+        if not _is_small(source, listing):
             files = _choose(listing, copies, generator)
             copies *= listing.num_bytes / max(sum(file.num_bytes for file in files), 1)
         for document in _read(source, files, folder, seed=seed, skip_bad=skip_bad):
@@ -60,16 +56,15 @@ def sample_mixture(
                 yield document
 
 
-def _measure(source: SourceConfig, *, seed: int, skip_bad: bool) -> tuple[int, Listing, bool]:
-    """Return the characters of a source, its files, and whether it is small.
+def _is_small(source: SourceConfig, listing: Listing) -> bool:
+    return is_demo(source.path) or (is_local(source.path) and listing.num_bytes <= _SMALL_BYTES)
 
-    The characters are exact for a small source, and estimated for a large one.
-    """
-    listing = list_source(source)
-    if is_demo(source.path) or (is_local(source.path) and listing.num_bytes <= _SMALL_BYTES):
-        size = sum(map(len, read_documents(source, seed=seed, skip_bad=skip_bad)))
-        return size, listing, True
-    return listing.text_bytes, listing, False
+
+def _num_characters(source: SourceConfig, listing: Listing, *, seed: int, skip_bad: bool) -> int:
+    """Count the characters of a small source; estimate those of a large one."""
+    if _is_small(source, listing):
+        return sum(map(len, read_documents(source, seed=seed, skip_bad=skip_bad)))
+    return listing.text_bytes
 
 
 def _read(

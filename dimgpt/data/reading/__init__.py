@@ -1,1 +1,1 @@
-"""From token files to batches: a weighted mixture, windows on it, rows of conversations."""
+"""From token files to batches: `pretraining` and `finetuning` draw rows, `batch` hands them out."""

@@ -1,6 +1,7 @@
-"""A batch of training rows, and a thread that makes the next ones while a step runs.
+"""Batches of training rows, and a thread that makes the next ones while a step runs.
 
-`pretraining.py` and `finetuning.py` draw the rows.
+`pretraining.py` and `finetuning.py` draw the rows. Every step is a pure function of (seed, step):
+nothing is remembered between steps, and the rows do not depend on their division into batches.
 """
 
 import contextlib
@@ -14,9 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+Array = np.ndarray[Any, Any]
+DrawRows = Callable[[np.random.Generator, int, int], tuple[Array, Array]]
+"""Draws so many rows of so many tokens: their ids, int64, and loss weights, float32, (R, T)."""
 T = TypeVar("T")
 _Queue = queue.SimpleQueue[tuple[T | None, BaseException | None]]
 _POLL_SECONDS = 0.1
+# Streams of random numbers under one seed.
+_TRAIN, _VALIDATION = 0, 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,9 +53,7 @@ class Batch:
         )
 
 
-def make_batches(
-    rows: np.ndarray[Any, Any], weights: np.ndarray[Any, Any], *, batch_size: int
-) -> list[Batch]:
+def make_batches(rows: Array, weights: Array, *, batch_size: int) -> list[Batch]:
     """Cut rows into batches, in their order.
 
     Args:
@@ -57,31 +61,61 @@ def make_batches(
         weights: One weight per id as a target, float32 (R, T + 1); the first column is unused.
         batch_size: Rows of a batch; the last one may hold fewer.
     """
-    ids, shifted = torch.from_numpy(rows), torch.from_numpy(weights)[:, 1:]
-    cuts = [slice(first, first + batch_size) for first in range(0, len(rows), batch_size)]
+    parts = (torch.from_numpy(values).split(batch_size) for values in (rows, weights))
     return [
         Batch(
-            inputs=ids[cut, :-1].contiguous(),
-            targets=ids[cut, 1:].contiguous(),
-            weights=shifted[cut].contiguous(),
+            inputs=ids[:, :-1].contiguous(),
+            targets=ids[:, 1:].contiguous(),
+            weights=weights_of_ids[:, 1:].contiguous(),
         )
-        for cut in cuts
+        for ids, weights_of_ids in zip(*parts, strict=True)
     ]
+
+
+class DrawnBatches:
+    """The batches of any step, and those of the validation split."""
+
+    def __init__(
+        self,
+        draw_train: DrawRows,
+        draw_validation: DrawRows,
+        *,
+        context_length: int,
+        batch_size: int,
+        accumulation_steps: int,
+        seed: int,
+    ) -> None:
+        """Prepare to draw rows of `context_length + 1` tokens: inputs, and targets one later."""
+        self._draw_train, self._draw_validation = draw_train, draw_validation
+        self._row_length = context_length + 1
+        self._batch_size, self._accumulation_steps = batch_size, accumulation_steps
+        self._seed = seed
+
+    def batches(self, step: int) -> list[Batch]:
+        """Return the `accumulation_steps` batches of an optimizer step."""
+        generator = np.random.default_rng((self._seed, _TRAIN, step))
+        return self._draw(self._draw_train, generator, self._accumulation_steps)
+
+    def validation_batches(self, num_batches: int) -> list[Batch]:
+        """Return batches of the validation split, the same ones each time."""
+        generator = np.random.default_rng((self._seed, _VALIDATION))
+        return self._draw(self._draw_validation, generator, num_batches)
+
+    def _draw(
+        self, draw: DrawRows, generator: np.random.Generator, num_batches: int
+    ) -> list[Batch]:
+        rows, weights = draw(generator, self._batch_size * num_batches, self._row_length)
+        return make_batches(rows, weights, batch_size=self._batch_size)
 
 
 def prefetch(
     make: Callable[[int], T], start: int, stop: int, *, depth: int = 2
 ) -> Generator[T, None, None]:
-    """Yield `make(start)` ... `make(stop - 1)`, made ahead by a thread.
+    """Yield `make(start)` ... `make(stop - 1)`, made ahead by a thread that keeps `depth` ready.
 
-    The thread ends after the last item. A consumer that stops early waits until the thread has
-    ended. An error of `make` is raised here, instead of its item.
-
-    Args:
-        make: Makes an item from its number, in the thread; memory is pinned there too.
-        start: First number.
-        stop: Number after the last.
-        depth: Items to keep ready.
+    `make` runs in that thread, so memory that it pins is pinned there. The thread ends after the
+    last item. A consumer that stops early waits until the thread has ended. An error of `make` is
+    raised here, instead of its item.
     """
     # An interrupt can come anywhere. Inside a `Queue` it would leave a lock closed for ever.
     ready: _Queue[T] = queue.SimpleQueue()

@@ -4,18 +4,22 @@ A document is ⮜start-of-text⮞, perhaps a system prompt, a conversation, ⮜e
 drawn by the groups' ratios, the conversation in proportion to its tokens (as the published model
 did), the system prompt by the group's shares. A row begins at a random token of a document and
 continues with whole documents, each newly drawn, until it holds `context_length + 1` tokens; a
-conversation that is longer than the row is cut there. Every step is a pure function of
-(seed, step), whatever the batch size.
+conversation that is longer than the row is cut there.
 """
 
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dimgpt.data.conversations.conversation import loss_weights
-from dimgpt.data.reading.corpus import ConversationCorpus, Mixture
+from dimgpt.config import ConversationSourceConfig
+from dimgpt.data.conversation import loss_weights
+from dimgpt.data.reading.batch import Array, DrawnBatches
 from dimgpt.data.reading.pretraining import (
-    DrawnBatches,
+    Mixture,
     Pieces,
     Tokens,
     draw_indices,
@@ -23,11 +27,62 @@ from dimgpt.data.reading.pretraining import (
     find_documents,
     look_up,
 )
+from dimgpt.data.token_file import SYSTEM_PROMPTS, TokenFile
 from dimgpt.text.special_tokens import SpecialTokens
 
-Array = np.ndarray[Any, Any]
 # Pieces of a document: start-of-text, system prompt, conversation, end-of-text.
 _NUM_PIECES, _CONVERSATION = 4, 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConversationCorpus:
+    """Conversations of several groups, drawn by the groups' ratios, and their system prompts."""
+
+    sources: tuple[ConversationSourceConfig, ...]
+    """The groups."""
+    train: Mixture
+    validation: Mixture
+    system_prompts: tuple[TokenFile | None, ...]
+    """System prompts of each group; `None` for a group that has none of its own."""
+
+    @classmethod
+    def open(
+        cls, folder: Path, groups: Sequence[ConversationSourceConfig], tokenizer_fingerprint: str
+    ) -> "ConversationCorpus":
+        """Open the prepared folder of every group, `folder/<group name>`, as `Corpus.open` does.
+
+        The ratios of the groups apply now, scaled to a sum of 1.
+
+        Raises:
+            ValueError: A group draws system prompts that do not exist; or as `Corpus.open`.
+        """
+        if not groups:
+            raise ValueError("conversations is empty: name one in DataConfig.conversations")
+        _check_system_prompts(groups)
+        open_file = functools.partial(TokenFile, fingerprint=tokenizer_fingerprint)
+        ratios = [group.ratio for group in groups]
+        splits = {
+            split: Mixture.of([open_file(folder / group.name, split) for group in groups], ratios)
+            for split in ("train", "validation")
+        }
+        prompts = tuple(
+            open_file(folder / group.name, SYSTEM_PROMPTS) if group.system_prompts_path else None
+            for group in groups
+        )
+        return cls(sources=tuple(groups), system_prompts=prompts, **splits)
+
+    def table(self) -> list[dict[str, Any]]:
+        """Return size and share of the draws of each group, in the training split."""
+        train = zip(self.sources, self.train.files, self.train.ratios, strict=True)
+        return [
+            {
+                "source": group.name,
+                "conversations": file.num_documents,
+                "tokens": file.num_tokens,
+                "ratio": float(ratio),
+            }
+            for group, file, ratio in train
+        ]
 
 
 class FinetuningData(DrawnBatches):
@@ -41,14 +96,10 @@ class FinetuningData(DrawnBatches):
         instruction_weight: float,
         **shape: int,
     ) -> None:
-        """Prepare to read a corpus.
+        """Prepare to read a corpus; `shape` holds the named arguments of `DrawnBatches`.
 
-        Args:
-            corpus: Conversations and system prompts.
-            special_tokens: Ids of roles and document ends.
-            instruction_weight: Loss weight, in 0..1, of what the model does not say itself; in
-                validation it is 0.
-            shape: The named arguments of `DrawnBatches`.
+        `instruction_weight`, in 0..1, is the loss weight of what the model does not say itself; in
+        validation it is 0.
         """
         train = _ConversationReader(corpus, corpus.train, special_tokens, instruction_weight)
         validation = _ConversationReader(corpus, corpus.validation, special_tokens, 0.0)
@@ -76,8 +127,8 @@ class _ConversationReader:
         ]
         # Row: the group of the conversation. Column: the group that the system prompt is of.
         shares = [
-            [group.system_prompt_ratios.get(owner.name, 0.0) for owner in corpus.groups]
-            for group in corpus.groups
+            [group.system_prompt_ratios.get(owner.name, 0.0) for owner in corpus.sources]
+            for group in corpus.sources
         ]
         self._prompt_borders = np.cumsum(np.array(shares), axis=1)
         conversations = [file.parts for file in split.files]
@@ -154,3 +205,15 @@ def _draw_cuts(lengths: Array, generator: np.random.Generator) -> Array:
     ends = np.cumsum(lengths, axis=1)
     offsets = generator.integers(ends[:, -1])
     return np.clip(offsets[:, None] - (ends - lengths), 0, lengths)
+
+
+def _check_system_prompts(groups: Sequence[ConversationSourceConfig]) -> None:
+    known = [group.name for group in groups if group.system_prompts_path]
+    for group in groups:
+        for name, ratio in group.system_prompt_ratios.items():
+            if ratio > 0 and name not in known:
+                raise ValueError(
+                    f"system_prompt_ratios of {group.name!r} names {name!r}, which has no system "
+                    f"prompts (those that have: {', '.join(known) or 'none'}); set its "
+                    "system_prompts_path, or drop it"
+                )

@@ -4,111 +4,126 @@ A row begins at a random token of a random source and runs to the end of that do
 random documents follow, each of a newly drawn source, until the row holds `context_length + 1`
 tokens. Attention and positions cross the borders between documents, as in the published model.
 
-Every step is a pure function of (seed, step): nothing is remembered between steps, and the rows do
-not depend on how they are divided into batches. Rows are drawn and read without a Python loop over
-rows or tokens. `finetuning.py` draws its rows with the same functions.
+Rows are drawn and read without a Python loop over rows or tokens. `finetuning.py` uses the same
+functions.
 """
 
+import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dimgpt.data.reading.batch import Batch, make_batches
-from dimgpt.data.reading.corpus import Corpus, Mixture
+from dimgpt.config import SourceConfig
+from dimgpt.data.reading.batch import Array, DrawnBatches
+from dimgpt.data.token_file import TokenFile, read_manifest
 
-Array = np.ndarray[Any, Any]
 Pieces = tuple[Array, Array, Array]
 """Pieces of rows, in their order: row, place of the first token, tokens (0 or more), int64 (P,)."""
-DrawRows = Callable[[np.random.Generator, int, int], tuple[Array, Array]]
-"""Draws so many rows of so many tokens: their ids, int64, and loss weights, float32, (R, T)."""
-# Streams of random numbers under one seed.
-_TRAIN, _VALIDATION = 0, 1
 
 
-class DrawnBatches:
-    """The batches of any step, and those of the validation split."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mixture:
+    """One split of several sources."""
 
-    def __init__(
-        self,
-        draw_train: DrawRows,
-        draw_validation: DrawRows,
-        *,
-        context_length: int,
-        batch_size: int,
-        accumulation_steps: int,
-        seed: int,
-    ) -> None:
-        """Take what draws the rows of either split.
+    files: tuple[TokenFile, ...]
+    ratios: Array
+    """Share of the draws of each file, float64, sum 1."""
 
-        Args:
-            draw_train: Draws the rows to train on.
-            draw_validation: Draws held-out rows.
-            context_length: Tokens of a row, without the last target.
-            batch_size: Rows of a batch.
-            accumulation_steps: Batches of an optimizer step.
-            seed: Seed of every draw.
+    @classmethod
+    def of(cls, files: Sequence[TokenFile], weights: Sequence[float] | Array) -> "Mixture":
+        """Draw from each file in proportion to its weight."""
+        values = np.asarray(weights, dtype=np.float64)
+        return cls(files=tuple(files), ratios=values / values.sum())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Corpus:
+    """Documents of several sources, drawn in proportion to tokens × multiplier."""
+
+    sources: tuple[SourceConfig, ...]
+    train: Mixture
+    validation: Mixture
+    test: Mixture | None = None
+    """Held back until the end; `None` unless all sources were prepared with a `test_ratio`."""
+
+    @classmethod
+    def open(
+        cls, folder: Path, sources: Sequence[SourceConfig], tokenizer_fingerprint: str
+    ) -> "Corpus":
+        """Open the prepared folder of every source, `folder/<source name>`.
+
+        The multipliers apply now: after changing one, nothing is tokenized again. The fingerprint
+        is the sha256 of the vocabulary that the files must belong to.
+
+        Raises:
+            FileNotFoundError: A source is not prepared.
+            ValueError: There is no source, or a file is damaged or of another vocabulary.
         """
-        self._draw_train, self._draw_validation = draw_train, draw_validation
-        self._row_length = context_length + 1
-        self._batch_size, self._accumulation_steps = batch_size, accumulation_steps
-        self._seed = seed
+        if not sources:
+            raise ValueError("sources is empty: name one in DataConfig.sources")
+        open_file = functools.partial(TokenFile, fingerprint=tokenizer_fingerprint)
+        multipliers = np.array([source.multiplier for source in sources])
+        manifests = [read_manifest(folder / source.name) for source in sources]
+        has_test = all("test" in manifest.files for manifest in manifests)
+        splits = {}
+        for split in ("train", "validation", *(["test"] if has_test else [])):
+            files = [open_file(folder / source.name, split) for source in sources]
+            splits[split] = Mixture.of(files, multipliers * [file.num_tokens for file in files])
+        return cls(sources=tuple(sources), **splits)
 
-    def batches(self, step: int) -> list[Batch]:
-        """Return the `accumulation_steps` batches of an optimizer step."""
-        generator = np.random.default_rng((self._seed, _TRAIN, step))
-        return self._draw(self._draw_train, generator, self._accumulation_steps)
-
-    def validation_batches(self, num_batches: int) -> list[Batch]:
-        """Return batches of the validation split, the same ones each time."""
-        generator = np.random.default_rng((self._seed, _VALIDATION))
-        return self._draw(self._draw_validation, generator, num_batches)
-
-    def _draw(
-        self, draw: DrawRows, generator: np.random.Generator, num_batches: int
-    ) -> list[Batch]:
-        rows, weights = draw(generator, self._batch_size * num_batches, self._row_length)
-        return make_batches(rows, weights, batch_size=self._batch_size)
+    def table(self) -> list[dict[str, Any]]:
+        """Return size, multiplier and share of the draws of each source, in the training split."""
+        train = zip(self.sources, self.train.files, self.train.ratios, strict=True)
+        return [
+            {
+                "source": source.name,
+                "group": source.group,
+                "documents": file.num_documents,
+                "tokens": file.num_tokens,
+                "multiplier": source.multiplier,
+                "ratio": float(ratio),
+            }
+            for source, file, ratio in train
+        ]
 
 
 class PretrainingData(DrawnBatches):
-    """Batches of documents."""
+    """Batches of documents, which all have the loss weight 1."""
 
     def __init__(self, corpus: Corpus, **shape: int) -> None:
         """Prepare to read a corpus; `shape` holds the named arguments of `DrawnBatches`."""
-        train, validation = _WindowReader(corpus.train), _WindowReader(corpus.validation)
-        super().__init__(train.draw, validation.draw, **shape)
+        train, validation = (
+            functools.partial(_draw_documents, split, Tokens([file.parts for file in split.files]))
+            for split in (corpus.train, corpus.validation)
+        )
+        super().__init__(train, validation, **shape)
         self.corpus = corpus
 
 
-class _WindowReader:
-    """Draws rows of documents, which all have the loss weight 1."""
+def _draw_documents(
+    split: Mixture, tokens: "Tokens", generator: np.random.Generator, num_rows: int, row_length: int
+) -> tuple[Array, Array]:
+    """Draw rows of the documents of a split, see `DrawRows`."""
+    offsets = [file.offsets for file in split.files]
+    num_tokens = np.array([file.num_tokens for file in split.files])
+    num_documents = np.array([file.num_documents for file in split.files])
 
-    def __init__(self, mixture: Mixture) -> None:
-        self._ratios = mixture.ratios
-        self._offsets = [file.offsets for file in mixture.files]
-        self._num_tokens = np.array([file.num_tokens for file in mixture.files])
-        self._num_documents = np.array([file.num_documents for file in mixture.files])
-        self._tokens = Tokens([file.parts for file in mixture.files])
+    def draw_pieces(rows: Array, is_beginning: bool) -> Pieces:
+        sources = draw_indices(split.ratios, generator, len(rows))
+        if is_beginning:
+            starts = generator.integers(num_tokens[sources])
+            documents = find_documents(offsets, sources, starts)
+        else:
+            documents = generator.integers(num_documents[sources])
+            starts = look_up(offsets, sources, documents)
+        ends = look_up(offsets, sources, documents + 1)
+        return rows, tokens.starts[sources] + starts, ends - starts
 
-    def draw(
-        self, generator: np.random.Generator, num_rows: int, row_length: int
-    ) -> tuple[Array, Array]:
-        offsets = self._offsets
-
-        def draw_pieces(rows: Array, is_beginning: bool) -> Pieces:
-            sources = draw_indices(self._ratios, generator, len(rows))
-            if is_beginning:
-                starts = generator.integers(self._num_tokens[sources])
-                ends = look_up(offsets, sources, find_documents(offsets, sources, starts) + 1)
-            else:
-                documents = generator.integers(self._num_documents[sources])
-                starts = look_up(offsets, sources, documents)
-                ends = look_up(offsets, sources, documents + 1)
-            return rows, self._tokens.starts[sources] + starts, ends - starts
-
-        rows = draw_rows(draw_pieces, self._tokens, num_rows=num_rows, row_length=row_length)
-        return rows, np.ones(rows.shape, dtype=np.float32)
+    rows = draw_rows(draw_pieces, tokens, num_rows=num_rows, row_length=row_length)
+    return rows, np.ones(rows.shape, dtype=np.float32)
 
 
 class Tokens:

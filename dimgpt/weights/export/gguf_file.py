@@ -1,12 +1,20 @@
 """A model as one GGUF file, which llama.cpp and what is built on it run.
 
-Its architecture `llama` rotates neighbouring pairs of channels as ours does, so that no weight is
-reordered. It has no window, so the file names a context of window + 1 tokens: up to there every
+The architecture `llama` of GGUF rotates neighbouring pairs of channels as ours does, so no weight
+is reordered. It has no window, so the file names a context of window + 1 tokens: up to there every
 position sees all tokens before it in either program. Matrices get the precision that was asked for,
 norms stay float32. Blocks of 32 weights need an `ffn_dim` that is a multiple of 32; zeros that fill
-it up change no result. `gguf_tokenizer.py` writes the tokenizer.
+it up change no result.
+
+Byte-level BPE is GPT-2's there. llama.cpp has no greedy longest match, which a vocabulary of
+DimensionGPT needs: its WordPiece drops accents and capitals, its RWKV tokenizer never ends on
+characters outside the vocabulary, and the others merge pairs. Its unigram tokenizer comes nearest:
+it cleans by a table, and with scores that favour few and long tokens it splits most words as
+training did, but not all. Decoding is exact; for exact ids let dimgpt encode the text.
 """
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +24,17 @@ from torch import Tensor
 
 from dimgpt.config import ExportDtype, ModelConfig
 from dimgpt.model.transformer import Transformer
+from dimgpt.text.byte_level import ByteLevelTokenizer
+from dimgpt.text.cleaning import restore_text
+from dimgpt.text.special_tokens import NEW_LINE, SPECIAL_TOKENS, TAB
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.weights.card import Usage
-from dimgpt.weights.export.gguf_tokenizer import Entries, tokenizer_entries
+from dimgpt.weights.export.charsmap import cleaning_charsmap
+from dimgpt.weights.export.transformers_folder import chat_template
 from dimgpt.weights.layout import Layout
+
+Entries = dict[str, Any]
+"""Key of a GGUF file -> value."""
 
 _BLOCK = 32
 _LAYOUT = Layout(
@@ -39,12 +54,21 @@ _LAYOUT = Layout(
         "feed_forward.down": "ffn_down",
     },
 )
-_FILE_TYPES = {
-    "f32": "ALL_F32",
-    "f16": "MOSTLY_F16",
-    "bf16": "MOSTLY_BF16",
-    "q8_0": "MOSTLY_Q8_0",
-}
+_NORMAL, _UNKNOWN, _CONTROL = 1, 2, 3
+_SPACE = "▁"  # how unigram tokens write it
+_LENGTH_BONUS = 0.01 / 16  # of the square; fewest tokens first, then the most uneven split
+_WINDOW_NOTE = (
+    "llama.cpp has no sliding window for this architecture: results are exact up to {} tokens, not "
+    "up to the {} of the model; do not raise the context."
+)
+_GREEDY_NOTE = (
+    "llama.cpp has no greedy longest-match tokenizer: it splits some words otherwise than in "
+    "training, which costs quality. For exact results pass token ids that dimgpt's tokenizer made."
+)
+_FIRST_SPACE_NOTE = (
+    "llama.cpp puts no space before a text, which this tokenizer was trained with: begin prompts "
+    "with a space."
+)
 
 
 def write_gguf(
@@ -54,20 +78,28 @@ def write_gguf(
 
     Raises:
         ImportError: The package `gguf` is not installed.
-        ValueError: The widths do not fit blocks of 32.
+        ValueError: The widths do not fit blocks of 32, or GGUF has no name for the way in which
+            the tokenizer splits words.
         OSError: What was read back is not what was written.
     """
-    gguf, config = _import_gguf(), model.config
+    try:
+        import gguf
+    except ImportError as error:
+        raise ImportError(
+            "writing GGUF files needs the package gguf: pip install gguf==0.19.0"
+        ) from error
+    config = model.config
     if dtype == "q8_0" and config.embedding_dim % _BLOCK:
         raise ValueError(
             f"embedding_dim is {config.embedding_dim}: q8_0 stores blocks of {_BLOCK} weights, so "
             "it must be a multiple; export with --dtype f16"
         )
     path = folder / f"{name}-{dtype}.gguf"
-    tokenizer_part, notes = tokenizer_entries(tokenizer)
+    tokenizer_part, notes = _tokenizer_entries(tokenizer)
+    file_type = f"{'ALL' if dtype == 'f32' else 'MOSTLY'}_{dtype.upper()}"
     entries = {
         "general.name": name,
-        "general.file_type": int(gguf.LlamaFileType[_FILE_TYPES[dtype]]),
+        "general.file_type": int(gguf.LlamaFileType[file_type]),
         "general.quantization_version": gguf.GGML_QUANT_VERSION,
         **_shape_entries(config, dtype),
         **tokenizer_part,
@@ -79,12 +111,7 @@ def write_gguf(
     _write_file(gguf, path, entries, tensors)
     context = exact_context_length(config)
     if context < config.context_length:
-        notes = (
-            "llama.cpp has no sliding window for this architecture: results are exact up to "
-            f"{context} tokens, not up to the {config.context_length} of the model; do not raise "
-            "the context.",
-            *notes,
-        )
+        notes = (_WINDOW_NOTE.format(context, config.context_length), *notes)
     usage = f'```shell\nllama-cli -m {path.name} -c {context} -p "…"\n```'
     return Usage(text=usage, notes=notes, tags=("gguf",))
 
@@ -152,21 +179,81 @@ def _stored(gguf: Any, tensor: Tensor, name: str, dtype: ExportDtype) -> tuple[n
         tensor = F.pad(tensor, (0, 0, 0, _missing(tensor.shape[0], dtype)))
     elif name.endswith("feed_forward.down.weight"):
         tensor = F.pad(tensor, (0, _missing(tensor.shape[1], dtype)))
-    numbers = tensor.contiguous().numpy()
-    kinds = gguf.GGMLQuantizationType
-    if tensor.dim() == 1 or dtype == "f32":
-        return numbers, kinds.F32
-    if dtype == "f16":
-        return numbers.astype(np.float16), kinds.F16
-    kind = kinds[dtype.upper()]
-    return gguf.quants.quantize(numbers, kind), kind
+    kind = gguf.GGMLQuantizationType["F32" if tensor.dim() == 1 else dtype.upper()]
+    return gguf.quants.quantize(tensor.contiguous().numpy(), kind), kind
 
 
-def _import_gguf() -> Any:
-    try:
-        import gguf
-    except ImportError as error:
-        raise ImportError(
-            "writing GGUF files needs the package gguf: pip install gguf==0.19.0"
-        ) from error
-    return gguf
+def _tokenizer_entries(tokenizer: Tokenizer) -> tuple[Entries, tuple[str, ...]]:
+    """Return the entries of a tokenizer, and what is different there, a sentence each."""
+    if isinstance(tokenizer, ByteLevelTokenizer):
+        entries, notes = _byte_level_entries(tokenizer)
+    else:
+        entries, notes = _greedy_entries(tokenizer.tokens), (_GREEDY_NOTE,)
+    special_tokens = tokenizer.special_tokens
+    start = special_tokens.start_of_text
+    ids = {
+        "bos": special_tokens.end_of_text if start is None else start,
+        "eos": special_tokens.end_of_text,
+        "eot": special_tokens.user,
+        "unknown": special_tokens.unknown,
+        "padding": special_tokens.padding,
+    }
+    entries |= {f"tokenizer.ggml.{name}_token_id": id for name, id in ids.items() if id is not None}
+    entries["tokenizer.ggml.add_bos_token"] = start is not None
+    entries["tokenizer.ggml.add_eos_token"] = False
+    template = chat_template(tokenizer)
+    if template is not None:
+        entries["tokenizer.chat_template"] = _simplified(template, has_first_space=len(notes) > 0)
+    return entries, notes
+
+
+def _greedy_entries(tokens: Sequence[str]) -> Entries:
+    spelled = {TAB: "\t", NEW_LINE: "\n"}
+    types = [_NORMAL if token in spelled else _CONTROL for token in SPECIAL_TOKENS]
+    types[0] = _UNKNOWN
+    texts = [restore_text(token).replace(" ", _SPACE) for token in tokens[len(SPECIAL_TOKENS) :]]
+    return {
+        "tokenizer.ggml.model": "t5",
+        "tokenizer.ggml.pre": "default",
+        "tokenizer.ggml.tokens": [*(spelled.get(token, token) for token in SPECIAL_TOKENS), *texts],
+        "tokenizer.ggml.scores": [-1.0 + _LENGTH_BONUS * len(token) ** 2 for token in tokens],
+        "tokenizer.ggml.token_type": types + [_NORMAL] * len(texts),
+        "tokenizer.ggml.precompiled_charsmap": cleaning_charsmap(),
+        "tokenizer.ggml.add_space_prefix": False,
+        "tokenizer.ggml.remove_extra_whitespaces": False,
+    }
+
+
+def _byte_level_entries(tokenizer: ByteLevelTokenizer) -> tuple[Entries, tuple[str, ...]]:
+    description = json.loads(tokenizer.to_bytes())
+    pre_tokenizer = description["pre_tokenizer"] or {}
+    if pre_tokenizer.get("type") != "ByteLevel" or not pre_tokenizer.get("use_regex", True):
+        raise ValueError(
+            f"the tokenizer splits words with {pre_tokenizer.get('type')}: only GPT-2's way has a "
+            "name in GGUF; export with --to transformers"
+        )
+    special = {token["id"] for token in description["added_tokens"] if token["special"]}
+    merges = description["model"]["merges"]
+    entries = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "gpt-2",
+        "tokenizer.ggml.tokens": list(tokenizer.tokens),
+        "tokenizer.ggml.token_type": [
+            _CONTROL if id in special else _NORMAL for id in range(tokenizer.vocab_size)
+        ],
+        "tokenizer.ggml.merges": [
+            merge if isinstance(merge, str) else " ".join(merge) for merge in merges
+        ],
+    }
+    has_first_space = pre_tokenizer.get("add_prefix_space", False)
+    return entries, (_FIRST_SPACE_NOTE,) if has_first_space else ()
+
+
+def _simplified(template: str, *, has_first_space: bool) -> str:
+    """Leave out the marks for training, and write the spaces that llama.cpp does not add."""
+    for mark in ("{% generation %}", "{% endgeneration %}"):
+        template = template.replace(mark, "")
+    if has_first_space:
+        for role in ("user", "assistant"):
+            template = template.replace(f"<r0>{role}<r1>", f"<r0> {role}<r1> ")
+    return template

@@ -1,30 +1,55 @@
 """A model as the folder that `transformers` opens without custom code.
 
-A model with a window becomes a `MistralForCausalLM`, one without a `LlamaForCausalLM`. Their rotary
-embeddings rotate channels i and i + D / 2 together, ours 2i and 2i + 1: the rows of the query and
-key matrices are reordered. Their window counts the current position, ours does not. Beyond
-`context_length` tokens their positions keep growing, while our generator keeps the latest tokens
-and starts their positions again.
+A model with a window becomes a `MistralForCausalLM`, one without a `LlamaForCausalLM`. The rows of
+the query and key matrices are reordered as `huggingface.py` says. Their window counts the current
+position, ours does not. Beyond `context_length` tokens their positions keep growing, while our
+generator keeps the latest tokens and starts their positions again.
+
+The `tokenizer.json` of a vocabulary of DimensionGPT is put together by hand from the parts of the
+`tokenizers` library, because the ids must be exactly ours: WordPiece with an empty continuation
+prefix is greedy longest match, a normaliser cleans, and a decoder restores emoji. The ids differ in
+three cases, none of them in ordinary text: several combining signs in a row at the start of a text
+or line lose all but the first; a character that the vocabulary holds within longer tokens only
+makes its whole word unknown; and text that spells a special token is read as one, unless the caller
+passes `split_special_tokens=True`. Words of thousands of characters are slow there.
+
+A chat template writes a conversation as the tokens that training laid out. `{% generation %}` marks
+what the model is to say, from which `transformers` makes the mask of its tokens. DimensionGPT's
+template drops the brackets of special tokens from messages, as cleaning drops them.
 """
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import tokenizers
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers.normalizers import Replace
 
 from dimgpt.config import ModelConfig
 from dimgpt.model.transformer import Transformer
+from dimgpt.text.alphabet import ALPHABET, STAND_INS
 from dimgpt.text.byte_level import ByteLevelTokenizer
-from dimgpt.text.special_tokens import SpecialTokens
+from dimgpt.text.pretokenizer import WORD_PATTERN
+from dimgpt.text.special_tokens import (
+    NEW_LINE,
+    SPECIAL_TOKEN_TEXTS,
+    SPECIAL_TOKENS,
+    TAB,
+    SpecialTokens,
+)
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.weights.card import Usage
-from dimgpt.weights.export.tokenizer_files import chat_template, greedy_tokenizer_json
-from dimgpt.weights.huggingface import LLAMA
+from dimgpt.weights.export.charsmap import character_class, normalizer_steps
+from dimgpt.weights.huggingface import LLAMA, halves_from_pairs, reorder_heads
 
+_START = SPECIAL_TOKENS[2]
+_UNKNOWN_CHARACTER = "\N{REPLACEMENT CHARACTER}"
+_SPELLED = {TAB: "\t", NEW_LINE: "\n"}
 _USAGE = """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -35,24 +60,50 @@ print(tokenizer.decode(model.generate(ids)[0], skip_special_tokens=True))
 ```"""
 
 
+# The next role closes a message and belongs to what the model says: it ends its own turn.
+_DIMENSIONGPT_TEMPLATE = """\
+{%- set roles = {'system': '⮜system⮞', 'user': '⮜user⮞', 'assistant': '⮜assistant⮞'} %}
+{%- set state = namespace(is_spoken=false) %}
+{{- '⮜start-of-text⮞' + roles.get(messages[0].role, '⮜human⮞') }}
+{%- for message in messages %}
+{%- if message.role == 'user' %}{% set state.is_spoken = false %}
+{%- elif message.role != 'system' %}{% set state.is_spoken = true %}{% endif %}
+{%- if not loop.last %}{% set next = roles.get(loop.nextitem.role, '⮜human⮞') %}
+{%- else %}{% set next = '⮜assistant⮞' if add_generation_prompt else '⮜end-of-text⮞' %}{% endif %}
+{%- set text = message.content | replace('⮜', '') | replace('⮞', '') | trim + next %}
+{%- if state.is_spoken %}{% generation %}{{- text -}}{% endgeneration %}
+{%- else %}{{- text -}}{% endif %}
+{%- endfor %}"""
+
+_LILLM_TEMPLATE = """\
+{%- for message in messages %}
+{%- if message.role == 'user' %}{{- '<r0>user<r1>' + message.content + '</r2>' -}}
+{%- elif message.role == 'assistant' %}{{- '<r0>assistant<r1>' -}}
+{% generation %}{{- message.content + '</s>' -}}{% endgeneration %}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<r0>assistant<r1>' -}}{% endif %}"""
+
+
 def write_transformers(
     model: Transformer, tokenizer: Tokenizer, folder: Path, *, dtype: torch.dtype
 ) -> Usage:
     """Write weights, configuration and tokenizer of a Llama or Mistral into an empty folder."""
-    tensors = {
-        LLAMA.theirs(name): _converted(name, tensor, model.config, dtype)
-        for name, tensor in model.state_dict().items()
-    }
+    config, special_tokens = model.config, tokenizer.special_tokens
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        numbers = tensor.detach().to("cpu", torch.float32)
+        numbers = reorder_heads(name, numbers, config, halves_from_pairs)
+        tensors[LLAMA.theirs(name)] = numbers.to(dtype).contiguous()
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    special_tokens = tokenizer.special_tokens
     template = chat_template(tokenizer)
     contents = {
-        "config.json": model_json(model.config, special_tokens, dtype=dtype),
-        "generation_config.json": generation_json(model.config, special_tokens),
+        "config.json": _model_json(config, special_tokens, dtype),
+        "generation_config.json": _generation_json(config, special_tokens),
         "tokenizer.json": json.loads(tokenizer.to_bytes())
         if isinstance(tokenizer, ByteLevelTokenizer)
         else greedy_tokenizer_json(tokenizer.tokens),
-        "tokenizer_config.json": tokenizer_config_json(model.config, tokenizer, template),
+        "tokenizer_config.json": _tokenizer_config_json(config, tokenizer, template),
     }
     for name, content in contents.items():
         text = json.dumps(content, ensure_ascii=False, indent=None if "tokenizer" in name else 2)
@@ -63,14 +114,12 @@ def write_transformers(
         tokenizer.save(folder / tokenizer.file_name)  # what dimgpt itself opens
     # save_file makes the weights readable by their owner only.
     shutil.copymode(folder / "config.json", folder / "model.safetensors")
-    notes = _notes(model.config, special_tokens)
-    return Usage(text=_USAGE, library="transformers", notes=notes)
+    return Usage(text=_USAGE, library="transformers", notes=_notes(config, special_tokens))
 
 
-def model_json(
-    config: ModelConfig, special_tokens: SpecialTokens, *, dtype: torch.dtype
+def _model_json(
+    config: ModelConfig, special_tokens: SpecialTokens, dtype: torch.dtype
 ) -> dict[str, Any]:
-    """Describe the architecture as `config.json` does."""
     window = config.window_size
     content = {
         "architectures": ["LlamaForCausalLM" if window is None else "MistralForCausalLM"],
@@ -101,11 +150,9 @@ def model_json(
     return {**content, "sliding_window": window + 1}
 
 
-def generation_json(config: ModelConfig, special_tokens: SpecialTokens) -> dict[str, Any]:
+def _generation_json(config: ModelConfig, special_tokens: SpecialTokens) -> dict[str, Any]:
     """Return settings for `generate`: ⮜user⮞ ends an answer and no other role comes, as in chat."""
-    ends = [special_tokens.end_of_text]
-    if special_tokens.user is not None:
-        ends.append(special_tokens.user)
+    ends = [id for id in (special_tokens.end_of_text, special_tokens.user) if id is not None]
     return {
         "bos_token_id": special_tokens.start_of_text,
         "eos_token_id": ends,
@@ -115,10 +162,10 @@ def generation_json(config: ModelConfig, special_tokens: SpecialTokens) -> dict[
     }
 
 
-def tokenizer_config_json(
+def _tokenizer_config_json(
     config: ModelConfig, tokenizer: Tokenizer, template: str | None
 ) -> dict[str, Any]:
-    """Describe the tokenizer as `tokenizer_config.json` does; older versions read the template."""
+    """Describe the tokenizer; older versions of `transformers` read the template here."""
     special_tokens = tokenizer.special_tokens
     ids = {
         "unk_token": special_tokens.unknown,
@@ -135,23 +182,52 @@ def tokenizer_config_json(
     return content if template is None else {**content, "chat_template": template}
 
 
-def halves_from_pairs(weight: Tensor, num_heads: int) -> Tensor:
-    """Order the rows of each head as (0, 2, 4, …, 1, 3, 5, …): neighbouring pairs to halves.
+def greedy_tokenizer_json(tokens: Sequence[str]) -> dict[str, Any]:
+    """Describe a tokenizer that gives the ids of `GreedyTokenizer(tokens)`.
 
-    Args:
-        weight: Projection to queries or keys, (H * D, C).
-        num_heads: H.
+    With `add_special_tokens`, the default of its readers, a text gets ⮜start-of-text⮞ before it.
     """
-    return weight.unflatten(0, (num_heads, -1, 2)).transpose(1, 2).reshape(weight.shape)
+    known = set("".join(tokens[len(SPECIAL_TOKENS) :]))
+    unknown = "".join(character for character in ALPHABET if character not in known)
+    cleaning, splits = normalizer_steps(), [pre_tokenizers.Split(Regex(WORD_PATTERN), "isolated")]
+    if unknown:  # each such character is one unknown, not the whole word around it
+        cleaning.append(Replace(Regex(f"[{character_class(unknown)}]"), _UNKNOWN_CHARACTER))
+        splits.append(pre_tokenizers.Split(_UNKNOWN_CHARACTER, "isolated"))
+    tokenizer = tokenizers.Tokenizer(
+        models.WordPiece(
+            {_SPELLED.get(token, token): id for id, token in enumerate(tokens)},
+            unk_token=SPECIAL_TOKENS[0],
+            continuing_subword_prefix="",
+            max_input_chars_per_word=1_000_000_000,  # longer words would be one unknown
+        )
+    )
+    tokenizer.add_special_tokens([token for token in SPECIAL_TOKENS if token not in _SPELLED])
+    tokenizer.normalizer = normalizers.Sequence(cleaning)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(splits)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=[_START, "$A"],
+        pair=[_START, "$A", "$B"],
+        special_tokens=[(_START, SPECIAL_TOKENS.index(_START))],
+    )
+    texts = zip(SPECIAL_TOKENS, SPECIAL_TOKEN_TEXTS, strict=True)
+    tokenizer.decoder = decoders.Sequence(
+        [
+            *(decoders.Replace(token, text) for token, text in texts if token not in _SPELLED),
+            # The last stand-in first, since its emoji begins those of others.
+            *(decoders.Replace(part, emoji) for emoji, part in reversed(STAND_INS.items())),
+            decoders.Fuse(),
+        ]
+    )
+    description: dict[str, Any] = json.loads(tokenizer.to_str())
+    return description
 
 
-def _converted(name: str, tensor: Tensor, config: ModelConfig, dtype: torch.dtype) -> Tensor:
-    tensor = tensor.detach().to("cpu", torch.float32)
-    if name.endswith("attention.query.weight"):
-        tensor = halves_from_pairs(tensor, config.num_heads)
-    elif name.endswith("attention.key.weight"):
-        tensor = halves_from_pairs(tensor, config.num_kv_heads)
-    return tensor.to(dtype).contiguous()
+def chat_template(tokenizer: Tokenizer) -> str | None:
+    """Return the template of a tokenizer's conversations in Jinja, `None` if it knows none."""
+    if not isinstance(tokenizer, ByteLevelTokenizer):
+        return _DIMENSIONGPT_TEMPLATE
+    is_lillm = {"<r0>", "<r1>", "</s>"} <= set(tokenizer.tokens)
+    return _LILLM_TEMPLATE if is_lillm else None
 
 
 def _notes(config: ModelConfig, special_tokens: SpecialTokens) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dimgpt.config import DataConfig
-from dimgpt.data.conversations.conversation import Conversation, Message
+from dimgpt.data.conversation import Conversation, Message
 from dimgpt.data.preparing import encoding
 from dimgpt.data.preparing.encoding import encode_chunk
 from dimgpt.data.preparing.splits import split_key

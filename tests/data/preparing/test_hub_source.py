@@ -9,12 +9,11 @@ import pytest
 from hub_server import Fault
 
 from dimgpt.config import DataConfig, SourceConfig
-from dimgpt.data.manifest import read_manifest
 from dimgpt.data.preparing import blocks, listing, plan
 from dimgpt.data.preparing.items import read_documents
 from dimgpt.data.preparing.preparation import prepare_source
 from dimgpt.data.preparing.vocabulary_sample import sample_mixture
-from dimgpt.data.token_file import TokenFile
+from dimgpt.data.token_file import TokenFile, read_manifest
 from dimgpt.hub import Patience
 
 QUICK = Patience(num_tries=2, first_delay=0.01, timeout=5)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from dimgpt.data.preparing.originals import convert_dimensiongpt_data
-from dimgpt.data.reading.corpus import ConversationCorpus, Corpus
+from dimgpt.data.reading.finetuning import ConversationCorpus
+from dimgpt.data.reading.pretraining import Corpus
 from dimgpt.data.token_file import TokenFile
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 

@@ -5,11 +5,10 @@ import pytest
 
 from dimgpt import workers
 from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig
-from dimgpt.data.manifest import read_manifest
 from dimgpt.data.preparing import preparation
 from dimgpt.data.preparing.finishing import read_report
 from dimgpt.data.preparing.preparation import prepare_source
-from dimgpt.data.token_file import TokenFile
+from dimgpt.data.token_file import TokenFile, read_manifest
 
 SMALL = {"block_bytes": 200, "part_blocks": 4}
 CONFIG = DataConfig(min_document_characters=4, validation_ratio=0.2, num_workers=1)
@@ -42,7 +41,7 @@ def test_every_document_is_in_exactly_one_split(source, tokenizer, tmp_path):
     assert sorted(train + validation) == sorted(f"chat {n} dans la cour" for n in range(100))
     assert 5 <= len(validation) <= 40
     manifest = read_manifest(folder)
-    assert manifest.num_dropped == 1
+    assert sum(manifest.dropped.values()) == 1
     assert manifest.files["train"].num_characters == sum(map(len, train))
 
 

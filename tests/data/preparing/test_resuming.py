@@ -18,9 +18,8 @@ import pytest
 
 from dimgpt import workers
 from dimgpt.config import DataConfig, QualityConfig, SourceConfig
-from dimgpt.data.manifest import read_manifest
 from dimgpt.data.preparing.preparation import prepare_source
-from dimgpt.data.token_file import TokenFile
+from dimgpt.data.token_file import TokenFile, read_manifest
 
 ROOT = Path(__file__).parents[3]
 SIZES = {"block_bytes": 300, "part_blocks": 2}

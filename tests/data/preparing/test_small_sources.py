@@ -7,7 +7,6 @@ import shutil
 import pytest
 
 from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig
-from dimgpt.data.manifest import read_manifest
 from dimgpt.data.preparing.finishing import read_report
 from dimgpt.data.preparing.preparation import (
     merge,
@@ -16,7 +15,7 @@ from dimgpt.data.preparing.preparation import (
     run_share,
 )
 from dimgpt.data.preparing.shares import Share
-from dimgpt.data.token_file import TokenFile
+from dimgpt.data.token_file import TokenFile, read_manifest
 from dimgpt.text.byte_level import train_byte_level
 
 CONFIG = DataConfig(validation_ratio=0.1, num_workers=1)

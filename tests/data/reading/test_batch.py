@@ -9,8 +9,8 @@ import pytest
 
 from dimgpt.data.reading.batch import make_batches, prefetch
 
-ENDS_WHILE_A_BATCH_IS_MADE = """
-import os
+SCRIPT = """
+import contextlib, os, random, signal, threading, time
 import torch
 from dimgpt.data.reading.batch import prefetch
 
@@ -20,24 +20,11 @@ def make(number):
     for _ in range(20 * number):
         torch.ones(1_000_000).sqrt()
 
-def run(how):
+def end_while_a_batch_is_made(how):
     items = prefetch(make, 0, 9)
     next(items)
     exec(how)
     return items
-
-# Importing torch takes seconds: once, for three processes.
-for how in ("items.close()", "", "raise SystemExit(0)"):
-    child = os.fork()
-    if not child:
-        items = run(how)
-        break
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    print(f"{how}: {code}")
-"""
-INTERRUPTED_ANYWHERE = """
-import contextlib, os, random, signal, threading, time
-from dimgpt.data.reading.batch import prefetch
 
 def interrupt():
     draw = random.Random(0).random
@@ -49,26 +36,41 @@ def once(number, frame):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise KeyboardInterrupt
 
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-threading.Thread(target=interrupt, daemon=True).start()
-for _ in range(3_000):
-    with contextlib.suppress(KeyboardInterrupt):
-        signal.signal(signal.SIGINT, once)
-        with contextlib.closing(prefetch(lambda number: number, 0, 10**9)) as items:
-            for _ in items:
-                pass
-os._exit(0)
+def be_interrupted_anywhere():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=interrupt, daemon=True).start()
+    for _ in range(3_000):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.signal(signal.SIGINT, once)
+            with contextlib.closing(prefetch(lambda number: number, 0, 10**9)) as items:
+                for _ in items:
+                    pass
+    os._exit(0)
+
+# Importing torch takes seconds: once, for four processes.
+for how in ("items.close()", "", "raise SystemExit(0)", "interrupted"):
+    child = os.fork()
+    if not child:
+        is_interrupted = how == "interrupted"
+        items = be_interrupted_anywhere() if is_interrupted else end_while_a_batch_is_made(how)
+        break
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(f"{how}: {code}", flush=True)
 """
 
 
-def run_script(script):
-    return subprocess.run(
-        [sys.executable, "-c", script],
+@pytest.fixture(scope="module")
+def ends():
+    """How each process of the script ended."""
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
         cwd=Path(__file__).parents[3],
         capture_output=True,
         check=False,
         timeout=60,
     )
+    assert (run.returncode, run.stderr) == (0, b"")
+    return run.stdout.decode().splitlines()
 
 
 def prefetch_threads():
@@ -121,18 +123,10 @@ def test_the_thread_ends_when_the_consumer_stops_early():
     assert not prefetch_threads()
 
 
-def test_a_process_may_end_while_an_item_is_made():
+def test_a_process_may_end_while_an_item_is_made(ends):
     """The interpreter ends such a thread by an exception, which inside of torch is an abort."""
-    run = run_script(ENDS_WHILE_A_BATCH_IS_MADE)
-    assert (run.returncode, run.stderr) == (0, b"")
-    assert run.stdout.decode().split("\n") == [
-        "items.close(): 0",
-        ": 0",
-        "raise SystemExit(0): 0",
-        "",
-    ]
+    assert ends[:3] == ["items.close(): 0", ": 0", "raise SystemExit(0): 0"]
 
 
-def test_an_interrupt_at_any_place_leaves_nothing_that_waits_for_ever():
-    run = run_script(INTERRUPTED_ANYWHERE)
-    assert (run.returncode, run.stderr) == (0, b"")
+def test_an_interrupt_at_any_place_leaves_nothing_that_waits_for_ever(ends):
+    assert ends[3:] == ["interrupted: 0"]

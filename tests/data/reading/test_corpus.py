@@ -3,7 +3,8 @@ import dataclasses
 import pytest
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig
-from dimgpt.data.reading.corpus import ConversationCorpus, Corpus
+from dimgpt.data.reading.finetuning import ConversationCorpus
+from dimgpt.data.reading.pretraining import Corpus
 
 FINGERPRINT = "f" * 64
 BOOKS = SourceConfig(name="books", path="b", group="livres", multiplier=0.5)

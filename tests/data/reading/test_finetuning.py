@@ -3,9 +3,8 @@ import pytest
 import torch
 
 from dimgpt.config import ConversationSourceConfig
-from dimgpt.data.conversations.conversation import loss_weights
-from dimgpt.data.reading.corpus import ConversationCorpus
-from dimgpt.data.reading.finetuning import FinetuningData
+from dimgpt.data.conversation import loss_weights
+from dimgpt.data.reading.finetuning import ConversationCorpus, FinetuningData
 from dimgpt.text.special_tokens import SpecialTokens
 
 FINGERPRINT = "f" * 64

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from dimgpt.config import SourceConfig
-from dimgpt.data.reading.corpus import Corpus
-from dimgpt.data.reading.pretraining import PretrainingData
+from dimgpt.data.reading.pretraining import Corpus, PretrainingData
 
 FINGERPRINT = "f" * 64
 START, END = 2, 9

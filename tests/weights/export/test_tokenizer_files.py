@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from dimgpt.text.cleaning import clean_text, transliterate
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 from dimgpt.text.special_tokens import SPECIAL_TOKENS
-from dimgpt.weights.export.tokenizer_files import greedy_tokenizer_json, transliterations
+from dimgpt.weights.export.charsmap import transliterations
+from dimgpt.weights.export.transformers_folder import greedy_tokenizer_json
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "dimensiongpt_tokenizer"
 SHARED = Path(__file__).parents[3].parent / "shared" / "fixtures" / "dimensiongpt_tokenizer"

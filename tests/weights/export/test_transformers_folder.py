@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dimgpt.config import ExportConfig, SamplingConfig
-from dimgpt.data.conversations.conversation import (
+from dimgpt.data.conversation import (
     Conversation,
     Message,
     encode_conversation,
@@ -23,7 +23,8 @@ from dimgpt.text.byte_level import ByteLevelTokenizer
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 from dimgpt.weights.card import Card
 from dimgpt.weights.export.exporter import export_model
-from dimgpt.weights.export.transformers_folder import halves_from_pairs, write_transformers
+from dimgpt.weights.export.transformers_folder import write_transformers
+from dimgpt.weights.huggingface import halves_from_pairs
 
 TALK = (
     ("system", "Tu es un <b>⮜user⮞</b> gentil."),

@@ -2,16 +2,42 @@ import json
 
 import pytest
 
-from dimgpt.training import metrics
-from dimgpt.training.metrics import History, MovingAverages, Stopwatch, read_history
+from dimgpt.runtime import choose_runtime
+from dimgpt.training import journal
+from dimgpt.training.guard import Verdict
+from dimgpt.training.journal import History, Journal, read_history
+from dimgpt.training.run_state import RunState
+from dimgpt.training.step import StepResult
 
 
-def test_the_first_value_of_an_average_counts_as_it_is():
-    averages = MovingAverages(decay=0.9)
-    averages.update(loss=10.0)
-    assert averages.values == {"loss": 10.0}
-    averages.update(loss=0.0, accuracy=1.0)
-    assert averages.values == pytest.approx({"loss": 9.0, "accuracy": 1.0})
+def make_journal(path):
+    history, runtime = History(path / "history.jsonl"), choose_runtime("fp32", "cpu")
+    return Journal(history, [], flops_per_token=1.0, runtime=runtime, decay=0.9)
+
+
+def result(step, *, loss, accuracy, verdict=Verdict.FINE):
+    return StepResult(
+        step=step,
+        num_tokens=8,
+        learning_rate=0.1,
+        loss=loss,
+        accuracy=accuracy,
+        grad_norm=1.0,
+        verdict=verdict,
+    )
+
+
+def test_the_first_value_of_an_average_counts_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal, "peak_flops", lambda runtime: 1e12)
+    made = make_journal(tmp_path)
+    made.start(max_steps=2, changes={})
+    made.record_step(result(1, loss=10.0, accuracy=1.0))
+    first = dict(made.state.averages)
+    made.record_step(result(2, loss=0.0, accuracy=1.0))
+    made.record_step(result(3, loss=float("nan"), accuracy=0.0, verdict=Verdict.NOT_FINITE))
+    second = made.state.averages
+    assert (first["loss"], first["accuracy"]) == (10.0, 1.0)
+    assert (second["loss"], second["accuracy"]) == pytest.approx((9.0, 1.0))
 
 
 def test_what_is_appended_is_read(tmp_path):
@@ -43,23 +69,25 @@ def test_a_rewind_of_nothing_makes_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_stopwatch_goes_on_from_the_sittings_before():
-    assert 100 < Stopwatch(before=100.0).seconds < 101
+def test_the_time_of_a_run_goes_on_from_the_sittings_before(tmp_path):
+    made = make_journal(tmp_path)
+    made.follow(RunState(seconds=100.0))
+    assert 100 < made.seconds < 101
 
 
 def test_on_a_full_disk_records_wait_and_are_written_later(tmp_path, monkeypatch, caplog):
     history = History(tmp_path / "history.jsonl")
     history.append({"step": 0})
-    real = metrics._append_whole
+    real = journal._append_whole
 
     def fail(path, content):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(metrics, "_append_whole", fail)
+    monkeypatch.setattr(journal, "_append_whole", fail)
     history.append({"step": 1})
     history.append({"step": 2})
     assert [record["step"] for record in read_history(history.path)] == [0]
     assert caplog.text.count("its records wait in memory") == 1
-    monkeypatch.setattr(metrics, "_append_whole", real)
+    monkeypatch.setattr(journal, "_append_whole", real)
     history.append({"step": 3})
     assert [record["step"] for record in read_history(history.path)] == [0, 1, 2, 3]

@@ -1,8 +1,11 @@
-"""Reads conversations from records of several formats.
+"""Reads the text or the conversation that a record holds.
 
-A record is one conversation: a list `conversation` or `messages` of `{role, text}` or
+A record is named values from a file or a data set. It comes with its place, so that an error can
+name it. `preparing/items.py` reads records.
+
+A conversation is one record: a list `conversation` or `messages` of `{role, text}` or
 `{role, content}` (DimensionGPT, French Instruct, smoltalk, magpie), or columns `user` and
-`assistant`, or `question` and `answer`, perhaps with `system`. Or a record is one message, with
+`assistant`, or `question` and `answer`, perhaps with `system`. Or each record is one message, with
 `conversation_id`, `role` and `text` or `content`; those of one conversation follow each other.
 
 A `context`, as in French Instruct, is what the user speaks about: it is put before the first
@@ -11,10 +14,11 @@ known format is refused, never guessed at.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby
+from itertools import groupby, starmap
 from typing import Any
 
-from dimgpt.data.conversations.conversation import Conversation, Message
+from dimgpt.config import SourceConfig
+from dimgpt.data.conversation import Conversation, Message
 
 Row = tuple[str, dict[str, Any]]
 """The place of a record, for error messages, and its values."""
@@ -22,6 +26,50 @@ _LISTS = ("conversation", "messages")
 _TEXTS = ("text", "content")
 _PAIRS = (("user", "assistant"), ("question", "answer"))
 _ID = "conversation_id"
+
+
+def document_of(place: str, values: dict[str, Any], source: SourceConfig) -> str:
+    """Return the text of a record: its column, or its columns in the template of the source.
+
+    A column of a template may be empty or null, as titles are; the others stay, and blanks at the
+    edges are removed.
+
+    Raises:
+        ValueError: A column is missing, or is no text.
+    """
+    if source.text_template is None:
+        remedy = "set text_column (--text-column NAME)"
+        return text_of(place, values, source.text_column, remedy=remedy)
+    remedy = "correct text_template"
+    texts = {
+        column: ""
+        if values.get(column, "") is None
+        else text_of(place, values, column, remedy=remedy).strip()
+        for column in source.text_columns
+    }
+    return source.text_template.format_map(texts).strip() if any(texts.values()) else ""
+
+
+def text_of(
+    place: str, values: dict[str, Any], column: str, *, remedy: str = "add it to the record"
+) -> str:
+    """Return a text of a record.
+
+    Raises:
+        ValueError: There is no such column, which ends with the remedy; or it holds no text.
+    """
+    text = values.get(column)
+    if isinstance(text, str):
+        return text
+    if column not in values:
+        raise ValueError(f"{place} has no {column!r}: it has {names_of(values)}; {remedy}")
+    kind = "null" if text is None else type(text).__name__
+    raise ValueError(f"{place}: {column!r} is {kind}: it must be text")
+
+
+def names_of(values: dict[str, Any]) -> str:
+    """Return the columns of a record in words."""
+    return ", ".join(map(repr, values)) or "nothing"
 
 
 def to_conversations(
@@ -38,9 +86,12 @@ def to_conversations(
     """
     for _, group in groupby(enumerate(rows), key=_conversation_key):
         members = [row for _, row in group]
+        place, values = members[0]
         try:
-            conversation = _join_messages(members) if _ID in members[0][1] else None
-            conversation = conversation or to_conversation(*members[0])
+            if _ID in values:
+                conversation = Conversation(messages=tuple(starmap(_to_message, members)))
+            else:
+                conversation = to_conversation(place, values)
         except ValueError as error:
             if on_bad is None:
                 raise
@@ -52,15 +103,13 @@ def to_conversations(
 def to_conversation(place: str, values: dict[str, Any]) -> Conversation:
     """Turn one record into the conversation that it holds.
 
-    Args:
-        place: Where the record stands, for errors.
-        values: The record.
-
     Raises:
         ValueError: It is no conversation of a known format.
     """
-    messages = _listed_messages(place, values)
-    if messages is None:
+    name = next((name for name in _LISTS if name in values), None)
+    if name is not None:
+        messages = _listed_messages(place, name, values[name])
+    else:
         messages = _paired_messages(place, values)
     context = values.get("context") or ""
     if not isinstance(context, str):
@@ -76,15 +125,7 @@ def _conversation_key(numbered: tuple[int, Row]) -> tuple[str, Any]:
     return (_ID, values[_ID]) if _ID in values else ("", number)
 
 
-def _join_messages(rows: list[Row]) -> Conversation:
-    return Conversation(messages=tuple(_to_message(place, values) for place, values in rows))
-
-
-def _listed_messages(place: str, values: dict[str, Any]) -> list[Message] | None:
-    name = next((name for name in _LISTS if name in values), None)
-    if name is None:
-        return None
-    turns = values[name]
+def _listed_messages(place: str, name: str, turns: Any) -> list[Message]:
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         raise ValueError(f"{place}: {name!r} is no list of objects with 'role' and 'text'")
     return [_to_message(f"{place}, message {number}", turn) for number, turn in enumerate(turns, 1)]
@@ -124,25 +165,3 @@ def _put_before_first_question(messages: list[Message], context: str) -> list[Me
         return [Message(role="user", text=context), *messages]
     question = Message(role="user", text=f"{context}\n\n{messages[place].text}")
     return [*messages[:place], question, *messages[place + 1 :]]
-
-
-def text_of(
-    place: str, values: dict[str, Any], column: str, *, remedy: str = "add it to the record"
-) -> str:
-    """Return a text of a record.
-
-    Raises:
-        ValueError: There is no such column, which ends with the remedy; or it holds no text.
-    """
-    text = values.get(column)
-    if isinstance(text, str):
-        return text
-    if column not in values:
-        raise ValueError(f"{place} has no {column!r}: it has {names_of(values)}; {remedy}")
-    kind = "null" if text is None else type(text).__name__
-    raise ValueError(f"{place}: {column!r} is {kind}: it must be text")
-
-
-def names_of(values: dict[str, Any]) -> str:
-    """Return the columns of a record in words."""
-    return ", ".join(map(repr, values)) or "nothing"

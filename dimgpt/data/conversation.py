@@ -54,10 +54,9 @@ def encode_prompt(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int
     if not messages or messages[-1].role in ("assistant", "system"):
         last = repr(messages[-1].role) if messages else "missing"
         raise ValueError(f"the last message is {last}: it must be the user's; add a user message")
-    conversation = Conversation(messages=tuple(messages))
-    beginning = tokenizer.encode_beginning("")
-    ids = encode_conversation(conversation, tokenizer)
-    return [*beginning, *ids, tokenizer.special_tokens.roles().assistant]
+    ids = encode_conversation(Conversation(messages=tuple(messages)), tokenizer)
+    assistant = tokenizer.special_tokens.roles().assistant
+    return [*tokenizer.encode_beginning(""), *ids, assistant]
 
 
 def loss_weights(
@@ -73,7 +72,7 @@ def loss_weights(
 
     Args:
         ids: One document, or several one after the other, shape (T,).
-        special_tokens: Ids of the roles.
+        special_tokens: Of the vocabulary.
         instruction_weight: Weight of all other tokens, in 0..1; 0 in validation.
 
     Returns:

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dimgpt.data.conversations.conversation import (
+from dimgpt.data.conversation import (
     Conversation,
     Message,
     encode_conversation,
@@ -14,7 +14,7 @@ from dimgpt.data.conversations.conversation import (
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 from dimgpt.text.special_tokens import SpecialTokens
 
-FIXTURES = Path(__file__).parents[2] / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 STRENGTHS = json.loads((FIXTURES / "dimensiongpt_lr" / "strengths.json").read_text())
 PUBLISHED = GreedyTokenizer.load(FIXTURES / "dimensiongpt_tokenizer" / "vocab.txt")
 

@@ -1,1 +1,0 @@
-"""Conversations: roles, prompts, loss weights, and the forms in which records hold them."""

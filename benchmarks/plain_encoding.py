@@ -10,12 +10,13 @@ from string import ascii_lowercase
 from unidecode import unidecode
 
 from dimgpt.text.alphabet import ALPHABET, ASCII, CIRCLED_DIGITS, REPLACEMENTS, STAND_INS
-from dimgpt.text.pretokenizer import split_words
+from dimgpt.text.cleaning import split_words
 from dimgpt.text.special_tokens import NEW_LINE, TAB
 
 # Letters first, since most characters are: in the order of Unicode it would be half as fast.
 _ALLOWED = list(dict.fromkeys(ascii_lowercase + ALPHABET + "\t\n"))
 _ALLOWED_AFTER_UNIDECODE = [*ASCII, "\t", "\n"]
+_NAMES = {"\t": TAB, "\n": NEW_LINE}
 _POSSIBLE_LINE_ENDS = (" \n", "\t\n", "\n\n\n")
 
 
@@ -23,6 +24,7 @@ def encode_plainly(text: str, ids: dict[str, int]) -> list[int]:
     """Clean and encode a text; `ids` holds the ten special tokens too."""
     encoded: list[int] = []
     for word in split_words(_clean(text)):
+        word = _NAMES.get(word, word)
         if word in ids:
             encoded.append(ids[word])
         else:
@@ -42,7 +44,7 @@ def _clean(text: str) -> str:
     for line_end in _POSSIBLE_LINE_ENDS:
         while line_end in text:
             text = text.replace(line_end, line_end[1:])
-    return text.strip().replace("\t", TAB).replace("\n", NEW_LINE)
+    return text.strip()
 
 
 def _clean_character(character: str) -> str:

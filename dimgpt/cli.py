@@ -6,6 +6,7 @@ Flags override the file named by `--config`, which overrides the preset: so the 
 
 import argparse
 import contextlib
+import dataclasses
 import importlib
 import io
 import json
@@ -66,20 +67,22 @@ def _read_flags(name: str, words: Sequence[str]) -> Any:
     early.add_argument("--preset", nargs="?")
     early.add_argument("--config", nargs="?")
     given, _ = early.parse_known_args(words)
-    settings = _read_settings(given.config) if "config" in verb.__dataclass_fields__ else {}
+    has_config = "config" in verb.__dataclass_fields__
+    settings = _read_settings(given.config) if has_config and given.config is not None else {}
     preset = get_preset(given.preset or settings.get("preset", "demo"))
-    options: dict[str, Any] = {
-        "prog": f"python -m dimgpt {name}",
-        "description": summary,
-        "args": words,
+    options: dict[str, Any] = {"description": summary, "args": words}
+    stage = "finetuning" if name == "finetune" else "pretraining"
+    tables = {
+        field.name: getattr(preset, stage if field.name == "training" else field.name)
+        for field in dataclasses.fields(verb)
+        if dataclasses.is_dataclass(field.type)
     }
-    if hasattr(verb, "defaults"):
-        defaults = verb.defaults(preset)
-        options["default"] = merge(defaults, settings) if settings else defaults
+    if tables:
+        options["default"] = merge(verb(preset=preset.name, **tables), settings)
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(verb, **options)
+            return tyro.cli(verb, prog=f"python -m dimgpt {name}", **options)
     except SystemExit as stop:
         if (broken_rule := _broken_rule(stop)) is not None:
             raise broken_rule from None
@@ -87,10 +90,8 @@ def _read_flags(name: str, words: Sequence[str]) -> Any:
         raise
 
 
-def _read_settings(name: str | None) -> dict[str, Any]:
+def _read_settings(name: str) -> dict[str, Any]:
     """Read the file of `--config`."""
-    if name is None:
-        return {}
     try:
         settings = json.loads(Path(name).read_bytes())
     except ValueError as error:
@@ -105,13 +106,11 @@ def _read_settings(name: str | None) -> dict[str, Any]:
     return settings
 
 
-def _broken_rule(stop: BaseException) -> ValueError | None:
-    """Return the error of a setting's own check, which tyro prints as a box of several lines."""
-    error = stop.__context__
-    while error is not None:
+def _broken_rule(error: BaseException | None) -> ValueError | None:
+    """Find the error of a setting's own check, which tyro prints as a box of several lines."""
+    while error := error and error.__context__:
         if isinstance(error, ValueError):
-            frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-            if frames[-1].f_globals["__name__"].startswith("dimgpt.config."):
+            *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+            if frame.f_globals["__name__"].startswith("dimgpt.config."):
                 return error
-        error = error.__context__
     return None

@@ -6,10 +6,13 @@ Works on any dataclass of `config/`, and imports none of them.
 import dataclasses
 import types
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Config = TypeVar("Config")
 _PLAIN = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+to_dict = dataclasses.asdict
+"""Turn a config into plain values that JSON can hold."""
 
 
 def override(config: Config, **values: Any) -> Config:
@@ -22,11 +25,6 @@ def override(config: Config, **values: Any) -> Config:
     return dataclasses.replace(config, **given)  # type: ignore[type-var]
 
 
-def to_dict(config: Any) -> dict[str, Any]:
-    """Turn a config into plain values that JSON can hold."""
-    return dataclasses.asdict(config)
-
-
 def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
     """Build a config of `kind` from `to_dict`'s values, checks included.
 
@@ -36,8 +34,7 @@ def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
     if not isinstance(values, dict):
         raise ValueError(f"{kind.__name__} is {values!r}: it must be an object of fields")
     hints = get_type_hints(kind)
-    unknown = sorted(set(values) - set(hints))
-    if unknown:
+    if unknown := sorted(values.keys() - hints.keys()):
         raise ValueError(
             f"{kind.__name__} has no field {', '.join(unknown)}: the file is of another version; "
             f"the fields are {', '.join(hints)}"
@@ -61,7 +58,7 @@ def merge(config: Config, values: dict[str, Any]) -> Config:
     Raises:
         ValueError: As `from_dict`.
     """
-    return from_dict(type(config), _merged(to_dict(config), values))
+    return from_dict(type(config), _merged(to_dict(config), values))  # type: ignore[call-overload]
 
 
 def _merged(old: Any, new: Any) -> Any:
@@ -75,21 +72,14 @@ def _restore(hint: Any, value: Any, name: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return from_dict(hint, value)  # type: ignore[arg-type]
     if hint is Path:
-        return Path(value)
+        return value if isinstance(value, Path) else Path(_restore(str, value, name))
     if get_origin(hint) is tuple:
         if not isinstance(value, list | tuple):
             raise ValueError(f"{name} is {value!r}: it must be a list; correct it")
-        inner = get_args(hint)[0]
-        return tuple(_restore(inner, item, name) for item in value)
-    if get_origin(hint) is types.UnionType:
+        return tuple(_restore(get_args(hint)[0], item, name) for item in value)
+    if get_origin(hint) in (Union, types.UnionType):
         return None if value is None else _restore(get_args(hint)[0], value, name)
-    if hint in _PLAIN and not _is_plain(hint, value):
+    wanted = {int, float} if hint is float else {hint}  # true and false are of no other type
+    if hint in _PLAIN and type(value) not in wanted:
         raise ValueError(f"{name} is {value!r}: it must be {_PLAIN[hint]}; correct it")
     return value
-
-
-def _is_plain(hint: type, value: Any) -> bool:
-    """Say whether a JSON value has a plain type; an int may stand for a float, a bool may not."""
-    if hint is not bool and isinstance(value, bool):
-        return False
-    return isinstance(value, int | float if hint is float else hint)

@@ -56,11 +56,10 @@ class Workspace:
 
     @property
     def vocabulary_path(self) -> Path:
-        """The vocabulary: the one that is there, else where one of the preset's kind will be."""
-        folder = self.data_folder
-        wanted = TOKENIZER_FILES[self.preset.data.tokenizer.kind]
-        found = [name for name in TOKENIZER_FILES.values() if (folder / name).exists()]
-        return folder / (wanted if wanted in found else [*found, wanted][0])
+        """The vocabulary that is there, else where one of the preset's kind will be."""
+        wanted = self.data_folder / TOKENIZER_FILES[self.preset.data.tokenizer.kind]
+        places = [wanted, *(self.data_folder / name for name in TOKENIZER_FILES.values())]
+        return next((path for path in places if path.exists()), wanted)
 
     @property
     def data_config_path(self) -> Path:
@@ -83,6 +82,14 @@ class Workspace:
     def config(self, stage: Stage) -> TrainingConfig:
         """Settings of a stage's run."""
         return self.preset.finetuning if stage == "finetuning" else self.preset.pretraining
+
+    @property
+    def prepare_command(self) -> str:
+        """The command that prepares its data."""
+        name, root = self.data_folder.name, self.data_root
+        flag = "--preset" if name in PRESETS else "--name"
+        folder = "" if root == Path("data") else f" --data-root {shlex.quote(str(root))}"
+        return f"python -m dimgpt prepare {flag} {name}{folder}"
 
 
 def customise_data(
@@ -108,23 +115,19 @@ def customise_data(
     Raises:
         ValueError: A text column is given without sources, or a value breaks its field's rule.
     """
-    data, texts = preset.data, dict[str, Any]()
     if text_column is not None and not sources:
         raise ValueError(f"text_column is {text_column!r}: it needs sources of your own; name them")
+    data, texts = preset.data, dict[str, Any]()
     if sources:
         column = "text" if text_column is None else text_column
-        texts["sources"] = tuple(
-            SourceConfig(name=name, path=path, text_column=column) for name, path in _named(sources)
-        )
+        own = (SourceConfig(name=n, path=p, text_column=column) for n, p in _named(sources))
+        texts["sources"] = tuple(own)
     if sources or conversations:
-        texts["conversations"] = tuple(
-            ConversationSourceConfig(name=name, path=path)
-            for name, path in _named(conversations or ())
-        )
+        groups = (ConversationSourceConfig(name=n, path=p) for n, p in _named(conversations or ()))
+        texts["conversations"] = tuple(groups)
     names = {field.name for field in dataclasses.fields(QualityConfig)} & changes.keys()
     switches = {name: changes.pop(name) for name in names}
-    if languages is not None:
-        switches["languages"] = tuple(languages)
+    switches["languages"] = None if languages is None else tuple(languages)
     quality = override(data.quality, **switches)
     return override(preset, data=override(data, **texts, quality=quality, **changes))
 
@@ -179,23 +182,14 @@ def load_vocabulary(workspace: Workspace) -> Tokenizer:
     Raises:
         FileNotFoundError: It has not been made.
     """
-    if not workspace.vocabulary_path.exists():
-        raise FileNotFoundError(
-            f"no vocabulary at {workspace.vocabulary_path}: {_how_to_prepare(workspace)}"
-        )
-    return Tokenizer.load(workspace.vocabulary_path)
-
-
-def prepare_command(workspace: Workspace) -> str:
-    """Return the command that prepares the data of a workspace."""
-    name = workspace.data_name or workspace.preset.name
-    flag, root = "--preset" if name in PRESETS else "--name", workspace.data_root
-    folder = "" if root == Path("data") else f" --data-root {shlex.quote(str(root))}"
-    return f"python -m dimgpt prepare {flag} {name}{folder}"
+    path = workspace.vocabulary_path
+    if not path.exists():
+        raise FileNotFoundError(f"no vocabulary at {path}: {_how_to_prepare(workspace)}")
+    return Tokenizer.load(path)
 
 
 def _how_to_prepare(workspace: Workspace) -> str:
-    return f"run create_data.ipynb, or `{prepare_command(workspace)}`, first"
+    return f"run create_data.ipynb, or `{workspace.prepare_command}`, first"
 
 
 def _named(paths: Sequence[str]) -> Iterator[tuple[str, str]]:

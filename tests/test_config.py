@@ -14,7 +14,6 @@ from dimgpt.config import (
     TokenizerConfig,
     TrainingConfig,
 )
-from dimgpt.config.data import columns_of_template
 
 NAN = math.nan
 
@@ -94,7 +93,7 @@ def test_a_template_that_is_more_than_text_and_names_is_refused(template):
 def test_a_column_and_a_template_together_are_refused():
     with pytest.raises(ValueError, match="keep one of them"):
         SourceConfig(name="a", path="x", text_column="body", text_template="{title}")
-    assert columns_of_template("{x}") == ("x",)
+    assert SourceConfig(name="a", path="x", text_template="{x}").text_columns == ("x",)
 
 
 @pytest.mark.parametrize("size", [0, -5])

@@ -17,9 +17,10 @@ def executed(tmp_path_factory):
     training = {**roots, "MAX_STEPS": 3, "BATCH_SIZE": 4}
     runs = {
         "create_data": {
-            "SOURCES": ["demo://stories/2000"],
-            "CONVERSATIONS": ["demo://conversations/2000"],
+            "SOURCES": ["demo://stories/400"],
+            "CONVERSATIONS": ["demo://conversations/400"],
             "DATA_ROOT": roots["DATA_ROOT"],
+            "VOCAB_SIZE": 400,
             "EXACT_DUPLICATES": True,
             "MAX_CHARACTERS": 300,
         },

@@ -1,6 +1,7 @@
-"""The recipes of the README, run as they are written, in real processes at toy size."""
+"""The recipes of the README, run as they are written, in a real process at toy size."""
 
 import csv
+import json
 import os
 import re
 import shlex
@@ -35,10 +36,22 @@ def recipe(name):
     return [shlex.split(line) for line in lines[1:-1]]
 
 
-def run(folder, words):
-    assert words[:3] == ["python", "-m", "dimgpt"]
-    return subprocess.run(
-        [sys.executable, *words[1:], *TOY_FLAGS[words[3]].split()],
+# One process for all commands, since each would spend seconds on loading torch.
+RUN_ALL = """
+import json, runpy, sys
+for words in json.loads(sys.argv[1]):
+    print("$", *words)
+    sys.argv = words
+    runpy.run_module("dimgpt", run_name="__main__", alter_sys=True)
+"""
+
+
+def run(folder, commands):
+    """Run commands one after another, as `python -m dimgpt` does, and return what they print."""
+    assert all(words[:3] == ["python", "-m", "dimgpt"] for words in commands)
+    arguments = [[*words[2:], *TOY_FLAGS[words[3]].split()] for words in commands]
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_ALL, json.dumps(arguments)],
         cwd=folder,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         input="Bonjour\n\n",
@@ -47,6 +60,8 @@ def run(folder, words):
         timeout=120,
         check=False,
     )
+    assert done.returncode == 0, done.stderr[-2_000:]
+    return done.stdout
 
 
 def test_own_data_take_five_lines_from_texts_to_chat(tmp_path):
@@ -59,9 +74,7 @@ def test_own_data_take_five_lines_from_texts_to_chat(tmp_path):
         csv.writer(file).writerows([["user", "assistant"], *rows])
     commands = recipe("own-data")
     assert len(commands) == 5
-    for words in commands:
-        done = run(tmp_path, words)
-        assert done.returncode == 0, f"{' '.join(words)}: {done.stderr[-2_000:]}"
-        if words[3] == "prepare":
-            assert {"my_texts", "my_chats"} <= set(done.stdout.split())
+    shown = run(tmp_path, commands)
+    prepared = shown.split("$ dimgpt train")[0]
+    assert {"my_texts", "my_chats"} <= set(prepared.split())
     assert (tmp_path / "models" / "mine-chat" / "model.safetensors").is_file()

@@ -60,6 +60,23 @@ def here(prepared, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def finished(prepared):
+    """The models of a training that ran to its end, to be copied."""
+    (prepared / "run.json").write_text(json.dumps(CONFIG))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(prepared)
+        main(["train", "--config", "run.json"])
+    return prepared / "models"
+
+
+@pytest.fixture
+def trained(here, finished):
+    """The folder with data and `run.json` after that training."""
+    shutil.copytree(finished, here / "models")
+    return here
+
+
 def steps(run_dir):
     records = read_history(run_dir / "history.jsonl")
     return [record["step"] for record in records if record["kind"] == "step"]
@@ -111,6 +128,7 @@ def test_a_file_may_name_its_preset(here, capsys):
         ("[1]", "must hold an object of settings"),
         ('{"training": {"max_step": 3}}', "no field max_step"),
         ('{"steps": 3}', "no field steps"),
+        ('{"data_root": 3}', "data_root is 3: it must be a text"),
         ('{"training": {"max_steps": 0}}', "max_steps is 0"),
         ('{"training": 3}', "must be an object"),
         ('{"preset": "nope"}', "choose one of demo"),
@@ -124,8 +142,7 @@ def test_a_file_that_cannot_be_used_is_one_line(here, content, reason):
     assert not Path("models").exists()
 
 
-def test_resume_needs_no_setting_and_leads_to_the_same_model(here, capsys):
-    main(["train", "--config", "run.json"])
+def test_resume_needs_no_setting_and_leads_to_the_same_model(trained, capsys):
     whole = sha256_of(Path("models/toy/model.safetensors"))
     for words in (["resume"], ["resume", "toy"], ["resume", str(PRETRAINING)]):
         cut_back(PRETRAINING, 4)
@@ -136,8 +153,7 @@ def test_resume_needs_no_setting_and_leads_to_the_same_model(here, capsys):
         assert steps(PRETRAINING) == [1, 2, 3, 4, 5, 6]
 
 
-def test_resume_takes_the_stage_that_was_trained_last(here, capsys):
-    main(["train", "--config", "run.json"])
+def test_resume_takes_the_stage_that_was_trained_last(trained, capsys):
     Path("tune.json").write_text(
         json.dumps({key: CONFIG[key] for key in ("name", "device", "data_root", "training")})
     )
@@ -148,18 +164,17 @@ def test_resume_takes_the_stage_that_was_trained_last(here, capsys):
     assert "models/toy-chat" in capsys.readouterr().out
 
 
-def test_resume_says_what_is_missing_moved_or_damaged(here):
+def test_resume_says_what_is_missing_moved_or_damaged(here, finished):
     assert "no run in models: begin one" in complaint(["resume"])
     assert "no run of 'toy' in models" in complaint(["resume", "toy"])
-    main(["train", "--config", "run.json"])
+    shutil.copytree(finished, "models")
     shutil.copytree("models/toy-runs", "models/other-runs")
     assert "give the folder the name it had" in complaint(["resume", "other"])
     (PRETRAINING / "run.json").write_text("{}")
     assert "run.json is damaged" in complaint(["resume", "toy"])
 
 
-def test_a_cool_down_branches_into_a_model_of_its_own_from_the_same_data(here):
-    main(["train", "--config", "run.json"])
+def test_a_cool_down_branches_into_a_model_of_its_own_from_the_same_data(trained):
     trunk = sha256_of(Path("models/toy/model.safetensors"))
     branch = ["train", "--config", "run.json", "--name", "cool", "--data-name", "toy"]
     branch += ["--branch-from", str(PRETRAINING / "checkpoints" / "step-00000004")]

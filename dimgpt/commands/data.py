@@ -1,6 +1,5 @@
 """The verbs that make data."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +19,7 @@ from dimgpt.pipeline.data import (
     read_reports,
 )
 from dimgpt.pipeline.vocabulary import prepare_vocabulary
-from dimgpt.presets import Preset, get_preset
+from dimgpt.presets import get_preset
 from dimgpt.settings import override
 from dimgpt.workspace import Workspace, customise_data, load_data_config, load_vocabulary
 
@@ -42,9 +41,8 @@ class Folders:
 
     def workspace(self, **changes: Any) -> Workspace:
         """Return the preset with changed fields, in these folders."""
-        preset = get_preset(self.preset)
         return Workspace(
-            preset=dataclasses.replace(preset, name=self.name or preset.name, **changes),
+            preset=override(get_preset(self.preset), name=self.name or None, **changes),
             data_root=self.data_root,
             models_root=self.models_root,
             data_name=self.data_name,
@@ -63,44 +61,30 @@ class Merge(Folders):
     """Your own conversations (.jsonl .csv .parquet); with --sources, none unless given here."""
     data: DataConfig
 
-    @classmethod
-    def defaults(cls, preset: Preset) -> "Merge":
-        """Fill in what the preset says."""
-        return cls(preset=preset.name, data=preset.data)
-
     def data_workspace(self) -> Workspace:
         """Return the workspace with the texts that were asked for.
 
         Where no sources are given, a folder that was prepared before keeps those that it has.
         """
-        workspace, usual = self.workspace(data=self.data), get_preset(self.preset).data
-        changed = [
-            name
-            for name in ("sources", "conversations")
-            if getattr(self.data, name) != getattr(usual, name)
-        ]
-        for name in changed:
-            if self.sources or getattr(self, name):
-                raise ValueError(f"give either {name} or data.{name}.*, which describe one each")
-        preset = workspace.preset
+        workspace, data, usual = self.workspace(), self.data, get_preset(self.preset).data
+        kinds = ("sources", "conversations")
+        changed = [kind for kind in kinds if getattr(data, kind) != getattr(usual, kind)]
+        for kind in changed:
+            if self.sources or getattr(self, kind):
+                raise ValueError(f"give either {kind} or data.{kind}.*, which describe one each")
         if not (self.sources or changed) and workspace.data_config_path.exists():
-            preset = self._keep_texts(workspace)
+            made = load_data_config(workspace)
+            if made.sources != data.sources:
+                names = ", ".join(source.name for source in made.sources)
+                print(f"Keeping the sources of {workspace.data_folder}: {names}")
+            data = override(data, sources=made.sources, conversations=made.conversations)
         preset = customise_data(
-            preset,
+            override(workspace.preset, data=data),
             sources=self.sources,
             conversations=self.conversations,
             text_column=self.text_column,
         )
-        return dataclasses.replace(workspace, preset=preset)
-
-    def _keep_texts(self, workspace: Workspace) -> Preset:
-        """Return the preset with the texts that its data folder was prepared from."""
-        made = load_data_config(workspace)
-        if made.sources != self.data.sources:
-            names = ", ".join(source.name for source in made.sources)
-            print(f"Keeping the sources of {workspace.data_folder}: {names}")
-        texts = {"sources": made.sources, "conversations": made.conversations}
-        return override(workspace.preset, data=override(self.data, **texts))
+        return override(workspace, preset=preset)
 
     def run(self) -> None:
         """Join indexes and manifests, and show the mixture."""
@@ -120,22 +104,20 @@ class Prepare(Merge):
 
     def run(self) -> None:
         """Write vocabulary and token files, and show what is there."""
+        workspace = self.data_workspace()
+        share = None if self.shard is None else Share.parse(self.shard)
         try:
-            self._prepare(self.data_workspace())
+            if share is None:
+                with tqdm(desc="vocabulary", unit="char", unit_scale=True) as bar:
+                    prepare_vocabulary(workspace, progress=lambda done: bar.update(done - bar.n))
+                if self.only is not None:
+                    return
+            with PreparationBar() as watch:
+                prepare_files(workspace, load_vocabulary(workspace), share=share, progress=watch)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 "finished parts are kept, run the same command again to continue"
             ) from None
-
-    def _prepare(self, workspace: Workspace) -> None:
-        share = None if self.shard is None else Share.parse(self.shard)
-        if share is None:
-            with tqdm(desc="vocabulary", unit="char", unit_scale=True) as bar:
-                prepare_vocabulary(workspace, progress=lambda done: bar.update(done - bar.n))
-            if self.only is not None:
-                return
-        with PreparationBar() as watch:
-            prepare_files(workspace, load_vocabulary(workspace), share=share, progress=watch)
         if share is None:
             _show(workspace)
 
@@ -155,7 +137,7 @@ class ImportData:
 
     def run(self) -> None:
         """Write vocabulary and token files, and show the mixture."""
-        preset = dataclasses.replace(get_preset("dimensiongpt-0.2b"), name=self.name)
+        preset = override(get_preset("dimensiongpt-0.2b"), name=self.name)
         workspace = Workspace(preset=preset, data_root=self.data_root)
         _show(import_data(workspace, self.path, vocabulary_path=self.vocabulary))
 

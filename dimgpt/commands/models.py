@@ -1,5 +1,6 @@
 """The verbs about finished models: use, describe, fetch, import and export them."""
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from dimgpt.info import (
 )
 from dimgpt.model.transformer import Transformer
 from dimgpt.pipeline.models import export, import_model, open_model
-from dimgpt.presets import Preset, get_preset
+from dimgpt.presets import get_preset
 from dimgpt.runtime import choose_runtime, peak_flops
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.weights.download import download_model
@@ -40,11 +41,6 @@ class Writer:
     tokenizer: Path | None = None
     """A tokenizer.json or vocab.txt, for weights without one beside them."""
     sampling: SamplingConfig
-
-    @classmethod
-    def defaults(cls, preset: Preset) -> "Writer":
-        """Fill in what the preset says."""
-        return cls(preset=preset.name, sampling=preset.sampling)
 
     def open(self, stage: Stage) -> tuple[Transformer, Tokenizer]:
         """Open the model, or the preset's of a stage, with its tokenizer."""
@@ -75,12 +71,12 @@ class Chat(Writer):
 
     def run(self) -> None:
         """Read lines and stream answers."""
-        prompt = self.system_prompt
-        if prompt is None:
-            prompt = get_preset(self.preset).system_prompt
+        usual = get_preset(self.preset).system_prompt
+        prompt = usual if self.system_prompt is None else self.system_prompt
         session = ChatSession(*self.open("finetuning"), self.sampling, prompt or None)
-        while question := _read_line():
-            _print_stream(session.ask(question))
+        with contextlib.suppress(EOFError):  # Ctrl-D
+            while question := input("> ").strip():
+                _print_stream(session.ask(question))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,12 +127,13 @@ class Import:
     def run(self) -> None:
         """Write the folder, and show what was read back from it."""
         names = ("num_heads", "num_kv_heads", "window_size", "context_length")
+        sizes = {name: getattr(self, name) for name in names}
         folder = import_model(
             self.path,
             models_root=self.models_root,
             name=self.name,
             tokenizer_path=self.tokenizer,
-            sizes={name: size for name in names if (size := getattr(self, name)) is not None},
+            sizes={name: size for name, size in sizes.items() if size is not None},
             use_tokenizer=self.use_tokenizer,
         )
         print(Table.of(describe_weights(folder), title=str(folder)))
@@ -206,13 +203,6 @@ class Demo:
         print("\nThe executed notebooks:", *notebooks, sep="\n  ")
         print("The curves:", *sorted(self.output_dir.parent.glob("*/curves.png")), sep="\n  ")
         print("The models:\n  models/demo\n  models/demo-chat")
-
-
-def _read_line() -> str:
-    try:
-        return input("> ").strip()
-    except EOFError:
-        return ""
 
 
 def _print_stream(pieces: Iterable[str]) -> None:

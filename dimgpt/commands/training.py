@@ -11,16 +11,16 @@ from dimgpt.commands.data import Folders
 from dimgpt.config import ModelConfig, TrainingConfig
 from dimgpt.display.progress import TrainingBar
 from dimgpt.display.tables import Table
-from dimgpt.pipeline.cards import save_curves
 from dimgpt.pipeline.training import (
     build_trainer,
     evaluate_documents,
     match_model,
     open_run,
     require_vocabulary_of_data,
+    save_curves,
     save_trained,
 )
-from dimgpt.presets import Preset, get_preset
+from dimgpt.presets import get_preset
 from dimgpt.runtime import choose_runtime, join_processes
 from dimgpt.weights.originals import is_original, load_weights
 from dimgpt.weights.store import has_tokenizer
@@ -40,11 +40,6 @@ class Finetune(Folders):
     """Begin with the whole state of another run: its folder, or one of its checkpoints/step-..."""
     training: TrainingConfig
 
-    @classmethod
-    def defaults(cls, preset: Preset) -> "Finetune":
-        """Fill in what the preset says."""
-        return cls(preset=preset.name, training=preset.finetuning)
-
     def run(self) -> None:
         """Fine-tune."""
         workspace = match_model(self.workspace(finetuning=self.training), "finetuning")
@@ -57,15 +52,10 @@ class Train(Finetune):
 
     model: ModelConfig
 
-    @classmethod
-    def defaults(cls, preset: Preset) -> "Train":
-        """Fill in what the preset says."""
-        return cls(preset=preset.name, model=preset.model, training=preset.pretraining)
-
     def run(self) -> None:
         """Pretrain."""
-        asked = self.workspace(model=self.model, pretraining=self.training)
-        workspace = match_model(asked, "pretraining")
+        workspace = self.workspace(model=self.model, pretraining=self.training)
+        workspace = match_model(workspace, "pretraining")
         size = workspace.preset.model.vocab_size
         if self.model.vocab_size not in (size, get_preset(self.preset).model.vocab_size):
             raise ValueError(
@@ -126,8 +116,7 @@ def _train(
         if runtime.is_first and summary.is_finished:
             save_curves(workspace, stage)
             save_trained(workspace, stage, trainer)
-    if not runtime.is_first:
-        return
-    print(Table.of(summary.rows(), title=str(workspace.model_dir(stage))))
-    if not summary.is_finished:
-        raise KeyboardInterrupt("run the same command again to go on")
+    if runtime.is_first:
+        print(Table.of(summary.rows(), title=str(workspace.model_dir(stage))))
+        if not summary.is_finished:
+            raise KeyboardInterrupt("run the same command again to go on")

@@ -6,6 +6,8 @@ published DimensionGPT-0.2B. Nothing here computes or opens anything; `settings.
 classes into JSON and back.
 """
 
+from dataclasses import dataclass
+
 from dimgpt.config.data import (
     ConversationSourceConfig,
     DataConfig,
@@ -13,8 +15,13 @@ from dimgpt.config.data import (
     SourceConfig,
     TokenizerConfig,
 )
-from dimgpt.config.inference import ExportConfig, ExportDtype, ExportTarget, SamplingConfig
-from dimgpt.config.model import ModelConfig
+from dimgpt.config.model import (
+    ExportConfig,
+    ExportDtype,
+    ExportTarget,
+    ModelConfig,
+    SamplingConfig,
+)
 from dimgpt.config.training import Precision, Tracker, TrainingConfig
 
 __all__ = [
@@ -25,6 +32,7 @@ __all__ = [
     "ExportTarget",
     "ModelConfig",
     "Precision",
+    "Preset",
     "QualityConfig",
     "SamplingConfig",
     "SourceConfig",
@@ -32,3 +40,25 @@ __all__ = [
     "Tracker",
     "TrainingConfig",
 ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preset:
+    """All settings of a run, from raw text to chat."""
+
+    name: str
+    """Also the name of its folders in `data/` and `models/`."""
+    description: str
+    model: ModelConfig
+    data: DataConfig
+    pretraining: TrainingConfig
+    finetuning: TrainingConfig
+    sampling: SamplingConfig
+    prompt: str
+    """Text that is completed now and then while the model trains."""
+    questions: tuple[str, ...] = ()
+    """What the chat is asked first."""
+    system_prompt: str | None = None
+    """What the chat begins with."""
+    languages: tuple[str, ...] = ()
+    """ISO 639 codes of what its texts are written in, for the model's card."""

@@ -1,16 +1,17 @@
 """From text to token files: sources, conversations, filters, and the vocabulary."""
 
+import re
 import string
 from dataclasses import dataclass, field
 from typing import Literal
 
 from dimgpt.config.rules import (
-    require_choices,
-    require_file_name,
-    require_none_or_positive,
-    require_not_negative,
-    require_positive,
-    require_ratio,
+    FileName,
+    NotNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Ratio,
+    check_fields,
 )
 
 
@@ -18,13 +19,13 @@ from dimgpt.config.rules import (
 class SourceConfig:
     """One source of documents."""
 
-    name: str
+    name: FileName
     """Folder name of its token files."""
     path: str
     """A local file or folder, `hf://datasets/owner/name`, or `demo://stories/20000`."""
     group: str = ""
     """Row of the mixture table it belongs to."""
-    multiplier: float = 1.0
+    multiplier: PositiveFloat = 1.0
     """A document of this source is drawn `multiplier` times as often as its size says."""
     text_column: str = "text"
     """Column that holds the text."""
@@ -38,15 +39,13 @@ class SourceConfig:
     """Commit, tag or branch of a hub data set; `None` takes today's, which the manifest records."""
     licence: str = ""
     """What its publisher allows, in the publisher's words; nothing acts on it."""
-    expected_bytes: int | None = None
+    expected_bytes: PositiveInt | None = None
     """UTF-8 bytes of its text, about: for weights and disk before anything is read."""
-    max_bytes: int | None = None
+    max_bytes: PositiveInt | None = None
     """Take its files in order, whole, up to about so many bytes of text; `None` takes all."""
 
     def __post_init__(self) -> None:
-        require_file_name(self, "name")
-        require_positive(self, "multiplier")
-        require_none_or_positive(self, "expected_bytes", "max_bytes")
+        check_fields(self)
         if self.text_template is not None and self.text_column != "text":
             raise ValueError(
                 f"text_template is {self.text_template!r} and text_column {self.text_column!r}: "
@@ -57,21 +56,38 @@ class SourceConfig:
 
     @property
     def text_columns(self) -> tuple[str, ...]:
-        """Columns that its text is made of, each once, in their order."""
+        """Columns that its text is made of, each once, in their order.
+
+        Raises:
+            ValueError: The template names none, or has more than plain names in its braces.
+        """
         if self.text_template is None:
             return (self.text_column,)
-        return columns_of_template(self.text_template)
+        refusal = (
+            f"text_template is {self.text_template!r}: write column names in braces, such as "
+            "'{title}: {text}', and {{ or }} for a brace"
+        )
+        try:
+            parts = list(string.Formatter().parse(self.text_template))
+        except ValueError as error:
+            raise ValueError(f"{refusal} ({error})") from None
+        fields = [field for _, *field in parts if field[0] is not None]
+        names = [f"{name}" for name, _, _ in fields]
+        is_plain = all(re.fullmatch(r"[^.\[\]]+", name) for name in names)
+        if not names or not is_plain or any(field[1:] != ["", None] for field in fields):
+            raise ValueError(refusal)
+        return tuple(dict.fromkeys(names))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConversationSourceConfig:
     """One group of conversations, with the system prompts that may precede them."""
 
-    name: str
+    name: FileName
     """Folder name of its token files."""
     path: str
     """A local file or folder, `hf://datasets/owner/name`, or `demo://conversations/9000`."""
-    ratio: float = 1.0
+    ratio: PositiveFloat = 1.0
     """Share of the conversations drawn from this group, in 0..1."""
     system_prompts_path: str | None = None
     """Where this group's own system prompts are, in the same forms as `path`."""
@@ -89,8 +105,7 @@ class ConversationSourceConfig:
     """What its publisher allows, in the publisher's words; nothing acts on it."""
 
     def __post_init__(self) -> None:
-        require_file_name(self, "name")
-        require_positive(self, "ratio")
+        check_fields(self)
         total = sum(self.system_prompt_ratios.values())
         if not (total <= 1 + 1e-9 and min(self.system_prompt_ratios.values(), default=0) >= 0):
             raise ValueError(
@@ -105,7 +120,7 @@ class QualityConfig:
 
     languages: tuple[str, ...] = ()
     """ISO 639 codes of the languages to keep, such as `fr`; empty keeps all."""
-    max_characters: int | None = None
+    max_characters: PositiveInt | None = None
     """Longer documents (stripped, before cleaning) are dropped."""
     drop_exact_duplicates: bool = False
     """Drop a document whose cleaned text an earlier one has, to the letter."""
@@ -116,11 +131,11 @@ class QualityConfig:
 
     def __post_init__(self) -> None:
         for code in self.languages:
-            if not (len(code) in (2, 3) and code.isascii() and code.isalpha() and code.islower()):
+            if not re.fullmatch("[a-z]{2,3}", code):
                 raise ValueError(
                     f"languages is {self.languages}: {code!r} is no ISO 639 code, such as 'fr'"
                 )
-        require_none_or_positive(self, "max_characters")
+        check_fields(self)
         if not 0.5 <= self.near_duplicate_similarity <= 0.95:
             raise ValueError(
                 f"near_duplicate_similarity is {self.near_duplicate_similarity}: it must lie in "
@@ -142,7 +157,7 @@ class TokenizerConfig:
     """A ready one instead of training: a file, or `hf://owner/name/tokenizer.json`."""
 
     def __post_init__(self) -> None:
-        require_choices(self)
+        check_fields(self)
         if self.kind == "greedy" and (self.special_tokens or self.first_space):
             raise ValueError(
                 f"special_tokens is {self.special_tokens} and first_space {self.first_space}: a "
@@ -161,37 +176,33 @@ class DataConfig:
     """Conversations to fine-tune on."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     """Kind of the vocabulary, or a ready one."""
-    vocab_size: int = 32_000
+    vocab_size: PositiveInt = 32_000
     """Tokens of the vocabulary, special tokens included."""
-    vocabulary_characters: int = 300_000_000
+    vocabulary_characters: PositiveInt = 300_000_000
     """Characters of the mixture that the vocabulary is trained on."""
     use_conversations_in_vocabulary: bool = False
     """Train the vocabulary on the conversations as well; the published one saw documents only."""
-    min_document_characters: int = 64
+    min_document_characters: NotNegativeInt = 64
     """Shorter documents (stripped, before cleaning) are dropped."""
     quality: QualityConfig = field(default_factory=QualityConfig)
     """Which documents to leave out besides the short ones."""
     bad_records: Literal["refuse", "skip"] = "refuse"
     """Stop at a record that cannot be read, or skip and count it."""
-    validation_ratio: float = 0.001
+    validation_ratio: Ratio = 0.001
     """Share of the documents kept for validation, in 0..1."""
-    test_ratio: float = 0.0
+    test_ratio: Ratio = 0.0
     """Share of the documents kept for a last test, in 0..1; 0 makes no such split."""
-    instruction_weight: float = 0.1
+    instruction_weight: Ratio = 0.1
     """Loss weight, in 0..1, of what the model does not say itself; 0 in validation."""
     compose_accents: bool = False
     """Compose accents (Unicode NFC) before cleaning; the published model did not."""
-    num_workers: int | None = None
+    num_workers: PositiveInt | None = None
     """Processes that clean and encode; `None` takes one per core."""
-    seed: int = 0
+    seed: NotNegativeInt = 0
     """Seed of the vocabulary sample and of the splits."""
 
     def __post_init__(self) -> None:
-        require_choices(self)
-        require_positive(self, "vocab_size", "vocabulary_characters")
-        require_none_or_positive(self, "num_workers")
-        require_not_negative(self, "min_document_characters", "seed")
-        require_ratio(self, "validation_ratio", "test_ratio", "instruction_weight")
+        check_fields(self)
         if self.validation_ratio + self.test_ratio > 1:
             raise ValueError(
                 f"test_ratio is {self.test_ratio} and validation_ratio {self.validation_ratio}: "
@@ -213,27 +224,3 @@ class DataConfig:
             names = [source.name for source in group]
             if len(set(names)) < len(names):
                 raise ValueError(f"source names are {names}: each must be unique; rename one")
-
-
-def columns_of_template(template: str) -> tuple[str, ...]:
-    """Return the columns that a template names in braces, each once, in their order.
-
-    >>> columns_of_template("{title}: {text}")
-    ('title', 'text')
-
-    Raises:
-        ValueError: It names none, or holds anything but plain names in its braces.
-    """
-    remedy = "write column names in braces, such as '{title}: {text}', and {{ or }} for a brace"
-    try:
-        fields = [field for field in string.Formatter().parse(template) if field[1] is not None]
-    except ValueError as error:
-        raise ValueError(f"text_template is {template!r}: {error}; {remedy}") from None
-    names = [f"{name}" for _, name, _, _ in fields]
-    is_plain = all(
-        name and not set(name) & set(".[]") and not format_spec and not conversion
-        for _, name, format_spec, conversion in fields
-    )
-    if not names or not is_plain:
-        raise ValueError(f"text_template is {template!r}: {remedy}")
-    return tuple(dict.fromkeys(names))

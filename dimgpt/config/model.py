@@ -1,15 +1,19 @@
-"""The shape of the transformer: everything that its weights depend on."""
+"""The model: its shape, how it chooses tokens, and what it is exported for."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from dimgpt.config.rules import (
-    require_choices,
-    require_none_or_positive,
-    require_positive,
-    require_ratio,
+    NotNegativeFloat,
+    NotNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Ratio,
+    check_fields,
 )
 
+ExportTarget = Literal["transformers", "gguf", "safetensors", "pt"]
+ExportDtype = Literal["f32", "f16", "bf16", "q8_0"]
 _LONGEST_CONTEXT = 2**20
 
 
@@ -17,27 +21,27 @@ _LONGEST_CONTEXT = 2**20
 class ModelConfig:
     """Shape of the transformer: everything that its weights depend on."""
 
-    vocab_size: int = 32_000
+    vocab_size: PositiveInt = 32_000
     """Number of tokens, special tokens included."""
-    context_length: int = 512
+    context_length: PositiveInt = 512
     """Longest sequence, in tokens."""
-    window_size: int | None = 256
+    window_size: PositiveInt | None = 256
     """Tokens that a position looks back on besides itself; `None` is full causal attention."""
-    embedding_dim: int = 1024
+    embedding_dim: PositiveInt = 1024
     """Width of the residual stream."""
-    num_layers: int = 16
+    num_layers: PositiveInt = 16
     """Number of blocks."""
-    num_heads: int = 16
+    num_heads: PositiveInt = 16
     """Query heads."""
-    num_kv_heads: int = 4
+    num_kv_heads: PositiveInt = 4
     """Key and value heads; each serves `num_heads / num_kv_heads` query heads."""
-    ffn_dim: int = 2730
+    ffn_dim: PositiveInt = 2730
     """Width inside the feed-forward, int(2/3 * 4 * embedding_dim) in the published model."""
-    norm_eps: float = 1e-5
+    norm_eps: PositiveFloat = 1e-5
     """Added to the mean square before its root."""
-    rope_theta: float = 10_000.0
+    rope_theta: PositiveFloat = 10_000.0
     """Base of the rotary frequencies."""
-    dropout: float = 0.0
+    dropout: Ratio = 0.0
     """Probability, in 0..1."""
     norm: Literal["rms", "layer"] = "rms"
     """`rms` divides by the root mean square; `layer` subtracts the mean before."""
@@ -53,18 +57,13 @@ class ModelConfig:
     """The output layer uses the matrix of the embedding."""
     init: Literal["fixed", "fan_in"] = "fixed"
     """Initial weights deviate by `init_std` (`fixed`) or by 1 / sqrt(inputs) (`fan_in`)."""
-    init_std: float = 0.02
+    init_std: PositiveFloat = 0.02
     """Standard deviation of the initial weights, of scaled outputs before their scaling."""
     scaled_outputs: Literal["none", "attention", "both"] = "attention"
     """Which layers that write to the residual stream start smaller by sqrt(2 * num_layers)."""
 
     def __post_init__(self) -> None:
-        require_choices(self)
-        require_positive(self, "vocab_size", "context_length", "embedding_dim", "num_layers")
-        require_positive(self, "num_heads", "num_kv_heads", "ffn_dim")
-        require_positive(self, "norm_eps", "rope_theta", "init_std")
-        require_none_or_positive(self, "window_size")
-        require_ratio(self, "dropout")
+        check_fields(self)
         if self.context_length > _LONGEST_CONTEXT:
             raise ValueError(
                 f"context_length is {self.context_length}: it must be at most "
@@ -86,3 +85,43 @@ class ModelConfig:
     def head_dim(self) -> int:
         """Width of one attention head."""
         return self.embedding_dim // self.num_heads
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingConfig:
+    """How the next token is chosen."""
+
+    temperature: NotNegativeFloat = 1.0
+    """Divides the log-probabilities; 0 takes the most probable token."""
+    top_p: Ratio = 1.0
+    """Keep the most probable tokens whose sum first reaches this, in 0..1."""
+    top_k: PositiveInt | None = None
+    """Keep this many of the most probable tokens."""
+    no_repeat_strength: NotNegativeFloat = 0.0
+    """DimensionGPT's penalty, fading with distance over the context; 0 is off."""
+    repetition_penalty: PositiveFloat = 1.0
+    """The field's penalty on tokens that occurred; 1 is off."""
+    max_new_tokens: PositiveInt = 512
+    """Tokens after which an answer ends."""
+    seed: NotNegativeInt | None = None
+    """Seed of the draws; `None` draws a fresh one."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportConfig:
+    """Which program an export is for, and its precision."""
+
+    target: ExportTarget
+    """Program that is to open it: `pt` is the original DimensionGPT, `safetensors` is dimgpt."""
+    dtype: ExportDtype = "f32"
+    """Precision of the weights; `q8_0`, blocks of 8 bits, is for `gguf` alone."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.dtype == "q8_0" and self.target != "gguf":
+            raise ValueError(f"dtype is 'q8_0': {self.target} stores f32, f16 or bf16; choose one")
+        if self.dtype != "f32" and self.target == "pt":
+            raise ValueError(f"dtype is {self.dtype!r}: pt stores f32, as the original does")

@@ -1,41 +1,41 @@
-"""The checks that settings share: each error names the field, its value, and the rule."""
+"""The ranges that settings declare as types, and the check that all settings share."""
 
 import dataclasses
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+_POSITIVE = "it must be a positive number"
+_NOT_NEGATIVE = "it must be 0 or more"
+_RATIO = "it must lie in 0..1"
+_FILE_NAME = "it names a folder; use letters, digits, - and _"
+PositiveInt = Annotated[int, _POSITIVE]
+PositiveFloat = Annotated[float, _POSITIVE]
+NotNegativeInt = Annotated[int, _NOT_NEGATIVE]
+NotNegativeFloat = Annotated[float, _NOT_NEGATIVE]
+Ratio = Annotated[float, _RATIO]
+FileName = Annotated[str, _FILE_NAME]
 
 
-def require_positive(config: Any, *names: str) -> None:
-    """Refuse fields that are not a positive number."""
-    for name in names:
-        if not 0 < (value := getattr(config, name)) < float("inf"):
-            raise ValueError(f"{name} is {value}: it must be a positive number")
+def check_fields(config: Any) -> None:
+    """Refuse a value outside of the range or the choices that its field declares.
 
-
-def require_none_or_positive(config: Any, *names: str) -> None:
-    """Refuse fields that are neither `None` nor a positive number."""
-    require_positive(config, *(name for name in names if getattr(config, name) is not None))
-
-
-def require_not_negative(config: Any, *names: str) -> None:
-    """Refuse fields that are not 0 or a positive number."""
-    for name in names:
-        if not 0 <= (value := getattr(config, name)) < float("inf"):
-            raise ValueError(f"{name} is {value}: it must be 0 or more")
-
-
-def require_ratio(config: Any, *names: str) -> None:
-    """Refuse fields that do not lie in 0..1."""
-    for name in names:
-        if not 0 <= (value := getattr(config, name)) <= 1:
-            raise ValueError(f"{name} is {value}: it must lie in 0..1")
-
-
-def require_choices(config: Any) -> None:
-    """Refuse a value that the `Literal` of its field does not list."""
+    Raises:
+        ValueError: The message names the field, its value, and the rule.
+    """
     for field in dataclasses.fields(config):
-        value, choices = getattr(config, field.name), get_args(field.type)
-        if get_origin(field.type) is Literal and value not in choices:
-            raise ValueError(f"{field.name} is {value!r}: it must be one of {', '.join(choices)}")
+        # The rule may stand in a part of the type: `PositiveInt | None`, `tuple[Tracker, ...]`.
+        value, parts = getattr(config, field.name), (field.type, *get_args(field.type))
+        if value is None and type(None) in parts:
+            continue
+        for part in parts:
+            for rule in getattr(part, "__metadata__", ()):
+                if not _HOLDS[rule](value):
+                    raise ValueError(f"{field.name} is {value!r}: {rule}")
+            choices, is_tuple = get_args(part), get_origin(field.type) is tuple
+            items, subject = (value, "each") if is_tuple else ((value,), "it")
+            if get_origin(part) is Literal and not all(item in choices for item in items):
+                raise ValueError(
+                    f"{field.name} is {value!r}: {subject} must be one of {', '.join(choices)}"
+                )
 
 
 def is_file_name(value: str) -> bool:
@@ -44,8 +44,9 @@ def is_file_name(value: str) -> bool:
     return bool(value) and is_plain and not value.startswith(".")
 
 
-def require_file_name(config: Any, name: str) -> None:
-    """Refuse a field that cannot name a folder."""
-    value = getattr(config, name)
-    if not is_file_name(value):
-        raise ValueError(f"{name} is {value!r}: it names a folder; use letters, digits, - and _")
+_HOLDS = {
+    _POSITIVE: lambda value: 0 < value < float("inf"),
+    _NOT_NEGATIVE: lambda value: 0 <= value < float("inf"),
+    _RATIO: lambda value: 0 <= value <= 1,
+    _FILE_NAME: is_file_name,
+}

@@ -1,14 +1,15 @@
 """One training run: batch, optimizer, schedule, and how often things happen."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from dimgpt.config.rules import (
-    require_choices,
-    require_none_or_positive,
-    require_not_negative,
-    require_positive,
-    require_ratio,
+    NotNegativeFloat,
+    NotNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Ratio,
+    check_fields,
 )
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
@@ -19,47 +20,47 @@ Tracker = Literal["tensorboard", "wandb", "trackio"]
 class TrainingConfig:
     """One training run: batch, optimizer, schedule, and how often things happen."""
 
-    batch_size: int = 16
+    batch_size: PositiveInt = 16
     """Sequences per forward pass."""
-    accumulation_steps: int = 64
+    accumulation_steps: PositiveInt = 64
     """Forward passes per optimizer step."""
-    learning_rate: float = 6e-4
+    learning_rate: PositiveFloat = 6e-4
     """Peak, reached at the end of the warm-up."""
-    min_learning_rate: float = 6e-5
+    min_learning_rate: NotNegativeFloat = 6e-5
     """Where the schedule ends and stays."""
     schedule: Literal["cosine", "linear", "wsd"] = "cosine"
     """After the warm-up: `cosine` and `linear` fall at once; `wsd` stays, and falls at the end."""
-    warmup_steps: int = 2_000
+    warmup_steps: NotNegativeInt = 2_000
     """Steps of linear rise from 0."""
-    decay_steps: int = 100_000
+    decay_steps: PositiveInt = 100_000
     """Steps of the fall: after the warm-up; with `wsd` the last ones before `max_steps`."""
     cooldown: Literal["linear", "sqrt"] = "sqrt"
     """Shape of the fall with `wsd`: a line, or 1 minus a square root."""
-    max_steps: int = 100_000
+    max_steps: PositiveInt = 100_000
     """Step at which the run ends."""
     adam_betas: tuple[float, float] = (0.9, 0.95)
     """Decay of AdamW's two moments, in 0..1."""
-    adam_eps: float = 1e-5
+    adam_eps: PositiveFloat = 1e-5
     """Added to AdamW's denominator."""
-    weight_decay: float = 0.1
+    weight_decay: NotNegativeFloat = 0.1
     """Decoupled decay, on matrices only."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: PositiveFloat = 1.0
     """The gradient is scaled down to this norm."""
     skip_spikes: bool = False
     """Leave out updates whose loss or gradient norm is 6 deviations above the last 128 steps."""
-    validation_interval: int = 50
+    validation_interval: PositiveInt = 50
     """Steps between validations."""
-    validation_batches: int = 64
+    validation_batches: PositiveInt = 64
     """Batches of a validation, the same ones each time."""
-    patience: int | None = None
+    patience: PositiveInt | None = None
     """Validations without a lower loss after which the run ends; `None` never ends it."""
-    checkpoint_interval: int = 500
+    checkpoint_interval: PositiveInt = 500
     """Steps between checkpoints."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: PositiveInt = 2
     """Newest checkpoints that stay; the one of the lowest validation loss stays besides."""
-    sample_interval: int = 1_000
+    sample_interval: PositiveInt = 1_000
     """Steps between samples of the fixed prompt."""
-    metrics_decay: float = 0.9
+    metrics_decay: Ratio = 0.9
     """Decay of the moving averages that are shown, in 0..1."""
     precision: Precision = "auto"
     """`auto`: bf16 where the device computes in it, fp16 with loss scaling on older cards.
@@ -70,23 +71,17 @@ class TrainingConfig:
     """`torch.compile` the model; `None` does so on CUDA only."""
     sharding: Literal["none", "full"] = "none"
     """Of several processes, `none` gives each the whole model, `full` a part of all its tensors."""
-    loss_chunks: int | None = None
+    loss_chunks: PositiveInt | None = None
     """Parts in which the logits are computed, to save memory; `None` decides by the device."""
     use_micro_batch_search: bool | None = None
     """Measure which division of a step's sequences is fastest; `None`: long runs on CUDA do."""
     trackers: tuple[Tracker, ...] = ()
     """Where the curves go besides `history.jsonl`; each needs its package."""
-    seed: int = 0
+    seed: NotNegativeInt = 0
     """Every batch is a pure function of (seed, step)."""
 
     def __post_init__(self) -> None:
-        self._require_ranges()
-        require_choices(self)
-        if unknown := set(self.trackers) - set(get_args(Tracker)):
-            raise ValueError(
-                f"trackers is {self.trackers}: {', '.join(sorted(unknown))} is none of "
-                f"{', '.join(get_args(Tracker))}"
-            )
+        check_fields(self)
         if self.schedule == "wsd" and self.warmup_steps + self.decay_steps > self.max_steps:
             raise ValueError(
                 f"decay_steps is {self.decay_steps}: with the schedule wsd, warmup_steps "
@@ -100,15 +95,6 @@ class TrainingConfig:
             )
         if not all(0 <= beta < 1 for beta in self.adam_betas):
             raise ValueError(f"adam_betas is {self.adam_betas}: both must lie in [0, 1)")
-
-    def _require_ranges(self) -> None:
-        require_positive(self, "batch_size", "accumulation_steps", "max_steps", "decay_steps")
-        require_positive(self, "learning_rate", "adam_eps", "max_grad_norm")
-        require_positive(self, "validation_interval", "validation_batches", "sample_interval")
-        require_positive(self, "checkpoint_interval", "keep_checkpoints")
-        require_none_or_positive(self, "patience", "loss_chunks")
-        require_not_negative(self, "warmup_steps", "weight_decay", "min_learning_rate", "seed")
-        require_ratio(self, "metrics_decay")
 
     @property
     def sequences_per_step(self) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dimgpt.config import SamplingConfig
 from dimgpt.generation.sampling import draw, next_token_probabilities
-from dimgpt.model.kv_cache import KVCache
+from dimgpt.model.attention import KVCache
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.special_tokens import SpecialTokens
 from dimgpt.text.tokenizer import Tokenizer

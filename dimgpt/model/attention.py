@@ -1,4 +1,4 @@
-"""Causal attention in a window with grouped heads: one function, several kernels.
+"""Causal attention in a window with grouped heads: one function, several kernels, and its cache.
 
 All kernels compute the same thing; `naive` is the definition, the tests compare the others with it.
 The T queries are the last T of the S positions whose keys are given. Query head h reads key-value
@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dimgpt.config import ModelConfig
 from dimgpt.model import fused_attention
 
 Kernel = Callable[[Tensor, Tensor, Tensor, int | None], Tensor]
@@ -96,8 +97,10 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tensor:
     if num_queries == 1 and window_size is not None:  # decoding: cut instead of masking
         k, v, window_size = k[:, -window_size - 1 :], v[:, -window_size - 1 :], None
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, T, D)
-    if window_size is not None and _hides_some(num_queries, num_keys, window_size):
-        return _sdpa_in_blocks(q, k, v, window_size).transpose(1, 2)
+    if window_size is not None and num_queries == num_keys:
+        num_before = math.ceil(window_size / _BLOCK_LENGTH)
+        if num_keys > _BLOCK_LENGTH * (1 + num_before):  # blocks are less work than one large mask
+            return _sdpa_in_blocks(q, k, v, window_size, num_before).transpose(1, 2)
     is_causal = window_size is None and num_queries == num_keys
     is_masked = not is_causal and num_queries > 1
     mask = visible(num_queries, num_keys, window_size, q.device) if is_masked else None
@@ -110,26 +113,19 @@ def _scaled_dot_product(
     num_groups = q.shape[1] // k.shape[1]
     if mask is not None and q.is_cuda and num_groups > 1:
         # Of the kernels there, only the one that holds all the scores takes groups with a mask.
-        k, v = (x[:, :, None].expand(-1, -1, num_groups, -1, -1).flatten(1, 2) for x in (k, v))
+        k, v = (x.repeat_interleave(num_groups, dim=1) for x in (k, v))
         num_groups = 1
     return F.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, is_causal=is_causal, enable_gqa=num_groups > 1
     )
 
 
-def _hides_some(num_queries: int, num_keys: int, window_size: int) -> bool:
-    """Say whether blocks of queries, each with the blocks in its sight, are less work."""
-    num_in_sight = _BLOCK_LENGTH * (1 + math.ceil(window_size / _BLOCK_LENGTH))
-    return num_queries == num_keys > num_in_sight
-
-
-def _sdpa_in_blocks(q: Tensor, k: Tensor, v: Tensor, window_size: int) -> Tensor:
-    """Attend block by block of queries, each to its own block of keys and those before in sight.
+def _sdpa_in_blocks(q: Tensor, k: Tensor, v: Tensor, window_size: int, num_before: int) -> Tensor:
+    """Attend block by block of queries, each to its own block of keys and `num_before` others.
 
     Takes and returns (B, H, T, D). Cut and joined instead of sliced: the gradient of a slice is as
     long as the whole.
     """
-    num_before = math.ceil(window_size / _BLOCK_LENGTH)
     q_blocks, k_blocks, v_blocks = (x.split(_BLOCK_LENGTH, dim=2) for x in (q, k, v))
     mixed = []
     for number, block in enumerate(q_blocks):
@@ -148,3 +144,34 @@ KERNELS: dict[str, Kernel] = {
     "varlen": fused_attention.varlen,
     "flash_attn": fused_attention.flash_attn,
 }
+
+
+class KVCache:
+    """Keys and values of all layers, (B, context_length, H_kv, D) each: each is computed once.
+
+    Memory for a whole context is allocated at the start. Positions never move: the generator
+    decides what happens to a sequence that outgrows the context.
+
+    Args:
+        config: Shape of the model.
+        batch_size: Sequences that are generated together.
+        like: A weight of the model; gives device and dtype.
+    """
+
+    def __init__(self, config: ModelConfig, batch_size: int, *, like: Tensor) -> None:
+        heads = (config.num_kv_heads, config.head_dim)
+        shape = (config.num_layers, batch_size, config.context_length, *heads)
+        # Not `like.new_zeros`: a sharded weight would give a sharded cache.
+        self._keys = torch.zeros(shape, device=like.device, dtype=like.dtype)
+        self._values = torch.zeros_like(self._keys)
+        self.length = 0
+        """Positions held; the transformer advances it once all its layers have appended."""
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store (B, T, H_kv, D) after the positions held, and return all S = length + T of them."""
+        end = self.length + keys.shape[1]
+        self._keys[layer, :, self.length : end] = keys
+        self._values[layer, :, self.length : end] = values
+        # Back to the dtype of the queries: under autocast it is not the dtype of the cache.
+        all_keys, all_values = self._keys[layer, :, :end], self._values[layer, :, :end]
+        return all_keys.type_as(keys), all_values.type_as(values)

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import attention as torch_attention
 
 logger = logging.getLogger(__name__)
 # torch's name of a version, and the module that it needs; the fastest first.
@@ -37,19 +36,16 @@ def _load_varlen() -> Any:
 
 
 _varlen_attn = _load_varlen()
-HAS_VARLEN = _varlen_attn is not None
 # torch 2.11 has the window, but no grouped heads.
-_HAS_GROUPS = HAS_VARLEN and "enable_gqa" in inspect.signature(_varlen_attn).parameters
+_HAS_GROUPS = bool(_varlen_attn) and "enable_gqa" in inspect.signature(_varlen_attn).parameters
 # The package's compiled half: other distributions, too, bring a folder `flash_attn`.
 HAS_FLASH_ATTN = importlib.util.find_spec("flash_attn_2_cuda") is not None
 
 
 def supports_varlen(device: torch.device) -> bool:
     """Say whether torch's FlashAttention runs on this card: it needs Ampere or newer."""
-    if not HAS_VARLEN:
-        return False
     # Of all the ways to ask, the one that compiled code may take without a break in its graph.
-    return torch.cuda.get_device_properties(device).major >= 8
+    return _varlen_attn is not None and torch.cuda.get_device_properties(device).major >= 8
 
 
 def varlen(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tensor:
@@ -59,27 +55,14 @@ def varlen(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tensor:
         if _HAS_GROUPS:
             options["enable_gqa"] = True
         else:
-            k, v = (_expand_heads(x, q.shape[2]) for x in (k, v))
+            k, v = (x.repeat_interleave(q.shape[2] // k.shape[2], dim=2) for x in (k, v))
     batch, num_queries, num_keys = q.shape[0], q.shape[1], k.shape[1]
     starts = torch.arange(batch + 1, dtype=torch.int32, device=q.device)
     q, k, v = (x.flatten(0, 1) for x in (q, k, v))  # (B * T, H, D)
-    mixed = _varlen_attn(
-        q,
-        k,
-        v,
-        starts * num_queries,
-        starts * num_keys,
-        num_queries,
-        num_keys,
-        window_size=(-1 if window_size is None else window_size, 0),
-        **options,
-    )
+    lengths = (starts * num_queries, starts * num_keys, num_queries, num_keys)
+    window = (-1 if window_size is None else window_size, 0)
+    mixed = _varlen_attn(q, k, v, *lengths, window_size=window, **options)
     return mixed.unflatten(0, (batch, num_queries))
-
-
-def _expand_heads(x: Tensor, num_heads: int) -> Tensor:
-    """Show each key-value head to all its query heads, (B, S, H_kv, D) -> (B, S, H, D)."""
-    return x[:, :, :, None].expand(-1, -1, -1, num_heads // x.shape[2], -1).flatten(2, 3)
 
 
 def flash_attn(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tensor:
@@ -104,11 +87,11 @@ def flex(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tensor:
 
     num_queries, num_keys = q.shape[1], k.shape[1]
     attend: Callable[..., Any] = flex_attention
-    make_mask: Callable[..., Any] = _block_mask
-    if not torch.compiler.is_compiling():
-        make_mask = _cached_block_mask
-        if q.is_cuda:  # outside of a compiled model, the plain function would hold all the scores
-            attend = _compiled_flex_attention()
+    make_mask: Callable[..., Any] = _cached_block_mask
+    if torch.compiler.is_compiling():
+        make_mask = _block_mask
+    elif q.is_cuda:  # outside of a compiled model, the plain function would hold all the scores
+        attend = _compiled_flex_attention()
     mask = make_mask(num_queries, num_keys, window_size, q.device)
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, T, D)
     mixed = attend(q, k, v, block_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
@@ -147,15 +130,14 @@ def activate_newest_flash_attention(device: torch.device) -> str | None:
     A version that fails, or gives other values or gradients, is put aside with a warning. Call it
     before the model is compiled.
     """
-    attention: Any = torch_attention
+    attention: Any = torch.nn.attention
     is_there = hasattr(attention, "activate_flash_attention_impl")
     if not (is_there and device.type == "cuda" and supports_varlen(device)):
         return None
-    expected: list[Tensor] | None = None
-    for name, module in _FLASH_VERSIONS:
-        if not (_is_installed(module) and name in attention.list_flash_attention_impls()):
-            continue
-        expected = expected or _try_kernel(device)
+    known = attention.list_flash_attention_impls()
+    names = [name for name, module in _FLASH_VERSIONS if _is_installed(module) and name in known]
+    expected = _try_kernel(device) if names else []
+    for name in names:
         try:
             attention.activate_flash_attention_impl(name)
             for ours, theirs in zip(expected, _try_kernel(device), strict=True):

@@ -48,20 +48,17 @@ class SinusoidalPositions(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        dim = config.embedding_dim
         with torch.device("cpu"):
-            table = sinusoidal_table(config.context_length, config.embedding_dim)
+            wavelengths = 10_000.0 ** (torch.arange(0, dim, 2, dtype=torch.float32) / dim)
+            positions = torch.arange(config.context_length, dtype=torch.float32)
+            angles = positions[:, None] / wavelengths  # (T, C / 2)
+            table = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)  # (T, C)
         self.register_buffer("table", table, persistent=False)
 
     def forward(self, x: Tensor, start: int) -> tuple[Tensor, Rotation | None]:
         """Return embeddings (B, T, C) with their positions added; attention does not turn."""
         return x + self.table[start : start + x.shape[1]].type_as(x), None
-
-
-def sinusoidal_table(num_positions: int, dim: int) -> Tensor:
-    """Return what is added at each position, (num_positions, dim), float32."""
-    wavelengths = 10_000.0 ** (torch.arange(0, dim, 2, dtype=torch.float32) / dim)
-    angles = torch.arange(num_positions, dtype=torch.float32)[:, None] / wavelengths
-    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)
 
 
 def rope_table(num_positions: int, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
@@ -78,8 +75,8 @@ def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
     Args:
         x: Queries or keys, shape (B, T, H, D).
-        cos: Cosines of the T positions, shape (T, D / 2), float32.
-        sin: Sines of the T positions, shape (T, D / 2), float32.
+        cos: Cosines of the T positions' angles, shape (T, D / 2), float32.
+        sin: Their sines, of the same shape.
 
     Returns:
         Same shape and dtype as `x`; the rotation is computed in float32.

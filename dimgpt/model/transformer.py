@@ -12,9 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dimgpt.config import ModelConfig
-from dimgpt.model.attention import attention
+from dimgpt.model.attention import KVCache, attention
 from dimgpt.model.feed_forward import FEED_FORWARDS
-from dimgpt.model.kv_cache import KVCache
 from dimgpt.model.positions import POSITIONS, Rotation, apply_rope
 
 
@@ -44,9 +43,10 @@ def new_norm(config: ModelConfig) -> nn.Module:
 class Attention(nn.Module):
     """Project to heads, turn by position, attend, project back."""
 
-    def __init__(self, config: ModelConfig, *, kernel: str) -> None:
+    def __init__(self, config: ModelConfig, layer: int, *, kernel: str) -> None:
         super().__init__()
-        self.head_dim, self.window_size, self.kernel = config.head_dim, config.window_size, kernel
+        self.layer, self.kernel = layer, kernel
+        self.head_dim, self.window_size = config.head_dim, config.window_size
         dim, bias = config.embedding_dim, config.use_biases
         kv_dim = config.num_kv_heads * config.head_dim
         self.query = nn.Linear(dim, dim, bias=bias)
@@ -54,9 +54,7 @@ class Attention(nn.Module):
         self.value = nn.Linear(dim, kv_dim, bias=bias)
         self.output = nn.Linear(dim, dim, bias=bias)
 
-    def forward(
-        self, x: Tensor, *, rotation: Rotation | None, layer: int, cache: KVCache | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation | None, cache: KVCache | None) -> Tensor:
         """Mix positions, (B, T, C) -> (B, T, C)."""
         heads = (-1, self.head_dim)
         q = self.query(x).unflatten(-1, heads)  # (B, T, H, D)
@@ -65,7 +63,7 @@ class Attention(nn.Module):
         if rotation is not None:
             q, k = apply_rope(q, *rotation), apply_rope(k, *rotation)
         if cache is not None:
-            k, v = cache.append(layer, k, v)  # (B, S, H_kv, D)
+            k, v = cache.append(self.layer, k, v)  # (B, S, H_kv, D)
         mixed = attention(q, k, v, window_size=self.window_size, kernel=self.kernel)
         return self.output(mixed.flatten(-2))
 
@@ -73,20 +71,17 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Attention, then feed-forward, each added to the stream it reads."""
 
-    def __init__(self, config: ModelConfig, *, kernel: str) -> None:
+    def __init__(self, config: ModelConfig, layer: int, *, kernel: str) -> None:
         super().__init__()
         self.attention_norm = new_norm(config)
-        self.attention = Attention(config, kernel=kernel)
+        self.attention = Attention(config, layer, kernel=kernel)
         self.ffn_norm = new_norm(config)
         self.feed_forward = FEED_FORWARDS[config.feed_forward](config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(
-        self, x: Tensor, *, rotation: Rotation | None, layer: int, cache: KVCache | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation | None, cache: KVCache | None) -> Tensor:
         """Transform the residual stream, (B, T, C) -> (B, T, C)."""
-        mixed = self.attention(self.attention_norm(x), rotation=rotation, layer=layer, cache=cache)
-        x = x + self.dropout(mixed)
+        x = x + self.dropout(self.attention(self.attention_norm(x), rotation, cache))
         return x + self.dropout(self.feed_forward(self.ffn_norm(x)))
 
 
@@ -98,9 +93,6 @@ class Transformer(nn.Module):
         attention_kernel: One of `dimgpt.model.attention.KERNELS`, or `auto`.
     """
 
-    output_weight: Tensor | None
-    output_bias: Tensor | None
-
     def __init__(self, config: ModelConfig, *, attention_kernel: str = "auto") -> None:
         super().__init__()
         self.config = config
@@ -109,13 +101,13 @@ class Transformer(nn.Module):
         self.positions = POSITIONS[config.positions](config)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(
-            Block(config, kernel=attention_kernel) for _ in range(config.num_layers)
+            Block(config, layer, kernel=attention_kernel) for layer in range(config.num_layers)
         )
         self.final_norm = new_norm(config) if config.use_final_norm else nn.Identity()
-        weight = None if config.tie_embeddings else nn.Parameter(torch.empty(shape))
-        self.register_parameter("output_weight", weight)
-        bias = nn.Parameter(torch.zeros(config.vocab_size)) if config.use_biases else None
-        self.register_parameter("output_bias", bias)
+        self.output_weight = None if config.tie_embeddings else nn.Parameter(torch.empty(shape))
+        self.output_bias = (
+            nn.Parameter(torch.zeros(config.vocab_size)) if config.use_biases else None
+        )
         if not self.token_embedding.weight.is_meta:  # without numbers, drawing some takes seconds
             initialise(self)
 
@@ -142,8 +134,8 @@ class Transformer(nn.Module):
             )
         x, rotation = self.positions(self.token_embedding(ids), start)
         x = self.dropout(x)
-        for layer, block in enumerate(self.blocks):
-            x = block(x, rotation=rotation, layer=layer, cache=cache)
+        for block in self.blocks:
+            x = block(x, rotation, cache)
         if cache is not None:
             cache.length = end
         return self.final_norm(x)

@@ -1,6 +1,5 @@
 """Sources -> token files -> batches: which files of a workspace they are."""
 
-import dataclasses
 from pathlib import Path
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig, TrainingConfig
@@ -20,13 +19,7 @@ from dimgpt.data.reading.pretraining import Corpus, PretrainingData
 from dimgpt.pipeline.vocabulary import keep_data_config, only_one
 from dimgpt.settings import override
 from dimgpt.text.tokenizer import Tokenizer
-from dimgpt.workspace import (
-    Stage,
-    Workspace,
-    load_data_config,
-    load_vocabulary,
-    prepare_command,
-)
+from dimgpt.workspace import Stage, Workspace, load_data_config, load_vocabulary
 
 
 def prepare_files(
@@ -38,7 +31,7 @@ def prepare_files(
 ) -> None:
     """Write the token files of every source and every group of conversations.
 
-    An interrupted preparation continues where it stopped.
+    An interrupted preparation continues where it stopped. Errors are those of `prepare_source`.
 
     Args:
         workspace: What to prepare, and where.
@@ -47,8 +40,8 @@ def prepare_files(
         progress: Called as parts are written.
 
     Raises:
-        ValueError: A share is asked for where copies are dropped; or as `prepare_source`.
-        FileNotFoundError, OSError, RuntimeError: As `prepare_source`.
+        ValueError: A share is asked for where copies are dropped.
+        RuntimeError: Another preparation is running in the same folder.
     """
     if share is not None:
         for job in _plan_jobs(workspace, tokenizer, num_shares=share.count):
@@ -78,24 +71,20 @@ def merge_shares(workspace: Workspace) -> None:
 def import_data(
     workspace: Workspace, folder: Path, *, vocabulary_path: Path | None = None
 ) -> Workspace:
-    """Convert the vocabulary and token files of DimensionGPT's own data folder, which is only read.
+    """Convert DimensionGPT's own data folder, and return the workspace with these data.
 
     Sources keep their multipliers; groups of conversations that the preset knows get its ratios.
     The same import once more changes nothing.
 
     Args:
         workspace: Where to write them.
-        folder: The original's `data/`, with `pretraining/` and `finetuning/`.
+        folder: The original's `data/`, with `pretraining/` and `finetuning/`; it is only read.
         vocabulary_path: Its `vocab.txt`; `None` takes the one in the folder.
-
-    Returns:
-        The workspace with these data.
 
     Raises:
         FileNotFoundError: Data or vocabulary are missing.
         ValueError: A file is damaged or of another vocabulary, or other data are there.
         RuntimeError: Another preparation is running in the same folder.
-        OSError: The disk is full.
     """
     path = vocabulary_path or folder / "vocab.txt"
     if not path.is_file():
@@ -107,11 +96,16 @@ def import_data(
             raise ValueError(f"{target} is another vocabulary, which stays: choose another name")
         sources, groups = convert_dimensiongpt_data(folder, target.parent, tokenizer)
         tokenizer.save(target)
-        known = {group.name: group for group in workspace.preset.data.conversations}
-        data = dataclasses.replace(
+        published = {group.name: group for group in workspace.preset.data.conversations}
+        conversations = []
+        for group in groups:
+            known = published.get(group.name, group)
+            ratios = known.system_prompt_ratios
+            conversations.append(override(group, ratio=known.ratio, system_prompt_ratios=ratios))
+        data = override(
             workspace.preset.data,
             sources=sources,
-            conversations=tuple(_with_ratios(group, known.get(group.name)) for group in groups),
+            conversations=tuple(conversations),
             vocab_size=tokenizer.vocab_size,
         )
         made = override(workspace, preset=override(workspace.preset, data=data))
@@ -126,17 +120,6 @@ def open_corpus(workspace: Workspace) -> Corpus:
     return Corpus.open(workspace.data_dir("pretraining"), sources, fingerprint)
 
 
-def open_conversations(workspace: Workspace) -> ConversationCorpus:
-    """Open the conversations that `prepare_files` wrote.
-
-    Raises:
-        ValueError: There are none, or a file is damaged or of another vocabulary.
-    """
-    groups = require_conversations(workspace)
-    fingerprint = load_vocabulary(workspace).fingerprint
-    return ConversationCorpus.open(workspace.data_dir("finetuning"), groups, fingerprint)
-
-
 def require_conversations(workspace: Workspace) -> tuple[ConversationSourceConfig, ...]:
     """Return the groups of conversations that were prepared.
 
@@ -147,7 +130,7 @@ def require_conversations(workspace: Workspace) -> tuple[ConversationSourceConfi
     if not groups:
         raise ValueError(
             f"{workspace.data_folder} has no conversations to fine-tune on: add yours with "
-            f"`{prepare_command(workspace)} --conversations FILE`, or set CONVERSATIONS beside "
+            f"`{workspace.prepare_command} --conversations FILE`, or set CONVERSATIONS beside "
             "SOURCES in create_data.ipynb"
         )
     return groups
@@ -156,16 +139,21 @@ def require_conversations(workspace: Workspace) -> tuple[ConversationSourceConfi
 def read_reports(workspace: Workspace) -> list[SourceReport]:
     """Return what `prepare_files` has seen in each source and each group of conversations."""
     data = load_data_config(workspace)
-    folder = workspace.data_dir("pretraining")
-    documents = [read_report(folder / source.name, group=source.group) for source in data.sources]
-    folder = workspace.data_dir("finetuning")
-    return [*documents, *(read_report(folder / group.name) for group in data.conversations)]
+    documents, talk = workspace.data_dir("pretraining"), workspace.data_dir("finetuning")
+    return [
+        *(read_report(documents / source.name, group=source.group) for source in data.sources),
+        *(read_report(talk / group.name) for group in data.conversations),
+    ]
 
 
 def open_data(
     workspace: Workspace, stage: Stage, config: TrainingConfig | None = None
 ) -> PretrainingData | FinetuningData:
-    """Return the batches of a stage, divided as the config says; by default as the stage's own."""
+    """Return the batches of a stage, divided as the config says; by default as the stage's own.
+
+    Raises:
+        ValueError: A file is damaged or of another vocabulary, or there are no conversations.
+    """
     config = config or workspace.config(stage)
     shape = {
         "context_length": workspace.preset.model.context_length,
@@ -175,9 +163,10 @@ def open_data(
     }
     if stage == "pretraining":
         return PretrainingData(open_corpus(workspace), **shape)
+    tokenizer, groups = load_vocabulary(workspace), require_conversations(workspace)
     return FinetuningData(
-        open_conversations(workspace),
-        special_tokens=load_vocabulary(workspace).special_tokens,
+        ConversationCorpus.open(workspace.data_dir(stage), groups, tokenizer.fingerprint),
+        special_tokens=tokenizer.special_tokens,
         instruction_weight=load_data_config(workspace).instruction_weight,
         **shape,
     )
@@ -188,19 +177,9 @@ def _plan_jobs(workspace: Workspace, tokenizer: Tokenizer, *, num_shares: int = 
     data, wanted = workspace.preset.data, []
     sources: list[SourceConfig | ConversationSourceConfig] = [*data.sources, *data.conversations]
     for source in sources:
-        is_documents = isinstance(source, SourceConfig)
-        folder = workspace.data_dir("pretraining" if is_documents else "finetuning")
-        job = plan_preparation(source, tokenizer, folder, config=data)
+        stage: Stage = "pretraining" if isinstance(source, SourceConfig) else "finetuning"
+        job = plan_preparation(source, tokenizer, workspace.data_dir(stage), config=data)
         if job is not None:
             wanted.append(job)
     require_room(workspace.data_root, sum(map(missing_bytes, wanted)) // num_shares)
     return wanted
-
-
-def _with_ratios(
-    group: ConversationSourceConfig, known: ConversationSourceConfig | None
-) -> ConversationSourceConfig:
-    if known is None:
-        return group
-    ratios = known.system_prompt_ratios
-    return dataclasses.replace(group, ratio=known.ratio, system_prompt_ratios=ratios)

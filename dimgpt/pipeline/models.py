@@ -22,7 +22,7 @@ _SYSTEM_NAMES: dict[System, str] = {
     "huggingface": "the Hugging Face hub",
 }
 _VOCABULARY_PATH = Path("data/vocab.txt")
-_LICENCE_NOTE = "The weights are others': what their publisher allows is said where they are from."
+_LICENCE_NOTE = "Others made these weights: find what their publisher allows where they are from."
 # What toyGPT added to GPT-2's tokens, by how many: all five, and the two of its first version.
 _ADDED_TOKENS = {5: TOYGPT_SPECIAL_TOKENS, 2: ("<pad>", "<|startoftext|>")}
 
@@ -49,8 +49,8 @@ def open_model(
     """
     if is_original(path):
         original = load_original(path)
-        found = tokenizer_path or _find_tokenizer(path, original.system, vocabulary_path)
-        return original.model.to(runtime.device), _open_tokenizer(original, found)
+        tokenizer = _tokenizer_of(original, path, tokenizer_path, vocabulary_path)
+        return original.model.to(runtime.device), tokenizer
     model = load_model(path, device=runtime.device)
     if tokenizer_path is None:
         return model, load_tokenizer(path)
@@ -84,20 +84,19 @@ def import_model(
         use_tokenizer: Without one, the folder gives logits but no text.
 
     Raises:
-        FileNotFoundError: Weights or tokenizer are missing.
-        ValueError: They are refused, or the folder holds something else.
+        FileNotFoundError, ValueError: As `open_model`; or the folder holds something else.
     """
     name = _name_of(path) if name is None else name
     require_folder_name(name, reserved=("-runs",))
     folder, original, tokenizer = models_root / name, load_original(path, sizes=sizes), None
     if use_tokenizer:
-        found = tokenizer_path or _find_tokenizer(path, original.system, _VOCABULARY_PATH)
         try:
-            tokenizer = _open_tokenizer(original, found)
+            tokenizer = _tokenizer_of(original, path, tokenizer_path, _VOCABULARY_PATH)
         except ValueError as error:
             hint = "--tokenizer takes another, --no-use-tokenizer none"
             raise ValueError(f"{error}; {hint}") from None
-    if _is_free(folder):
+    # Only `.saving` is there after an interrupted save.
+    if set(folder.glob("*")) <= {folder / ".saving"} and not folder.is_file():
         facts = {"Imported from": f"{_SYSTEM_NAMES[original.system]} ({path.resolve().name})"}
         card = Card(facts=facts, notes=(_LICENCE_NOTE,))
         save_model(original.model, folder, tokenizer, card=card)
@@ -122,9 +121,8 @@ def export(
         tokenizer_path: What `open_model` takes.
 
     Raises:
-        FileNotFoundError: The model or its tokenizer is missing.
-        ValueError: They are damaged, the program has no such model, or the folder holds something
-            else.
+        FileNotFoundError: As `open_model`.
+        ValueError: Likewise; or the program has no such model, or the folder holds something else.
     """
     runtime = choose_runtime("fp32", "cpu")
     model, tokenizer = open_model(path, runtime=runtime, tokenizer_path=tokenizer_path)
@@ -141,52 +139,40 @@ def _name_of(path: Path) -> str:
     return path.name if path.is_dir() else path.stem
 
 
-def _find_tokenizer(path: Path, system: System, vocabulary_path: Path) -> Path:
-    """Return the tokenizer file from where the system's own programs leave it."""
-    folder = path if path.is_dir() else path.parent
-    places = [
-        place / name
-        for place in (folder, folder / "tokenizer")
-        for name in TOKENIZER_FILES.values()
-    ]
-    if system == "dimensiongpt":
+def _tokenizer_of(
+    original: Original, path: Path, tokenizer_path: Path | None, vocabulary_path: Path
+) -> Tokenizer:
+    """Load the tokenizer of an original: the given one, or where its own programs leave it.
+
+    It must have as many tokens as the model; those that toyGPT added to GPT-2's are added here.
+    """
+    folder, names = path if path.is_dir() else path.parent, TOKENIZER_FILES.values()
+    places = [place / name for place in (folder, folder / "tokenizer") for name in names]
+    if original.system == "dimensiongpt":
         places.append(vocabulary_path)
-    found = next((place for place in places if place.is_file()), None)
+    found = tokenizer_path or next((place for place in places if place.is_file()), None)
     if found is None:
         raise FileNotFoundError(
-            f"no tokenizer beside {path}: put its {' or '.join(TOKENIZER_FILES.values())} there, "
-            "or give it with --tokenizer"
+            f"no tokenizer beside {path}: put its {' or '.join(names)} there, or give it with "
+            "--tokenizer"
         )
-    return found
-
-
-def _open_tokenizer(original: Original, path: Path) -> Tokenizer:
-    """Load a tokenizer of as many tokens as the model has; toyGPT's are added to GPT-2's."""
-    tokenizer, wanted = Tokenizer.load(path), original.model.config.vocab_size
+    tokenizer, wanted = Tokenizer.load(found), original.model.config.vocab_size
     added = _ADDED_TOKENS.get(wanted - tokenizer.vocab_size)
     if original.system == "toygpt" and added and isinstance(tokenizer, ByteLevelTokenizer):
         tokenizer = tokenizer.with_special_tokens(added)
-    tokenizer.require_vocab_size(wanted, source=path)
+    tokenizer.require_vocab_size(wanted, source=found)
     return tokenizer
-
-
-def _is_free(folder: Path) -> bool:
-    """Say whether nothing is there except, perhaps, what an interrupted save left."""
-    if not folder.exists():
-        return True
-    return folder.is_dir() and {entry.name for entry in folder.iterdir()} <= {".saving"}
 
 
 def _is_same(folder: Path, model: Transformer, tokenizer: Tokenizer | None) -> bool:
     """Say whether a folder already holds this model and this tokenizer."""
     try:
         there = load_model(folder)
-        fingerprint = None if tokenizer is None else load_tokenizer(folder).fingerprint
+        if tokenizer and load_tokenizer(folder).fingerprint != tokenizer.fingerprint:
+            return False
     except (FileNotFoundError, ValueError):
         return False
     weights = there.state_dict()
-    return (
-        there.config == model.config
-        and fingerprint == (None if tokenizer is None else tokenizer.fingerprint)
-        and all(weight.equal(weights[name]) for name, weight in model.state_dict().items())
+    return there.config == model.config and all(
+        weight.equal(weights[name]) for name, weight in model.state_dict().items()
     )

@@ -1,21 +1,24 @@
-"""A stage of training: put together, measured, saved, and opened again by its folder."""
+"""A stage of training: its trainer, its finished model with a card, and its run found again."""
 
+import functools
 import hashlib
+import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 
+from dimgpt.config import ConversationSourceConfig, SourceConfig
 from dimgpt.data.token_file import read_manifest
 from dimgpt.evaluation.perplexity import measure_perplexity
+from dimgpt.files import replace_file
 from dimgpt.generation.chat import ChatSession
 from dimgpt.generation.generator import TextGenerator
 from dimgpt.model.transformer import Transformer
-from dimgpt.pipeline.cards import trained_card
 from dimgpt.pipeline.data import open_corpus, open_data, require_conversations
-from dimgpt.presets import Preset
+from dimgpt.presets import PRESETS, Preset
 from dimgpt.runtime import Runtime
 from dimgpt.settings import from_dict, override, to_dict
 from dimgpt.text.tokenizer import Tokenizer
@@ -23,7 +26,7 @@ from dimgpt.training.journal import Observer
 from dimgpt.training.micro_batch_search import wants_micro_batch_search, with_fastest_micro_batch
 from dimgpt.training.run_folder import lock_run
 from dimgpt.training.trainer import Trainer
-from dimgpt.weights.card import CURVES_NAME
+from dimgpt.weights.card import CURVES_NAME, Card
 from dimgpt.weights.store import load_model, load_tokenizer, save_model
 from dimgpt.workspace import Stage, Workspace, load_data_config, load_vocabulary
 
@@ -99,7 +102,7 @@ def build_trainer(
         data_fingerprint=_fingerprint_data(workspace, stage),
         base_fingerprint=base_fingerprint,
         byte_counts=tokenizer.byte_counts(),
-        sample=_sampler(workspace.preset, stage, model, tokenizer),
+        sample=functools.partial(_sample, workspace.preset, stage, model, tokenizer),
         observers=observers,
         branch_from=branch_from,
         recipe=recipe,
@@ -113,10 +116,25 @@ def save_trained(workspace: Workspace, stage: Stage, trainer: Trainer) -> Path:
         trainer.folder.whole_model(),
         folder,
         load_vocabulary(workspace),
-        card=trained_card(workspace, stage, trainer),
+        card=_card(workspace, stage, trainer),
         curves=curves.read_bytes() if curves.is_file() else None,
     )
     return folder
+
+
+def save_curves(workspace: Workspace, stage: Stage) -> Path:
+    """Draw the curves of a stage's run into its folder, where its card takes them from.
+
+    Raises:
+        FileNotFoundError: The run has not written anything yet.
+    """
+    from dimgpt.display.plots import plot_history  # takes half a second, which other verbs save
+
+    picture, run_dir = io.BytesIO(), workspace.run_dir(stage)
+    figure = plot_history(run_dir / "history.jsonl", title=f"{workspace.preset.name}, {stage}")
+    figure.savefig(picture, format="png", dpi=110)
+    replace_file(run_dir / CURVES_NAME, picture.getvalue())
+    return run_dir / CURVES_NAME
 
 
 def evaluate_documents(
@@ -149,10 +167,8 @@ def require_vocabulary_of_data(workspace: Workspace, folder: Path) -> None:
 def open_run(name: str | Path | None, *, models_root: Path) -> tuple[Workspace, Stage]:
     """Return the workspace and the stage of a run.
 
-    Args:
-        name: A run's folder, or the name of a model, of whose stages the one that was trained last
-            is taken; `None` takes the run that was trained last.
-        models_root: Where names are looked for.
+    `name` is a run's folder, or a model in `models_root`, of which the stage that was trained last
+    is taken; `None` takes the run that was trained last of all.
 
     Raises:
         FileNotFoundError: There is none.
@@ -180,24 +196,54 @@ def open_run(name: str | Path | None, *, models_root: Path) -> tuple[Workspace, 
     return workspace, stage
 
 
+def languages_of(sources: Iterable[SourceConfig | ConversationSourceConfig]) -> tuple[str, ...]:
+    """Return those of the preset whose sources these are; of other texts nothing is known."""
+    places = {(source.path, source.hub_config) for source in sources}
+    for preset in PRESETS.values():
+        for published in (preset.data.sources, preset.data.conversations):
+            if places and places <= {(source.path, source.hub_config) for source in published}:
+                return preset.languages
+    return ()
+
+
 def _last_run(name: str | Path | None, models_root: Path) -> Path:
     """Return the folder of the run, of a model or of all, that was trained last."""
-    found = {
-        path.parent: path.with_name("history.jsonl")
-        for path in models_root.glob(f"*/*/{_RECIPE}")
-        if name is None or path.parts[-3] == f"{name}-runs"
-    }
+    recipes = models_root.glob(f"*/*/{_RECIPE}")
+    found = [path.parent for path in recipes if name is None or path.parts[-3] == f"{name}-runs"]
     if not found:
         asked = "" if name is None else f" of {str(name)!r}"
         raise FileNotFoundError(
             f"no run{asked} in {models_root}: begin one with `python -m dimgpt train`, or give its "
             "folder, such as models/demo-runs/pretraining"
         )
-    return max(found, key=lambda folder: _time_of(found[folder]))
+
+    def last_step(folder: Path) -> float:
+        history = folder / "history.jsonl"
+        return history.stat().st_mtime if history.is_file() else 0.0
+
+    return max(found, key=last_step)
 
 
-def _time_of(history: Path) -> float:
-    return history.stat().st_mtime if history.is_file() else 0.0
+def _card(workspace: Workspace, stage: Stage, trainer: Trainer) -> Card:
+    """Return what the card of a trained model tells: results, data and settings of its run."""
+    corpus: Any = trainer.data.corpus  # type: ignore[attr-defined]  # as `open_data` made it
+    sources, rows = corpus.sources, corpus.table()
+    notes = []
+    for source, row in zip(sources, rows, strict=True):
+        # A path on the hub is told; a person's own path is not.
+        origin = f" ({source.path})" if source.path.startswith("hf://") else ""
+        if source.licence:
+            row["licence"] = source.licence
+        if source.licence or origin:
+            licence = source.licence or "the licence of its publisher applies"
+            notes.append(f"Data {source.name}{origin}: {licence}.")
+    return Card(
+        facts={"Run": workspace.preset.name, "Stage": stage, **trainer.summary().rows()},
+        languages=languages_of(sources),
+        mixture=tuple(rows),
+        training=to_dict(trainer.config),
+        notes=tuple(notes),
+    )
 
 
 def _fingerprint_data(workspace: Workspace, stage: Stage) -> str:
@@ -219,17 +265,11 @@ def _fingerprint_weights(model: Transformer) -> str:
     return digest.hexdigest()
 
 
-def _sampler(
-    preset: Preset, stage: Stage, model: Transformer, tokenizer: Tokenizer
-) -> Callable[[], str]:
-    """Return a function that shows how the model learns: it completes a text, or answers."""
+def _sample(preset: Preset, stage: Stage, model: Transformer, tokenizer: Tokenizer) -> str:
+    """Show how the model learns: let it complete a text, or answer a question."""
     sampling = override(preset.sampling, max_new_tokens=40, seed=0)
     if stage == "pretraining":
-        writer = TextGenerator(model, tokenizer)
-        return lambda: preset.prompt + writer.complete(preset.prompt, sampling)
-
-    def answer() -> str:
-        session = ChatSession(model, tokenizer, sampling, preset.system_prompt)
-        return f"{preset.questions[-1]} {''.join(session.ask(preset.questions[-1]))}"
-
-    return answer
+        return preset.prompt + TextGenerator(model, tokenizer).complete(preset.prompt, sampling)
+    question = preset.questions[-1]
+    session = ChatSession(model, tokenizer, sampling, preset.system_prompt)
+    return f"{question} {''.join(session.ask(question))}"

@@ -40,10 +40,7 @@ def prepare_vocabulary(
     """
     data, path = workspace.preset.data, workspace.vocabulary_path
     _require_files(data)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=path.parent):
-        pass  # a folder that cannot be written is reported now, not after hours of work
-    with only_one(workspace):
+    with only_one(workspace):  # a folder that cannot be written is reported now, not hours later
         if path.exists():
             return _keep_vocabulary(workspace)
         documents = sample_mixture(
@@ -70,11 +67,8 @@ def make_tokenizer(
 ) -> Tokenizer:
     """Train the tokenizer that the settings describe, or load the ready one that they name.
 
-    Args:
-        data: Kind, size, special tokens.
-        documents: What to train on; not read where a ready one is named.
-        progress: Called with the number of characters read so far.
-        endpoint: Address of the hub; `None` is the usual one.
+    `documents` are not read where a ready one is named; `progress` is called with the number of
+    characters read so far. `endpoint` is the address of the hub, if not the usual one.
 
     Raises:
         FileNotFoundError: The ready one is not there.
@@ -136,12 +130,13 @@ def _keep_vocabulary(workspace: Workspace) -> Tokenizer:
 
 def _require_files(data: DataConfig) -> None:
     """Check that local files are there, before hours of work on the others."""
-    groups = data.conversations
-    tables = [path for group in groups for path in (group.path, group.system_prompts_path) if path]
-    wanted = [(source.path, TEXT_SUFFIXES) for source in data.sources]
-    for path, suffixes in [*wanted, *((path, TABLE_SUFFIXES) for path in tables)]:
-        if is_local(path):
-            list_local_files(path, suffixes)
+    for source in data.sources:
+        if is_local(source.path):
+            list_local_files(source.path, TEXT_SUFFIXES)
+    for group in data.conversations:
+        for path in (group.path, group.system_prompts_path):
+            if path and is_local(path):
+                list_local_files(path, TABLE_SUFFIXES)
 
 
 def _spoken_texts(data: DataConfig) -> Iterator[str]:
@@ -157,8 +152,8 @@ def _load_ready_one(config: TokenizerConfig, path: str, endpoint: str | None) ->
         with tempfile.TemporaryDirectory() as folder:
             tokenizer = Tokenizer.load(_fetch(path, Path(folder), endpoint))
     else:
-        tokenizer = Tokenizer.load(Path(path))
-    kind = "byte_level" if isinstance(tokenizer, ByteLevelTokenizer) else "greedy"
+        tokenizer = Tokenizer.load(path)
+    kind = next(kind for kind, name in TOKENIZER_FILES.items() if name == tokenizer.file_name)
     if kind != config.kind:
         raise ValueError(f"{path} is a {kind} tokenizer: kind is {config.kind!r}; set it to {kind}")
     if isinstance(tokenizer, ByteLevelTokenizer) and config.special_tokens:
@@ -167,12 +162,11 @@ def _load_ready_one(config: TokenizerConfig, path: str, endpoint: str | None) ->
 
 
 def _fetch(path: str, folder: Path, endpoint: str | None) -> Path:
-    owner, name, *inside = path.removeprefix(_HUB_PREFIX).split("/")
-    files = list_files(f"{owner}/{name}", kind="model", endpoint=endpoint)
-    found = [file for file in files if file.path == "/".join(inside)]
-    if not found:
+    owner, name, *parts = path.removeprefix(_HUB_PREFIX).split("/")
+    wanted = "/".join(parts)
+    files = {f.path: f for f in list_files(f"{owner}/{name}", kind="model", endpoint=endpoint)}
+    if wanted not in files:
         raise FileNotFoundError(
-            f"{owner}/{name} has no file {'/'.join(inside)!r}: it has "
-            f"{', '.join(file.path for file in files[:8])}"
+            f"{owner}/{name} has no file {wanted!r}: it has {', '.join(list(files)[:8])}"
         )
-    return download_file(found[0], folder / Path(found[0].path).name)
+    return download_file(files[wanted], folder / Path(wanted).name)

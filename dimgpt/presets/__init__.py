@@ -5,32 +5,13 @@ real run of the README, for a computer without a GPU. `dimensiongpt-0.2b` is the
 and `lillm-…` and `toygpt-…` are the two other systems, with their own data and tokenizers.
 """
 
-from dimgpt.presets.preset import Preset
-from dimgpt.presets.published import (
-    DIMENSIONGPT,
-    LILLM_39M,
-    LILLM_300M,
-    TOYGPT_LARGE,
-    TOYGPT_MEDIUM,
-    TOYGPT_SMALL,
-)
+from dimgpt.config import Preset
+from dimgpt.presets.published import PUBLISHED
 from dimgpt.presets.small import DEMO, FRENCH_5M
 
 __all__ = ["PRESETS", "Preset", "get_preset"]
 
-PRESETS = {
-    preset.name: preset
-    for preset in (
-        DEMO,
-        FRENCH_5M,
-        DIMENSIONGPT,
-        LILLM_39M,
-        LILLM_300M,
-        TOYGPT_SMALL,
-        TOYGPT_MEDIUM,
-        TOYGPT_LARGE,
-    )
-}
+PRESETS = {preset.name: preset for preset in (DEMO, FRENCH_5M, *PUBLISHED)}
 
 
 def get_preset(name: str) -> Preset:

@@ -11,19 +11,20 @@
 from dimgpt.config import (
     DataConfig,
     ModelConfig,
+    Preset,
     SamplingConfig,
     TokenizerConfig,
     TrainingConfig,
 )
-from dimgpt.presets.preset import Preset
 from dimgpt.presets.sources import (
     DIMENSIONGPT_CONVERSATIONS,
     DIMENSIONGPT_SOURCES,
     OPENWEBTEXT,
     TOYGPT_SOURCES,
 )
+from dimgpt.text.byte_level import LILLM_SPECIAL_TOKENS, TOYGPT_SPECIAL_TOKENS
 
-DIMENSIONGPT = Preset(
+_DIMENSIONGPT = Preset(
     name="dimensiongpt-0.2b",
     description="the published model: 209 million parameters, 52 billion tokens, one GPU",
     model=ModelConfig(),
@@ -40,7 +41,6 @@ DIMENSIONGPT = Preset(
     ),
 )
 
-_LILLM_SPECIAL_TOKENS = ("<unk>", "<s>", "</s>", *(f"<r{number}>" for number in range(13)))
 _LILLM_TRAINING = TrainingConfig(
     batch_size=32,
     accumulation_steps=8,
@@ -55,10 +55,10 @@ _LILLM_TRAINING = TrainingConfig(
 )
 
 
-def _lillm(name: str, description: str, *, embedding_dim: int, num_layers: int) -> Preset:
+def _lillm(name: str, size: str, *, embedding_dim: int, num_layers: int) -> Preset:
     return Preset(
         name=name,
-        description=description,
+        description=f"lilLM: {size} parameters, 8 billion English tokens",
         model=ModelConfig(
             vocab_size=8_192,
             window_size=None,
@@ -75,7 +75,7 @@ def _lillm(name: str, description: str, *, embedding_dim: int, num_layers: int) 
         data=DataConfig(
             sources=(OPENWEBTEXT,),
             tokenizer=TokenizerConfig(
-                kind="byte_level", special_tokens=_LILLM_SPECIAL_TOKENS, first_space=True
+                kind="byte_level", special_tokens=LILLM_SPECIAL_TOKENS, first_space=True
             ),
             vocab_size=8_192,
         ),
@@ -84,22 +84,8 @@ def _lillm(name: str, description: str, *, embedding_dim: int, num_layers: int) 
         sampling=SamplingConfig(temperature=0.7, top_k=50),
         languages=("en",),
         prompt="The latest Marvel movie has",
-        questions=(),
     )
 
-
-LILLM_39M = _lillm(
-    "lillm-39m",
-    "lilLM: 40 million parameters, 8 billion English tokens",
-    embedding_dim=512,
-    num_layers=12,
-)
-LILLM_300M = _lillm(
-    "lillm-300m",
-    "lilLM: 292 million parameters, 8 billion English tokens",
-    embedding_dim=1024,
-    num_layers=24,
-)
 
 _TOYGPT_VOCAB_SIZE = 50_262
 _TOYGPT_TRAINING = TrainingConfig(
@@ -143,7 +129,7 @@ def _toygpt(name: str, *, embedding_dim: int, num_layers: int, num_heads: int) -
             tokenizer=TokenizerConfig(
                 kind="byte_level",
                 path="hf://openai-community/gpt2/tokenizer.json",
-                special_tokens=("<pad>", "<msk>", "<cls>", "<sep>", "<|startoftext|>"),
+                special_tokens=TOYGPT_SPECIAL_TOKENS,
             ),
             vocab_size=_TOYGPT_VOCAB_SIZE,
             validation_ratio=0.01,
@@ -154,10 +140,14 @@ def _toygpt(name: str, *, embedding_dim: int, num_layers: int, num_heads: int) -
         sampling=SamplingConfig(temperature=0.0, repetition_penalty=1.3, max_new_tokens=300),
         languages=("en",),
         prompt="This is the end",
-        questions=(),
     )
 
 
-TOYGPT_SMALL = _toygpt("toygpt-small", embedding_dim=768, num_layers=12, num_heads=8)
-TOYGPT_MEDIUM = _toygpt("toygpt-medium", embedding_dim=1024, num_layers=16, num_heads=8)
-TOYGPT_LARGE = _toygpt("toygpt-large", embedding_dim=2048, num_layers=24, num_heads=16)
+PUBLISHED = (
+    _DIMENSIONGPT,
+    _lillm("lillm-39m", "40 million", embedding_dim=512, num_layers=12),
+    _lillm("lillm-300m", "292 million", embedding_dim=1024, num_layers=24),
+    _toygpt("toygpt-small", embedding_dim=768, num_layers=12, num_heads=8),
+    _toygpt("toygpt-medium", embedding_dim=1024, num_layers=16, num_heads=8),
+    _toygpt("toygpt-large", embedding_dim=2048, num_layers=24, num_heads=16),
+)

@@ -6,11 +6,11 @@ from dimgpt.config import (
     ConversationSourceConfig,
     DataConfig,
     ModelConfig,
+    Preset,
     SamplingConfig,
     SourceConfig,
     TrainingConfig,
 )
-from dimgpt.presets.preset import Preset
 
 _RUN = TrainingConfig(
     batch_size=16,
@@ -79,6 +79,21 @@ DEMO = Preset(
     ),
 )
 
+_FRENCH_RUN = TrainingConfig(
+    batch_size=32,
+    accumulation_steps=1,
+    learning_rate=3e-3,
+    min_learning_rate=3e-4,
+    warmup_steps=100,
+    decay_steps=1_500,
+    max_steps=1_600,
+    adam_eps=1e-8,
+    validation_interval=100,
+    validation_batches=8,
+    checkpoint_interval=100,
+    sample_interval=200,
+)
+
 FRENCH_5M = Preset(
     name="french-5m",
     description="5 million parameters on 50 million characters of real French; an hour on a CPU",
@@ -93,25 +108,15 @@ FRENCH_5M = Preset(
         ffn_dim=682,
     ),
     data=DataConfig(
-        sources=(
+        sources=tuple(
             SourceConfig(
-                name="books",
-                group="French books",
-                path="data/french/books.jsonl.gz",
-                multiplier=0.2,
-            ),
-            SourceConfig(
-                name="wiki_news",
-                group="Wikipedia and news",
-                path="data/french/wiki_news.jsonl.gz",
-                multiplier=4.0,
-            ),
-            SourceConfig(
-                name="institutions",
-                group="French institutions",
-                path="data/french/institutions.jsonl.gz",
-                multiplier=2.0,
-            ),
+                name=name, group=group, path=f"data/french/{name}.jsonl.gz", multiplier=multiplier
+            )
+            for name, group, multiplier in (
+                ("books", "French books", 0.2),
+                ("wiki_news", "Wikipedia and news", 4.0),
+                ("institutions", "French institutions", 2.0),
+            )
         ),
         conversations=(
             ConversationSourceConfig(name="instruct", path="data/french/instruct.jsonl.gz"),
@@ -120,31 +125,15 @@ FRENCH_5M = Preset(
         vocabulary_characters=30_000_000,
         validation_ratio=0.02,
     ),
-    pretraining=TrainingConfig(
-        batch_size=32,
-        accumulation_steps=1,
-        learning_rate=3e-3,
-        min_learning_rate=3e-4,
-        warmup_steps=100,
-        decay_steps=1_500,
-        max_steps=1_600,
-        adam_eps=1e-8,
-        validation_interval=100,
-        validation_batches=8,
-        checkpoint_interval=100,
-        sample_interval=200,
-    ),
-    finetuning=TrainingConfig(
-        batch_size=32,
-        accumulation_steps=1,
+    pretraining=_FRENCH_RUN,
+    finetuning=replace(
+        _FRENCH_RUN,
         learning_rate=1e-3,
         min_learning_rate=1e-4,
         warmup_steps=20,
         decay_steps=280,
         max_steps=300,
-        adam_eps=1e-8,
         validation_interval=25,
-        validation_batches=8,
         checkpoint_interval=50,
         sample_interval=100,
     ),

@@ -10,26 +10,21 @@ from dimgpt.config import ConversationSourceConfig, SourceConfig
 
 # The branch where the hub itself has turned a data set into Parquet: there is no script to run.
 _PARQUET = "refs/convert/parquet"
-_LUCIE = "hf://datasets/OpenLLM-France/Lucie-Training-Dataset"
-_LUCIE_LICENCE = "cc-by-nc-sa-4.0 for the collection; see its page for each part"
 _WIKIMEDIA_LICENCE = "cc-by-sa-3.0, gfdl"
 _TITLED = "{title}\n\n{text}"
 
-_COMMON_CRAWL = (
+DIMENSIONGPT_SOURCES = (
     SourceConfig(
         name="common_crawl",
         group="Common Crawl",
         path="hf://datasets/HuggingFaceFW/fineweb-2",
         hub_config="fra_Latn",
-        multiplier=1.0,
         licence="odc-by; Common Crawl's terms of use",
         # Not given on its page: about 330 million documents of about 4 kB.
         expected_bytes=1_300_000_000_000,
         # What the published 230 GB leave beside the other groups.
         max_bytes=115_000_000_000,
     ),
-)
-_WIKIPEDIA = (
     SourceConfig(
         name="wikipedia",
         group="Wikipedia",
@@ -50,8 +45,6 @@ _WIKIPEDIA = (
         licence=_WIKIMEDIA_LICENCE,
         expected_bytes=90_000_000,
     ),
-)
-_NEWS = (
     SourceConfig(
         name="news",
         group="French news",
@@ -72,8 +65,6 @@ _NEWS = (
         multiplier=0.3,
         licence="unknown, says its page",
     ),
-)
-_BOOKS = (
     SourceConfig(
         name="books",
         group="French books",
@@ -84,40 +75,22 @@ _BOOKS = (
         # 16.4 billion words.
         expected_bytes=100_000_000_000,
     ),
-)
-_INSTITUTIONS = tuple(
-    SourceConfig(
-        name=name,
-        group="French institutions",
-        path=_LUCIE,
-        hub_config=hub_config,
-        multiplier=2.0,
-        licence=_LUCIE_LICENCE,
-    )
-    for name, hub_config in (
-        ("europarl", "Europarl-fr"),
-        ("parliament_questions", "QuestionsEcritesParlement"),
-        ("parliament_debates", "InterventionsParlement"),
-    )
-)
-_OTHERS = (
-    SourceConfig(
-        name="dialogues",
-        group="Others",
-        path=_LUCIE,
-        hub_config="Claire-fr",
-        multiplier=2.0,
-        licence=_LUCIE_LICENCE,
+    *(
+        SourceConfig(
+            name=name,
+            group=group,
+            path="hf://datasets/OpenLLM-France/Lucie-Training-Dataset",
+            hub_config=hub_config,
+            multiplier=2.0,
+            licence="cc-by-nc-sa-4.0 for the collection; see its page for each part",
+        )
+        for name, hub_config, group in (
+            ("europarl", "Europarl-fr", "French institutions"),
+            ("parliament_questions", "QuestionsEcritesParlement", "French institutions"),
+            ("parliament_debates", "InterventionsParlement", "French institutions"),
+            ("dialogues", "Claire-fr", "Others"),
+        )
     ),
-)
-
-DIMENSIONGPT_SOURCES = (
-    *_COMMON_CRAWL,
-    *_WIKIPEDIA,
-    *_NEWS,
-    *_BOOKS,
-    *_INSTITUTIONS,
-    *_OTHERS,
 )
 """The six groups of DimensionGPT."""
 
@@ -154,12 +127,8 @@ TOYGPT_SOURCES = (
 )
 """What toyGPT was trained on; its readme dates Wikisource only."""
 
-
-def _instruct(
-    name: str, ratio: float, system_prompt_ratios: dict[str, float]
-) -> ConversationSourceConfig:
-    """Describe one group of the conversations that the published model was fine-tuned on."""
-    return ConversationSourceConfig(
+DIMENSIONGPT_CONVERSATIONS = tuple(
+    ConversationSourceConfig(
         name=name,
         path="hf://datasets/angeluriot/DimensionGPT_instruct",
         hub_config=f"{name}_conversations",
@@ -169,37 +138,31 @@ def _instruct(
         system_prompt_ratios=system_prompt_ratios,
         licence="not stated; made from French Instruct, mit",
     )
-
-
-DIMENSIONGPT_CONVERSATIONS = (
-    _instruct("human", 0.099, {"human": 0.3}),
-    _instruct("chatbot", 0.9, {"chatbot": 0.5, "dimension_gpt": 0.4}),
-    _instruct("dimension_gpt", 0.001, {"dimension_gpt": 1.0}),
+    for name, ratio, system_prompt_ratios in (
+        ("human", 0.099, {"human": 0.3}),
+        ("chatbot", 0.9, {"chatbot": 0.5, "dimension_gpt": 0.4}),
+        ("dimension_gpt", 0.001, {"dimension_gpt": 1.0}),
+    )
 )
-"""The three groups of DimensionGPT, with their system prompts."""
+"""The three groups that DimensionGPT was fine-tuned on, with their system prompts."""
 
 FRENCH_INSTRUCT = ConversationSourceConfig(
-    name="french_instruct",
-    path="hf://datasets/angeluriot/french_instruct",
-    licence="mit",
+    name="french_instruct", path="hf://datasets/angeluriot/french_instruct", licence="mit"
 )
 """276,000 conversations in French."""
 
-SMOLTALK = ConversationSourceConfig(
-    name="smoltalk",
-    path="hf://datasets/HuggingFaceTB/smoltalk",
-    hub_config="all",
-    licence="that of each of its parts; see its page",
+LILLM_CONVERSATIONS = (
+    ConversationSourceConfig(
+        name="smoltalk",
+        path="hf://datasets/HuggingFaceTB/smoltalk",
+        hub_config="all",
+        licence="that of each of its parts; see its page",
+    ),
+    ConversationSourceConfig(
+        name="magpie_ultra",
+        path="hf://datasets/argilla/magpie-ultra-v1.0",
+        hub_config="top_300k_shorter_conversations",
+        licence="Llama 3.1's licence, whose model wrote it",
+    ),
 )
-"""A million conversations in English."""
-
-MAGPIE_ULTRA = ConversationSourceConfig(
-    name="magpie_ultra",
-    path="hf://datasets/argilla/magpie-ultra-v1.0",
-    hub_config="top_300k_shorter_conversations",
-    licence="Llama 3.1's licence, whose model wrote it",
-)
-"""300,000 conversations in English, written by a model."""
-
-LILLM_CONVERSATIONS = (SMOLTALK, MAGPIE_ULTRA)
-"""What lilLM was fine-tuned on, before its own choice of categories."""
+"""A million and 300,000 conversations in English: lilLM's, before its own choice of categories."""

@@ -9,14 +9,16 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import tokenizers
+from tokenizers.pre_tokenizers import ByteLevel
 
 from dimgpt.text.special_tokens import SpecialTokens
-from dimgpt.text.tokenizer import TOKENIZER_FILES, Tokenizer
+from dimgpt.text.tokenizer import TOKENIZER_FILES, Tokenizer, read_tokenizer_file, reporting
 
 LILLM_SPECIAL_TOKENS = ("<unk>", "<s>", "</s>", *(f"<r{number}>" for number in range(13)))
 TOYGPT_SPECIAL_TOKENS = ("<pad>", "<msk>", "<cls>", "<sep>", "<|startoftext|>")
@@ -42,32 +44,35 @@ class ByteLevelTokenizer(Tokenizer):
         """
         self._backend = _read(content, source)
         size = self._backend.get_vocab_size(with_added_tokens=True)
-        names = [self._backend.id_to_token(id) for id in range(size)]
-        if None in names:
-            raise ValueError(f"{source} has no token of id {names.index(None)}: its ids have gaps")
-        self.tokens = tuple(names)
+        self.tokens = tuple(map(self._backend.id_to_token, range(size)))
+        if None in self.tokens:
+            raise ValueError(
+                f"{source} has no token of id {self.tokens.index(None)}: its ids have gaps; fetch "
+                "it again"
+            )
         added = self._backend.get_added_tokens_decoder()
-        self._special_ids = frozenset(id for id, token in added.items() if token.special)
-        self._added_ids = frozenset(added)
-        self.special_tokens = self._find_special_tokens(source)
+        special = {token.content: id for id, token in sorted(added.items()) if token.special}
+        self.special_tokens = _find_special_tokens(self._backend, special, source)
         self._backend.encode_special_tokens = True  # what a user types stays text
-        self._bytes = tuple(map(self._bytes_of, range(size)))
+        contents = [
+            token.encode() if id in added else bytes(map(_BYTES.__getitem__, token))
+            for id, token in enumerate(self.tokens)
+        ]
+        for id in special.values():
+            contents[id] = b""
+        self._bytes = tuple(contents)
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
         """Read a `tokenizer.json`; a `tokenizer_config.json` beside it may ask for a first space.
 
         Raises:
-            FileNotFoundError: There is no such file.
-            ValueError: The file is no byte-level tokenizer.
+            FileNotFoundError, ValueError: As `Tokenizer.load`.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"no tokenizer at {path}: give the path of a tokenizer.json")
-        content = path.read_bytes().decode("utf-8", errors="replace")
+        content = read_tokenizer_file(path).decode("utf-8", errors="replace")
         tokenizer = cls(content, source=str(path))
-        if _asks_for_first_space(path.with_name("tokenizer_config.json")):
-            tokenizer._set_first_space()
+        if _asks_for_first_space(Path(path).with_name("tokenizer_config.json")):
+            tokenizer._backend.pre_tokenizer = ByteLevel(add_prefix_space=True)
         return tokenizer
 
     def to_bytes(self) -> bytes:
@@ -90,73 +95,20 @@ class ByteLevelTokenizer(Tokenizer):
 
     def clean(self, text: str, *, compose_accents: bool = False) -> str:
         """Drop lone surrogates; `compose_accents` composes accents (Unicode NFC) besides."""
-        if compose_accents:
-            text = unicodedata.normalize("NFC", text)
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            return text.encode("utf-8", errors="ignore").decode()
-        return text
+        return _without_surrogates(unicodedata.normalize("NFC", text) if compose_accents else text)
 
     def encode_array(self, text: str, *, clean: bool = True) -> np.ndarray:
-        """Turn a text into ids, in an array of `dtype`; none of them is a special token."""
+        """Do as `encode`; a text gives no special tokens."""
         if clean:
             text = self.clean(text)
-        encoded = (
-            self._backend.encode(segment, add_special_tokens=False).ids
-            for segment in _segments(text)
-        )
-        return np.concatenate([np.asarray(ids, dtype=self.dtype) for ids in encoded])
+        encode = partial(self._backend.encode, add_special_tokens=False)
+        parts = [np.array(encode(part).ids, dtype=self.dtype) for part in _segments(text)]
+        return np.concatenate(parts)
 
     def encode_template(self, text: str) -> list[int]:
         """Encode a text whose special tokens count: a chat template, never what a user typed."""
         backend = tokenizers.Tokenizer.from_str(self._backend.to_str())
         return backend.encode(text, add_special_tokens=False).ids
-
-    def token_bytes(self, id: int) -> bytes:
-        """Return the bytes that an id stands for, none for a special token."""
-        return self._bytes[id] if 0 <= id < len(self._bytes) else b""
-
-    def byte_counts(self) -> np.ndarray:
-        """Return how many bytes of text each id stands for, int32 (vocab_size,)."""
-        return np.array(list(map(len, self._bytes)), dtype=np.int32)
-
-    def _bytes_of(self, id: int) -> bytes:
-        if id in self._special_ids:
-            return b""
-        if id in self._added_ids:
-            return self.tokens[id].encode()
-        return bytes(_BYTES[character] for character in self.tokens[id])
-
-    def _find_special_tokens(self, source: str) -> SpecialTokens:
-        ids = {self.tokens[id]: id for id in sorted(self._special_ids)}
-        inserted = self._backend.encode("a", add_special_tokens=True).ids
-        starts = [ids[name] for name in _START_NAMES if name in ids]
-        starts += [id for id in inserted[:1] if id in self._special_ids]
-        ends = [ids[name] for name in _END_NAMES if name in ids]
-        if not ends:
-            raise ValueError(
-                f"{source} has none of the special tokens that end a text ({', '.join(_END_NAMES)})"
-                ": add one"
-            )
-        unknown = ids.get("<unk>")
-        return SpecialTokens(
-            unknown=unknown,
-            padding=ids.get("<pad>", unknown),
-            start_of_text=starts[0] if starts else None,
-            tab=None,
-            new_line=None,
-            human=None,
-            system=None,
-            user=None,
-            assistant=None,
-            end_of_text=ends[0],
-            others=tuple(ids.values()),
-        )
-
-    def _set_first_space(self) -> None:
-        pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=True)
-        self._backend.pre_tokenizer = pre_tokenizer
 
     def __reduce__(self) -> tuple[Callable[..., Self], tuple[str]]:
         return type(self), (self._backend.to_str(),)
@@ -187,14 +139,17 @@ def train_byte_level(
     """
     if vocab_size < (smallest := len(_BYTES) + len(special_tokens)):
         raise ValueError(f"vocab_size is {vocab_size}: it must be at least {smallest}; raise it")
-    backend = _new_backend(first_space=first_space)
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE())
+    backend.pre_tokenizer = ByteLevel(add_prefix_space=first_space)
+    backend.decoder = tokenizers.decoders.ByteLevel()
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=list(special_tokens),
         initial_alphabet=sorted(_BYTES),
         show_progress=False,
     )
-    backend.train_from_iterator(_counted(documents, progress), trainer)
+    texts = (_without_surrogates(document) for document in reporting(documents, progress))
+    backend.train_from_iterator(texts, trainer)
     tokenizer = ByteLevelTokenizer(backend.to_str(), source="the new vocabulary")
     if tokenizer.vocab_size < vocab_size:
         raise ValueError(
@@ -204,20 +159,12 @@ def train_byte_level(
     return tokenizer
 
 
-def _new_backend(*, first_space: bool) -> Any:
-    backend = tokenizers.Tokenizer(tokenizers.models.BPE())
-    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=first_space)
-    backend.decoder = tokenizers.decoders.ByteLevel()
-    return backend
-
-
-def _counted(documents: Iterable[str], progress: Callable[[int], None] | None) -> Iterator[str]:
-    num_characters = 0
-    for document in documents:
-        yield document.encode("utf-8", errors="ignore").decode()
-        num_characters += len(document)
-        if progress is not None:
-            progress(num_characters)
+def _without_surrogates(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", errors="ignore").decode()
+    return text
 
 
 def _read(content: str, source: str) -> Any:
@@ -237,6 +184,31 @@ def _read(content: str, source: str) -> Any:
     backend.no_padding()
     backend.no_truncation()
     return backend
+
+
+def _find_special_tokens(backend: Any, ids: dict[str, int], source: str) -> SpecialTokens:
+    """Tell by their usual names what the special tokens are for; `ids` has all of them."""
+    inserted = backend.encode("a", add_special_tokens=True).ids[:1]
+    starts = [ids[name] for name in _START_NAMES if name in ids]
+    starts += [id for id in inserted if id in ids.values()]
+    ends = [ids[name] for name in _END_NAMES if name in ids]
+    if not ends:
+        raise ValueError(
+            f"{source} has none of the special tokens that end a text ({', '.join(_END_NAMES)}): "
+            "add one"
+        )
+    unknown = ids.get("<unk>")
+    return SpecialTokens(
+        unknown=unknown,
+        padding=ids.get("<pad>", unknown),
+        start_of_text=starts[0] if starts else None,
+        human=None,
+        system=None,
+        user=None,
+        assistant=None,
+        end_of_text=ends[0],
+        others=tuple(ids.values()),
+    )
 
 
 def _asks_for_first_space(config_path: Path) -> bool:

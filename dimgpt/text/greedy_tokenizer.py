@@ -11,8 +11,13 @@ from typing import Self
 
 import numpy as np
 
-from dimgpt.text.cleaning import normalize_text, restore_text
-from dimgpt.text.pretokenizer import cut_between_words, split_at_spaces, split_plain_words
+from dimgpt.text.cleaning import (
+    cut_between_words,
+    normalize_text,
+    restore_text,
+    split_at_spaces,
+    split_words,
+)
 from dimgpt.text.special_tokens import (
     NEW_LINE,
     SPECIAL_TOKEN_TEXTS,
@@ -20,7 +25,7 @@ from dimgpt.text.special_tokens import (
     TAB,
     SpecialTokens,
 )
-from dimgpt.text.tokenizer import TOKENIZER_FILES, Tokenizer
+from dimgpt.text.tokenizer import TOKENIZER_FILES, Tokenizer, read_tokenizer_file
 
 MAX_TOKEN_CHARACTERS = 16
 _MAX_REMEMBERED = 500_000  # about 120 MB
@@ -37,15 +42,11 @@ class GreedyTokenizer(Tokenizer):
     file_name = TOKENIZER_FILES["greedy"]
 
     def __init__(self, tokens: Sequence[str], *, source: str = "tokens") -> None:
-        """Take the tokens in the order of their ids.
-
-        Args:
-            tokens: The ten special tokens, then the others.
-            source: Where they come from, for error messages.
+        """Take the ten special tokens and the others, in the order of their ids.
 
         Raises:
             ValueError: The special tokens are not the first ten, or a token is empty, repeated, or
-                longer than 16 characters.
+                longer than 16 characters; the message names the line of `source`.
         """
         _check_tokens(tokens, source)
         self.tokens = tuple(tokens)
@@ -58,7 +59,7 @@ class GreedyTokenizer(Tokenizer):
         self._encoded_unknown = encoded[tokens[0]]
         self._encoded_words = _Memory(self._encode_word)
         self._encoded_stretches = _Memory(lambda stretch: self._encode_words(" " + stretch))
-        texts = (*SPECIAL_TOKEN_TEXTS, *map(restore_text, tokens[len(SPECIAL_TOKENS) :]))
+        texts = (*SPECIAL_TOKEN_TEXTS.values(), *map(restore_text, tokens[len(SPECIAL_TOKENS) :]))
         self._bytes = tuple(text.encode() for text in texts)
 
     @classmethod
@@ -66,17 +67,10 @@ class GreedyTokenizer(Tokenizer):
         r"""Read a vocabulary file: UTF-8, one token a line, joined by `\n`, no `\n` at the end.
 
         Raises:
-            FileNotFoundError: There is no such file.
-            ValueError: The file is not a vocabulary; the message names the line.
+            FileNotFoundError, ValueError: As `Tokenizer.load`.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"no vocabulary at {path}: run create_data.ipynb, which makes it, or give the "
-                "path of a vocab.txt"
-            )
         try:
-            text = path.read_bytes().decode("utf-8")
+            text = read_tokenizer_file(path).decode("utf-8")
         except UnicodeDecodeError as error:
             raise ValueError(
                 f"{path} is not UTF-8 at byte {error.start}: it is no vocabulary; give the path "
@@ -93,10 +87,7 @@ class GreedyTokenizer(Tokenizer):
         return normalize_text(text, compose_accents=compose_accents)
 
     def encode_array(self, text: str, *, clean: bool = True) -> np.ndarray:
-        """Turn a text into ids, in an array of `dtype`.
-
-        No text, cleaned or not, yields special tokens other than tab, new line and unknown.
-        """
+        """Do as `encode`; a text gives no special tokens but tab, new line and unknown."""
         if clean:
             text = normalize_text(text)
         else:
@@ -108,20 +99,10 @@ class GreedyTokenizer(Tokenizer):
             encoded += b"".join(map(self._encoded_stretches.__getitem__, others))
         return np.frombuffer(encoded, dtype=self.dtype)
 
-    def token_bytes(self, id: int) -> bytes:
-        """Return what one id adds to a decoded text: whole characters, in UTF-8.
-
-        Special tokens become the headings of `SPECIAL_TOKEN_TEXTS`.
-        """
-        return self._bytes[id] if 0 <= id < len(self._bytes) else b""
-
     def byte_counts(self) -> np.ndarray:
-        """Return how many UTF-8 bytes of cleaned text each id stands for.
+        """Return how many UTF-8 bytes of cleaned text each id stands for, int32 (vocab_size,).
 
         A tabulation, a line end and an unknown character count 1, other special tokens 0.
-
-        Returns:
-            Shape (vocab_size,), int32.
         """
         counts = np.array([len(token.encode()) for token in self.tokens], dtype=np.int32)
         counts[: len(SPECIAL_TOKENS)] = 0
@@ -129,7 +110,7 @@ class GreedyTokenizer(Tokenizer):
         return counts
 
     def _encode_words(self, text: str) -> bytes:
-        return b"".join(map(self._encoded_words.__getitem__, split_plain_words(text)))
+        return b"".join(map(self._encoded_words.__getitem__, split_words(text)))
 
     def _encode_word(self, word: str) -> bytes:
         encoded = bytearray()
@@ -181,21 +162,17 @@ def _check_tokens(tokens: Sequence[str], source: str) -> None:
             )
     lines: dict[str, int] = {}
     for line, token in enumerate(tokens, start=1):
-        if fault := _fault(token, first_line=lines.setdefault(token, line), line=line):
-            raise ValueError(
-                f"{source}, line {line}: the token {token[:40]!r} {fault}; restore the file, or "
-                "make it again with create_data.ipynb"
-            )
-
-
-def _fault(token: str, *, first_line: int, line: int) -> str:
-    """Say what is wrong with a token, in a few words; nothing is the empty string."""
-    if not token:
-        return "is empty (the file must not end with a line end)"
-    if first_line != line:
-        return f"is already on line {first_line}"
-    if len(token) > MAX_TOKEN_CHARACTERS and line > len(SPECIAL_TOKENS):
-        return f"has {len(token)} characters, and {MAX_TOKEN_CHARACTERS} are the most"
-    if any(character in token for character in "\t\n\r"):
-        return "holds a tabulation or a line end"
-    return ""
+        if not token:
+            fault = "is empty (the file must not end with a line end)"
+        elif (first_line := lines.setdefault(token, line)) != line:
+            fault = f"is already on line {first_line}"
+        elif len(token) > MAX_TOKEN_CHARACTERS and line > len(SPECIAL_TOKENS):
+            fault = f"has {len(token)} characters, and {MAX_TOKEN_CHARACTERS} are the most"
+        elif set(token) & set("\t\n\r"):
+            fault = "holds a tabulation or a line end"
+        else:
+            continue
+        raise ValueError(
+            f"{source}, line {line}: the token {token[:40]!r} {fault}; restore the file, or make "
+            "it again with create_data.ipynb"
+        )

@@ -10,33 +10,21 @@ from typing import NamedTuple
 TAB = "⮜tab⮞"
 NEW_LINE = "⮜new-line⮞"
 
-SPECIAL_TOKENS = (
-    "⮜unknown⮞",
-    "⮜padding⮞",
-    "⮜start-of-text⮞",
-    TAB,
-    NEW_LINE,
-    "⮜human⮞",
-    "⮜system⮞",
-    "⮜user⮞",
-    "⮜assistant⮞",
-    "⮜end-of-text⮞",
-)
-"""In the order of their ids."""
+SPECIAL_TOKEN_TEXTS = {
+    "⮜unknown⮞": "\N{REPLACEMENT CHARACTER}",
+    "⮜padding⮞": "",
+    "⮜start-of-text⮞": "\n\n---------- START OF TEXT ----------\n\n",
+    TAB: "\t",
+    NEW_LINE: "\n",
+    "⮜human⮞": "\n\n--- Human ---\n\n",
+    "⮜system⮞": "\n\n--- System ---\n\n",
+    "⮜user⮞": "\n\n--- User ---\n\n",
+    "⮜assistant⮞": "\n\n--- Assistant ---\n\n",
+    "⮜end-of-text⮞": "\n\n---------- END OF TEXT ----------\n\n",
+}
+"""What each of them reads as in decoded text, in the order of their ids."""
 
-SPECIAL_TOKEN_TEXTS = (
-    "\N{REPLACEMENT CHARACTER}",
-    "",
-    "\n\n---------- START OF TEXT ----------\n\n",
-    "\t",
-    "\n",
-    "\n\n--- Human ---\n\n",
-    "\n\n--- System ---\n\n",
-    "\n\n--- User ---\n\n",
-    "\n\n--- Assistant ---\n\n",
-    "\n\n---------- END OF TEXT ----------\n\n",
-)
-"""What each of them reads as in decoded text."""
+SPECIAL_TOKENS = tuple(SPECIAL_TOKEN_TEXTS)
 
 
 class Roles(NamedTuple):
@@ -61,10 +49,6 @@ class SpecialTokens:
     """Fills up a sequence; no loss on it."""
     start_of_text: int | None = 2
     """Before a document."""
-    tab: int | None = 3
-    """A tabulation of the text."""
-    new_line: int | None = 4
-    """A line end of the text."""
     human: int | None = 5
     """Before a message between people."""
     system: int | None = 6

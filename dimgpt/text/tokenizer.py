@@ -7,7 +7,7 @@ a special token: code that wants one inserts its id.
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -28,6 +28,8 @@ class Tokenizer(ABC):
     tokens: tuple[str, ...]
     """As the file spells them, in the order of their ids."""
     special_tokens: SpecialTokens
+    _bytes: tuple[bytes, ...]
+    """What each id adds to a decoded text."""
 
     @classmethod
     def load(cls, path: Path | str) -> "Tokenizer":
@@ -55,13 +57,13 @@ class Tokenizer(ABC):
     def encode_array(self, text: str, *, clean: bool = True) -> np.ndarray:
         """Do as `encode`, into an array of `dtype`."""
 
-    @abstractmethod
     def token_bytes(self, id: int) -> bytes:
         """Return what one id adds to a decoded text, in UTF-8; it may end within a character."""
+        return self._bytes[id] if 0 <= id < len(self._bytes) else b""
 
-    @abstractmethod
     def byte_counts(self) -> np.ndarray:
         """Return how many UTF-8 bytes of cleaned text each id stands for, int32 (vocab_size,)."""
+        return np.array(list(map(len, self._bytes)), dtype=np.int32)
 
     @property
     def vocab_size(self) -> int:
@@ -71,15 +73,10 @@ class Tokenizer(ABC):
     def require_vocab_size(
         self, wanted: int, *, source: object = "the tokenizer", model: str = "the model"
     ) -> None:
-        """Refuse to serve a model with another number of tokens.
-
-        Args:
-            wanted: Tokens of the model.
-            source: The tokenizer, for the message.
-            model: The model, for the message.
+        """Refuse to serve a model that does not have the `wanted` number of tokens.
 
         Raises:
-            ValueError: The numbers differ.
+            ValueError: The numbers differ; `source` and `model` are what the message calls the two.
         """
         if self.vocab_size != wanted:
             raise ValueError(
@@ -102,18 +99,12 @@ class Tokenizer(ABC):
         replace_file(Path(path), self.to_bytes())
 
     def encode(self, text: str, *, clean: bool = True) -> list[int]:
-        """Turn a text into ids.
-
-        Args:
-            text: Any string.
-            clean: Pass False for what `clean` returned, to spare cleaning it again.
-        """
+        """Turn any text into ids; `clean=False` is for what `clean` returned, to save time."""
         return self.encode_array(text, clean=clean).tolist()
 
     def encode_beginning(self, text: str) -> list[int]:
         """Encode a text that a document begins with."""
-        start = self.special_tokens.start_of_text
-        return [*([] if start is None else [start]), *self.encode(text)]
+        return self.enclose(self.encode_array(text))[:-1].tolist()
 
     def enclose(self, ids: np.ndarray) -> np.ndarray:
         """Put what begins and what ends a document around its ids, (T,)."""
@@ -128,3 +119,27 @@ class Tokenizer(ABC):
     def token_text(self, id: int) -> str:
         """Return what one id reads as."""
         return self.decode([id])
+
+
+def read_tokenizer_file(path: Path | str) -> bytes:
+    """Return the content of a tokenizer file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"no tokenizer at {path}: run create_data.ipynb, which makes it, or give the path of a "
+            "vocab.txt or a tokenizer.json"
+        )
+    return Path(path).read_bytes()
+
+
+def reporting(documents: Iterable[str], progress: Callable[[int], None] | None) -> Iterator[str]:
+    """Yield documents; after each, `progress` gets the number of characters read so far."""
+    num_characters = 0
+    for document in documents:
+        yield document
+        num_characters += len(document)
+        if progress is not None:
+            progress(num_characters)

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 import tokenizers
 
 from dimgpt.text.alphabet import ALPHABET, ASCII, FRENCH_LETTERS
-from dimgpt.text.cleaning import normalize_text
+from dimgpt.text.cleaning import cut_between_words, normalize_text, split_at_spaces, split_words
 from dimgpt.text.greedy_tokenizer import MAX_TOKEN_CHARACTERS, longest_matches
-from dimgpt.text.pretokenizer import cut_between_words, split_at_spaces, split_plain_words
 from dimgpt.text.special_tokens import NEW_LINE, SPECIAL_TOKENS, TAB
+from dimgpt.text.tokenizer import reporting
 
 _CHARACTERS_IN_ALL = frozenset(ASCII + FRENCH_LETTERS)
 _WORDS_IN_ALL = ("Dimension", "GPT", "IA", "Generative", "Pre", "trained", "Transformer")
@@ -58,7 +58,7 @@ def train_vocabulary(
     candidates = _propose_tokens(word_counts, characters, room)
     for name in SPECIAL_TOKENS:  # they have shaped the proposals, but they are no text to encode
         del word_counts[name]
-    counts = _count_tokens(word_counts, candidates)
+    counts = _count_parts(word_counts, lambda word: longest_matches(word, candidates))
     ranked = sorted(candidates, key=lambda token: (-counts[token], token))
     kept = set(characters | _TOKENS_IN_ALL)
     kept.update([token for token in ranked if token not in kept][: room - len(kept)])
@@ -75,18 +75,14 @@ def count_words(
     """
     words: Counter[str] = Counter()
     stretches: Counter[str] = Counter()  # fewer than words, and cheaper to tell apart
-    num_characters = 0
-    for document in documents:
+    for document in reporting(documents, progress):
         for segment in cut_between_words(normalize_text(document)):
             first, *others = split_at_spaces(segment)
-            words.update(split_plain_words(first))
+            words.update(split_words(first))
             stretches.update(others)
         words.update(("⮜start-of-text⮞", "⮜end-of-text⮞"))
         if len(stretches) > _MAX_STRETCHES:
             _move_to_words(stretches, words)
-        num_characters += len(document)
-        if progress is not None:
-            progress(num_characters)
     _move_to_words(stretches, words)
     words[TAB] = words.pop("\t", 0)
     words[NEW_LINE] = words.pop("\n", 0)
@@ -95,20 +91,24 @@ def count_words(
 
 def _move_to_words(stretches: Counter[str], words: Counter[str]) -> None:
     """Count the words of stretches that follow a space; the stretches are forgotten."""
-    for stretch, count in stretches.items():
-        for word in split_plain_words(" " + stretch):
-            words[word] += count
+    words.update(_count_parts(stretches, lambda stretch: split_words(" " + stretch)))
     stretches.clear()
+
+
+def _count_parts(counts: Counter[str], split: Callable[[str], Iterable[str]]) -> Counter[str]:
+    """Count the parts of texts that were counted themselves."""
+    parts: Counter[str] = Counter()
+    for text, count in counts.items():
+        for part in split(text):
+            parts[part] += count
+    return parts
 
 
 def _choose_characters(word_counts: Counter[str], room: int) -> frozenset[str]:
     """Return the single characters of a vocabulary that has room for so many tokens of text."""
     if room >= _FULL_ROOM:
         return frozenset(ALPHABET)
-    counts: Counter[str] = Counter()
-    for word, count in word_counts.items():
-        for character in word:
-            counts[character] += count
+    counts = _count_parts(word_counts, iter)
     others = sorted(
         counts.keys() & set(ALPHABET) - _CHARACTERS_IN_ALL,
         key=lambda character: (-counts[character], character),
@@ -163,12 +163,3 @@ def _is_token(token: str, characters: frozenset[str]) -> bool:
         and sum(map(str.isdigit, token)) < 2
         and characters.issuperset(token)
     )
-
-
-def _count_tokens(word_counts: Counter[str], candidates: set[str]) -> Counter[str]:
-    """Count how often greedy encoding of all words uses each candidate."""
-    counts: Counter[str] = Counter()
-    for word, count in word_counts.items():
-        for token in longest_matches(word, candidates):
-            counts[token] += count
-    return counts

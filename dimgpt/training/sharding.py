@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from dimgpt.config import TrainingConfig
 from dimgpt.files import new_folder, sync_folder, unfinished
-from dimgpt.model.kv_cache import KVCache
+from dimgpt.model.attention import KVCache
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
 from dimgpt.training.checkpoint import Checkpoint, CheckpointStore
@@ -68,9 +68,9 @@ def _compile(block: nn.Module) -> None:
     """Compile a block for whole sequences; with a cache it would compile once for every layer."""
     eager, compiled = block.forward, torch.compile(block.forward, dynamic=False)
 
-    def forward(x: Tensor, *, rotation: Any, layer: int, cache: KVCache | None) -> Tensor:
+    def forward(x: Tensor, rotation: Any, cache: KVCache | None) -> Tensor:
         compute = compiled if cache is None else eager
-        return compute(x, rotation=rotation, layer=layer, cache=cache)
+        return compute(x, rotation, cache)
 
     block.forward = forward
 

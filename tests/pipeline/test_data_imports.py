@@ -8,7 +8,7 @@ import pytest
 
 from dimgpt.cli import main
 from dimgpt.config import ConversationSourceConfig
-from dimgpt.pipeline.data import open_conversations, open_data, read_reports
+from dimgpt.pipeline.data import open_data, read_reports, require_conversations
 from dimgpt.presets import get_preset
 from dimgpt.settings import override
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer
@@ -58,7 +58,7 @@ def test_the_verb_takes_over_files_vocabulary_multipliers_and_published_ratios(o
     shown = capsys.readouterr().out.split()
     assert {"web", "human", "0.3"} <= set(shown)
     assert files_of(original) == before
-    (human,) = open_conversations(workspace()).sources
+    (human,) = require_conversations(workspace())
     assert isinstance(human, ConversationSourceConfig)
     assert (human.ratio, human.system_prompt_ratios) == (0.099, {"human": 0.3})
     made = override(workspace().preset, model=override(workspace().preset.model, vocab_size=512))

@@ -1,4 +1,4 @@
-"""A run whose micro-batch is measured first: what it changes, and what it does not."""
+"""A run whose micro-batch is measured first, and the languages that a model's card names."""
 
 import dataclasses
 import json
@@ -7,7 +7,7 @@ import pytest
 
 from dimgpt.config import DataConfig, ModelConfig, SourceConfig
 from dimgpt.pipeline.data import prepare_files
-from dimgpt.pipeline.training import build_trainer, match_model, open_run
+from dimgpt.pipeline.training import build_trainer, languages_of, match_model, open_run
 from dimgpt.pipeline.vocabulary import prepare_vocabulary
 from dimgpt.presets import PRESETS
 from dimgpt.runtime import choose_runtime
@@ -92,3 +92,18 @@ def test_a_second_trainer_is_refused_before_it_measures(workspace, measured):
     ):
         build_trainer(workspace, "pretraining", runtime=CPU)
     assert measured == []
+
+
+def test_the_texts_of_a_preset_have_its_language() -> None:
+    for preset in PRESETS.values():
+        assert languages_of(preset.data.sources) == preset.languages
+        assert len(preset.languages) == 1
+    assert languages_of(PRESETS["demo"].data.conversations) == ("fr",)
+
+
+def test_of_other_texts_no_language_is_told() -> None:
+    assert languages_of(()) == ()
+    source = PRESETS["lillm-39m"].data.sources[0]
+    assert languages_of([dataclasses.replace(source, path="mine.txt")]) == ()
+    wikipedia = next(s for s in PRESETS["toygpt-small"].data.sources if s.name == "wikipedia")
+    assert languages_of([wikipedia]) == ("en",)  # and not French, which has the same address

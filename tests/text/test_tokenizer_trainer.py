@@ -12,9 +12,8 @@ import pytest
 
 from dimgpt.text import tokenizer_trainer
 from dimgpt.text.alphabet import ALPHABET, ASCII, FRENCH_LETTERS
-from dimgpt.text.cleaning import clean_text
+from dimgpt.text.cleaning import normalize_text, split_words
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer
-from dimgpt.text.pretokenizer import split_words
 from dimgpt.text.special_tokens import SPECIAL_TOKENS
 from dimgpt.text.tokenizer_trainer import count_words, train_vocabulary
 
@@ -106,7 +105,7 @@ def test_counts_that_do_not_fit_in_memory_at_once_are_the_same():
     documents = made_up_documents(50)
     with mock.patch.object(tokenizer_trainer, "_MAX_STRETCHES", 100):
         counts = count_words(documents)
-    words = (word for document in documents for word in split_words(clean_text(document)))
+    words = (word for document in documents for word in split_words(normalize_text(document)))
     expected = Counter(words)
     assert counts - expected == {"⮜start-of-text⮞": 50, "⮜end-of-text⮞": 50}
     assert expected - counts == {}

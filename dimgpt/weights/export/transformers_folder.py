@@ -34,7 +34,7 @@ from dimgpt.config import ModelConfig
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.alphabet import ALPHABET, STAND_INS
 from dimgpt.text.byte_level import ByteLevelTokenizer
-from dimgpt.text.pretokenizer import WORD_PATTERN
+from dimgpt.text.cleaning import WORD_PATTERN
 from dimgpt.text.special_tokens import (
     NEW_LINE,
     SPECIAL_TOKEN_TEXTS,
@@ -209,7 +209,7 @@ def greedy_tokenizer_json(tokens: Sequence[str]) -> dict[str, Any]:
         pair=[_START, "$A", "$B"],
         special_tokens=[(_START, SPECIAL_TOKENS.index(_START))],
     )
-    texts = zip(SPECIAL_TOKENS, SPECIAL_TOKEN_TEXTS, strict=True)
+    texts = SPECIAL_TOKEN_TEXTS.items()
     tokenizer.decoder = decoders.Sequence(
         [
             *(decoders.Replace(token, text) for token, text in texts if token not in _SPELLED),

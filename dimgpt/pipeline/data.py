@@ -3,13 +3,11 @@
 from pathlib import Path
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig, TrainingConfig
-from dimgpt.data.preparing.disk import require_room
 from dimgpt.data.preparing.finishing import read_report
 from dimgpt.data.preparing.originals import convert_dimensiongpt_data
-from dimgpt.data.preparing.plan import Plan
+from dimgpt.data.preparing.plan import Plan, missing_bytes, require_room
 from dimgpt.data.preparing.preparation import (
     merge,
-    missing_bytes,
     plan_preparation,
     run_job,
     run_share,

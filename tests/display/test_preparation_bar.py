@@ -7,7 +7,6 @@ def record(source, done, total=1_000_000):
     return Progress(
         source=source,
         num_documents=done // 100,
-        num_characters=done,
         text_bytes=3 * done,
         file_bytes=done,
         total_file_bytes=total,

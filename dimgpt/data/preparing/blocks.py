@@ -4,33 +4,41 @@ Cutting costs little, so one process can feed many workers, which parse (`items.
 encode. The blocks are the same each time, whoever reads them.
 """
 
+import contextlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
 from dimgpt.data.conversation import Conversation
-from dimgpt.data.preparing.lines import DAMAGE, Piece, cut_lines, read_whole
 from dimgpt.data.preparing.listing import (
     DEMO_PREFIX,
     TABLE_SUFFIXES,
     TEXT_SUFFIXES,
     SourceFile,
-    at_hand,
     is_demo,
     kind_of,
 )
-from dimgpt.data.preparing.tables import cut_parquet, json_form, split_json
+from dimgpt.data.preparing.tables import (
+    BOM,
+    Piece,
+    cut_lines,
+    cut_parquet,
+    json_form,
+    read_whole,
+    split_json,
+)
 from dimgpt.demo import corpus as demo_corpus
+from dimgpt.hub import PATIENCE, Patience, download_file
 
 Item = str | Conversation
 """A document, or a conversation."""
 T = TypeVar("T")
 
 BLOCK_BYTES = 1 << 20
-_BOM = b"\xef\xbb\xbf"
+_WHOLE_TEXTS = set(TEXT_SUFFIXES) - set(TABLE_SUFFIXES)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,24 +48,28 @@ class Block:
     kind: Literal["json_lines", "json_list", "csv", "table", "texts", "items"]
     name: str
     """The file, for people."""
-    first: int
-    """Records (lines, rows) of the file before these."""
     content: Any
     """Bytes of records; or (name, bytes) of each text; or items, `None` for bad ones."""
-    num_bytes: int
-    """Size of the content."""
-    file_bytes: int
+    first: int = 0
+    """Records (lines, rows) of the file before these."""
+    file_bytes: int = 0
     """Bytes of files, as they lie on the disk, that were read for this block."""
     header: bytes = b""
     """First line of a CSV file."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the content; characters, if it is ready items."""
+        is_bytes = isinstance(self.content, bytes)
+        return len(self.content) if is_bytes else sum(map(_size, self.content))
 
 
 def read_blocks(
     files: Iterable[SourceFile],
     *,
-    columns: tuple[str, ...],
     folder: Path,
-    seed: int,
+    columns: tuple[str, ...] = (),
+    seed: int = 0,
     skip_bad: bool = False,
     block_bytes: int = BLOCK_BYTES,
 ) -> Iterator[Block]:
@@ -65,8 +77,8 @@ def read_blocks(
 
     Args:
         files: Files of one source.
-        columns: Columns to read of Parquet files; all, if a file has none of them.
         folder: Holds files that are downloaded, one at a time.
+        columns: Columns to read of Parquet files; all, if a file has none of them.
         seed: Seed of the demo's texts.
         skip_bad: Skip lines that are too long, except in CSV files.
         block_bytes: About how much a block holds.
@@ -75,7 +87,7 @@ def read_blocks(
         ValueError: A file is damaged or of an unknown kind, or a record is too long.
         OSError: As `dimgpt.hub.download_file`.
     """
-    for is_text, group in groupby(files, key=lambda file: _is_text(file.name)):
+    for is_text, group in groupby(files, key=lambda file: kind_of(file.name) in _WHOLE_TEXTS):
         if is_text:
             yield from _read_texts(group, folder, block_bytes)
             continue
@@ -87,39 +99,64 @@ def read_blocks(
                 yield from _read_table(file.name, path, columns, skip_bad, block_bytes)
 
 
+@contextlib.contextmanager
+def at_hand(file: SourceFile, folder: Path, *, patience: Patience = PATIENCE) -> Iterator[Path]:
+    """Yield where a file can be read; one of the hub is downloaded, and deleted at the end.
+
+    If the `with` block fails or the process is killed, what has arrived stays in the folder, and
+    the next call with the same file and folder continues with it.
+
+    Args:
+        file: Any but the demo's.
+        folder: Holds the file that is downloaded, and no other.
+        patience: How long to try.
+
+    Raises:
+        OSError: As `dimgpt.hub.download_file`.
+    """
+    if file.remote is None:
+        yield Path(file.name)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    # Shards of several folders may have the same name; the suffix says what is inside.
+    start = file.remote.digest[:16]
+    for path in folder.iterdir():
+        if not path.name.startswith(start):
+            path.unlink()
+    target = folder / f"{start}-{PurePosixPath(file.remote.path).name}"
+    yield download_file(file.remote, target, patience=patience)
+    target.unlink(missing_ok=True)
+
+
 def made_blocks(items: Iterable[Item | None], *, name: str, block_bytes: int) -> Iterator[Block]:
     """Gather items into blocks; `None` stands for a record that is skipped."""
     first = 0
-    for group in _gather(items, _num_characters, block_bytes):
-        yield Block(
-            kind="items",
-            name=name,
-            first=first,
-            content=tuple(group),
-            num_bytes=sum(map(_num_characters, group)),
-            file_bytes=0,
-        )
+    for group in _gather(items, block_bytes):
+        yield Block(kind="items", name=name, first=first, content=tuple(group))
         first += len(group)
 
 
-def _num_characters(item: Item | None) -> int:
-    if isinstance(item, Conversation):
-        return sum(len(message.text) for message in item.messages)
-    return len(item or "")
-
-
-def _gather(values: Iterable[T], size: Callable[[T], int], limit: int) -> Iterator[list[T]]:
+def _gather(values: Iterable[T], limit: int) -> Iterator[list[T]]:
     """Gather values until their sizes reach a limit."""
     waiting: list[T] = []
     total = 0
     for value in values:
         waiting.append(value)
-        total += size(value)
+        total += _size(value)
         if total >= limit:
             yield waiting
             waiting, total = [], 0
     if waiting:
         yield waiting
+
+
+def _size(value: Any) -> int:
+    """Return the size of an item, or of a named text."""
+    if isinstance(value, Conversation):
+        return sum(len(message.text) for message in value.messages)
+    if isinstance(value, tuple):
+        return len(value[1])
+    return len(value or "")
 
 
 def _make_demo(name: str, seed: int, block_bytes: int) -> Iterator[Block]:
@@ -133,10 +170,6 @@ def _make_demo(name: str, seed: int, block_bytes: int) -> Iterator[Block]:
     yield from made_blocks(make(int(match[2]), seed=seed), name=name, block_bytes=block_bytes)
 
 
-def _is_text(name: str) -> bool:
-    return kind_of(name) in TEXT_SUFFIXES and kind_of(name) not in TABLE_SUFFIXES
-
-
 def _read_texts(files: Iterable[SourceFile], folder: Path, block_bytes: int) -> Iterator[Block]:
     """Gather files that are one text each, so that a block is worth sending to a worker."""
 
@@ -145,17 +178,15 @@ def _read_texts(files: Iterable[SourceFile], folder: Path, block_bytes: int) -> 
             with at_hand(file, folder) as path:
                 try:
                     content = read_whole(path, name=file.name, remedy="cut it into documents")
-                except DAMAGE as error:
+                except EOFError as error:
                     raise _damaged(file.name, "its beginning", error) from error
                 yield file, content
 
-    for group in _gather(contents(), lambda read: len(read[1]), block_bytes):
+    for group in _gather(contents(), block_bytes):
         yield Block(
             kind="texts",
             name=group[0][0].name,
-            first=0,
             content=tuple((file.name, content) for file, content in group),
-            num_bytes=sum(len(content) for _, content in group),
             file_bytes=sum(file.num_bytes for file, _ in group),
         )
 
@@ -170,7 +201,7 @@ def _read_table(
         kind, pieces = _pieces(name, path, columns, skip_bad, block_bytes)
         for content, num_records, place in pieces:
             if not first:
-                content = content.removeprefix(_BOM)
+                content = content.removeprefix(BOM)
             if kind == "csv" and not first:
                 header, _, content = content.partition(b"\n")
                 first, num_records = 1, num_records - 1
@@ -179,12 +210,11 @@ def _read_table(
                 name=name,
                 first=first,
                 content=content,
-                num_bytes=len(content),
                 file_bytes=place - last_place,
                 header=header,
             )
             first, last_place = first + num_records, place
-    except DAMAGE as error:
+    except EOFError as error:
         unit = "row" if kind_of(name) == ".parquet" else "line"
         raise _damaged(name, f"{unit} {first:,}", error) from error
 
@@ -209,7 +239,7 @@ def _cut_json(name: str, path: Path, block_bytes: int) -> Iterator[Piece]:
     """Parse a JSON list, and cut it into lines of one record each."""
     content = read_whole(path, name=name, remedy="convert it to .jsonl, with one record a line")
     try:
-        for group in _gather(split_json(content), len, block_bytes):
+        for group in _gather(split_json(content), block_bytes):
             yield "\n".join(group).encode(), len(group), path.stat().st_size
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{name} is no JSON ({error}); correct it, or remove the file") from error

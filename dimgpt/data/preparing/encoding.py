@@ -4,6 +4,7 @@ What an item becomes depends on the vocabulary and the settings, not on the item
 process can encode any block. Copies of earlier documents get equal keys here and are dropped later.
 """
 
+import dataclasses
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -13,9 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dimgpt.config import DataConfig
-from dimgpt.data.conversation import Conversation, Message, encode_conversation
+from dimgpt.data.conversation import Conversation, encode_conversation
 from dimgpt.data.preparing.blocks import Block, Item
-from dimgpt.data.preparing.items import ItemRules, read_documents_of
+from dimgpt.data.preparing.items import read_items
+from dimgpt.data.preparing.listing import Source
 from dimgpt.data.preparing.quality import duplicate_keys, num_duplicate_keys, reason_to_drop
 from dimgpt.data.preparing.report import SourceReport
 from dimgpt.data.preparing.splits import OPENING_CHARACTERS, split_key
@@ -24,22 +26,6 @@ from dimgpt.text.tokenizer import Tokenizer
 UNREADABLE, TOO_SHORT, EMPTY = "unreadable", "too_short", "empty"
 _LONG_CHARACTERS = 1 << 22
 _SAFE_CUT = re.compile(r"(?<=[A-Za-z0-9.,])[\n ](?=[A-Za-z0-9])")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BlockEncoder:
-    """What a worker does to a block: parse, filter, clean and encode."""
-
-    tokenizer: Tokenizer
-    items: ItemRules
-    config: DataConfig
-    openings: tuple[str, ...] = ()
-    """What many documents of the source begin with, see `splits.split_key`."""
-
-    def __call__(self, block: Block) -> "EncodedChunk":
-        """Encode the records of a block."""
-        items = read_documents_of(block, self.items)
-        return encode_chunk(items, self.tokenizer, self.config, openings=self.openings)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,15 +49,9 @@ class EncodedChunk:
 
     def taking(self, is_taken: np.ndarray[Any, Any]) -> "EncodedChunk":
         """Return the items that a mask, bool (N,), takes; the report stays that of all."""
-        return EncodedChunk(
-            ids=self.ids[np.repeat(is_taken, self.lengths)],
-            lengths=self.lengths[is_taken],
-            keys=self.keys[is_taken],
-            copy_keys=self.copy_keys[is_taken],
-            num_characters=self.num_characters[is_taken],
-            num_bytes=self.num_bytes[is_taken],
-            report=self.report,
-        )
+        arrays = ("lengths", "keys", "copy_keys", "num_characters", "num_bytes")
+        taken: dict[str, Any] = {name: getattr(self, name)[is_taken] for name in arrays}
+        return dataclasses.replace(self, ids=self.ids[np.repeat(is_taken, self.lengths)], **taken)
 
 
 class _EncodedItem(NamedTuple):
@@ -80,6 +60,19 @@ class _EncodedItem(NamedTuple):
     copy_keys: np.ndarray[Any, Any]
     num_characters: int
     num_bytes: int
+
+
+def encode_block(
+    block: Block,
+    *,
+    source: Source,
+    tokenizer: Tokenizer,
+    config: DataConfig,
+    openings: tuple[str, ...],
+) -> EncodedChunk:
+    """Do what a worker does to a block: parse, filter, clean and encode, see `encode_chunk`."""
+    items = read_items(block, source, skip_bad=config.bad_records == "skip")
+    return encode_chunk(items, tokenizer, config, openings=openings)
 
 
 def encode_chunk(
@@ -198,12 +191,11 @@ def _encode_conversation(
 
 
 def _composed(conversation: Conversation) -> Conversation:
-    return Conversation(
-        messages=tuple(
-            Message(role=message.role, text=unicodedata.normalize("NFC", message.text))
-            for message in conversation.messages
-        )
+    messages = (
+        dataclasses.replace(message, text=unicodedata.normalize("NFC", message.text))
+        for message in conversation.messages
     )
+    return Conversation(messages=tuple(messages))
 
 
 def _clean_conversation(conversation: Conversation, tokenizer: Tokenizer) -> tuple[str, str]:

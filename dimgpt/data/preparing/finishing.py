@@ -9,6 +9,7 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from dimgpt.config import SourceConfig
 from dimgpt.data.preparing.parts import Part, Place
@@ -55,7 +56,12 @@ def finish(plan: Plan, parts: Mapping[Place, Part]) -> None:
     if set(plan.borders.names) - set(names):
         shutil.rmtree(folder)
         raise _too_little(plan, report)
-    files = {name: _join(folder, name, parts) for name in names}
+    files = {}
+    for name in names:
+        places = [place for place, part in parts.items() if name in part.files]
+        indexes = [folder / f"{name}-{place}.index.npy" for place in places]
+        summaries = [parts[place].files[name] for place in places]
+        files[name] = join_parts(folder, name, zip(indexes, summaries, strict=True))
     report.notes += [*plan.listing.notes, *_distant_splits(plan, files)]
     for note in report.notes:
         log.warning("%s: %s", plan.source.name, note)
@@ -74,27 +80,21 @@ def finish(plan: Plan, parts: Mapping[Place, Part]) -> None:
     _move_finished(folder, plan.target)
 
 
-def _join(folder: Path, name: str, parts: Mapping[Place, Part]) -> TokenFileSummary:
-    """Make one token file of those of all parts that have one of that name."""
-    places = [place for place, part in parts.items() if name in part.files]
-    pieces = [(folder / f"{name}-{place}.index.npy", parts[place].files[name]) for place in places]
-    return join_parts(folder, name, pieces)
-
-
 def resume_finish(folder: Path, target: Path) -> None:
     """Give a folder its name if a crash has kept a finished one from it."""
     if (folder / MANIFEST_NAME).is_file() and not (folder / PLAN_NAME).exists():
         _move_finished(folder, target)
 
 
-def is_complete(folder: Path, tokenizer: Tokenizer) -> bool:
-    """Tell whether a folder holds undamaged token files of a vocabulary."""
+def finished_source(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return `Plan.describe` of a folder's undamaged token files; empty if they are not there."""
     try:
-        for name in read_manifest(folder).files:
+        manifest = read_manifest(folder)
+        for name in manifest.files:
             TokenFile(folder, name, fingerprint=tokenizer.fingerprint)
     except (FileNotFoundError, ValueError):
-        return False
-    return True
+        return {}
+    return manifest.source
 
 
 def write_report(folder: Path, report: SourceReport) -> None:

@@ -3,21 +3,22 @@
 Files are listed in a fixed order with their sizes, before anything is read. `blocks.py` reads them.
 """
 
-import contextlib
-import dataclasses
 import os
 import re
+import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import accumulate
+from pathlib import Path, PurePosixPath
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig
-from dimgpt.data.preparing.hub_shards import fetched, list_shards
-from dimgpt.data.preparing.lines import DAMAGE
 from dimgpt.data.preparing.tables import json_form
-from dimgpt.hub import HubFile
+from dimgpt.hub import PATIENCE, HubFile, Patience, download_file
+from dimgpt.hub import list_files as list_hub_files
 
+Source = SourceConfig | ConversationSourceConfig
+"""Documents or conversations."""
 TABLE_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 """Kinds of files that hold records."""
 TEXT_SUFFIXES = (".txt", *TABLE_SUFFIXES, ".md", ".text")
@@ -28,38 +29,11 @@ DEMO_PREFIX, HUB_PREFIX = "demo://", "hf://datasets/"
 _EXPANSION = {".gz": 2.8, ".zst": 3.0, ".parquet": 1.8}
 _OTHER, _CLOSED = "files of other kinds", "folders that cannot be opened"
 _MAX_NAMES = 5
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Location:
-    """Where records are; the fields are those of `SourceConfig`."""
-
-    path: str
-    hub_config: str | None = None
-    hub_split: str = "train"
-    revision: str | None = None
-    max_bytes: int | None = None
-    expected_bytes: int | None = None
-
-    @classmethod
-    def of(cls, source: SourceConfig | ConversationSourceConfig) -> "Location":
-        """Return where a source's documents or conversations are."""
-        return cls(
-            path=source.path,
-            hub_config=source.hub_config,
-            hub_split=source.hub_split,
-            revision=source.revision,
-            max_bytes=getattr(source, "max_bytes", None),
-            expected_bytes=getattr(source, "expected_bytes", None),
-        )
-
-    @classmethod
-    def of_system_prompts(cls, source: ConversationSourceConfig) -> "Location | None":
-        """Return where a group's system prompts are, if it has some."""
-        path, hub_config = source.system_prompts_path, source.system_prompts_hub_config
-        if path is None:
-            return None
-        return dataclasses.replace(cls.of(source), path=path, hub_config=hub_config)
+# The card of a hub data set, or its substitute, says which files belong to what.
+_CARDS = ("README.md", ".huggingface.yaml")
+# Numbers that `datasets` would read from old repositories and that nothing here needs.
+_IGNORED = ("dataset_infos.json",)
+_LONGEST_REASON = 400
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,9 +58,11 @@ class Listing:
     """The files of a source, in the order in which they are read."""
 
     files: tuple[SourceFile, ...]
-    revision: str | None = None
+    text_bytes: int
+    """About how many bytes of text they hold; what the source says of itself comes first."""
+    revision: str | None
     """Commit of a hub data set."""
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
     """What was left out and why, one sentence each."""
 
     @property
@@ -94,47 +70,54 @@ class Listing:
         """Size of all files."""
         return sum(file.num_bytes for file in self.files)
 
-    @property
-    def text_bytes(self) -> int:
-        """About how many bytes of text they hold."""
-        return sum(file.text_bytes for file in self.files)
 
-
-def list_source(location: Location, *, suffixes: tuple[str, ...]) -> Listing:
-    """List the files of a source.
-
-    Args:
-        location: Relative paths start at the working directory.
-        suffixes: Kinds of files to take, `TEXT_SUFFIXES` or `TABLE_SUFFIXES`.
+def list_source(source: Source) -> Listing:
+    """List the files of a source; of conversations, only files of records.
 
     Raises:
         FileNotFoundError: The path does not exist.
         ValueError: The path is no known address, of no known kind, or a folder without such files.
         OSError: As `dimgpt.hub.list_files`.
     """
-    path = location.path
+    path, revision = source.path, None
+    notes: tuple[str, ...] = ()
     if is_demo(path):
-        return Listing(files=(SourceFile(name=path, num_bytes=0),))
-    if is_local(path):
-        paths, notes = list_files(path, suffixes)
-        files = tuple(SourceFile(name=str(file), num_bytes=file.stat().st_size) for file in paths)
-        return _take_first(Listing(files=files, notes=notes), location)
-    if path.startswith(HUB_PREFIX):
+        files = [SourceFile(name=path, num_bytes=0)]
+    elif is_local(path):
+        is_documents = isinstance(source, SourceConfig)
+        paths, notes = list_files(path, TEXT_SUFFIXES if is_documents else TABLE_SUFFIXES)
+        files = [SourceFile(name=str(file), num_bytes=file.stat().st_size) for file in paths]
+    elif path.startswith(HUB_PREFIX):
         shards = list_shards(
             path.removeprefix(HUB_PREFIX),
-            config=location.hub_config,
-            split=location.hub_split,
-            revision=location.revision,
+            config=source.hub_config,
+            split=source.hub_split,
+            revision=source.revision,
         )
-        files = tuple(
+        revision = shards[0].revision
+        files = [
             SourceFile(name=f"{path}/{shard.path}", num_bytes=shard.size, remote=shard)
             for shard in shards
+        ]
+    else:
+        raise ValueError(
+            f"path is {path!r}: it must be a local path, {HUB_PREFIX}owner/name, "
+            f"{DEMO_PREFIX}stories/N or {DEMO_PREFIX}conversations/N"
         )
-        return _take_first(Listing(files=files, revision=shards[0].revision), location)
-    raise ValueError(
-        f"path is {path!r}: it must be a local path, {HUB_PREFIX}owner/name, "
-        f"{DEMO_PREFIX}stories/N or {DEMO_PREFIX}conversations/N"
-    )
+    taken, text_bytes = _take_first(files, source)
+    return Listing(files=taken, text_bytes=text_bytes, revision=revision, notes=notes)
+
+
+def _take_first(files: list[SourceFile], source: Source) -> tuple[tuple[SourceFile, ...], int]:
+    """Return the first files with as much text as is wanted, and about how much that is."""
+    text_bytes = sum(file.text_bytes for file in files)
+    if not isinstance(source, SourceConfig):
+        return tuple(files), text_bytes
+    expected, wanted = source.expected_bytes, source.max_bytes or float("inf")
+    scale = (expected or text_bytes) / max(text_bytes, 1)
+    before = accumulate((scale * file.text_bytes for file in files), initial=0.0)
+    taken = tuple(file for file, size in zip(files, before, strict=False) if size < wanted)
+    return taken, int(min(expected, wanted)) if expected else sum(file.text_bytes for file in taken)
 
 
 def list_files(path: str, suffixes: tuple[str, ...]) -> tuple[list[Path], tuple[str, ...]]:
@@ -202,7 +185,7 @@ def _reason_to_leave(file: Path, suffixes: tuple[str, ...]) -> str:
         return _OTHER
     try:
         is_other = kind_of(file.name) == ".json" and json_form(file) == "other"
-    except DAMAGE:
+    except EOFError:
         is_other = False  # refused when it is read
     return ".json files without a list of records" if is_other else ""
 
@@ -234,48 +217,82 @@ def is_local(path: str) -> bool:
     return "://" not in path
 
 
-@contextlib.contextmanager
-def at_hand(file: SourceFile, folder: Path) -> Iterator[Path]:
-    """Yield where a file can be read; one of the hub is downloaded, and removed at the end.
+def list_shards(
+    repo_id: str,
+    *,
+    config: str | None = None,
+    split: str = "train",
+    revision: str | None = None,
+    endpoint: str | None = None,
+    patience: Patience = PATIENCE,
+) -> list[HubFile]:
+    """List the files of a hub data set's split, in the order in which `datasets` reads them.
+
+    `datasets` decides which files these are, by its own rules for cards, globs and folders. It sees
+    a folder of empty files with the repository's names, so that it asks the hub nothing itself.
 
     Args:
-        file: Any but the demo's.
-        folder: Holds the file that is downloaded, and no other.
+        repo_id: `owner/name`.
+        config: Name of the configuration; `None` where there is one only, or a default.
+        split: Name of the split.
+        revision: Branch, tag or commit; `None` is the newest. The files name its commit.
+        endpoint: Address of the hub; `None` is the usual one.
+        patience: How long to try.
+
+    Raises:
+        FileNotFoundError, PermissionError, ConnectionError: As `dimgpt.hub.list_files`.
+        ValueError: It has no such configuration or split, or is made by a script.
     """
-    if file.remote is None:
-        yield Path(file.name)
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        if not path.name.startswith(file.remote.digest[:16]):
-            path.unlink()
-    with fetched(file.remote, folder) as path:
-        yield path
+    files = list_hub_files(
+        repo_id, kind="dataset", revision=revision, endpoint=endpoint, patience=patience
+    )
+    by_path = {file.path: file for file in files}
+    if (script := f"{PurePosixPath(repo_id).name}.py") in by_path:
+        raise ValueError(
+            f"{repo_id} is made by a script, {script}, and no foreign code is run here; take a "
+            "data set of plain files"
+        )
+    with tempfile.TemporaryDirectory(prefix="dimgpt-") as folder:
+        mirror = Path(folder).resolve() / "files"
+        _make_mirror(mirror, by_path, patience)
+        paths = _resolve(mirror, repo_id, config=config, split=split)
+        names = [path.removeprefix(f"{mirror.as_posix()}/") for path in paths]
+    foreign = [name for name in names if name not in by_path]
+    if foreign or not names:
+        found = f"names {foreign[0]!r}, which is not in it" if foreign else "has no file"
+        raise ValueError(f"{repo_id}, split {split!r}, {found}; take another data set or split")
+    return [by_path[name] for name in dict.fromkeys(names)]
 
 
-def _take_first(listing: Listing, location: Location) -> Listing:
-    """Leave out the files that follow those with as much text as is wanted."""
-    if location.max_bytes is None:
-        return listing
-    scale = (location.expected_bytes or listing.text_bytes) / max(listing.text_bytes, 1)
-    files: list[SourceFile] = []
-    room = float(location.max_bytes)
-    for file in listing.files:
-        if room <= 0:
-            break
-        files.append(file)
-        room -= scale * file.text_bytes
-    return dataclasses.replace(listing, files=tuple(files))
+def _make_mirror(mirror: Path, by_path: Mapping[str, HubFile], patience: Patience) -> None:
+    """Make empty files with the names of the repository's files; only the cards are whole."""
+    mirror.mkdir()
+    for path, file in by_path.items():
+        target = mirror / path
+        if path in _CARDS:
+            download_file(file, target, patience=patience)
+        elif path not in _IGNORED:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.touch()
 
 
-def group_files(files: Iterable[SourceFile], *, num_bytes: int) -> list[tuple[SourceFile, ...]]:
-    """Gather neighbouring files into shards: small ones together, up to about `num_bytes`."""
-    shards: list[list[SourceFile]] = []
-    room = 0
-    for file in files:
-        if not shards or file.num_bytes > room:
-            shards.append([])
-            room = num_bytes
-        shards[-1].append(file)
-        room -= file.num_bytes
-    return [tuple(shard) for shard in shards]
+def _resolve(mirror: Path, repo_id: str, *, config: str | None, split: str) -> list[str]:
+    """Ask `datasets` which files of a folder belong to a configuration and a split."""
+    from datasets import load_dataset_builder
+
+    try:
+        builder = load_dataset_builder(
+            str(mirror), name=config, cache_dir=str(mirror.with_name("cache"))
+        )
+    except Exception as error:  # a card may hold anything, and surfaces as almost any exception
+        reason = " ".join(str(error).replace(str(mirror), repo_id).split())[:_LONGEST_REASON]
+        raise ValueError(
+            f"{repo_id}, configuration {config!r}, cannot be used: {reason or type(error).__name__}"
+        ) from error
+    data_files = builder.config.data_files or {}
+    if split not in data_files:
+        splits = ", ".join(map(str, data_files)) or "none"
+        raise ValueError(
+            f"{repo_id}, configuration {config!r}, has no split {split!r}; it has: {splits}"
+        )
+    return [Path(path).as_posix() for path in data_files[split]]

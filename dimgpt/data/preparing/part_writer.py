@@ -7,15 +7,16 @@ has fewer different documents than splits, the longest is cut and its end held o
 
 import contextlib
 from collections import Counter
-from types import TracebackType
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dimgpt.config import QualityConfig, SourceConfig
 from dimgpt.data.conversation import Conversation, Message
+from dimgpt.data.preparing.blocks import read_blocks
 from dimgpt.data.preparing.encoding import EncodedChunk, encode_chunk
-from dimgpt.data.preparing.items import read_system_prompts_of
+from dimgpt.data.preparing.items import read_system_prompts
 from dimgpt.data.preparing.listing import Listing
 from dimgpt.data.preparing.parts import Part, PartsFolder, Place
 from dimgpt.data.preparing.quality import Deduplicator
@@ -27,68 +28,80 @@ from dimgpt.settings import override
 
 FIRST = Place(0, 0)
 """The part that fills every split, and holds the system prompts of a group of conversations."""
-COUNTS = ("num_documents", "num_characters", "text_bytes", "file_bytes")
+
+
+class Piece(NamedTuple):
+    """What the parent remembers of a block while a worker has it."""
+
+    place: Place
+    ends_part: bool
+    text_bytes: int
+    file_bytes: int
 
 
 class PartWriter:
-    """Write one part into a folder, which knows of it when all is on the disk.
-
-    A context manager: leaving it by an exception removes what was written. `part` is set once the
-    part is finished.
-    """
-
-    part: Part
+    """Writes one part: first its files, and at the end the record that makes them count."""
 
     def __init__(
         self, folder: PartsFolder, place: Place, deduplicator: Deduplicator | None
     ) -> None:
-        self.counts: Counter[str] = Counter()
-        """`COUNTS` so far."""
         self._plan = plan = folder.plan
         self._folder = folder
         self._place = place
         self._deduplicator = deduplicator
         self._borders = plan.borders
         self._report = SourceReport(source="", seed=plan.config.seed)
+        self._counts: Counter[str] = Counter()
         self._copy_keys: list[np.ndarray[Any, Any]] = []
         self._held: list[EncodedChunk] | None = [] if place == FIRST else None
         self._filled: set[str] = set()
         self._stack = contextlib.ExitStack()
         self._writers: dict[str, TokenFileWriter] = {}
 
-    def __enter__(self) -> "PartWriter":
-        return self
-
-    def __exit__(
+    def write(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is not None:
-            self._stack.__exit__(kind, error, trace)
-            return
-        with self._stack:
-            if self._held is not None:
-                self._fill_splits(self._held)
-            if self._place == FIRST and self._plan.prompts is not None:
-                self._write_prompts(self._plan.prompts)
-        self.part = self._part()
-        self._folder.add(self._place, self.part)
+        chunks: Iterable[tuple[Piece, EncodedChunk]],
+        *,
+        progress: Callable[[Counter[str]], None],
+    ) -> Part:
+        """Write all of a part; an error removes what was written.
 
-    def write(self, chunk: EncodedChunk, *, text_bytes: int, file_bytes: int) -> None:
-        """Write what the next block holds, to the splits that the keys choose.
+        Args:
+            chunks: All blocks of the part, encoded, in their order.
+            progress: Called after each with `Part.counts` so far.
 
         Raises:
             OSError: The disk is full or cannot be written.
         """
+        with self._stack:
+            for piece, chunk in chunks:
+                self._add(piece, chunk)
+                progress(self._counts)
+            if self._held is not None:
+                self._fill_splits(self._held)
+            if self._place == FIRST and self._plan.prompts is not None:
+                self._write_prompts(self._plan.prompts)
+        copy_keys = np.concatenate(self._copy_keys) if self._copy_keys else np.zeros(0)
+        part = Part(
+            plan_sha256=self._folder.plan_sha256,
+            report=self._report,
+            files={name: writer.summary for name, writer in sorted(self._writers.items())},
+            counts=dict(self._counts),
+            copy_keys_sha256=self._folder.write_copy_keys(self._place, copy_keys),
+        )
+        self._folder.add(self._place, part)
+        return part
+
+    def _add(self, piece: Piece, chunk: EncodedChunk) -> None:
+        """Write what the next block holds, to the splits that the keys choose."""
         self._report.merge(chunk.report)
         if self._deduplicator is not None:
             chunk = self._without_copies(chunk, self._deduplicator)
-        self.counts["num_documents"] += len(chunk.lengths)
-        self.counts["num_characters"] += int(chunk.num_characters.sum())
-        self.counts["text_bytes"] += text_bytes
-        self.counts["file_bytes"] += file_bytes
+        self._counts.update(
+            num_documents=len(chunk.lengths),
+            text_bytes=piece.text_bytes,
+            file_bytes=piece.file_bytes,
+        )
         if self._held is None:
             self._split([chunk])
             return
@@ -172,7 +185,7 @@ class PartWriter:
             return
         if name not in self._writers:
             writer = TokenFileWriter(
-                self._folder.path,
+                self._plan.folder,
                 f"{name}-{self._place}",
                 vocab_size=self._plan.tokenizer.vocab_size,
             )
@@ -189,10 +202,11 @@ class PartWriter:
     def _write_prompts(self, files: Listing) -> None:
         """Write the system prompts of a group of conversations, a token file of their own."""
         plan = self._plan
-        blocks = plan.read_files(files.files, plan.folder / "downloads-prompts")
+        downloads = plan.folder / "downloads-prompts"
+        blocks = read_blocks(files.files, folder=downloads, skip_bad=plan.skip_bad)
         prompts = [
             Conversation(messages=(Message(role="system", text=prompt),))
-            for prompt in read_system_prompts_of(blocks, plan.items)
+            for prompt in read_system_prompts(blocks, skip_bad=plan.skip_bad)
         ]
         chunk = encode_chunk(prompts, plan.tokenizer, plan.config)
         if not len(chunk.lengths):
@@ -200,13 +214,3 @@ class PartWriter:
                 f"the system prompts of {plan.source.name!r} are none; check system_prompts_path"
             )
         self._write(SYSTEM_PROMPTS, chunk)
-
-    def _part(self) -> Part:
-        copy_keys = np.concatenate(self._copy_keys) if self._copy_keys else np.zeros(0)
-        return Part(
-            plan_sha256=self._folder.plan_sha256,
-            report=self._report,
-            files={name: writer.summary for name, writer in sorted(self._writers.items())},
-            counts=dict(self.counts),
-            copy_keys_sha256=self._folder.write_copy_keys(self._place, copy_keys),
-        )

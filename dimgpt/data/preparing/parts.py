@@ -50,7 +50,7 @@ class Part:
     files: dict[str, TokenFileSummary]
     """Split -> its token file."""
     counts: dict[str, int]
-    """What `Progress` counts."""
+    """`num_documents`, and the `text_bytes` and `file_bytes` that were read, for `Progress`."""
     copy_keys_sha256: str | None
     """Of the file with the keys by which copies of its documents are known."""
 
@@ -75,11 +75,6 @@ class PartsFolder:
     plan_sha256: str
     """Of `plan.json`. Parts of other plans do not count."""
 
-    @property
-    def path(self) -> Path:
-        """Where the parts are."""
-        return self.plan.folder
-
     def load(self, is_wanted: Callable[[Place], bool], *, verify: bool = True) -> dict[Place, Part]:
         """Return the parts that are whole, in their order; warn of damaged ones.
 
@@ -87,7 +82,7 @@ class PartsFolder:
             is_wanted: Other parts are not looked at.
             verify: Read them once to check their sha256, not only their sizes.
         """
-        found = [_RECORD.fullmatch(path.name) for path in self.path.glob("part-*.json")]
+        found = [_RECORD.fullmatch(path.name) for path in self.plan.folder.glob("part-*.json")]
         places = sorted(Place(int(match[1]), int(match[2])) for match in found if match)
         parts = {}
         for place in filter(is_wanted, places):
@@ -108,15 +103,15 @@ class PartsFolder:
     def num_parts(self, shard: int) -> int | None:
         """Return how many parts a shard has; `None` if nobody has read it to its end."""
         with contextlib.suppress(OSError, ValueError):
-            content = (self.path / f"shard-{shard:05}").read_bytes()
+            content = (self.plan.folder / f"shard-{shard:05}").read_bytes()
             num_parts = int(content.partition(b" ")[0])
             return num_parts if content == self._end_of_shard(shard, num_parts) else None
         return None
 
     def set_num_parts(self, shard: int, num_parts: int) -> None:
         """Write down how many parts a shard has."""
-        path = self.path / f"shard-{shard:05}"
-        replace_file(path, self._end_of_shard(shard, num_parts))
+        content = self._end_of_shard(shard, num_parts)
+        replace_file(self.plan.folder / f"shard-{shard:05}", content)
 
     def _end_of_shard(self, shard: int, num_parts: int) -> bytes:
         """Return what says how many parts a shard has, with a hash by which it is trusted."""
@@ -139,23 +134,22 @@ class PartsFolder:
     def _check(self, place: Place, part: Part, verify: bool) -> None:
         if part.plan_sha256 != self.plan_sha256:
             raise ValueError("it was made with other settings, texts or another vocabulary")
+        folder, vocab_size = self.plan.folder, self.plan.tokenizer.vocab_size
+        hashes = {}
         for name, summary in part.files.items():
-            check_parts(
-                self.path, summary.parts, vocab_size=self.plan.tokenizer.vocab_size, verify=verify
-            )
-            self._check_sha256(self.path / f"{name}-{place}.index.npy", summary.index_sha256)
+            check_parts(folder, summary.parts, vocab_size=vocab_size, verify=verify)
+            hashes[folder / f"{name}-{place}.index.npy"] = summary.index_sha256
         if part.copy_keys_sha256 is not None:
-            self._check_sha256(self._copy_keys_path(place), part.copy_keys_sha256)
-
-    def _check_sha256(self, path: Path, expected: str) -> None:
-        if sha256_of(path) != expected:
-            raise ValueError(f"{path} has another sha256")
+            hashes[self._copy_keys_path(place)] = part.copy_keys_sha256
+        for path, expected in hashes.items():
+            if sha256_of(path) != expected:
+                raise ValueError(f"{path} has another sha256")
 
     def _record_path(self, place: Place) -> Path:
-        return self.path / f"part-{place}.json"
+        return self.plan.folder / f"part-{place}.json"
 
     def _copy_keys_path(self, place: Place) -> Path:
-        return self.path / f"part-{place}.keys.npy"
+        return self.plan.folder / f"part-{place}.keys.npy"
 
 
 def open_folder(plan: Plan, downloads: Path, *, is_shared: bool) -> PartsFolder:

@@ -7,35 +7,33 @@ documents share, which are found once, in the first megabyte of text.
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig
+from dimgpt.config import DataConfig
 from dimgpt.data.preparing.blocks import Block, read_blocks
 from dimgpt.data.preparing.encoding import clean_beginning
-from dimgpt.data.preparing.items import ItemRules, gather_conversations, read_documents_of
-from dimgpt.data.preparing.listing import (
-    Listing,
-    SourceFile,
-    is_demo,
-)
+from dimgpt.data.preparing.items import read_items, read_source
+from dimgpt.data.preparing.listing import Listing, Source, SourceFile, is_demo
 from dimgpt.data.preparing.quality import num_duplicate_keys
 from dimgpt.data.preparing.splits import Borders, find_openings
+from dimgpt.data.token_file import token_dtype
 from dimgpt.files import replace_file
 from dimgpt.text.tokenizer import Tokenizer
 
-Source = SourceConfig | ConversationSourceConfig
-"""Documents or conversations."""
 PLAN_NAME = "plan.json"
 PART_BLOCKS = 256
 """Blocks of a shard that make a part: with blocks of 1 MiB, 256 MiB of text."""
 
 _NUM_FIRST_ITEMS = 200
+_SMALL_VOCABULARY = 4_000
 _SAMPLE_BYTES = 1 << 20
 # Fields that decide how often something is drawn, or how it is shown: not what is written.
 _OTHER_FIELDS = (
@@ -92,10 +90,9 @@ class Plan:
         return Borders.of(validation_ratio=config.validation_ratio, test_ratio=config.test_ratio)
 
     @property
-    def items(self) -> ItemRules:
-        """What to make of its records."""
-        source = self.source if isinstance(self.source, SourceConfig) else None
-        return ItemRules(source=source, skip_bad=self.config.bad_records == "skip")
+    def skip_bad(self) -> bool:
+        """Tell whether records that cannot be used are skipped."""
+        return self.config.bad_records == "skip"
 
     def describe(self) -> dict[str, Any]:
         """Return the plain values by which a finished folder is known; its manifest holds them."""
@@ -120,21 +117,27 @@ class Plan:
 
     def read(self, shard: int, downloads: Path) -> Iterator[Block]:
         """Yield the blocks of a shard; a file of the hub is fetched into `downloads`."""
-        blocks = self.read_files(self.shards[shard], downloads)
-        if isinstance(self.source, SourceConfig) or is_demo(self.source.path):
-            return blocks
-        return gather_conversations(blocks, self.items, block_bytes=self.block_bytes)
-
-    def read_files(self, files: Iterable[SourceFile], downloads: Path) -> Iterator[Block]:
-        """Yield the blocks of files as they are."""
-        return read_blocks(
-            files,
-            columns=self.items.columns,
+        return read_source(
+            self.source,
+            self.shards[shard],
             folder=downloads,
             seed=self.config.seed,
-            skip_bad=self.items.skip_bad,
+            skip_bad=self.skip_bad,
             block_bytes=self.block_bytes,
         )
+
+
+def group_files(files: Iterable[SourceFile], *, num_bytes: int) -> list[tuple[SourceFile, ...]]:
+    """Gather neighbouring files into shards: small ones together, up to about `num_bytes`."""
+    shards: list[list[SourceFile]] = []
+    room = 0
+    for file in files:
+        if not shards or file.num_bytes > room:
+            shards.append([])
+            room = num_bytes
+        shards[-1].append(file)
+        room -= file.num_bytes
+    return [tuple(shard) for shard in shards]
 
 
 def describe_settings(source: Source, config: DataConfig) -> dict[str, Any]:
@@ -179,7 +182,7 @@ def write_plan(plan: Plan, downloads: Path) -> dict[str, Any]:
     for block in plan.read(0, downloads):
         texts += [
             clean_beginning(item, plan.tokenizer, plan.config)
-            for item in read_documents_of(block, plan.items)
+            for item in read_items(block, plan.source, skip_bad=plan.skip_bad)
             if item is not None
         ]
         num_bytes += block.num_bytes
@@ -198,3 +201,37 @@ def difference(found: Any, wanted: Any, name: str = "") -> str:
         if found.get(key) != wanted[key]:
             return difference(found.get(key), wanted[key], key)
     return "it knows other settings"
+
+
+def missing_bytes(plan: Plan) -> int:
+    """Return about how much room a source still takes: token files, and one file fetched."""
+    vocab_size = plan.tokenizer.vocab_size
+    # Four bytes of French are a token, two with a small vocabulary.
+    bytes_per_token = 2 if vocab_size < _SMALL_VOCABULARY else 4
+    whole = plan.listing.text_bytes * token_dtype(vocab_size).itemsize // bytes_per_token
+    written = sum(path.stat().st_size for path in plan.folder.glob("*.bin"))
+    fetched = max((file.num_bytes for file in plan.listing.files if file.remote), default=0)
+    return fetched + max(0, whole - written)
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the room left on the disk where a folder is, or is to be."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def require_room(folder: Path, num_bytes: int) -> None:
+    """Refuse to begin what the disk has no room for.
+
+    Raises:
+        OSError: About so many bytes do not fit.
+    """
+    free = free_bytes(folder)
+    if num_bytes > free:
+        raise OSError(
+            errno.ENOSPC,
+            f"the disk has {free / 1e9:,.1f} GB left and about {num_bytes / 1e9:,.1f} GB are "
+            "needed; make room, or take another disk with data_root",
+            str(folder),
+        )

@@ -8,28 +8,28 @@ vocabulary is kept as it is; multipliers and ratios do not count, they act when 
 """
 
 import dataclasses
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any, Literal
 
 from dimgpt.config import ConversationSourceConfig, DataConfig, QualityConfig
 from dimgpt.data.preparing.blocks import BLOCK_BYTES
-from dimgpt.data.preparing.disk import estimate_text_bytes, estimate_token_bytes, require_room
-from dimgpt.data.preparing.finishing import finish, is_complete, resume_finish
-from dimgpt.data.preparing.listing import (
-    TABLE_SUFFIXES,
-    TEXT_SUFFIXES,
-    Listing,
-    Location,
-    group_files,
-    is_demo,
-    is_local,
-    list_source,
-)
+from dimgpt.data.preparing.finishing import finish, finished_source, resume_finish
+from dimgpt.data.preparing.listing import Source, is_demo, is_local, list_source
 from dimgpt.data.preparing.part_writer import FIRST
 from dimgpt.data.preparing.parts import Part, PartsFolder, Place, open_folder
-from dimgpt.data.preparing.plan import PART_BLOCKS, Plan, Source, describe_settings, read_plan
+from dimgpt.data.preparing.plan import (
+    PART_BLOCKS,
+    Plan,
+    describe_settings,
+    group_files,
+    missing_bytes,
+    read_plan,
+    require_room,
+)
 from dimgpt.data.preparing.shares import ALONE, Share, Watch, begun_shares, hold, write_parts
-from dimgpt.data.token_file import read_manifest
 from dimgpt.files import restore_folder
+from dimgpt.settings import override
 from dimgpt.text.tokenizer import Tokenizer
 
 
@@ -94,15 +94,19 @@ def plan_preparation(
     unfinished = target.with_name(f"{target.name}.unfinished")
     resume_finish(unfinished, target)
     settings = describe_settings(source, config)
-    finished = read_manifest(target).source if is_complete(target, tokenizer) else {}
+    finished = finished_source(target, tokenizer)
     is_settled = not is_local(source.path) and not is_demo(source.path)
     if is_settled and finished.get("settings") == settings:
         return None
     begun = (read_plan(unfinished) or {"values": {}})["values"].get("source", {})
     revision = begun["revision"] if begun.get("settings") == settings else None
-    listing, prompts = _list_files(source, revision)
+    listing = list_source(dataclasses.replace(source, revision=source.revision or revision))
+    prompts = None
     if isinstance(source, ConversationSourceConfig):
         config = dataclasses.replace(config, quality=QualityConfig())
+        if source.system_prompts_path is not None:
+            path, hub_config = source.system_prompts_path, source.system_prompts_hub_config
+            prompts = list_source(dataclasses.replace(source, path=path, hub_config=hub_config))
     plan = Plan(
         source=source,
         config=config,
@@ -118,19 +122,6 @@ def plan_preparation(
     return None if finished == plan.describe() else plan
 
 
-def _list_files(source: Source, revision: str | None) -> tuple[Listing, Listing | None]:
-    """List the files of a source, and those of a group's system prompts."""
-    location = Location.of(source)
-    location = dataclasses.replace(location, revision=location.revision or revision)
-    if not isinstance(source, ConversationSourceConfig):
-        return list_source(location, suffixes=TEXT_SUFFIXES), None
-    prompts = Location.of_system_prompts(source)
-    return (
-        list_source(location, suffixes=TABLE_SUFFIXES),
-        list_source(prompts, suffixes=TABLE_SUFFIXES) if prompts else None,
-    )
-
-
 def run_job(plan: Plan, *, progress: Watch | None = None) -> None:
     """Write the parts of a source that are not there, and make the finished folder of all.
 
@@ -141,15 +132,6 @@ def run_job(plan: Plan, *, progress: Watch | None = None) -> None:
     with hold(plan, ALONE):
         parts = write_parts(plan, ALONE, progress=progress)
     finish(plan, parts)
-
-
-def missing_bytes(plan: Plan) -> int:
-    """Return about how much room a source still takes: token files, and one file fetched."""
-    text_bytes = estimate_text_bytes(plan.source, plan.listing)
-    fetched = max((file.num_bytes for file in plan.listing.files if file.remote), default=0)
-    whole = estimate_token_bytes(text_bytes, vocab_size=plan.tokenizer.vocab_size)
-    written = plan.folder.glob("*.bin")
-    return fetched + max(0, whole - sum(path.stat().st_size for path in written))
 
 
 def run_share(plan: Plan, share: Share, *, progress: Watch | None = None) -> None:
@@ -199,10 +181,11 @@ def _find_all(folder: PartsFolder, *, num_shares: int) -> dict[Place, Part]:
     plan = folder.plan
     parts = folder.load(lambda place: True, verify=False)
     for shard in range(len(plan.shards)):
-        # Whoever has the first part of a shard reads it to its end.
         num_parts = folder.num_parts(shard)
-        places = [Place(shard, number) for number in range(1 if num_parts is None else num_parts)]
-        missing = [place for place in places if num_parts is None or place not in parts]
+        missing = [Place(shard, number) for number in range(num_parts or 0)]
+        missing = [place for place in missing if place not in parts]
+        if num_parts is None:  # the share with the first part of a shard reads it to its end
+            missing = [Place(shard, 0)]
         if not missing:
             continue
         share = Share.of(plan, missing[0], num_shares)
@@ -213,3 +196,78 @@ def _find_all(folder: PartsFolder, *, num_shares: int) -> dict[Place, Part]:
             f"`python -m dimgpt prepare --shard {share.index}/{share.count}`"
         )
     return parts
+
+
+def write_share(
+    data: Any = None,
+    rank: int = 0,
+    world_size: int = 1,
+    *,
+    config: DataConfig,
+    vocabulary_path: Path,
+    pretraining_dir: Path,
+    finetuning_dir: Path,
+    **sizes: int,
+) -> Iterable[Any]:
+    """Write one share of every source, as a step of a `datatrove` pipeline, for `merge`.
+
+    Bind the named arguments with `functools.partial`. No documents pass from step to step.
+
+    Args:
+        data: Not used.
+        rank: Of the task; it writes share `rank + 1` of `world_size`.
+        world_size: Tasks.
+        config: What to prepare; `num_workers` is 1 unless a task has several cores.
+        vocabulary_path: An existing vocabulary, seen from the machine of the task.
+        pretraining_dir: Gets the documents; the same folder for all tasks, as on a shared disk.
+        finetuning_dir: Gets the conversations.
+        sizes: `block_bytes` and `part_blocks` of `plan_preparation`; the same for the merge.
+    """
+    tokenizer = Tokenizer.load(vocabulary_path)
+    config = override(config, num_workers=config.num_workers or 1)
+    for folder, sources in (
+        (pretraining_dir, config.sources),
+        (finetuning_dir, config.conversations),
+    ):
+        for source in sources:
+            plan = plan_preparation(source, tokenizer, folder, config=config, **sizes)
+            if plan is not None:
+                run_share(plan, Share(index=rank + 1, count=world_size))
+    return ()
+
+
+def make_executor(
+    kind: Literal["local", "slurm", "ray"],
+    step: Callable[..., Any],
+    *,
+    num_shares: int,
+    logging_dir: Path,
+    **options: Any,
+) -> Any:
+    """Return an executor of `datatrove` whose `run()` writes all shares.
+
+    Args:
+        kind: This machine, a Slurm cluster (one job array), or a Ray cluster.
+        step: What each task does: `write_share` with its named arguments.
+        num_shares: Tasks.
+        logging_dir: Gets their logs and what is completed; a second run does the rest.
+        options: More of the executor's own, such as `workers`, `time`, `partition`.
+
+    Raises:
+        ImportError: `datatrove` is not installed.
+    """
+    try:
+        import datatrove.executor as executor
+    except ImportError as error:
+        raise ImportError(
+            "shares on an executor need datatrove: pip install 'datatrove[ray]'; "
+            "`python -m dimgpt prepare --shard I/N` works without"
+        ) from error
+    executors = {
+        "local": executor.LocalPipelineExecutor,
+        "slurm": executor.SlurmPipelineExecutor,
+        "ray": executor.RayPipelineExecutor,
+    }
+    return executors[kind](
+        pipeline=[step], tasks=num_shares, logging_dir=str(logging_dir), **options
+    )

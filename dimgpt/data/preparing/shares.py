@@ -9,19 +9,20 @@ by workers.
 """
 
 import contextlib
+import functools
 import re
+import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import NamedTuple
 from zlib import crc32
 
 from dimgpt.data.preparing.blocks import Block
-from dimgpt.data.preparing.disk import free_bytes
-from dimgpt.data.preparing.encoding import BlockEncoder, EncodedChunk
-from dimgpt.data.preparing.part_writer import COUNTS, PartWriter
+from dimgpt.data.preparing.encoding import EncodedChunk, encode_block
+from dimgpt.data.preparing.part_writer import PartWriter, Piece
 from dimgpt.data.preparing.parts import Part, PartsFolder, Place, open_folder
 from dimgpt.data.preparing.plan import Plan
 from dimgpt.data.preparing.quality import Deduplicator
@@ -39,8 +40,6 @@ class Progress:
     """Its name."""
     num_documents: int
     """Documents encoded so far, those of finished parts included."""
-    num_characters: int
-    """Characters of their cleaned text."""
     text_bytes: int
     """Bytes of text that were read so far."""
     file_bytes: int
@@ -131,15 +130,6 @@ def begun_shares(plan: Plan) -> list[Share]:
     return [Share(index=int(match[1]), count=int(match[2])) for match in found if match]
 
 
-class _Piece(NamedTuple):
-    """What the parent remembers of a block while a worker has it."""
-
-    place: Place
-    ends_part: bool
-    text_bytes: int
-    file_bytes: int
-
-
 def write_parts(plan: Plan, share: Share, *, progress: Watch | None = None) -> dict[Place, Part]:
     """Write the parts of a share that are not there, and return all parts of the share.
 
@@ -153,11 +143,15 @@ def write_parts(plan: Plan, share: Share, *, progress: Watch | None = None) -> d
     downloads = plan.folder / f"downloads{suffix}"
     folder = open_folder(plan, downloads, is_shared=share != ALONE)
     parts = folder.load(lambda place: share.takes(plan, place))
-    encoder = BlockEncoder(
-        tokenizer=plan.tokenizer, items=plan.items, config=plan.config, openings=folder.openings
+    encode = functools.partial(
+        encode_block,
+        source=plan.source,
+        tokenizer=plan.tokenizer,
+        config=plan.config,
+        openings=folder.openings,
     )
     blocks = _missing_blocks(folder, share, frozenset(parts), downloads)
-    encoded = map_in_order(encoder, blocks, num_workers=plan.config.num_workers)
+    encoded = map_in_order(encode, blocks, num_workers=plan.config.num_workers)
     with contextlib.closing(encoded) as chunks:
         _write_chunks(folder, parts, chunks, progress)
     return {place: parts[place] for place in sorted(parts)}
@@ -166,7 +160,7 @@ def write_parts(plan: Plan, share: Share, *, progress: Watch | None = None) -> d
 def _write_chunks(
     folder: PartsFolder,
     parts: dict[Place, Part],
-    chunks: Iterator[tuple[_Piece, EncodedChunk]],
+    chunks: Iterator[tuple[Piece, EncodedChunk]],
     progress: Watch | None,
 ) -> None:
     """Write chunks into their parts, and add those to `parts`."""
@@ -174,33 +168,42 @@ def _write_chunks(
     earlier = deque(place for place, part in parts.items() if part.copy_keys_sha256)
     done = sum((Counter(part.counts) for part in parts.values()), Counter[str]())
     deduplicator = Deduplicator(plan.config.quality) if plan.is_deduplicated else None
+
+    def watch(counts: Counter[str]) -> None:
+        if progress is not None:
+            total = done + counts
+            record = Progress(
+                source=plan.source.name,
+                num_documents=total["num_documents"],
+                text_bytes=total["text_bytes"],
+                file_bytes=total["file_bytes"],
+                total_file_bytes=plan.listing.num_bytes,
+                disk_free=shutil.disk_usage(plan.folder).free,
+            )
+            progress(record)
+
     for piece, chunk in chunks:
-        place = piece.place
-        while deduplicator is not None and earlier and earlier[0] < place:
+        while deduplicator is not None and earlier and earlier[0] < piece.place:
             deduplicator.add(folder.read_copy_keys(earlier.popleft()))
-        with PartWriter(folder, place, deduplicator) as writer:
-            while True:
-                writer.write(chunk, text_bytes=piece.text_bytes, file_bytes=piece.file_bytes)
-                if progress is not None:
-                    counts = done + writer.counts
-                    progress(
-                        Progress(
-                            source=plan.source.name,
-                            total_file_bytes=plan.listing.num_bytes,
-                            disk_free=free_bytes(plan.folder),
-                            **{name: counts[name] for name in COUNTS},
-                        )
-                    )
-                if piece.ends_part:
-                    break
-                piece, chunk = next(chunks)
-        parts[place] = writer.part
-        done += writer.counts
+        writer = PartWriter(folder, piece.place, deduplicator)
+        part = writer.write(_one_part(piece, chunk, chunks), progress=watch)
+        parts[piece.place] = part
+        done.update(part.counts)
+
+
+def _one_part(
+    piece: Piece, chunk: EncodedChunk, following: Iterator[tuple[Piece, EncodedChunk]]
+) -> Iterator[tuple[Piece, EncodedChunk]]:
+    """Yield chunks up to the last one of a part, without waiting for the next part's."""
+    yield piece, chunk
+    while not piece.ends_part:
+        piece, chunk = next(following)
+        yield piece, chunk
 
 
 def _missing_blocks(
     folder: PartsFolder, share: Share, there: Container[Place], downloads: Path
-) -> Iterator[tuple[_Piece, Block]]:
+) -> Iterator[tuple[Piece, Block]]:
     """Yield the blocks of the parts of a share that are not there.
 
     A shard is read to its end even if its last parts are there, unless it is known that they are
@@ -214,19 +217,12 @@ def _missing_blocks(
         if not own or (known is not None and all(place in there for place in own)):
             continue
         num_parts = 0
-        for index, (block, is_last) in enumerate(_with_end(plan.read(shard, downloads))):
+        blocks = chain(plan.read(shard, downloads), [None])
+        for index, (block, following) in enumerate(pairwise(blocks)):
+            assert block is not None
             place = Place(shard, index // plan.part_blocks)
             num_parts = place.number + 1
             if share.takes(plan, place) and place not in there:
-                ends_part = is_last or (index + 1) % plan.part_blocks == 0
-                yield _Piece(place, ends_part, block.num_bytes, block.file_bytes), block
+                ends_part = following is None or (index + 1) % plan.part_blocks == 0
+                yield Piece(place, ends_part, block.num_bytes, block.file_bytes), block
         folder.set_num_parts(shard, num_parts)
-
-
-def _with_end(blocks: Iterator[Block]) -> Iterator[tuple[Block, bool]]:
-    """Say of each block whether it is the last."""
-    block = next(blocks, None)
-    while block is not None:
-        following = next(blocks, None)
-        yield block, following is None
-        block = following

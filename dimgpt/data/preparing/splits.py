@@ -116,14 +116,10 @@ class Borders:
 
     def choose(self, keys: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
         """Tell for each split which documents (keys uint64 (N,)) belong to it, bool (N,)."""
-        is_validation = keys < np.uint64(self.validation)
-        if self.test == NUM_KEYS:
-            return {"train": ~is_validation, "validation": is_validation}
-        is_test = ~is_validation & (keys >= np.uint64(self.test))
+        borders = [self.validation, self.test][: len(self.names) - 1]  # 2**64 is no uint64
+        numbers = np.searchsorted(np.array(borders, dtype=np.uint64), keys, side="right")
         return {
-            "train": ~is_validation & ~is_test,
-            "validation": is_validation,
-            "test": is_test,
+            name: numbers == number for name, number in zip(self.names, (1, 0, 2), strict=False)
         }
 
     def filling(self, keys: np.ndarray[Any, Any]) -> "Borders | None":

@@ -1,24 +1,135 @@
-"""The records in a piece of a table: JSON lines, CSV, or rows of a Parquet file.
+"""What files hold: decompressed, cut into pieces of whole records, and parsed.
 
-A record is its values by column, or, if it cannot be read, what is wrong with it. JSON and Parquet
-files are cut here, other tables in `lines.py`.
+Cutting is cheap and parsing is not: one process cuts, and many parse. A file that is cut short is
+an error, not a shorter file.
 """
 
 import csv
+import gzip
 import io
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
-
-from dimgpt.data.preparing.lines import MAX_RECORD_BYTES, Piece, read_chunks
+from typing import Any, BinaryIO, Literal
 
 Record = dict[str, Any] | str
 """The values of a record, or what is wrong with it: the end of a sentence that names its place."""
+Piece = tuple[bytes, int, int]
+"""Bytes of whole records; how many lines or rows; bytes of the file that were read by then."""
+
+MAX_RECORD_BYTES = 1 << 26
+"""A longer line is refused: parsing takes up to twelve times its size of memory."""
+MAX_TEXT_BYTES = 1 << 28
+"""A longer text file, or list in a `.json` file, is refused."""
+BOM = b"\xef\xbb\xbf"
+"""What some programs write before UTF-8."""
 _DELIMITERS = ",;\t"
 _BEGINNING_BYTES = 1 << 16
 _BUFFER_BYTES = 1 << 20
+_NO_UTF8 = re.compile(r"[\udc80-\udcff]")  # what `surrogateescape` makes of bad bytes
+
+
+def read_chunks(path: Path, *, chunk_bytes: int) -> Iterator[tuple[bytes, int]]:
+    """Yield the content of a file, decompressed, in chunks, all of `chunk_bytes` but the last.
+
+    Yields:
+        A chunk, and how many bytes of the file, as it lies on the disk, have been read by then.
+
+    Raises:
+        EOFError: The file is damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            content = _decompress(file, path.suffix.lower())
+            while chunk := content.read(chunk_bytes):
+                yield chunk, file.tell()
+    except (OSError, zlib.error) as error:
+        if getattr(error, "errno", None) is not None:  # of the disk, not of what the file holds
+            raise
+        raise EOFError(str(error)) from error
+
+
+def _decompress(file: BinaryIO, suffix: str) -> Any:
+    if suffix == ".gz":
+        return gzip.GzipFile(fileobj=file)
+    if suffix == ".zst":
+        import pyarrow
+
+        return pyarrow.CompressedInputStream(file, "zstd")
+    return file
+
+
+def read_whole(path: Path, *, name: str, remedy: str) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        ValueError: It is longer than `MAX_TEXT_BYTES`; ends with the remedy.
+        EOFError: The file is damaged.
+    """
+    content = bytearray()
+    for chunk, _ in read_chunks(path, chunk_bytes=_BUFFER_BYTES):
+        content += chunk
+        if len(content) > MAX_TEXT_BYTES:
+            raise ValueError(f"{name} is longer than {MAX_TEXT_BYTES >> 20} MB; {remedy}")
+    return bytes(content)
+
+
+def cut_lines(
+    path: Path, *, name: str, piece_bytes: int, has_quotes: bool = False, skip_long: bool = False
+) -> Iterator[Piece]:
+    """Cut a file at line ends.
+
+    Args:
+        path: The file.
+        name: Its name, for the error.
+        piece_bytes: About how much a piece holds.
+        has_quotes: Do not cut at line ends within double quotes.
+        skip_long: Replace a line that is too long by one that cannot be parsed.
+
+    Raises:
+        ValueError: A line is longer than `MAX_RECORD_BYTES`.
+        EOFError: The file is damaged.
+    """
+    waiting = bytearray()
+    first = place = 0
+    is_skipping = False
+    for chunk, place in read_chunks(path, chunk_bytes=piece_bytes):
+        if is_skipping:
+            _, line_end, rest = chunk.partition(b"\n")
+            chunk, is_skipping = line_end + rest, not line_end
+        waiting += chunk
+        if b"\n" in chunk:
+            end = _end_of_quoted_lines(waiting) if has_quotes else waiting.rfind(b"\n") + 1
+            if end:
+                piece = bytes(waiting[:end])
+                del waiting[:end]
+                num_lines = piece.count(b"\n")
+                first += num_lines
+                yield piece, num_lines, place
+        if len(waiting) > MAX_RECORD_BYTES:
+            if not skip_long:
+                raise ValueError(
+                    f"{name}, what follows line {first:,}, is longer than "
+                    f"{MAX_RECORD_BYTES >> 20} MB without an end; look for a quote that is not "
+                    "closed, or cut it into documents"
+                )
+            waiting[:], is_skipping = b"{ a line that is too long", True
+    if waiting:
+        yield bytes(waiting), 0, place
+
+
+def _end_of_quoted_lines(content: bytearray) -> int:
+    """Return where the last line ends outside of quotes: inside, line ends are text."""
+    num_quotes = content.count(b'"')
+    end = len(content)
+    while (line_end := content.rfind(b"\n", 0, end)) >= 0:
+        num_quotes -= content.count(b'"', line_end, end)
+        if num_quotes % 2 == 0:
+            return line_end + 1
+        end = line_end
+    return 0
 
 
 def read_json_lines(content: bytes) -> Iterator[tuple[int, Record]]:
@@ -42,10 +153,10 @@ def json_form(path: Path) -> Literal["list", "lines", "other"]:
     """Tell by its beginning what a `.json` file holds: a list of records, lines of them, or else.
 
     Raises:
-        EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError: The file is damaged.
+        EOFError: The file is damaged.
     """
     beginning, _ = next(read_chunks(path, chunk_bytes=_BEGINNING_BYTES), (b"", 0))
-    text = beginning.removeprefix(b"\xef\xbb\xbf").lstrip()
+    text = beginning.removeprefix(BOM).lstrip()
     if re.match(rb"\[\s*\{", text):
         return "list"
     line, line_end, rest = text.partition(b"\n")
@@ -71,8 +182,8 @@ def read_csv(content: bytes, *, header: bytes, name: str) -> Iterator[tuple[int,
     """Yield the rows of a piece of a CSV file: comma, semicolon or tab, line ends within quotes.
 
     Args:
-        content: Whole rows.
-        header: The first line of the file.
+        content: Whole rows, without the header, which is the first line of the file.
+        header: Says how the columns are named and separated.
         name: The file, for the error.
 
     Yields:
@@ -87,21 +198,18 @@ def read_csv(content: bytes, *, header: bytes, name: str) -> Iterator[tuple[int,
     rows = csv.reader(text, delimiter=delimiter)
     while True:
         try:
-            values = next(rows, None)
+            values = next(rows)
+        except StopIteration:
+            return
         except csv.Error as error:
             yield rows.line_num, f"is no CSV ({error})"
             continue
-        if values is None:
-            return
-        if not values:
-            continue
-        if len(values) != len(columns):
+        if values and len(values) != len(columns):
             yield rows.line_num, f"has {len(values)} columns: the header has {len(columns)}"
-        elif not all(map(_is_utf8, values)):
+        elif any(map(_NO_UTF8.search, values)):
             yield rows.line_num, "is not UTF-8"
-        else:
-            record: Record = dict(zip(columns, values, strict=True))
-            yield rows.line_num, record
+        elif values:
+            yield rows.line_num, dict(zip(columns, values, strict=True))
 
 
 def _read_header(header: bytes, name: str) -> tuple[list[str], str]:
@@ -121,10 +229,6 @@ def _read_header(header: bytes, name: str) -> tuple[list[str], str]:
             f"{name}, line 1 is {line[:80]!r}: it must name every column, each once; add a header"
         )
     return columns, delimiter
-
-
-def _is_utf8(value: str) -> bool:
-    return value.isascii() or not any("\udc80" <= sign <= "\udcff" for sign in value)
 
 
 def cut_parquet(path: Path, *, columns: tuple[str, ...], block_bytes: int) -> Iterator[Piece]:

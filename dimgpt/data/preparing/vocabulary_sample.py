@@ -11,18 +11,8 @@ from pathlib import Path
 from random import Random
 
 from dimgpt.config import SourceConfig
-from dimgpt.data.preparing.blocks import read_blocks
-from dimgpt.data.preparing.disk import estimate_text_bytes
-from dimgpt.data.preparing.items import ItemRules, read_documents, read_documents_of
-from dimgpt.data.preparing.listing import (
-    TEXT_SUFFIXES,
-    Listing,
-    Location,
-    SourceFile,
-    is_demo,
-    is_local,
-    list_source,
-)
+from dimgpt.data.preparing.items import read_documents, read_items, read_source
+from dimgpt.data.preparing.listing import Listing, SourceFile, is_demo, is_local, list_source
 
 # Local sources up to this size are read whole.
 _SMALL_BYTES = 1 << 28
@@ -48,7 +38,7 @@ def sample_mixture(
         FileNotFoundError: A path does not exist.
         ValueError: A source is empty or damaged.
     """
-    listings = [list_source(Location.of(source), suffixes=TEXT_SUFFIXES) for source in sources]
+    listings = [list_source(source) for source in sources]
     weighted_size = sum(
         _num_characters(source, listing, seed=seed, skip_bad=skip_bad) * source.multiplier
         for source, listing in zip(sources, listings, strict=True)
@@ -61,8 +51,7 @@ def sample_mixture(
         if not _is_small(source, listing):
             files = _choose(listing, copies, generator)
             copies *= listing.num_bytes / max(sum(file.num_bytes for file in files), 1)
-        rules = ItemRules(source=source, skip_bad=skip_bad)
-        for document in _read(files, rules, folder, seed=seed):
+        for document in _read(source, files, folder, seed=seed, skip_bad=skip_bad):
             for _ in range(int(copies + generator.random())):
                 yield document
 
@@ -75,17 +64,22 @@ def _num_characters(source: SourceConfig, listing: Listing, *, seed: int, skip_b
     """Count the characters of a small source; estimate those of a large one."""
     if _is_small(source, listing):
         return sum(map(len, read_documents(source, seed=seed, skip_bad=skip_bad)))
-    return estimate_text_bytes(source, listing)
+    return listing.text_bytes
 
 
 def _read(
-    files: Sequence[SourceFile], rules: ItemRules, folder: Path | None, *, seed: int
+    source: SourceConfig,
+    files: Sequence[SourceFile],
+    folder: Path | None,
+    *,
+    seed: int,
+    skip_bad: bool,
 ) -> Iterator[str]:
     with tempfile.TemporaryDirectory(dir=folder, prefix="sample-") as name:
-        blocks = read_blocks(
-            files, columns=rules.columns, folder=Path(name), seed=seed, skip_bad=rules.skip_bad
+        blocks = read_source(source, files, folder=Path(name), seed=seed, skip_bad=skip_bad)
+        documents = (
+            item for block in blocks for item in read_items(block, source, skip_bad=skip_bad)
         )
-        documents = (item for block in blocks for item in read_documents_of(block, rules))
         yield from (item for item in documents if isinstance(item, str))
 
 

@@ -8,10 +8,11 @@ import pytest
 import zstandard
 
 from dimgpt.config import SourceConfig
-from dimgpt.data.preparing import blocks, lines, tables
+from dimgpt.data.preparing import blocks, tables
 from dimgpt.data.preparing.blocks import read_blocks
-from dimgpt.data.preparing.items import ItemRules, read_documents, read_documents_of
-from dimgpt.data.preparing.listing import SourceFile, group_files
+from dimgpt.data.preparing.items import read_documents, read_items
+from dimgpt.data.preparing.listing import SourceFile
+from dimgpt.data.preparing.plan import group_files
 
 TEXTS = [f'chat "{n}",\n; dort\tici é' * (1 + n % 7) for n in range(200)]
 
@@ -38,11 +39,10 @@ PACKED = {
 
 def read(path, *, block_bytes=1_000, skip_bad=False):
     source = SourceConfig(name="x", path=str(path))
-    rules = ItemRules(source=source, skip_bad=skip_bad)
     file = SourceFile(name=str(path), num_bytes=path.stat().st_size)
     options = {"folder": path.parent, "seed": 0, "skip_bad": skip_bad}
     cut = list(read_blocks([file], columns=("text",), block_bytes=block_bytes, **options))
-    return cut, [item for one in cut for item in read_documents_of(one, rules)]
+    return cut, [item for one in cut for item in read_items(one, source, skip_bad=skip_bad)]
 
 
 @pytest.mark.parametrize("block_bytes", [100, 1_000, 1 << 20])
@@ -74,7 +74,8 @@ def test_texts_of_many_files_share_blocks(tmp_path):
     files = [SourceFile(name=str(path), num_bytes=1) for path in sorted(tmp_path.iterdir())]
     cut = list(read_blocks(files, columns=(), folder=tmp_path, seed=0, block_bytes=500))
     assert 2 < len(cut) < 20
-    assert [item for one in cut for item in read_documents_of(one, ItemRules())] == TEXTS[:50]
+    source = SourceConfig(name="x", path=str(tmp_path))
+    assert [item for one in cut for item in read_items(one, source)] == TEXTS[:50]
 
 
 def test_a_file_of_a_kind_that_cannot_be_read_says_which_can(tmp_path):
@@ -178,8 +179,8 @@ def test_a_wrong_column_is_refused_even_where_bad_records_are_skipped(tmp_path):
 def test_a_record_without_an_end_is_refused_before_it_fills_the_memory(
     tmp_path, monkeypatch, name, content
 ):
-    monkeypatch.setattr(lines, "MAX_RECORD_BYTES", 3_000)
-    monkeypatch.setattr(lines, "MAX_TEXT_BYTES", 3_000)
+    monkeypatch.setattr(tables, "MAX_RECORD_BYTES", 3_000)
+    monkeypatch.setattr(tables, "MAX_TEXT_BYTES", 3_000)
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=rf"{name}.* is longer than"):
         read(tmp_path / name, block_bytes=500)
@@ -190,7 +191,7 @@ def test_a_record_without_an_end_is_refused_before_it_fills_the_memory(
 def test_a_line_that_is_too_long_is_skipped_and_counted_where_bad_records_are(
     tmp_path, monkeypatch, size, place
 ):
-    monkeypatch.setattr(lines, "MAX_RECORD_BYTES", 3_000)
+    monkeypatch.setattr(tables, "MAX_RECORD_BYTES", 3_000)
     good = [f"good {n}" for n in range(60)]
     records = [json.dumps({"text": text}) for text in good]
     records.insert(place, json.dumps({"text": "a" * size}))

@@ -1,11 +1,17 @@
+import functools
 import json
 from collections import Counter
 
 import pytest
 
 from dimgpt.config import DataConfig, SourceConfig
-from dimgpt.data.preparing.cluster import ShareStep, make_executor
-from dimgpt.data.preparing.preparation import merge, plan_preparation, prepare_source
+from dimgpt.data.preparing.preparation import (
+    make_executor,
+    merge,
+    plan_preparation,
+    prepare_source,
+    write_share,
+)
 from dimgpt.data.token_file import TokenFile
 
 pytest.importorskip("datatrove", reason="datatrove is not installed")
@@ -25,8 +31,9 @@ def test_four_tasks_of_the_local_executor_write_the_documents_of_one_run(tokeniz
     config = DataConfig(sources=(source,), min_document_characters=4, validation_ratio=0.1)
     tokenizer.save(tmp_path / "vocab.txt")
     sizes = {"block_bytes": 500, "part_blocks": 4}
-    step = ShareStep(
-        data=config,
+    step = functools.partial(
+        write_share,
+        config=config,
         vocabulary_path=tmp_path / "vocab.txt",
         pretraining_dir=tmp_path / "four",
         finetuning_dir=tmp_path / "talk",
@@ -40,8 +47,9 @@ def test_four_tasks_of_the_local_executor_write_the_documents_of_one_run(tokeniz
 
 
 def test_slurm_gets_one_array_of_tasks(tmp_path):
-    step = ShareStep(
-        data=DataConfig(),
+    step = functools.partial(
+        write_share,
+        config=DataConfig(),
         vocabulary_path=tmp_path / "vocab.txt",
         pretraining_dir=tmp_path,
         finetuning_dir=tmp_path,

@@ -9,7 +9,7 @@ import pytest
 from hub_server import Fault
 
 from dimgpt.config import DataConfig, SourceConfig
-from dimgpt.data.preparing import listing, plan
+from dimgpt.data.preparing import blocks, listing, plan
 from dimgpt.data.preparing.items import read_documents
 from dimgpt.data.preparing.preparation import prepare_source
 from dimgpt.data.preparing.vocabulary_sample import sample_mixture
@@ -30,8 +30,7 @@ def hub(hub_server, tmp_path, monkeypatch):
     options = {"endpoint": hub_server.endpoint, "patience": QUICK}
     list_shards = functools.partial(listing.list_shards, **options)
     monkeypatch.setattr(listing, "list_shards", list_shards)
-    fetched = functools.partial(listing.fetched, patience=QUICK)
-    monkeypatch.setattr(listing, "fetched", fetched)
+    monkeypatch.setattr(blocks, "at_hand", functools.partial(blocks.at_hand, patience=QUICK))
     return hub_server
 
 
@@ -147,7 +146,7 @@ def test_a_vocabulary_sample_fetches_a_few_shards(hub):
 def test_the_room_for_a_shard_is_asked_for_before_anything_is_fetched(
     hub, tokenizer, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("dimgpt.data.preparing.disk.free_bytes", lambda folder: 1_000)
+    monkeypatch.setattr("dimgpt.data.preparing.plan.free_bytes", lambda folder: 1_000)
     with pytest.raises(OSError, match="make room"):
         prepare(tokenizer, tmp_path)
     assert not hub.asked(".parquet")

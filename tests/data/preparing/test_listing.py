@@ -3,17 +3,17 @@ import os
 
 import pytest
 
-from dimgpt.config import SourceConfig
+from dimgpt.config import ConversationSourceConfig, SourceConfig
 from dimgpt.data.preparing.items import read_documents
-from dimgpt.data.preparing.listing import TABLE_SUFFIXES, TEXT_SUFFIXES, Location, list_source
+from dimgpt.data.preparing.listing import list_source
 
 
 def read(path):
     return list(read_documents(SourceConfig(name="x", path=str(path))))
 
 
-def notes(path, suffixes=TEXT_SUFFIXES):
-    return list_source(Location(path=str(path)), suffixes=suffixes).notes
+def notes(path, config=SourceConfig):
+    return list_source(config(name="x", path=str(path))).notes
 
 
 def write(folder, **files):
@@ -62,7 +62,7 @@ def test_links_in_a_circle_end(tmp_path):
 def test_a_folder_that_is_linked_as_well_keeps_its_own_name(tmp_path):
     write(tmp_path / "z", a="a")
     (tmp_path / "a").symlink_to("z", target_is_directory=True)
-    files = list_source(Location(path=str(tmp_path)), suffixes=TEXT_SUFFIXES).files
+    files = list_source(SourceConfig(name="x", path=str(tmp_path))).files
     assert [file.name for file in files] == [str(tmp_path / "z" / "a.txt")]
 
 
@@ -81,7 +81,9 @@ def test_files_of_other_kinds_are_named(tmp_path):
         (tmp_path / name).write_bytes(b"?")
     assert notes(tmp_path) == ("files of other kinds left out (6): .docx, .gz, .pdf, no suffix",)
     (tmp_path / "a.jsonl").touch()
-    assert notes(tmp_path, TABLE_SUFFIXES)[0].endswith(".docx, .gz, .pdf, .txt, no suffix")
+    assert notes(tmp_path, ConversationSourceConfig)[0].endswith(
+        ".docx, .gz, .pdf, .txt, no suffix"
+    )
 
 
 def test_a_long_list_of_other_kinds_is_cut(tmp_path):

@@ -265,7 +265,7 @@ def test_a_file_that_may_not_grow_ends_the_run_with_an_error(
 def test_no_room_on_the_disk_is_said_before_anything_is_written(
     source, tokenizer, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("dimgpt.data.preparing.disk.free_bytes", lambda folder: 100)
+    monkeypatch.setattr("dimgpt.data.preparing.plan.free_bytes", lambda folder: 100)
     with pytest.raises(OSError, match=r"about 0\.0 GB are needed; make room"):
         prepare(source, tokenizer, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -294,7 +294,7 @@ if __name__ == "__main__":
 @pytest.fixture
 def run_script(tokenizer, tmp_path):
     """Return a function that starts a preparation with two processes; it has begun on return."""
-    texts = [f"Le chat {n} dort. " * 10 for n in range(3_000)]
+    texts = [f"Le chat {n} dort. " * 10 for n in range(1_500)]
     path = tmp_path / "cats.jsonl"
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     tokenizer.save(tmp_path / "vocab.txt")

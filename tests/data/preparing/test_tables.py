@@ -8,7 +8,7 @@ import pytest
 import zstandard
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig
-from dimgpt.data.preparing import lines
+from dimgpt.data.preparing import tables
 from dimgpt.data.preparing.items import read_conversations, read_documents
 
 RECORDS = [{"text": f'"{n}", {{[ \\ \n été', "id": n} for n in range(300)]
@@ -84,7 +84,7 @@ def test_a_bad_record_of_a_json_list_is_named_or_skipped(tmp_path):
 
 
 def test_a_json_list_that_is_too_long_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setattr(lines, "MAX_TEXT_BYTES", 3_000)
+    monkeypatch.setattr(tables, "MAX_TEXT_BYTES", 3_000)
     (tmp_path / "a.json").write_text(json.dumps(RECORDS))
     with pytest.raises(ValueError, match=r"a\.json is longer than.*convert it to \.jsonl"):
         read(tmp_path)

@@ -35,7 +35,7 @@ from dimgpt.data.reading.batch import prefetch
 from dimgpt.model.flops import training_flops_per_token
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
-from dimgpt.training.distributed import AgreedInterrupt, build_stepper, lead, place_model
+from dimgpt.training.distributed import build_stepper, lead, place_model
 from dimgpt.training.guard import Verdict
 from dimgpt.training.interrupts import Interrupt, catch_interrupts
 from dimgpt.training.journal import Journal, Observer, Record
@@ -122,13 +122,13 @@ class Trainer:
             SystemExit: SIGTERM came; the checkpoint is written, the status is 143.
             ValueError: The folder holds a run of another model, vocabulary or data.
         """
-        interrupt = AgreedInterrupt() if self.runtime.num_processes > 1 else Interrupt()
+        num_processes = self.runtime.num_processes
         with contextlib.ExitStack() as stack:
             lead(lambda: stack.enter_context(lock_run(self.folder.path)), self.runtime)
             stack.callback(self.folder.writer.wait)
             state, changes = self.folder.resume(self.branch_from)
             self._follow(state)
-            stop = stack.enter_context(catch_interrupts(interrupt))
+            stop = stack.enter_context(catch_interrupts(num_processes=num_processes))
             self.journal.trackers = stack.enter_context(self.folder.open_trackers(state.step))
             self.journal.start(max_steps=self.config.max_steps, changes=changes)
             stack.enter_context(self.runtime.matmul_precision())

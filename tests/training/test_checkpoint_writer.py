@@ -182,7 +182,7 @@ from pathlib import Path
 from dimgpt.training.checkpoint import Checkpoint, CheckpointStore, CheckpointWriter
 
 writer = CheckpointWriter(CheckpointStore(Path({str(tmp_path)!r})), torch.device("cpu"))
-tensors = {{"model": {{"weight": torch.ones(30_000_000)}}}}
+tensors = {{"model": {{"weight": torch.ones(10_000_000)}}}}
 writer.submit(Checkpoint(step=7, tensors=tensors, state={{}}), kinds=["step"])
 raise SystemExit(5)
 """

@@ -6,6 +6,7 @@ so it pays for runs of hours.
 """
 
 import dataclasses
+import itertools
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -127,11 +128,10 @@ def search(
         tried.append(one)
         if len(tried) > 1 and one.tokens_per_second < _MIN_GAIN * tried[-2].tokens_per_second:
             break
-    if tried:
-        return tried
-    smaller = (measure_if_fits(size) for size in reversed(sizes[:first]))
-    fitting = next((one for one in smaller if one is not None), None)
-    return [] if fitting is None else [fitting]
+    if not tried:
+        smaller = (measure_if_fits(size) for size in reversed(sizes[:first]))
+        tried = [*itertools.islice(filter(None, smaller), 1)]
+    return tried
 
 
 def fastest(tried: Sequence[Measurement]) -> int:
@@ -147,40 +147,33 @@ def measure_micro_batch(
 
     The weights are not changed, gradients are dropped.
     """
+    shape = (config.batch_size, model.config.context_length)
+    ids = torch.randint(model.config.vocab_size, shape, generator=torch.Generator().manual_seed(0))
+    batch = Batch(inputs=ids, targets=ids, weights=torch.ones(shape))
+    device = runtime.device if runtime.device.type == "cuda" else None
     torch.compiler.reset()
+    model.train()
     try:
-        return _time_micro_batch(model, config, runtime, repeats=repeats)
+        batch = batch.to(runtime.device)
+        before = torch.cuda.memory_allocated(device) if device else 0
+        compute, seconds, peak = compiled_loss(model, config, runtime), [], before
+        for _ in range(1 + repeats):  # the first one compiles
+            if device:
+                torch.cuda.reset_peak_memory_stats(device)
+            started = time.perf_counter()
+            with runtime.autocast():
+                loss = compute(batch).loss
+            (loss / ids.numel()).backward()
+            if device:
+                torch.cuda.synchronize(device)
+                peak = torch.cuda.max_memory_allocated(device)
+            seconds.append(time.perf_counter() - started)
     except torch.OutOfMemoryError:
         return None
     finally:
         model.zero_grad(set_to_none=True)
-        if runtime.device.type == "cuda":
-            torch.cuda.empty_cache()
-
-
-def _time_micro_batch(
-    model: Transformer, config: TrainingConfig, runtime: Runtime, *, repeats: int
-) -> Measurement:
-    shape = (config.batch_size, model.config.context_length)
-    ids = torch.randint(model.config.vocab_size, shape, generator=torch.Generator().manual_seed(0))
-    batch = Batch(inputs=ids, targets=ids, weights=torch.ones(shape)).to(runtime.device)
-    is_cuda = runtime.device.type == "cuda"
-    before = torch.cuda.memory_allocated(runtime.device) if is_cuda else 0
-    compute, seconds = compiled_loss(model, config, runtime), []
-    model.train()
-    for _ in range(1 + repeats):  # the first one compiles
-        if is_cuda:
-            torch.cuda.reset_peak_memory_stats(runtime.device)
-        started = time.perf_counter()
-        with runtime.autocast():
-            loss = compute(batch).loss
-        (loss / ids.numel()).backward()
-        if is_cuda:
-            torch.cuda.synchronize(runtime.device)
-        seconds.append(time.perf_counter() - started)
-    peak = torch.cuda.max_memory_allocated(runtime.device) - before if is_cuda else 0
+        torch.cuda.empty_cache()
+    speed = ids.numel() / min(seconds[1:])
     return Measurement(
-        batch_size=config.batch_size,
-        tokens_per_second=ids.numel() / min(seconds[1:]),
-        peak_bytes=peak,
+        batch_size=config.batch_size, tokens_per_second=speed, peak_bytes=peak - before
     )

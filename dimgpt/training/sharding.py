@@ -24,7 +24,7 @@ from dimgpt.model.kv_cache import KVCache
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
 from dimgpt.training.checkpoint import Checkpoint, CheckpointStore
-from dimgpt.training.tensor_files import empty_tensors, part_name, read_into, write_tensors
+from dimgpt.training.tensor_files import empty_tensors, read_into, write_tensors
 
 T = TypeVar("T")
 
@@ -126,12 +126,8 @@ def restore_parts(
 class ShardedCheckpointStore(CheckpointStore):
     """The checkpoints of a run whose processes have parts of the tensors.
 
-    All processes must save the same ones in the same order; any thread may.
-
-    Args:
-        folder: On a disk that all processes share.
-        runtime: This process.
-        keep: Number of the newest ones that stay.
+    All processes must save the same ones in the same order, on a disk that they share; any thread
+    may do so.
     """
 
     def __init__(self, folder: Path, runtime: Runtime, *, keep: int = 2) -> None:
@@ -179,7 +175,7 @@ class ShardedCheckpointStore(CheckpointStore):
         return hashes
 
     def _part(self, name: str, rank: int) -> str:
-        return part_name(name, rank=rank, num_parts=self.runtime.num_processes)
+        return f"{name}-{rank + 1:05d}-of-{self.runtime.num_processes:05d}.safetensors"
 
     def _gather(self, hashes: Mapping[str, str]) -> dict[str, str]:
         """Return the hashes of the files of all processes."""

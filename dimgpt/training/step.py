@@ -49,12 +49,8 @@ PendingStep = Callable[[], StepResult]
 class Stepper:
     """Takes the optimizer steps of a run, and measures held-out batches.
 
-    Args:
-        model: Trained in place.
-        optimizer: Must honour `found_inf`; see `optimizer.py`.
-        loss_sums: Returns the loss of a batch on the device, as sums.
-        config: Settings of the run.
-        runtime: Device and precision.
+    `optimizer` must honour `found_inf`, see `optimizer.py`; `loss_sums` returns the loss of a batch
+    on the device.
     """
 
     def __init__(

@@ -87,11 +87,6 @@ def _header(tensors: Mapping[str, Tensor], offsets: Mapping[str, tuple[int, ...]
     return header + b" " * (-len(header) % 8)
 
 
-def part_name(name: str, *, rank: int, num_parts: int) -> str:
-    """Return the name of the file of one process."""
-    return f"{name}-{rank + 1:05d}-of-{num_parts:05d}.safetensors"
-
-
 def load_tensors(folder: Path) -> dict[str, dict[str, Tensor]]:
     """Return the tensors of a folder by file and name; parts are joined to whole tensors.
 

@@ -35,6 +35,7 @@ from dimgpt.data.reading.batch import prefetch
 from dimgpt.model.flops import training_flops_per_token
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
+from dimgpt.settings import to_dict
 from dimgpt.training.distributed import build_stepper, lead, place_model
 from dimgpt.training.guard import Verdict
 from dimgpt.training.interrupts import Interrupt, catch_interrupts
@@ -45,6 +46,7 @@ from dimgpt.training.optimizer import build_optimizer
 from dimgpt.training.run_folder import RunFolder, lock_run
 from dimgpt.training.run_state import RunState, TrainingSummary
 from dimgpt.training.step import PendingStep, StepResult
+from dimgpt.training.trackers import open_trackers
 
 # Non-finite steps in a row after which the run goes back to its last checkpoint.
 _MAX_BAD_IN_A_ROW = 5
@@ -100,12 +102,11 @@ class Trainer:
             fingerprints={"data": data_fingerprint, "base model": base_fingerprint},
             recipe=recipe or {},
         )
-        self.checkpoints, self.history = self.folder.checkpoints, self.folder.history
-        self._flops_per_token = training_flops_per_token(model.config)
+        self.checkpoints = self.folder.checkpoints
         self.journal = Journal(
-            self.history,
+            run_dir / "history.jsonl",
             observers,
-            flops_per_token=self._flops_per_token,
+            flops_per_token=training_flops_per_token(model.config),
             runtime=runtime,
             decay=config.metrics_decay,
         )
@@ -129,7 +130,11 @@ class Trainer:
             state, changes = self.folder.resume(self.branch_from)
             self._follow(state)
             stop = stack.enter_context(catch_interrupts(num_processes=num_processes))
-            self.journal.trackers = stack.enter_context(self.folder.open_trackers(state.step))
+            names = self.config.trackers if self.runtime.is_first else ()
+            settings = to_dict(self.model.config) | to_dict(self.config)
+            self.journal.trackers = stack.enter_context(
+                open_trackers(names, self.folder.path, step=state.step, settings=settings)
+            )
             self.journal.start(max_steps=self.config.max_steps, changes=changes)
             stack.enter_context(self.runtime.matmul_precision())
             if state.looked_around_at < state.step:
@@ -149,7 +154,7 @@ class Trainer:
         return TrainingSummary(
             step=state.step,
             tokens=state.tokens,
-            flops=state.tokens * self._flops_per_token,
+            flops=state.tokens * self.journal.flops_per_token,
             seconds=self.journal.seconds,
             loss=state.averages.get("loss", math.nan),
             accuracy=state.averages.get("accuracy", math.nan),
@@ -179,17 +184,15 @@ class Trainer:
                 if previous is not None:  # read while the device works on the next one
                     self._finish_step(previous)
                 is_stopping = stop()
-                if queued is not None and (self._waits_after(step) or is_stopping):
+                # After some steps their values are needed before the next one can begin.
+                waits = is_stopping or not self.runtime.is_asynchronous or self._due_after(step)
+                if queued is not None and waits:
                     self._finish_step(queued)
                     queued = None
                     if not self._must_go_back():
                         self._look_around(stop)
                 if is_stopping or self._must_go_back() or self._is_over():
                     return
-
-    def _waits_after(self, step: int) -> bool:
-        """Say whether the values of a step are needed before the next one can begin."""
-        return not self.runtime.is_asynchronous or bool(self._due_after(step))
 
     def _due_after(self, step: int) -> set[str]:
         """Return what must happen after a step."""

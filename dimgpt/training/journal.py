@@ -19,12 +19,6 @@ Observer = Callable[[Record], None]
 
 log = logging.getLogger(__name__)
 
-_REASONS = {
-    Verdict.NOT_FINITE: "not finite",
-    Verdict.SPIKE: "spike",
-    Verdict.OVERFLOW: "float16 overflow",
-}
-
 
 def read_history(path: Path) -> list[Record]:
     """Read the records of a run that is running or has ended; ignore a line cut by a crash."""
@@ -171,7 +165,7 @@ class Journal:
             tokens_per_second=averages["tokens_per_second"],
             mfu=averages["tokens_per_second"] * self.flops_per_token / self._peak_flops,
             num_skipped=self.state.num_skipped,
-            **({"skipped": _REASONS[result.verdict]} if is_skipped else {}),
+            **({"skipped": result.verdict.name.lower().replace("_", " ")} if is_skipped else {}),
         )
 
 

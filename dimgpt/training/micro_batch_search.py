@@ -147,33 +147,41 @@ def measure_micro_batch(
 
     The weights are not changed, gradients are dropped.
     """
-    shape = (config.batch_size, model.config.context_length)
-    ids = torch.randint(model.config.vocab_size, shape, generator=torch.Generator().manual_seed(0))
-    batch = Batch(inputs=ids, targets=ids, weights=torch.ones(shape))
-    device = runtime.device if runtime.device.type == "cuda" else None
     torch.compiler.reset()
-    model.train()
     try:
-        batch = batch.to(runtime.device)
-        before = torch.cuda.memory_allocated(device) if device else 0
-        compute, seconds, peak = compiled_loss(model, config, runtime), [], before
-        for _ in range(1 + repeats):  # the first one compiles
-            if device:
-                torch.cuda.reset_peak_memory_stats(device)
-            started = time.perf_counter()
-            with runtime.autocast():
-                loss = compute(batch).loss
-            (loss / ids.numel()).backward()
-            if device:
-                torch.cuda.synchronize(device)
-                peak = torch.cuda.max_memory_allocated(device)
-            seconds.append(time.perf_counter() - started)
+        # A function of its own: what it held is free when the cache is emptied.
+        return _time_micro_batch(model, config, runtime, repeats=repeats)
     except torch.OutOfMemoryError:
         return None
     finally:
         model.zero_grad(set_to_none=True)
-        torch.cuda.empty_cache()
-    speed = ids.numel() / min(seconds[1:])
+        if runtime.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _time_micro_batch(
+    model: Transformer, config: TrainingConfig, runtime: Runtime, *, repeats: int
+) -> Measurement:
+    shape = (config.batch_size, model.config.context_length)
+    ids = torch.randint(model.config.vocab_size, shape, generator=torch.Generator().manual_seed(0))
+    batch = Batch(inputs=ids, targets=ids, weights=torch.ones(shape)).to(runtime.device)
+    is_cuda = runtime.device.type == "cuda"
+    before = torch.cuda.memory_allocated(runtime.device) if is_cuda else 0
+    compute, seconds = compiled_loss(model, config, runtime), []
+    model.train()
+    for _ in range(1 + repeats):  # the first one compiles
+        if is_cuda:
+            torch.cuda.reset_peak_memory_stats(runtime.device)
+        started = time.perf_counter()
+        with runtime.autocast():
+            loss = compute(batch).loss
+        (loss / ids.numel()).backward()
+        if is_cuda:
+            torch.cuda.synchronize(runtime.device)
+        seconds.append(time.perf_counter() - started)
+    peak = torch.cuda.max_memory_allocated(runtime.device) - before if is_cuda else 0
     return Measurement(
-        batch_size=config.batch_size, tokens_per_second=speed, peak_bytes=peak - before
+        batch_size=config.batch_size,
+        tokens_per_second=ids.numel() / min(seconds[1:]),
+        peak_bytes=peak,
     )

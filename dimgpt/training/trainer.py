@@ -123,13 +123,14 @@ class Trainer:
             SystemExit: SIGTERM came; the checkpoint is written, the status is 143.
             ValueError: The folder holds a run of another model, vocabulary or data.
         """
-        num_processes = self.runtime.num_processes
         with contextlib.ExitStack() as stack:
             lead(lambda: stack.enter_context(lock_run(self.folder.path)), self.runtime)
             stack.callback(self.folder.writer.wait)
             state, changes = self.folder.resume(self.branch_from)
-            self._follow(state)
-            stop = stack.enter_context(catch_interrupts(num_processes=num_processes))
+            self.state = state
+            self.journal.follow(state)
+            interrupts = catch_interrupts(num_processes=self.runtime.num_processes)
+            stop = stack.enter_context(interrupts)
             names = self.config.trackers if self.runtime.is_first else ()
             settings = to_dict(self.model.config) | to_dict(self.config)
             self.journal.trackers = stack.enter_context(
@@ -164,10 +165,6 @@ class Trainer:
             num_skipped=state.num_skipped,
             is_finished=self._is_over(),
         )
-
-    def _follow(self, state: RunState) -> None:
-        self.state = state
-        self.journal.follow(state)
 
     def _take_steps(self, stop: Interrupt) -> None:
         """Take steps until the run is over, must stop, or must go back."""
@@ -284,5 +281,6 @@ class Trainer:
             )
         self._went_back_at = failed
         state.num_bad_in_a_row = 0
-        self._follow(state)
+        self.state = state
+        self.journal.follow(state)
         self.journal.notice(f"{reason}: back to the checkpoint of step {state.step}")

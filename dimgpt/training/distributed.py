@@ -1,8 +1,7 @@
 """What several processes that train one model together add to the step of one.
 
-Torchrun starts them and `runtime.py` joins them. They either hold the whole model each, or a part
-of every tensor (`sharding.py`). A single process passes through `lead` and `load_latest`, where it
-waits for nobody, and uses nothing else here.
+Torchrun starts them and `runtime.py` joins them. Each holds either the whole model, or a part of
+every tensor (`sharding.py`). A single process calls the functions here too and waits for nobody.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,8 @@
 """Sharded models and their checkpoints: each process has a part of every weight and moment.
 
 FSDP2 gathers a block's weights while it computes and frees them afterwards, so that a model can be
-larger than one device. https://arxiv.org/abs/2304.11277
+larger than one device. It averages gradients after each micro-batch: to add them up first, each
+process would have to hold a whole gradient. https://arxiv.org/abs/2304.11277
 
     checkpoints/step-00000500/   model-00001-of-00002.safetensors, model-00002-of-00002.safetensors,
                                  optimizer-..., state.json, manifest.json

@@ -1,8 +1,8 @@
-"""One optimizer step, and one validation, of one process on one device.
+"""One optimizer step, and one validation.
 
 Queues the step without synchronising with the device: the decision to skip the update stays on the
-device, and the measured values are read later. Where several processes train one model, sums go
-over all of them; `distributed.py` adds the exchange of gradients.
+device, and the measured values are read later. With several processes, losses are added up here
+and `distributed.py` or `sharding.py` exchanges the gradients.
 """
 
 import math

@@ -35,7 +35,7 @@ class Checkpoint:
     step: int
     """Optimizer steps taken."""
     tensors: Mapping[str, Mapping[str, Tensor]]
-    """File name without suffix -> tensors by name."""
+    """File name without suffix -> tensors by name; none if they were loaded and are in parts."""
     state: dict[str, Any]
     """Everything that JSON holds: counters, averages, configs."""
     offsets: Mapping[str, tuple[int, ...]] = field(default_factory=dict)

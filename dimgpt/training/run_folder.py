@@ -187,13 +187,13 @@ class RunFolder:
     def _restore(self, checkpoint: Checkpoint) -> RunState:
         optimizer, guard = self.stepper.optimizer, self.stepper.guard
         optimizer.state.clear()
-        if self.is_sharded:
-            assert checkpoint.path is not None
-            guard.restore(restore_parts(self.model, optimizer, checkpoint.path))
-        else:
+        if checkpoint.tensors:
             self.model.load_state_dict(checkpoint.tensors["model"])
             restore_optimizer(optimizer, self.model, checkpoint.tensors["optimizer"])
             guard.restore(checkpoint.tensors.get("step", {}))
+        else:
+            assert checkpoint.path is not None
+            guard.restore(restore_parts(self.model, optimizer, checkpoint.path))
         state = RunState.from_json(checkpoint.state)
         self.stepper.num_rows = state.micro_batch_rows
         return state

@@ -118,7 +118,9 @@ def restore_parts(
             continue
         parameter = parameters[owner].detach()
         is_like_it = stored.shape == parameter.shape
-        wanted[name] = torch.zeros_like(parameter if is_like_it else stored, dtype=stored.dtype)
+        # AdamW counts its steps on the parameter's device when it is fused.
+        like = parameter if is_like_it else stored.to(parameter.device)
+        wanted[name] = torch.zeros_like(like, dtype=stored.dtype)
         optimizer.state[parameters[owner]][key] = wanted[name]
     read_into(wanted, path)
     return rest

@@ -35,7 +35,7 @@ class Checkpoint:
     step: int
     """Optimizer steps taken."""
     tensors: Mapping[str, Mapping[str, Tensor]]
-    """File name without suffix -> tensors by name."""
+    """File name without suffix -> tensors by name; none if they were loaded and are in parts."""
     state: dict[str, Any]
     """Everything that JSON holds: counters, averages, configs."""
     offsets: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -45,12 +45,7 @@ class Checkpoint:
 
 
 class CheckpointStore:
-    """The checkpoints of one run.
-
-    Args:
-        folder: Made when the first checkpoint is saved.
-        keep: Number of the newest ones that stay.
-    """
+    """The checkpoints of one run, of which the newest `keep` stay."""
 
     def __init__(self, folder: Path, *, keep: int = 2) -> None:
         self.folder, self.keep = folder, keep
@@ -162,10 +157,6 @@ class CheckpointWriter:
     """Saves checkpoints in a thread; a step waits only until its tensors are copied.
 
     The copies are used again for the next checkpoint, so one write at a time is under way.
-
-    Args:
-        store: Where to.
-        device: Where the tensors are.
     """
 
     def __init__(self, store: CheckpointStore, device: torch.device) -> None:

@@ -1,11 +1,10 @@
 """What several processes that train one model together add to the step of one.
 
-Torchrun starts them and `runtime.py` joins them. They either hold the whole model each, or a part
-of every tensor (`sharding.py`). A single process passes through `lead` and `load_latest`, where it
-waits for nobody, and uses nothing else here.
+Torchrun starts them and `runtime.py` joins them. Each holds either the whole model, or a part of
+every tensor (`sharding.py`). A single process calls the functions here too and waits for nobody.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
@@ -18,7 +17,6 @@ from dimgpt.data.reading.batch import Batch
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
 from dimgpt.training.checkpoint import Checkpoint, CheckpointStore
-from dimgpt.training.interrupts import Interrupt
 from dimgpt.training.loss import LossSums, uses_compile
 from dimgpt.training.micro_batches import is_out_of_memory
 from dimgpt.training.sharding import is_sharded, shard_model
@@ -42,9 +40,8 @@ def build_stepper(
     runtime: Runtime,
 ) -> Stepper:
     """Return what takes the steps of a model that `place_model` has placed."""
-    kind: type[Stepper] = Stepper
-    if runtime.num_processes > 1:
-        kind = ShardedStepper if is_sharded(config, runtime) else ReplicatedStepper
+    is_replicated = runtime.num_processes > 1 and not is_sharded(config, runtime)
+    kind = ReplicatedStepper if is_replicated else Stepper
     return kind(model, optimizer, loss_sums, config, runtime=runtime)
 
 
@@ -55,14 +52,13 @@ class ReplicatedStepper(Stepper):
     is still in its backward pass. https://arxiv.org/abs/2006.15704
     """
 
-    def __init__(self, model: Transformer, *arguments: Any, **options: Any) -> None:
-        super().__init__(model, *arguments, **options)
-        module = _LossModule(model, super()._forward)
-        self._engine = DistributedDataParallel(module, gradient_as_bucket_view=True)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        module = _LossModule(self.model, self.loss_sums)
+        self.loss_sums = self._engine = DistributedDataParallel(
+            module, gradient_as_bucket_view=True
+        )
         self._is_first_step = True
-
-    def _forward(self, batch: Batch) -> LossSums:
-        return self._engine(batch)
 
     def _backward(self, piece: Batch, *, weight: float, is_last: bool) -> Tensor:
         """Exchange gradients during the last micro-batch of a step.
@@ -95,9 +91,6 @@ class ReplicatedStepper(Stepper):
             self._is_first_step = False
         return super()._update(means)
 
-    def _add_up(self, tensor: Tensor) -> Tensor:
-        return add_up(tensor)
-
 
 class _LossModule(nn.Module):
     """The loss as a module, which is what DistributedDataParallel takes.
@@ -112,50 +105,6 @@ class _LossModule(nn.Module):
     def forward(self, batch: Batch) -> LossSums:
         """Return the sums over a batch on the device."""
         return self.loss_sums(batch)
-
-
-class ShardedStepper(Stepper):
-    """Each process has a part of every weight; FSDP2 averages gradients after each micro-batch.
-
-    To add them up first, each process would have to hold a whole gradient.
-    """
-
-    may_halve = False  # the other processes wait for each micro-batch
-
-    def _add_up(self, tensor: Tensor) -> Tensor:
-        return add_up(tensor)
-
-    def _clip(self, parameters: Sequence[nn.Parameter]) -> Tensor:
-        return super()._clip(parameters).full_tensor()  # type: ignore[attr-defined]
-
-
-class AgreedInterrupt(Interrupt):
-    """An interrupt of any process stops all of them after the same step."""
-
-    restores_handlers = False  # a launcher passes on signals that the terminal has sent already
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._agreed: int | None = None
-
-    @property
-    def signal(self) -> int | None:
-        """The signal that all processes know of."""
-        return self._agreed
-
-    def agree(self) -> None:
-        """Ask all processes; each must call this at the same place of its work."""
-        if self._agreed is None:
-            # On the host: the device's queue is not waited for.
-            highest = torch.tensor([self.received or 0])
-            dist.all_reduce(highest, dist.ReduceOp.MAX)
-            self._agreed = int(highest) or None
-
-
-def add_up(tensor: Tensor) -> Tensor:
-    """Replace a tensor by its sum over all processes, in each of them, and return it."""
-    dist.all_reduce(tensor)
-    return tensor
 
 
 def lead(work: Callable[[], T], runtime: Runtime) -> T | None:

@@ -19,13 +19,16 @@ _FIRST_SCALE, _GROWTH_INTERVAL = 2.0**16, 2_000
 
 
 class Verdict(IntEnum):
-    """Whether an update is applied; every value but the first skips it."""
+    """Whether an update is applied; every value but the first skips it.
+
+    Records of skipped steps in `history.jsonl` have its name, in small letters.
+    """
 
     FINE = 0
     NOT_FINITE = 1
     SPIKE = 2
-    OVERFLOW = 3
-    """float16 gradients beyond its range: the loss scale was too high and is halved."""
+    FLOAT16_OVERFLOW = 3
+    """Gradients beyond its range: the loss scale was too high and is halved."""
 
 
 class UpdateGuard:
@@ -63,7 +66,7 @@ class UpdateGuard:
             self._remember(values, is_finite)
         if self.scales_loss:
             is_overflow = loss.isfinite() & ~norm.isfinite() & (self.scale > 1)
-            verdict = torch.where(is_overflow, Verdict.OVERFLOW, verdict)
+            verdict = torch.where(is_overflow, Verdict.FLOAT16_OVERFLOW, verdict)
             self._rescale(is_overflow)
         return verdict
 

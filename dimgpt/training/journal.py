@@ -19,48 +19,6 @@ Observer = Callable[[Record], None]
 
 log = logging.getLogger(__name__)
 
-_REASONS = {
-    Verdict.NOT_FINITE: "not finite",
-    Verdict.SPIKE: "spike",
-    Verdict.OVERFLOW: "float16 overflow",
-}
-
-
-class History:
-    """`history.jsonl`: one record a line, appended while a run goes on.
-
-    A record has a `kind` (`start`, `step`, `validation`, `sample`, `notice`), a `step`, and its
-    values. Resuming drops the records after the checkpoint, so that no step is there twice.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._waiting: list[bytes] = []
-
-    def append(self, record: Record) -> None:
-        """Add a record to the file; on a full disk it waits in memory for the next one."""
-        self._waiting.append((json.dumps(record, ensure_ascii=False) + "\n").encode())
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            _append_whole(self.path, b"".join(self._waiting))
-        except OSError as error:
-            if len(self._waiting) == 1:
-                log.warning(
-                    "%s cannot be written (%s): its records wait in memory; free some space",
-                    self.path,
-                    error,
-                )
-        else:
-            self._waiting.clear()
-
-    def rewind(self, step: int) -> None:
-        """Drop the records after `step`."""
-        self._waiting.clear()
-        if self.path.exists():
-            kept = [record for record in read_history(self.path) if record["step"] <= step]
-            lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept)
-            replace_file(self.path, lines.encode())
-
 
 def read_history(path: Path) -> list[Record]:
     """Read the records of a run that is running or has ended; ignore a line cut by a crash."""
@@ -87,10 +45,13 @@ def _append_whole(path: Path, content: bytes) -> None:
 
 
 class Journal:
-    """Writes the records of a run, with its moving averages and its speed.
+    """`history.jsonl`: one record a line, appended while a run goes on and passed to observers.
+
+    A record has a `kind` (`start`, `step`, `validation`, `sample`, `notice`), a `step`, and its
+    values, among them moving averages and the speed.
 
     Args:
-        history: The run's file.
+        path: The run's file.
         observers: Called with every record.
         flops_per_token: Forward and backward; gives the model FLOPs utilization (MFU).
         runtime: The device.
@@ -99,20 +60,32 @@ class Journal:
 
     def __init__(
         self,
-        history: History,
+        path: Path,
         observers: Sequence[Observer],
         *,
         flops_per_token: float,
         runtime: Runtime,
         decay: float,
     ) -> None:
-        self.history, self.observers = history, list(observers)
-        self.trackers: list[Observer] = []
+        self.path, self.observers = path, list(observers)
+        self.trackers: Sequence[Observer] = ()
         self.flops_per_token, self.runtime, self.decay = flops_per_token, runtime, decay
-        self.follow(RunState())
+        self._waiting: list[bytes] = []
+        self._continue_clock(RunState())
 
     def follow(self, state: RunState) -> None:
-        """Report on this state from now on; its averages and its duration continue."""
+        """Report on this state from now on; drop the records of later steps.
+
+        So no step is there twice after a run resumes. Its averages and its duration continue.
+        """
+        self._continue_clock(state)
+        self._waiting.clear()
+        if self.runtime.is_first and self.path.exists():
+            kept = [record for record in read_history(self.path) if record["step"] <= state.step]
+            lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept)
+            replace_file(self.path, lines.encode())
+
+    def _continue_clock(self, state: RunState) -> None:
         self.state = state
         self._started = time.perf_counter() - state.seconds
         self.restart_clock()
@@ -144,9 +117,25 @@ class Journal:
             "seconds": round(self.state.seconds, 3),
             **values,
         }
-        self.history.append(record)
+        self.append(record)
         for observer in [*self.observers, *self.trackers]:
             observer(record)
+
+    def append(self, record: Record) -> None:
+        """Add a record to the file; on a full disk it waits in memory for the next one."""
+        self._waiting.append((json.dumps(record, ensure_ascii=False) + "\n").encode())
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _append_whole(self.path, b"".join(self._waiting))
+        except OSError as error:
+            if len(self._waiting) == 1:
+                log.warning(
+                    "%s cannot be written (%s): its records wait in memory; free some space",
+                    self.path,
+                    error,
+                )
+        else:
+            self._waiting.clear()
 
     def notice(self, text: str) -> None:
         """Record and log something that a person should know."""
@@ -176,7 +165,7 @@ class Journal:
             tokens_per_second=averages["tokens_per_second"],
             mfu=averages["tokens_per_second"] * self.flops_per_token / self._peak_flops,
             num_skipped=self.state.num_skipped,
-            **({"skipped": _REASONS[result.verdict]} if is_skipped else {}),
+            **({"skipped": result.verdict.name.lower().replace("_", " ")} if is_skipped else {}),
         )
 
 

@@ -6,6 +6,7 @@ so it pays for runs of hours.
 """
 
 import dataclasses
+import itertools
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -127,11 +128,10 @@ def search(
         tried.append(one)
         if len(tried) > 1 and one.tokens_per_second < _MIN_GAIN * tried[-2].tokens_per_second:
             break
-    if tried:
-        return tried
-    smaller = (measure_if_fits(size) for size in reversed(sizes[:first]))
-    fitting = next((one for one in smaller if one is not None), None)
-    return [] if fitting is None else [fitting]
+    if not tried:
+        smaller = (measure_if_fits(size) for size in reversed(sizes[:first]))
+        tried = [*itertools.islice(filter(None, smaller), 1)]
+    return tried
 
 
 def fastest(tried: Sequence[Measurement]) -> int:
@@ -149,6 +149,7 @@ def measure_micro_batch(
     """
     torch.compiler.reset()
     try:
+        # A function of its own: what it held is free when the cache is emptied.
         return _time_micro_batch(model, config, runtime, repeats=repeats)
     except torch.OutOfMemoryError:
         return None

@@ -94,21 +94,6 @@ def cut(batches: Sequence[Batch], num_rows: int | None) -> list[Batch]:
     ]
 
 
-def half_of(pieces: Sequence[Batch]) -> int:
-    """Return half the rows of the largest piece.
-
-    Raises:
-        torch.OutOfMemoryError: It has a single row.
-    """
-    largest = max(len(piece.inputs) for piece in pieces)
-    if largest == 1:
-        raise torch.OutOfMemoryError(
-            "memory runs out with a single row at a time: free some of it, or take a smaller "
-            "model or context_length"
-        )
-    return (largest + 1) // 2
-
-
 def is_out_of_memory(error: BaseException) -> bool:
     """Say whether an error means that memory has run out."""
     # The CPU's allocator raises a plain RuntimeError.

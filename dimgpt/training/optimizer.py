@@ -1,13 +1,14 @@
 """The optimizer: AdamW over groups of parameters, and the learning rate of every step.
 
 Every optimizer here honours `found_inf` as torch's fused ones do: a tensor on the device that is 1
-if the update must be skipped. `step.py` sets it.
+if the update must be skipped. `step.py` sets it. A group is one of torch's: a dictionary of its
+`name`, `params` and `weight_decay`. It may have a `learning_rate_scale`, a factor on the rate of
+the run, and a `schedule`, a function from the step to a rate of its own.
 """
 
-import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,32 +16,19 @@ from torch import nn
 from dimgpt.config import TrainingConfig
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ParameterGroup:
-    """Parameters with the same settings."""
-
-    name: str
-    params: Sequence[nn.Parameter]
-    weight_decay: float
-    learning_rate_scale: float = 1.0
-    """Factor on the rate of the schedule."""
-    schedule: Callable[[int], float] | None = None
-    """Rate of each step; `None` is the run's own schedule."""
-
-
-def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[ParameterGroup]:
+def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
     """Split the trainable parameters: matrices decay, vectors (the norms' weights) do not."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     matrices = [parameter for parameter in parameters if parameter.dim() >= 2]
     vectors = [parameter for parameter in parameters if parameter.dim() < 2]
     return [
-        ParameterGroup(name="matrices", params=matrices, weight_decay=weight_decay),
-        ParameterGroup(name="vectors", params=vectors, weight_decay=0.0),
+        {"name": "matrices", "params": matrices, "weight_decay": weight_decay},
+        {"name": "vectors", "params": vectors, "weight_decay": 0.0},
     ]
 
 
 def build_optimizer(
-    model: nn.Module, config: TrainingConfig, groups: Sequence[ParameterGroup] | None = None
+    model: nn.Module, config: TrainingConfig, groups: Sequence[dict[str, Any]] | None = None
 ) -> torch.optim.AdamW:
     """Return AdamW over groups, by default the model's; each keeps its name and its schedule.
 
@@ -53,10 +41,7 @@ def build_optimizer(
         groups = parameter_groups(model, weight_decay=config.weight_decay)
     _require_each_once(model, groups)
     return torch.optim.AdamW(
-        [
-            {field.name: getattr(group, field.name) for field in dataclasses.fields(group)}
-            for group in groups
-        ],
+        groups,
         lr=config.learning_rate,
         betas=config.adam_betas,
         eps=config.adam_eps,
@@ -98,18 +83,17 @@ def set_learning_rates(
     """Give each group the rate of a step; return the rate of the run's own schedule."""
     rate = learning_rate_at(step, config)
     for group in optimizer.param_groups:
-        schedule = group["schedule"]
-        own = rate if schedule is None else schedule(step)
-        group["lr"] = own * group["learning_rate_scale"]
+        own = group["schedule"](step) if "schedule" in group else rate
+        group["lr"] = own * group.get("learning_rate_scale", 1.0)
     return rate
 
 
-def _require_each_once(model: nn.Module, groups: Sequence[ParameterGroup]) -> None:
+def _require_each_once(model: nn.Module, groups: Sequence[dict[str, Any]]) -> None:
     """Refuse groups that miss a parameter or contain it twice; tied ones count once."""
     places: dict[int, list[str]] = {}
     for group in groups:
-        for parameter in group.params:
-            places.setdefault(id(parameter), []).append(group.name)
+        for parameter in group["params"]:
+            places.setdefault(id(parameter), []).append(group["name"])
     for name, parameter in model.named_parameters():
         found = places.get(id(parameter), [])
         if parameter.requires_grad and len(found) != 1:

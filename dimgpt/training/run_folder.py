@@ -8,7 +8,7 @@ lock             held while a trainer is at work
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,11 @@ from dimgpt.model.transformer import Transformer
 from dimgpt.settings import from_dict, to_dict
 from dimgpt.training.checkpoint import Checkpoint, CheckpointStore, CheckpointWriter
 from dimgpt.training.distributed import lead, load_latest
-from dimgpt.training.journal import History
 from dimgpt.training.optimizer import optimizer_tensors, restore_optimizer
 from dimgpt.training.run_state import RunState
 from dimgpt.training.sharding import ShardedCheckpointStore, is_sharded, own_parts, restore_parts
 from dimgpt.training.step import Stepper
 from dimgpt.training.tensor_files import read_into
-from dimgpt.training.trackers import open_trackers
 
 
 def lock_run(folder: Path) -> AbstractContextManager[None]:
@@ -44,15 +42,7 @@ def lock_run(folder: Path) -> AbstractContextManager[None]:
 
 
 class RunFolder:
-    """The folder of one run.
-
-    Args:
-        path: The folder.
-        stepper: Model, optimizer, settings and runtime.
-        vocabulary: Fingerprint of the vocabulary.
-        fingerprints: Others, by name.
-        recipe: Content of `run.json`.
-    """
+    """The folder of one run; `recipe` is the content of its `run.json`, see `Trainer`."""
 
     def __init__(
         self,
@@ -66,7 +56,6 @@ class RunFolder:
         self.path, self.stepper, self.recipe = path, stepper, recipe
         self.model, self.config, self.runtime = stepper.model, stepper.config, stepper.runtime
         self.vocabulary, self.fingerprints = vocabulary, fingerprints
-        self.history = History(path / "history.jsonl")
         self.is_sharded = is_sharded(self.config, self.runtime)
         self.checkpoints = self._open_store(path / "checkpoints")
         self.writer = CheckpointWriter(self.checkpoints, self.runtime.device)
@@ -82,27 +71,20 @@ class RunFolder:
             ValueError: The checkpoint belongs to a run of another model, vocabulary or data.
         """
         lead(self.checkpoints.clean, self.runtime)
+        state, changes = RunState(), {}
         checkpoint, is_branch = load_latest(self.checkpoints, self.runtime), False
         if checkpoint is None and branch_from is not None:
             checkpoint, is_branch = self._load_to_branch(branch_from), True
-        if checkpoint is None:
-            self._rewind(0)
-            self._write_recipe()
-            return RunState(), {}
-        self._require_same_run(checkpoint.state, {} if is_branch else self.fingerprints)
-        state = self._restore(checkpoint)
-        if is_branch:
-            self.save(state, "step")
-        self._saved = (state.step, state.looked_around_at)
-        self._write_recipe()
-        saved = from_dict(TrainingConfig, checkpoint.state["training"])
-        return state, _differences(saved, self.config)
-
-    def open_trackers(self, step: int) -> AbstractContextManager[list[Callable[[Any], None]]]:
-        """Open the trackers of the config, from a step on; see `trackers.py`."""
-        settings = to_dict(self.model.config) | to_dict(self.config)
-        trackers = self.config.trackers if self.runtime.is_first else ()
-        return open_trackers(trackers, self.path, step=step, settings=settings)
+        if checkpoint is not None:
+            self._require_same_run(checkpoint.state, {} if is_branch else self.fingerprints)
+            changes = _differences(checkpoint.state["training"], self.config)
+            state = self._restore(checkpoint)
+            if is_branch:
+                self.save(state, "step")
+            self._saved = (state.step, state.looked_around_at)
+        if self.recipe and self.runtime.is_first:
+            replace_file(self.path / "run.json", json.dumps(self.recipe, indent=1).encode())
+        return state, changes
 
     def go_back(self) -> RunState | None:
         """Restore the newest checkpoint; `None` if there is none."""
@@ -175,13 +157,12 @@ class RunFolder:
             )
         history = folder.parent / "history.jsonl"
         if history.is_file() and self.runtime.is_first:
-            self.path.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(history, self.history.path)
+            shutil.copyfile(history, self.path / history.name)
         return checkpoint
 
     def _require_same_run(self, saved: Mapping[str, Any], fingerprints: Mapping[str, str]) -> None:
         """Compare the architecture and the fingerprints that both sides know."""
-        differences = _differences(from_dict(ModelConfig, saved["model"]), self.model.config)
+        differences = _differences(saved["model"], self.model.config)
         pairs = {"vocabulary": (saved["vocabulary"], self.vocabulary)}
         for name, value in fingerprints.items():
             known = saved.get("fingerprints", {}).get(name)
@@ -203,32 +184,23 @@ class RunFolder:
             return ShardedCheckpointStore(folder, self.runtime, keep=keep)
         return CheckpointStore(folder, keep=keep)
 
-    def _rewind(self, step: int) -> None:
-        if self.runtime.is_first:
-            self.history.rewind(step)
-
-    def _write_recipe(self) -> None:
-        if self.recipe and self.runtime.is_first:
-            replace_file(self.path / "run.json", json.dumps(self.recipe, indent=1).encode())
-
     def _restore(self, checkpoint: Checkpoint) -> RunState:
         optimizer, guard = self.stepper.optimizer, self.stepper.guard
         optimizer.state.clear()
-        if self.is_sharded:
-            assert checkpoint.path is not None
-            guard.restore(restore_parts(self.model, optimizer, checkpoint.path))
-        else:
+        if checkpoint.tensors:
             self.model.load_state_dict(checkpoint.tensors["model"])
             restore_optimizer(optimizer, self.model, checkpoint.tensors["optimizer"])
             guard.restore(checkpoint.tensors.get("step", {}))
+        else:
+            assert checkpoint.path is not None
+            guard.restore(restore_parts(self.model, optimizer, checkpoint.path))
         state = RunState.from_json(checkpoint.state)
         self.stepper.num_rows = state.micro_batch_rows
-        self._rewind(state.step)
         return state
 
 
-def _differences(old: Any, new: Any) -> dict[str, str]:
-    before = to_dict(old)
+def _differences(saved: dict[str, Any], new: ModelConfig | TrainingConfig) -> dict[str, str]:
+    before = to_dict(from_dict(type(new), saved))
     return {
         name: f"{before[name]} -> {value}"
         for name, value in to_dict(new).items()

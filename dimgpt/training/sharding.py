@@ -1,7 +1,8 @@
 """Sharded models and their checkpoints: each process has a part of every weight and moment.
 
 FSDP2 gathers a block's weights while it computes and frees them afterwards, so that a model can be
-larger than one device. https://arxiv.org/abs/2304.11277
+larger than one device. It averages gradients after each micro-batch: to add them up first, each
+process would have to hold a whole gradient. https://arxiv.org/abs/2304.11277
 
     checkpoints/step-00000500/   model-00001-of-00002.safetensors, model-00002-of-00002.safetensors,
                                  optimizer-..., state.json, manifest.json
@@ -24,7 +25,7 @@ from dimgpt.model.attention import KVCache
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
 from dimgpt.training.checkpoint import Checkpoint, CheckpointStore
-from dimgpt.training.tensor_files import empty_tensors, part_name, read_into, write_tensors
+from dimgpt.training.tensor_files import empty_tensors, read_into, write_tensors
 
 T = TypeVar("T")
 
@@ -117,7 +118,9 @@ def restore_parts(
             continue
         parameter = parameters[owner].detach()
         is_like_it = stored.shape == parameter.shape
-        wanted[name] = torch.zeros_like(parameter if is_like_it else stored, dtype=stored.dtype)
+        # AdamW counts its steps on the parameter's device when it is fused.
+        like = parameter if is_like_it else stored.to(parameter.device)
+        wanted[name] = torch.zeros_like(like, dtype=stored.dtype)
         optimizer.state[parameters[owner]][key] = wanted[name]
     read_into(wanted, path)
     return rest
@@ -126,12 +129,8 @@ def restore_parts(
 class ShardedCheckpointStore(CheckpointStore):
     """The checkpoints of a run whose processes have parts of the tensors.
 
-    All processes must save the same ones in the same order; any thread may.
-
-    Args:
-        folder: On a disk that all processes share.
-        runtime: This process.
-        keep: Number of the newest ones that stay.
+    All processes must save the same ones in the same order, on a disk that they share; any thread
+    may do so.
     """
 
     def __init__(self, folder: Path, runtime: Runtime, *, keep: int = 2) -> None:
@@ -179,7 +178,7 @@ class ShardedCheckpointStore(CheckpointStore):
         return hashes
 
     def _part(self, name: str, rank: int) -> str:
-        return part_name(name, rank=rank, num_parts=self.runtime.num_processes)
+        return f"{name}-{rank + 1:05d}-of-{self.runtime.num_processes:05d}.safetensors"
 
     def _gather(self, hashes: Mapping[str, str]) -> dict[str, str]:
         """Return the hashes of the files of all processes."""

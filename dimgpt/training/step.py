@@ -1,7 +1,8 @@
-"""One optimizer step, and one validation, of one process on one device.
+"""One optimizer step, and one validation.
 
 Queues the step without synchronising with the device: the decision to skip the update stays on the
-device, and the measured values are read later. `distributed.py` adds what several processes need.
+device, and the measured values are read later. With several processes, losses are added up here
+and `distributed.py` or `sharding.py` exchanges the gradients.
 """
 
 import math
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from dimgpt.config import TrainingConfig
@@ -18,8 +20,9 @@ from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
 from dimgpt.training.guard import UpdateGuard, Verdict
 from dimgpt.training.loss import LossSums
-from dimgpt.training.micro_batches import StepRows, cut, half_of, is_out_of_memory
+from dimgpt.training.micro_batches import StepRows, cut, is_out_of_memory
 from dimgpt.training.optimizer import set_learning_rates
+from dimgpt.training.sharding import is_sharded
 
 T = TypeVar("T")
 
@@ -46,16 +49,9 @@ PendingStep = Callable[[], StepResult]
 class Stepper:
     """Takes the optimizer steps of a run, and measures held-out batches.
 
-    Args:
-        model: Trained in place.
-        optimizer: Must honour `found_inf`; see `optimizer.py`.
-        loss_sums: Returns the loss of a batch on the device, as sums.
-        config: Settings of the run.
-        runtime: Device and precision.
+    `optimizer` must honour `found_inf`, see `optimizer.py`; `loss_sums` returns the loss of a batch
+    on the device.
     """
-
-    may_halve = True
-    """Whether this process may repeat its rows in smaller pieces, without the others."""
 
     def __init__(
         self,
@@ -68,6 +64,7 @@ class Stepper:
     ) -> None:
         self.model, self.optimizer, self.loss_sums = model, optimizer, loss_sums
         self.config, self.runtime = config, runtime
+        self.is_sharded = is_sharded(config, runtime)
         self.num_rows: int | None = None
         """Most rows at once, after memory ran out; `None` takes the micro-batches as they are."""
         self.guard = UpdateGuard(
@@ -167,14 +164,20 @@ class Stepper:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                if not self.may_halve:
+                if self.is_sharded:  # the other processes wait for each micro-batch
                     raise RuntimeError(
                         "memory ran out, and a sharded model cannot halve its micro-batches during "
                         "a step: lower batch_size, raise accumulation_steps, and run again"
                     ) from None
             # Only here is the error gone, and with it the tensors that its traceback held.
             torch.cuda.empty_cache()
-            self.num_rows = half_of(pieces)
+            largest = max(len(piece.inputs) for piece in pieces)
+            if largest == 1:
+                raise torch.OutOfMemoryError(
+                    "memory runs out with a single row at a time: free some of it, or take a "
+                    "smaller model or context_length"
+                )
+            self.num_rows = (largest + 1) // 2
 
     def _gradient(
         self,
@@ -197,13 +200,10 @@ class Stepper:
             sums += self._backward(piece, weight=weight, is_last=number == len(pieces))
         return sums / weight
 
-    def _forward(self, batch: Batch) -> LossSums:
-        return self.loss_sums(batch)
-
     def _backward(self, piece: Batch, *, weight: float, is_last: bool) -> Tensor:
         """Run one micro-batch forward and backward; return its sums of loss and accuracy."""
         with self.runtime.autocast():
-            loss, correct = self._forward(piece.to(self.runtime.device))
+            loss, correct = self.loss_sums(piece.to(self.runtime.device))
         # Several processes take the mean of their gradients, and the sum is wanted.
         (loss * (self.guard.scale * self.runtime.num_processes) / weight).backward()
         return torch.stack((loss.detach(), correct))
@@ -215,17 +215,17 @@ class Stepper:
         if self.guard.scales_loss:
             for parameter in parameters:
                 parameter.grad.div_(self.guard.scale)  # type: ignore[union-attr]
-        norm = self._clip(parameters)
+        norm = nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
+        if self.is_sharded:
+            norm = norm.full_tensor()  # type: ignore[attr-defined]
         verdict = self.guard.judge(means[0], norm)
         self.optimizer.found_inf = (verdict != Verdict.FINE).float()  # type: ignore[attr-defined]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return torch.cat((means, torch.stack((norm, verdict.float()))))
 
-    def _clip(self, parameters: Sequence[nn.Parameter]) -> Tensor:
-        """Scale the gradient down to `max_grad_norm`; return the norm that it had."""
-        return nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
-
     def _add_up(self, tensor: Tensor) -> Tensor:
-        """Return the sum of a tensor over all processes, of which there is one."""
+        """Return the sum of a tensor over all processes; it may be changed in place."""
+        if self.runtime.num_processes > 1:
+            dist.all_reduce(tensor)
         return tensor

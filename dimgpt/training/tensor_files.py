@@ -87,34 +87,25 @@ def _header(tensors: Mapping[str, Tensor], offsets: Mapping[str, tuple[int, ...]
     return header + b" " * (-len(header) % 8)
 
 
-def part_name(name: str, *, rank: int, num_parts: int) -> str:
-    """Return the name of the file of one process."""
-    return f"{name}-{rank + 1:05d}-of-{num_parts:05d}.safetensors"
-
-
 def load_tensors(folder: Path) -> dict[str, dict[str, Tensor]]:
-    """Return the tensors of a folder by file and name; parts are joined to whole tensors.
+    """Return the tensors of a folder by file and name; nothing where they are in parts.
 
     Raises:
         SafetensorError: A file is damaged.
     """
     paths = sorted(folder.glob("*.safetensors"))
-    if not any(_PART.search(path.stem) for path in paths):
-        return {path.stem: load_file(path) for path in paths}
-    whole = empty_tensors(folder)
-    read_into(whole, folder)
-    files: dict[str, dict[str, Tensor]] = {}
-    for index, stored in _read_metadata(folder).storage_data.items():
-        file = _PART.sub("", Path(stored.relative_path).stem)
-        files.setdefault(file, {})[index.fqn] = whole[index.fqn]
-    return files
+    is_in_parts = any(_PART.search(path.stem) for path in paths)
+    return {} if is_in_parts else {path.stem: load_file(path) for path in paths}
 
 
 def empty_tensors(folder: Path) -> dict[str, Tensor]:
     """Return the whole tensors of a folder by name, without their values."""
+    from torch.distributed.checkpoint import HuggingFaceStorageReader
+
+    metadata: Any = HuggingFaceStorageReader(str(folder)).read_metadata()
     return {
         name: torch.empty(entry.size, dtype=entry.properties.dtype)
-        for name, entry in _read_metadata(folder).state_dict_metadata.items()
+        for name, entry in metadata.state_dict_metadata.items()
     }
 
 
@@ -126,9 +117,3 @@ def read_into(tensors: Mapping[str, Tensor], folder: Path) -> None:
         # `no_dist`: each process reads for itself, and needs no process group to do so.
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         load(dict(tensors), storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=True)
-
-
-def _read_metadata(folder: Path) -> Any:
-    from torch.distributed.checkpoint import HuggingFaceStorageReader
-
-    return HuggingFaceStorageReader(str(folder)).read_metadata()

@@ -35,7 +35,8 @@ from dimgpt.data.reading.batch import prefetch
 from dimgpt.model.flops import training_flops_per_token
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
-from dimgpt.training.distributed import AgreedInterrupt, build_stepper, lead, place_model
+from dimgpt.settings import to_dict
+from dimgpt.training.distributed import build_stepper, lead, place_model
 from dimgpt.training.guard import Verdict
 from dimgpt.training.interrupts import Interrupt, catch_interrupts
 from dimgpt.training.journal import Journal, Observer, Record
@@ -45,6 +46,7 @@ from dimgpt.training.optimizer import build_optimizer
 from dimgpt.training.run_folder import RunFolder, lock_run
 from dimgpt.training.run_state import RunState, TrainingSummary
 from dimgpt.training.step import PendingStep, StepResult
+from dimgpt.training.trackers import open_trackers
 
 # Non-finite steps in a row after which the run goes back to its last checkpoint.
 _MAX_BAD_IN_A_ROW = 5
@@ -100,12 +102,11 @@ class Trainer:
             fingerprints={"data": data_fingerprint, "base model": base_fingerprint},
             recipe=recipe or {},
         )
-        self.checkpoints, self.history = self.folder.checkpoints, self.folder.history
-        self._flops_per_token = training_flops_per_token(model.config)
+        self.checkpoints = self.folder.checkpoints
         self.journal = Journal(
-            self.history,
+            run_dir / "history.jsonl",
             observers,
-            flops_per_token=self._flops_per_token,
+            flops_per_token=training_flops_per_token(model.config),
             runtime=runtime,
             decay=config.metrics_decay,
         )
@@ -122,14 +123,19 @@ class Trainer:
             SystemExit: SIGTERM came; the checkpoint is written, the status is 143.
             ValueError: The folder holds a run of another model, vocabulary or data.
         """
-        interrupt = AgreedInterrupt() if self.runtime.num_processes > 1 else Interrupt()
         with contextlib.ExitStack() as stack:
             lead(lambda: stack.enter_context(lock_run(self.folder.path)), self.runtime)
             stack.callback(self.folder.writer.wait)
             state, changes = self.folder.resume(self.branch_from)
-            self._follow(state)
-            stop = stack.enter_context(catch_interrupts(interrupt))
-            self.journal.trackers = stack.enter_context(self.folder.open_trackers(state.step))
+            self.state = state
+            self.journal.follow(state)
+            interrupts = catch_interrupts(num_processes=self.runtime.num_processes)
+            stop = stack.enter_context(interrupts)
+            names = self.config.trackers if self.runtime.is_first else ()
+            settings = to_dict(self.model.config) | to_dict(self.config)
+            self.journal.trackers = stack.enter_context(
+                open_trackers(names, self.folder.path, step=state.step, settings=settings)
+            )
             self.journal.start(max_steps=self.config.max_steps, changes=changes)
             stack.enter_context(self.runtime.matmul_precision())
             if state.looked_around_at < state.step:
@@ -149,7 +155,7 @@ class Trainer:
         return TrainingSummary(
             step=state.step,
             tokens=state.tokens,
-            flops=state.tokens * self._flops_per_token,
+            flops=state.tokens * self.journal.flops_per_token,
             seconds=self.journal.seconds,
             loss=state.averages.get("loss", math.nan),
             accuracy=state.averages.get("accuracy", math.nan),
@@ -159,10 +165,6 @@ class Trainer:
             num_skipped=state.num_skipped,
             is_finished=self._is_over(),
         )
-
-    def _follow(self, state: RunState) -> None:
-        self.state = state
-        self.journal.follow(state)
 
     def _take_steps(self, stop: Interrupt) -> None:
         """Take steps until the run is over, must stop, or must go back."""
@@ -179,17 +181,15 @@ class Trainer:
                 if previous is not None:  # read while the device works on the next one
                     self._finish_step(previous)
                 is_stopping = stop()
-                if queued is not None and (self._waits_after(step) or is_stopping):
+                # After some steps their values are needed before the next one can begin.
+                waits = is_stopping or not self.runtime.is_asynchronous or self._due_after(step)
+                if queued is not None and waits:
                     self._finish_step(queued)
                     queued = None
                     if not self._must_go_back():
                         self._look_around(stop)
                 if is_stopping or self._must_go_back() or self._is_over():
                     return
-
-    def _waits_after(self, step: int) -> bool:
-        """Say whether the values of a step are needed before the next one can begin."""
-        return not self.runtime.is_asynchronous or bool(self._due_after(step))
 
     def _due_after(self, step: int) -> set[str]:
         """Return what must happen after a step."""
@@ -281,5 +281,6 @@ class Trainer:
             )
         self._went_back_at = failed
         state.num_bad_in_a_row = 0
-        self._follow(state)
+        self.state = state
+        self.journal.follow(state)
         self.journal.notice(f"{reason}: back to the checkpoint of step {state.step}")

@@ -29,7 +29,7 @@ from dimgpt.training.trainer import Trainer, TrainingConfig
 
 TOY = runpy.run_path(str(Path(__file__).with_name("conftest.py")))
 FOLDER = Path(sys.argv[1])
-MODEL = dataclasses.replace(TOY["MODEL"], dropout=0.1)
+MODEL = dataclasses.replace(TOY["MODEL"], num_layers=1, dropout=0.1)
 CONFIG = TrainingConfig(
     batch_size=4,
     accumulation_steps=2,

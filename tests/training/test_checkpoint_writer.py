@@ -144,7 +144,7 @@ def test_a_disk_that_stays_full_ends_with_one_line_and_the_last_good_one(
         trainer.fit()
     assert "\n" not in str(error.value)
     assert trainer.checkpoints.load_latest().step == 2
-    steps = [r["step"] for r in read_history(trainer.history.path) if r["kind"] == "step"]
+    steps = [r["step"] for r in read_history(trainer.journal.path) if r["kind"] == "step"]
     assert steps == [1, 2, 3, 4, 5, 6]
 
 
@@ -182,7 +182,7 @@ from pathlib import Path
 from dimgpt.training.checkpoint import Checkpoint, CheckpointStore, CheckpointWriter
 
 writer = CheckpointWriter(CheckpointStore(Path({str(tmp_path)!r})), torch.device("cpu"))
-tensors = {{"model": {{"weight": torch.ones(30_000_000)}}}}
+tensors = {{"model": {{"weight": torch.ones(10_000_000)}}}}
 writer.submit(Checkpoint(step=7, tensors=tensors, state={{}}), kinds=["step"])
 raise SystemExit(5)
 """

@@ -103,6 +103,7 @@ def runs(tmp_path_factory):
         job(root / name, config).train(ALONE)
     gone_back = replace(PARTS, checkpoint_interval=3)
     endless = replace(TOY, max_steps=50_000, checkpoint_interval=50_000)
+    killed = start(job(root / "killed", TOY, fault="kill", steps=(7,)))  # imports meanwhile
     with lock_run(root / "locked"):
         process = start(
             job(root / "two", TOY),
@@ -136,7 +137,9 @@ def runs(tmp_path_factory):
         wait_for_step(root / "terminated", 3, process)
         process.send_signal(signal.SIGTERM)
         said = process.communicate(timeout=120)[0]
+    killed.communicate(timeout=60)
     assert process.returncode != 0
+    assert killed.returncode != 0
     (root / "said.txt").write_text(said)
     for name in ("two-then-one", "parts-then-one"):
         job(root / name, TOY).train(ALONE)
@@ -203,14 +206,11 @@ def test_sigterm_to_torchrun_saves_and_ends_all(runs):
     assert (runs / "terminated" / "checkpoints" / f"step-{last:08d}").is_dir()
 
 
-def test_a_killed_process_ends_all_and_the_next_start_goes_on(tmp_path, runs):
-    process = start(job(tmp_path / "run", TOY, fault="kill", steps=(7,)))
-    process.communicate(timeout=60)
-    assert process.returncode != 0
-    job(tmp_path / "run", TOY).train(ALONE)
-    steps = [record["step"] for record in read_history(tmp_path / "run" / "history.jsonl")]
+def test_a_killed_process_ends_all_and_the_next_start_goes_on(runs):
+    job(runs / "killed", TOY).train(ALONE)
+    steps = [record["step"] for record in read_history(runs / "killed" / "history.jsonl")]
     assert steps.count(0) == 1
-    assert_same(tmp_path / "run", runs / "alone")
+    assert_same(runs / "killed", runs / "alone")
 
 
 def test_a_launch_in_the_folder_of_a_running_one_is_refused_and_one_process_says_why(runs):

@@ -5,14 +5,14 @@ import pytest
 from dimgpt.runtime import choose_runtime
 from dimgpt.training import journal
 from dimgpt.training.guard import Verdict
-from dimgpt.training.journal import History, Journal, read_history
+from dimgpt.training.journal import Journal, read_history
 from dimgpt.training.run_state import RunState
 from dimgpt.training.step import StepResult
 
 
 def make_journal(path):
-    history, runtime = History(path / "history.jsonl"), choose_runtime("fp32", "cpu")
-    return Journal(history, [], flops_per_token=1.0, runtime=runtime, decay=0.9)
+    runtime = choose_runtime("fp32", "cpu")
+    return Journal(path / "history.jsonl", [], flops_per_token=1.0, runtime=runtime, decay=0.9)
 
 
 def result(step, *, loss, accuracy, verdict=Verdict.FINE):
@@ -41,7 +41,7 @@ def test_the_first_value_of_an_average_counts_as_it_is(tmp_path, monkeypatch):
 
 
 def test_what_is_appended_is_read(tmp_path):
-    history = History(tmp_path / "run" / "history.jsonl")
+    history = make_journal(tmp_path / "run")
     records = [
         {"kind": "start", "step": 0},
         {"kind": "sample", "step": 1, "text": 'é\u2028\x85 "x"\n🙂'},
@@ -53,19 +53,19 @@ def test_what_is_appended_is_read(tmp_path):
 
 
 def test_a_rewind_drops_what_comes_after_a_step_and_a_cut_line(tmp_path):
-    history = History(tmp_path / "history.jsonl")
+    history = make_journal(tmp_path)
     for number in range(4):
         history.append({"step": number, "text": "a\u2028b"})
     with history.path.open("ab") as file:
         file.write('{"step": 2, "text": "é'.encode()[:-1])
-    history.rewind(2)
+    history.follow(RunState(step=2))
     history.append({"step": 9})
     assert [record["step"] for record in read_history(history.path)] == [0, 1, 2, 9]
     assert all(json.loads(line) for line in history.path.read_bytes().split(b"\n")[:-1])
 
 
 def test_a_rewind_of_nothing_makes_nothing(tmp_path):
-    History(tmp_path / "history.jsonl").rewind(0)
+    make_journal(tmp_path).follow(RunState())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -76,7 +76,7 @@ def test_the_time_of_a_run_goes_on_from_the_sittings_before(tmp_path):
 
 
 def test_on_a_full_disk_records_wait_and_are_written_later(tmp_path, monkeypatch, caplog):
-    history = History(tmp_path / "history.jsonl")
+    history = make_journal(tmp_path)
     history.append({"step": 0})
     real = journal._append_whole
 

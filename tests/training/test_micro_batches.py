@@ -10,7 +10,7 @@ from dimgpt.training.micro_batches import cut
 
 
 def records(trainer, kind):
-    return [record for record in read_history(trainer.history.path) if record["kind"] == kind]
+    return [record for record in read_history(trainer.journal.path) if record["kind"] == kind]
 
 
 def limit_memory(trainer, num_rows, error=torch.OutOfMemoryError):

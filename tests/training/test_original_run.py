@@ -87,7 +87,7 @@ def runs(tmp_path_factory):
     )
     trainer.fit()
     path = FIXTURES / "dimensiongpt_train" / "trajectory.json"
-    return read_history(trainer.history.path), json.loads(path.read_text())["log"]
+    return read_history(trainer.journal.path), json.loads(path.read_text())["log"]
 
 
 def test_the_learning_rates_are_the_originals(runs):

@@ -28,7 +28,7 @@ class ScaledCPU(Runtime):
 
 
 def losses(trainer):
-    return [r["loss"] for r in read_history(trainer.history.path) if r["kind"] == "step"]
+    return [r["loss"] for r in read_history(trainer.journal.path) if r["kind"] == "step"]
 
 
 def with_runtime(make_trainer, config, runtime, folder):
@@ -46,11 +46,11 @@ def with_runtime(make_trainer, config, runtime, folder):
 def test_the_curve_in_bf16_follows_fp32_within_noise(config, make_trainer):
     config = dataclasses.replace(
         config,
-        max_steps=200,
-        decay_steps=200,
-        warmup_steps=20,
-        validation_interval=200,
-        checkpoint_interval=200,
+        max_steps=100,
+        decay_steps=100,
+        warmup_steps=10,
+        validation_interval=100,
+        checkpoint_interval=100,
     )
     curves = []
     for precision in ("fp32", "bf16"):
@@ -75,7 +75,7 @@ def test_a_device_that_works_ahead_gives_the_same_run(config, make_trainer):
         summary = trainer.fit()
         history = [
             {k: r[k] for k in r if k not in ("seconds", "tokens_per_second", "mfu")}
-            for r in read_history(trainer.history.path)
+            for r in read_history(trainer.journal.path)
         ]
         runs.append((history, dataclasses.replace(summary, seconds=0), trainer.model.state_dict()))
     assert runs[0][:2] == runs[1][:2]
@@ -94,7 +94,7 @@ def test_a_device_that_works_ahead_goes_back_and_loses_no_step_to_a_stop(config,
 
     trainer.journal.observers.append(heal)
     trainer.fit()
-    steps = [r["step"] for r in read_history(trainer.history.path) if r["kind"] == "step"]
+    steps = [r["step"] for r in read_history(trainer.journal.path) if r["kind"] == "step"]
     assert steps == list(range(1, 13))
     assert trainer.state.num_skipped == 0, "the second time all went well"
 
@@ -122,7 +122,7 @@ def test_an_overflow_halves_the_scale_skips_the_step_and_is_no_reason_to_go_back
     trainer.stepper._gradient = overflow
     trainer.config = dataclasses.replace(config, max_steps=8)
     trainer.fit()
-    records = [r for r in read_history(trainer.history.path) if r["kind"] == "step"]
+    records = [r for r in read_history(trainer.journal.path) if r["kind"] == "step"]
     assert [r.get("skipped") for r in records] == ["float16 overflow"] * 6 + [None] * 2
     assert float(trainer.stepper.guard.scale) == 2**10
 

@@ -17,7 +17,7 @@ def same(first, second):
 
 
 def steps(trainer, *keys):
-    records = [r for r in read_history(trainer.history.path) if r["kind"] == "step"]
+    records = [r for r in read_history(trainer.journal.path) if r["kind"] == "step"]
     return [tuple(record[key] for key in keys) for record in records]
 
 
@@ -110,7 +110,7 @@ def test_a_stop_during_a_validation_loses_neither_step_nor_validation(config, ma
     assert same(whole, resumed)
     keys = ("kind", "step", "loss")
     kept = [
-        [[r[k] for k in keys] for r in read_history(t.history.path) if "loss" in r]
+        [[r[k] for k in keys] for r in read_history(t.journal.path) if "loss" in r]
         for t in (whole, resumed)
     ]
     assert kept[0] == kept[1]

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def expected(trainer, kind, key):
-    records = read_history(trainer.history.path)
+    records = read_history(trainer.journal.path)
     return [(r["step"], r[key]) for r in records if r["kind"] == kind]
 
 

@@ -18,7 +18,7 @@ def same(first, second):
 
 
 def records(trainer, kind):
-    return [record for record in read_history(trainer.history.path) if record["kind"] == kind]
+    return [record for record in read_history(trainer.journal.path) if record["kind"] == kind]
 
 
 def test_4_steps_equal_2_steps_a_save_and_2_more_elsewhere(config, make_trainer):
@@ -52,7 +52,11 @@ def test_micro_batches_equal_one_large_batch(config, make_trainer):
 def test_one_batch_can_be_overfitted(config, make_trainer):
     steps = 150
     config = dataclasses.replace(
-        config, max_steps=steps, decay_steps=steps, checkpoint_interval=steps
+        config,
+        max_steps=steps,
+        decay_steps=steps,
+        checkpoint_interval=steps,
+        validation_interval=steps,
     )
     trainer = make_trainer(config)
     fixed = trainer.data.batches(1)
@@ -100,12 +104,12 @@ def test_a_signal_ends_the_step_saves_and_the_next_fit_goes_on(config, make_trai
 def test_running_a_finished_run_again_changes_nothing(config, make_trainer):
     first = make_trainer(config)
     first.fit()
-    history = first.history.path.read_text()
+    history = first.journal.path.read_text()
     again = make_trainer(config)
     assert again.fit().step == config.max_steps
     assert again.data.steps_read == []
     assert same(first, again)
-    assert again.history.path.read_text().startswith(history)
+    assert again.journal.path.read_text().startswith(history)
 
 
 def test_another_architecture_or_vocabulary_is_refused_with_both_values(config, make_trainer):

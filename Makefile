@@ -19,7 +19,7 @@ demo: $(VENV)/.ready
 
 test: $(VENV)/.ready
 	@echo "Running the tests."
-	@$(RUN) -m pytest
+	@$(RUN) -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.ready
 	@$(RUN) -m ruff format --check .

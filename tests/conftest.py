@@ -43,3 +43,11 @@ def hub_server():
     """A hub on the loopback interface, without repositories."""
     with _MODULE.HubServer() as hub:
         yield hub
+
+
+# Files with real runs: they go first, so that no process waits for the last of them.
+_LONG = ("test_notebooks", "test_distributed", "test_faults", "test_commands", "test_resuming")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: _LONG.index(item.path.stem) if item.path.stem in _LONG else 9)

@@ -54,11 +54,11 @@ class Merge(Folders):
     """Flags of `merge`, which `prepare` has too."""
 
     sources: tuple[str, ...] = ()
-    """Your own texts instead of the preset's: files or folders (.txt .jsonl .csv .parquet)."""
+    """Your own texts instead of the preset's: files or folders; .txt .md .jsonl .json .csv .parquet."""
     text_column: str | None = None
     """Column of your own texts that holds the text, if it is not `text`."""
     conversations: tuple[str, ...] = ()
-    """Your own conversations (.jsonl .csv .parquet); with --sources, none unless given here."""
+    """Your own conversations (.jsonl .json .csv .parquet); with --sources, none unless given."""
     data: DataConfig
 
     def data_workspace(self) -> Workspace:

@@ -54,7 +54,7 @@ class Merge(Folders):
     """Flags of `merge`, which `prepare` has too."""
 
     sources: tuple[str, ...] = ()
-    """Your own texts instead of the preset's: files or folders; .txt .md .jsonl .json .csv .parquet."""
+    """Your own texts (files, folders) for the preset's: .txt .md .jsonl .json .csv .parquet."""
     text_column: str | None = None
     """Column of your own texts that holds the text, if it is not `text`."""
     conversations: tuple[str, ...] = ()

@@ -1,4 +1,6 @@
-"""From text to token files. The way of a document:
+"""From text to token files.
+
+The way of a document:
 
     listing.py          which files a source has; `plan.py` groups them into shards
           |

@@ -174,6 +174,9 @@ def _draw_dropped(axes: Axes, reports: Sequence[SourceReport]) -> None:
         title="What was left out",
         xlabel="% of the source's documents",
         xlim=(0, max(1.0, 1.1 * float(left.max()))),
+        ylim=(-0.6, len(shown) - 0.4),
     )
     if reasons:
         axes.legend(frameon=False, fontsize=8)
+    else:
+        axes.text(0.5, 0.5, "nothing", transform=axes.transAxes, ha="center", color="gray")

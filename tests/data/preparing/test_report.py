@@ -201,6 +201,11 @@ def test_a_picture_shows_what_was_left_out_by_reason():
     assert names == ["near duplicate", "too short"]
 
 
+def test_a_picture_says_that_nothing_was_left_out():
+    dropped = plot_report([report_of(DOCUMENTS[:6])]).axes[2]
+    assert [text.get_text() for text in dropped.texts] == ["nothing"]
+
+
 def test_a_picture_shows_every_source_and_group():
     reports = [report_of(DOCUMENTS, group="web"), report_of(DOCUMENTS[:50], group="web")]
     reports[1].source = "b"

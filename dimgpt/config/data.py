@@ -35,6 +35,9 @@ class SourceConfig:
     """Configuration of a hub data set."""
     hub_split: str = "train"
     """Split of a hub data set."""
+    files: str | None = None
+    """Files of a hub data set instead of a configuration and a split: a pattern for their paths
+    such as `default/*/*.parquet`, where `*` matches any characters, `/` too."""
     revision: str | None = None
     """Commit, tag or branch of a hub data set; `None` takes today's, which the manifest records."""
     licence: str = ""
@@ -43,9 +46,17 @@ class SourceConfig:
     """UTF-8 bytes of its text, about: for weights and disk before anything is read."""
     max_bytes: PositiveInt | None = None
     """Take its files in order, whole, up to about so many bytes of text; `None` takes all."""
+    cleaning: Literal["none", "detokenize"] = "none"
+    """Rule for its own texts, before the cleaning of all: `detokenize` for ` , ` and `( a )`."""
 
     def __post_init__(self) -> None:
         check_fields(self)
+        is_split = self.hub_config is not None or self.hub_split != "train"
+        if self.files is not None and (is_split or not self.path.startswith("hf://")):
+            raise ValueError(
+                f"files is {self.files!r} and path {self.path!r}: files names those of a data set "
+                "hf://datasets/owner/name, in place of hub_config and hub_split; remove one"
+            )
         if self.text_template is not None and self.text_column != "text":
             raise ValueError(
                 f"text_template is {self.text_template!r} and text_column {self.text_column!r}: "

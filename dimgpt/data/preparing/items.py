@@ -127,7 +127,7 @@ def _documents(block: Block, source: SourceConfig) -> Iterator[str | ValueError]
     """Yield the document of each record, or why it cannot be used."""
     for place, record in _records(block):
         try:
-            yield document_of(place, record, source) if isinstance(record, dict) else record
+            yield record if isinstance(record, ValueError) else document_of(place, record, source)
         except ValueError as error:
             yield error
 

@@ -29,6 +29,15 @@ def test_a_folder_is_read_in_the_order_of_its_paths(tmp_path):
     assert read(tmp_path) == ["one", "two", "té\nb", "three", "four", "five"]
 
 
+def test_a_source_is_cleaned_by_its_own_rule_whatever_its_form(tmp_path):
+    (tmp_path / "a.txt").write_text("un , deux")
+    (tmp_path / "b.jsonl").write_bytes(lines({"text": "( trois )"}))
+    assert read(tmp_path, cleaning="detokenize") == ["un, deux", "(trois)"]
+    assert read(tmp_path) == ["un , deux", "( trois )"]
+    template = {"text_template": "{text} .", "cleaning": "detokenize"}
+    assert read(tmp_path / "b.jsonl", **template) == ["(trois)."]
+
+
 def test_another_column_is_read(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(lines({"text": "no", "body": "yes"}))
     assert read(tmp_path / "a.jsonl", text_column="body") == ["yes"]

@@ -18,6 +18,7 @@ from dimgpt.pipeline.data import (
     prepare_files,
     read_reports,
 )
+from dimgpt.pipeline.mixture import corpus_shortfalls, mixture_rows
 from dimgpt.pipeline.vocabulary import prepare_vocabulary
 from dimgpt.presets import get_preset
 from dimgpt.settings import override
@@ -150,6 +151,9 @@ def _show(workspace: Workspace) -> None:
         for note in report.notes:
             print(f"  {report.source}: {note}")
     if data.sources:
-        print(Table.of(open_corpus(workspace).table(), title="What pretraining draws"))
+        corpus, published = open_corpus(workspace), data.published_shares
+        print(Table.of(mixture_rows(corpus, published), title="What pretraining draws"))
+        for line in corpus_shortfalls(corpus, published):
+            print(f"  {line}")
     if not data.conversations:
         print("No conversations: to fine-tune later, prepare again with --conversations FILE")

@@ -183,6 +183,9 @@ class DataConfig:
 
     sources: tuple[SourceConfig, ...] = ()
     """Documents to pretrain on."""
+    published_shares: dict[str, float] = field(default_factory=dict)
+    """Group of sources -> share of the draws, in 0..1, in the mixture that is to be repeated: shown
+    beside the shares that come out, which it does not change."""
     conversations: tuple[ConversationSourceConfig, ...] = ()
     """Conversations to fine-tune on."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
@@ -214,6 +217,12 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        shares = self.published_shares.values()
+        if not (all(0 <= share < 1 for share in shares) and sum(shares) <= 1 + 1e-3):
+            raise ValueError(
+                f"published_shares is {self.published_shares}: each share must be at least 0 and "
+                "less than 1, and their sum at most 1"
+            )
         if self.validation_ratio + self.test_ratio > 1:
             raise ValueError(
                 f"test_ratio is {self.test_ratio} and validation_ratio {self.validation_ratio}: "

@@ -23,8 +23,9 @@ def mixture_rows(corpus: Corpus, published: Mapping[str, float]) -> list[dict[st
         group = row["group"]
         is_first = group in published and group not in told
         told.add(group)
-        whole = sum(other["ratio"] for other in rows if other["group"] == group)
-        row["group ratio"] = whole if is_first else ""
+        if published:
+            whole = sum(other["ratio"] for other in rows if other["group"] == group)
+            row["group ratio"] = whole if is_first else ""
         row["published"] = published[group] if is_first else ""
     return rows
 

@@ -32,8 +32,7 @@ class Row:
         ColouredTokens(tokens=(EVIL,), ids=(3,), notes=(EVIL,)),
         ColouredTokens(tokens=(EVIL,), ids=(3,), shades=(0.5,)),
         Bars(names=(EVIL,), ratios=(0.5,)),
-        Scrolling(content=EVIL, title=EVIL),
-        Scrolling(content=Table.of([{EVIL: EVIL}])),
+        Scrolling(text=EVIL, title=EVIL),
     ],
     ids=lambda shown: type(shown).__name__,
 )
@@ -111,9 +110,9 @@ def test_bars_are_as_long_as_their_share():
 
 
 def test_a_long_text_scrolls_in_a_notebook_and_is_whole_in_a_terminal():
-    shown = Scrolling(content="a\n b", title="Long")
+    shown = Scrolling(text="a\n b", title="Long")
     assert "max-height" in html(shown)
     assert "overflow:auto" in html(shown)
     assert "a\n b</div>" in html(shown)
     assert str(shown) == "Long\na\n b"
-    assert str(Scrolling(content="a")) == "a"
+    assert str(Scrolling(text="a")) == "a"

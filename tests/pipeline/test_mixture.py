@@ -105,6 +105,7 @@ def test_shares_of_groups_stand_beside_the_published_ones(prepared):
     assert rows[1]["group ratio"] == ""
     blank = mixture_rows(open_corpus(prepared), {})
     assert {row["published"] for row in blank} == {""}
+    assert "group ratio" not in blank[0]
 
 
 def test_the_tokens_that_were_prepared_are_compared_too(prepared):

@@ -110,7 +110,11 @@ def read_items(block: Block, source: Source, *, skip_bad: bool = False) -> Itera
             none of them can be used.
     """
     if block.kind == "items":
-        yield from block.content
+        for item in block.content:
+            if isinstance(item, str) and isinstance(source, SourceConfig):
+                yield document_of(block.name, item, source)
+            else:
+                yield item
         return
     assert isinstance(source, SourceConfig)
     bad = _BadRecords(skip_bad, lambda: _count_bad(block, source))

@@ -8,6 +8,7 @@ import pytest
 from dimgpt.config import ConversationSourceConfig, SourceConfig
 from dimgpt.data.conversation import Message
 from dimgpt.data.preparing.items import read_conversations, read_documents
+from dimgpt.text.detokenizing import detokenize
 
 
 def read(path, **settings):
@@ -36,6 +37,8 @@ def test_a_source_is_cleaned_by_its_own_rule_whatever_its_form(tmp_path):
     assert read(tmp_path) == ["un , deux", "( trois )"]
     template = {"text_template": "{text} .", "cleaning": "detokenize"}
     assert read(tmp_path / "b.jsonl", **template) == ["(trois)."]
+    plain, cleaned = (read("demo://stories/50", cleaning=rule) for rule in ("none", "detokenize"))
+    assert cleaned == [detokenize(text) for text in plain]
 
 
 def test_another_column_is_read(tmp_path):

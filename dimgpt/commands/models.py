@@ -15,13 +15,7 @@ from dimgpt.config import ExportConfig, ExportDtype, ExportTarget, SamplingConfi
 from dimgpt.display.tables import Table
 from dimgpt.generation.chat import ChatSession
 from dimgpt.generation.generator import TextGenerator
-from dimgpt.info import (
-    compare_cards,
-    compare_sizes,
-    describe_preset,
-    describe_weights,
-    look_around,
-)
+from dimgpt.info import compare_cards, compare_sizes, describe_preset, describe_weights, look_around
 from dimgpt.model.transformer import Transformer
 from dimgpt.pipeline.models import export, import_model, open_model
 from dimgpt.presets import get_preset

@@ -4,6 +4,7 @@ No token is copied. Whatever a crash interrupts is done again or goes on at the 
 """
 
 import json
+import logging
 import shutil
 from collections import Counter
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ from dimgpt.data.token_writer import join_parts
 from dimgpt.files import move_folder, replace_file, sync_folder
 from dimgpt.text.tokenizer import Tokenizer
 
+log = logging.getLogger(__name__)
 REPORT_NAME = "report.json"
 # A split is far from its ratio if it is so many times too large or small, and by more documents.
 _FAR, _FEW_DOCUMENTS = 3, 5
@@ -61,6 +63,8 @@ def finish(plan: Plan, parts: Mapping[Place, Part]) -> None:
         summaries = [parts[place].files[name] for place in places]
         files[name] = join_parts(folder, name, zip(indexes, summaries, strict=True))
     report.notes += [*plan.listing.notes, *_distant_splits(plan, files)]
+    for note in report.notes:
+        log.warning("%s: %s", plan.source.name, note)
     write_report(folder, report)
     manifest = Manifest(
         vocabulary_sha256=plan.tokenizer.fingerprint,

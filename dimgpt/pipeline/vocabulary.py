@@ -27,7 +27,6 @@ from dimgpt.workspace import Workspace, load_data_config
 SAMPLE_NAME = "vocabulary_sample.json"
 """What the vocabulary beside it was trained on."""
 _HUB_PREFIX = "hf://"
-
 log = logging.getLogger(__name__)
 
 
@@ -180,11 +179,8 @@ def _spoken_texts(data: DataConfig, count: SampleCount) -> Iterator[str]:
 
 
 def _load_ready_one(config: TokenizerConfig, path: str, endpoint: str | None) -> Tokenizer:
-    if path.startswith(_HUB_PREFIX):
-        with tempfile.TemporaryDirectory() as folder:
-            tokenizer = Tokenizer.load(_fetch(path, Path(folder), endpoint))
-    else:
-        tokenizer = Tokenizer.load(path)
+    is_remote = path.startswith(_HUB_PREFIX)
+    tokenizer = _fetch(path, endpoint) if is_remote else Tokenizer.load(path)
     kind = next(kind for kind, name in TOKENIZER_FILES.items() if name == tokenizer.file_name)
     if kind != config.kind:
         raise ValueError(f"{path} is a {kind} tokenizer: kind is {config.kind!r}; set it to {kind}")
@@ -193,12 +189,13 @@ def _load_ready_one(config: TokenizerConfig, path: str, endpoint: str | None) ->
     return tokenizer
 
 
-def _fetch(path: str, folder: Path, endpoint: str | None) -> Path:
+def _fetch(path: str, endpoint: str | None) -> Tokenizer:
+    """Load a tokenizer from `hf://owner/name/path`."""
     owner, name, *parts = path.removeprefix(_HUB_PREFIX).split("/")
-    wanted = "/".join(parts)
-    files = {f.path: f for f in list_files(f"{owner}/{name}", kind="model", endpoint=endpoint)}
+    repo_id, wanted = f"{owner}/{name}", "/".join(parts)
+    files = {file.path: file for file in list_files(repo_id, kind="model", endpoint=endpoint)}
     if wanted not in files:
-        raise FileNotFoundError(
-            f"{owner}/{name} has no file {wanted!r}: it has {', '.join(list(files)[:8])}"
-        )
-    return download_file(files[wanted], folder / Path(wanted).name)
+        names = ", ".join(list(files)[:8])
+        raise FileNotFoundError(f"{repo_id} has no file {wanted!r}: it has {names}")
+    with tempfile.TemporaryDirectory() as folder:
+        return Tokenizer.load(download_file(files[wanted], Path(folder, Path(wanted).name)))

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -23,12 +24,25 @@ def sha256_of(path: Path) -> str:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a small file in one piece; a reader sees the old content or the new."""
+    """Write a small file in one piece; a reader sees the old content or the new.
+
+    Several processes may write the same file at the same time.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with new_file(path, suffix=f".{os.getpid()}.tmp") as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def new_file(path: Path, *, suffix: str = ".partial") -> Iterator[BinaryIO]:
+    """Yield a file that takes the place of `path` if the block ends well, else is removed.
+
+    After a crash it lies beside `path`, with the suffix, until it is written again.
+    """
+    temporary = path.with_name(path.name + suffix)
     try:
         with temporary.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

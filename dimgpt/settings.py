@@ -70,7 +70,10 @@ def _merged(old: Any, new: Any) -> Any:
 def _restore(hint: Any, value: Any, name: str) -> Any:
     """Give a JSON value the type that a field declares: nested configs and tuples."""
     if dataclasses.is_dataclass(hint):
-        return from_dict(hint, value)  # type: ignore[arg-type]
+        return value if isinstance(value, hint) else from_dict(hint, value)  # type: ignore
+    if get_origin(hint) is dict and isinstance(value, dict):
+        kind = get_args(hint)[1]
+        return {key: _restore(kind, item, f"{name}.{key}") for key, item in value.items()}
     if hint is Path:
         return value if isinstance(value, Path) else Path(_restore(str, value, name))
     if get_origin(hint) is tuple:

@@ -8,7 +8,6 @@ unfinished. `token_writer.py` writes token files. This file maps them only once 
 map over a file that was cut short kills the process.
 """
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from dimgpt.files import replace_file, sha256_of
+from dimgpt.settings import from_dict, to_dict
 
 MANIFEST_NAME = "manifest.json"
 SYSTEM_PROMPTS = "system_prompts"
@@ -62,12 +62,6 @@ class TokenFileSummary:
     """In their order."""
     index_sha256: str
     """One index for all parts."""
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "TokenFileSummary":
-        """Build a summary from what `dataclasses.asdict` made of one."""
-        parts = tuple(TokenPart(**part) for part in values["parts"])
-        return cls(**{**values, "parts": parts})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,7 +136,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     values = {
         "format_version": _FORMAT_VERSION,
         "dtype": token_dtype(manifest.vocab_size).name,
-        **dataclasses.asdict(manifest),
+        **to_dict(manifest),
     }
     content = json.dumps(values, indent=2, ensure_ascii=False)
     replace_file(folder / MANIFEST_NAME, content.encode())
@@ -165,10 +159,7 @@ def read_manifest(folder: Path) -> Manifest:
         version, dtype = values.pop("format_version"), values.pop("dtype")
         if version == 1:
             _update_first_format(values)
-        files = values.pop("files").items()
-        manifest = Manifest(
-            files={name: TokenFileSummary.from_dict(entry) for name, entry in files}, **values
-        )
+        manifest = from_dict(Manifest, values)
         expected_dtype = token_dtype(manifest.vocab_size).name
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is damaged ({error}); {PREPARE_AGAIN}") from error

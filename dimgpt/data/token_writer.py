@@ -6,18 +6,16 @@ with its final name is complete. `token_file.py` describes the format and reads 
 
 import contextlib
 import hashlib
-import os
 from array import array
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from dimgpt.data.token_file import TokenFileSummary, TokenPart, check_ids, token_dtype
-from dimgpt.files import sha256_of, sync_folder
+from dimgpt.files import new_file, sha256_of
 
 
 class TokenFileWriter:
@@ -42,7 +40,7 @@ class TokenFileWriter:
 
     def __enter__(self) -> "TokenFileWriter":
         self._stack = contextlib.ExitStack()
-        self._file = self._stack.enter_context(_new_file(self.path))
+        self._file = self._stack.enter_context(new_file(self.path))
         return self
 
     def write_documents(
@@ -82,14 +80,9 @@ class TokenFileWriter:
         self._num_bytes += num_bytes
         self._largest_id = max(self._largest_id, int(ids.max()))
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is not None:
-            self._stack.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> None:
+        if error[0] is not None:
+            self._stack.__exit__(*error)
             return
         with _naming(self.path):
             self._stack.close()
@@ -145,27 +138,12 @@ def _write_index(path: Path, ends: Iterable[np.ndarray[Any, Any]], num_documents
     The ends come piece by piece, and only one is in memory. A reader sees the old file or the new.
     """
     header = {"descr": "<i8", "fortran_order": False, "shape": (num_documents + 1,)}
-    with _naming(path), _new_file(path) as file:
+    with _naming(path), new_file(path) as file:
         np.lib.format.write_array_header_1_0(file, header)
         file.write(bytes(8))
         for piece in ends:
             file.write(piece.astype("<i8").tobytes())
     return sha256_of(path)
-
-
-@contextlib.contextmanager
-def _new_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file that takes the place of `path` if the block ends well, else is removed."""
-    partial_path = path.with_name(f"{path.name}.partial")
-    try:
-        with partial_path.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial_path.replace(path)
-    finally:
-        partial_path.unlink(missing_ok=True)
-    sync_folder(path.parent)
 
 
 @contextlib.contextmanager

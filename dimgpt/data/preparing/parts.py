@@ -24,6 +24,7 @@ from dimgpt.data.preparing.plan import Plan, difference, read_plan, write_plan
 from dimgpt.data.preparing.report import SourceReport
 from dimgpt.data.token_file import TokenFileSummary, check_parts
 from dimgpt.files import replace_file, sha256_of
+from dimgpt.settings import from_dict
 
 log = logging.getLogger(__name__)
 _RECORD = re.compile(r"part-(\d{5,})-(\d{5,})\.json")
@@ -60,7 +61,7 @@ class Part:
         files = values["files"].items()
         kept = {
             "report": SourceReport.from_dict(values["report"]),
-            "files": {name: TokenFileSummary.from_dict(entry) for name, entry in files},
+            "files": {name: from_dict(TokenFileSummary, entry) for name, entry in files},
         }
         return cls(**{**values, **kept})
 

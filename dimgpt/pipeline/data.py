@@ -1,5 +1,6 @@
 """Sources -> token files -> batches: which files of a workspace they are."""
 
+import logging
 from pathlib import Path
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig, TrainingConfig
@@ -11,10 +12,13 @@ from dimgpt.data.preparing.report import SourceReport
 from dimgpt.data.preparing.shares import Share, Watch
 from dimgpt.data.reading.finetuning import ConversationCorpus, FinetuningData
 from dimgpt.data.reading.pretraining import Corpus, PretrainingData
+from dimgpt.pipeline.mixture import expected_shortfalls
 from dimgpt.pipeline.vocabulary import keep_data_config, only_one
 from dimgpt.settings import override
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.workspace import Stage, Workspace, load_data_config, load_vocabulary
+
+log = logging.getLogger(__name__)
 
 
 def prepare_files(
@@ -43,7 +47,11 @@ def prepare_files(
             run_share(job, share, progress=progress)
         return
     with only_one(workspace):
-        for job in _plan_jobs(workspace, tokenizer):
+        jobs = _plan_jobs(workspace, tokenizer)
+        if jobs:
+            for line in expected_shortfalls(workspace.preset.data):
+                log.warning("%s", line)
+        for job in jobs:
             run_job(job, progress=progress)
         keep_data_config(workspace)
 

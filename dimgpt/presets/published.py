@@ -20,6 +20,7 @@ from dimgpt.presets.sources import (
     DIMENSIONGPT_CONVERSATIONS,
     DIMENSIONGPT_SOURCES,
     OPENWEBTEXT,
+    PUBLISHED_SHARES,
     TOYGPT_SOURCES,
 )
 from dimgpt.text.byte_level import LILLM_SPECIAL_TOKENS, TOYGPT_SPECIAL_TOKENS
@@ -28,7 +29,11 @@ _DIMENSIONGPT = Preset(
     name="dimensiongpt-0.2b",
     description="the published model: 209 million parameters, 52 billion tokens, one GPU",
     model=ModelConfig(),
-    data=DataConfig(sources=DIMENSIONGPT_SOURCES, conversations=DIMENSIONGPT_CONVERSATIONS),
+    data=DataConfig(
+        sources=DIMENSIONGPT_SOURCES,
+        published_shares=PUBLISHED_SHARES,
+        conversations=DIMENSIONGPT_CONVERSATIONS,
+    ),
     pretraining=TrainingConfig(),
     finetuning=TrainingConfig(),
     sampling=SamplingConfig(temperature=0.5, top_p=0.9, no_repeat_strength=1.0),

@@ -11,13 +11,7 @@ from dimgpt.config import DataConfig
 from dimgpt.data.preparing.shares import Share
 from dimgpt.display.progress import PreparationBar
 from dimgpt.display.tables import Table
-from dimgpt.pipeline.data import (
-    import_data,
-    merge_shares,
-    open_corpus,
-    prepare_files,
-    read_reports,
-)
+from dimgpt.pipeline.data import import_data, merge_shares, open_corpus, prepare_files, read_reports
 from dimgpt.pipeline.mixture import corpus_shortfalls, mixture_rows
 from dimgpt.pipeline.vocabulary import SAMPLE_NAME, prepare_vocabulary, read_sample_count
 from dimgpt.presets import get_preset

@@ -19,6 +19,7 @@ from dimgpt.config import (
 from dimgpt.presets.sources import (
     DIMENSIONGPT_CONVERSATIONS,
     DIMENSIONGPT_SOURCES,
+    DIMENSIONGPT_SYSTEM_PROMPT,
     OPENWEBTEXT,
     TOYGPT_SOURCES,
 )
@@ -28,17 +29,18 @@ _DIMENSIONGPT = Preset(
     name="dimensiongpt-0.2b",
     description="the published model: 209 million parameters, 52 billion tokens, one GPU",
     model=ModelConfig(),
-    data=DataConfig(sources=DIMENSIONGPT_SOURCES, conversations=DIMENSIONGPT_CONVERSATIONS),
+    data=DataConfig(
+        sources=DIMENSIONGPT_SOURCES,
+        conversations=DIMENSIONGPT_CONVERSATIONS,
+        later_conversations="uniform",
+    ),
     pretraining=TrainingConfig(),
     finetuning=TrainingConfig(),
     sampling=SamplingConfig(temperature=0.5, top_p=0.9, no_repeat_strength=1.0),
     languages=("fr",),
     prompt="La France est",
     questions=("Bonjour, qui es-tu ?", "Quelle est la capitale de la France ?"),
-    system_prompt=(
-        "Une discussion entre un utilisateur et DimensionGPT, un modèle de langage conversationnel "
-        "français créé par le développeur indépendant Dimension et basé sur l'architecture GPT."
-    ),
+    system_prompt=DIMENSIONGPT_SYSTEM_PROMPT,
 )
 
 _LILLM_TRAINING = TrainingConfig(

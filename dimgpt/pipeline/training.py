@@ -92,15 +92,17 @@ def build_trainer(
         "data_name": workspace.data_name,
         "preset": to_dict(workspace.preset),
     }
+    data = open_data(workspace, stage, config)
     return Trainer(
         model,
-        open_data(workspace, stage, config),
+        data,
         config,
         run_dir=workspace.run_dir(stage),
         runtime=runtime,
         vocabulary=tokenizer.fingerprint,
         data_fingerprint=_fingerprint_data(workspace, stage),
         base_fingerprint=base_fingerprint,
+        num_train_tokens=sum(file.num_tokens for file in data.corpus.train.files),
         byte_counts=tokenizer.byte_counts(),
         sample=functools.partial(_sample, workspace.preset, stage, model, tokenizer),
         observers=observers,

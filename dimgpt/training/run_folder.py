@@ -159,7 +159,7 @@ class RunFolder:
                 "sharding 'none', stop it, and resume it sharded"
             )
         run = read_original_run(path, self.model.config)
-        before = run.state.tokens / run.state.step
+        before = run.state.tokens / max(run.state.step, 1)
         now = self.config.sequences_per_step * self.model.config.context_length
         if self.runtime.is_first:
             if before != now:

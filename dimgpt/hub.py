@@ -141,9 +141,9 @@ def download_file(
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     report = progress or (lambda num_bytes: None)
-    page = _page_of(file.repo_id, file.kind, file.endpoint)
+    content: Any = {"size": file.size, "digest": file.digest}
     with _only_one(target):
-        if not partial_file.is_whole(target, size=file.size, digest=file.digest):
+        if not partial_file.is_whole(target, **content):
             path = partial_file.partial_path(target, file.digest)
             present = path.stat().st_size if path.exists() else 0
             partial_file.require_space(target.parent, file.size - present, what=target.name)
@@ -151,9 +151,9 @@ def download_file(
             def complete() -> None:
                 path.touch()
                 _fetch_rest(file, path, report, patience)
-                partial_file.finish(path, target, size=file.size, digest=file.digest)
+                partial_file.finish(path, target, **content)
 
-            _retry(complete, page, patience)
+            _retry(complete, _page_of(file.repo_id, file.kind, file.endpoint), patience)
         report(file.size)
     return target
 
@@ -169,7 +169,7 @@ def _page_of(repo_id: str, kind: Kind, endpoint: str | None) -> str:
 @contextlib.contextmanager
 def _only_one(target: Path) -> Iterator[None]:
     """Keep a second process from writing the same partial file."""
-    from huggingface_hub.utils import WeakFileLock
+    from huggingface_hub.utils import WeakFileLock  # works where the disk knows no locks, too
 
     path = target.with_name(f"{target.name}.lock")
     with contextlib.ExitStack() as stack:
@@ -216,7 +216,7 @@ def _fetch_rest(
         return
     where = {"repo_type": file.kind, "revision": file.revision, "endpoint": file.endpoint}
     url = hf_hub_url(file.repo_id, file.path, **where)
-    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
+    headers = build_hf_headers() | {"Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
     with get_session().stream("GET", url, headers=headers, timeout=patience.timeout) as answer:

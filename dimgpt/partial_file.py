@@ -32,14 +32,11 @@ def is_whole(path: Path, *, size: int, digest: str) -> bool:
     """
     if not path.is_file() or path.stat().st_size != size:
         return False
-
-    def start_hash() -> Any:
-        if len(digest) == 64:
-            return hashlib.sha256()
-        return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-
+    state: Any = hashlib.sha256()
+    if len(digest) != 64:
+        state = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
     with path.open("rb") as content:
-        return bool(hashlib.file_digest(content, start_hash).hexdigest() == digest)
+        return bool(hashlib.file_digest(content, lambda: state).hexdigest() == digest)
 
 
 def require_space(folder: Path, num_bytes: int, *, what: str) -> None:
@@ -68,17 +65,15 @@ def append(path: Path, chunks: Iterable[bytes]) -> Iterator[int]:
     Raises:
         OSError: The disk is full. What was written before stays.
     """
-    with path.open("ab", buffering=0) as output:
-        for chunk in chunks:
-            rest = memoryview(chunk)
-            try:
-                while rest:
-                    rest = rest[output.write(rest) :]  # without a buffer, a write may be partial
-            except OSError as error:
-                raise OSError(
-                    f"{path} cannot be written ({error.strerror}); make room and run again"
-                ) from error
-            yield output.tell()
+    try:
+        with path.open("ab") as output:
+            for chunk in chunks:
+                output.write(chunk)
+                yield output.tell()
+    except OSError as error:
+        raise OSError(
+            f"{path} cannot be written ({error.strerror}); make room and run again"
+        ) from error
 
 
 def finish(path: Path, target: Path, *, size: int, digest: str) -> None:

@@ -186,3 +186,21 @@ def test_a_context_whose_tables_would_fill_the_memory_is_refused():
 def test_a_field_of_choices_refuses_anything_else(kind, name):
     with pytest.raises(ValueError, match=rf"{name} is 'nothing': it must be one of "):
         kind(**{name: "nothing"})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"path": "hf://datasets/a/b", "hub_config": "fr"},
+        {"path": "hf://datasets/a/b", "hub_split": "test"},
+        {"path": "texts"},
+    ],
+)
+def test_files_stand_for_configuration_and_split_of_a_hub_data_set(options):
+    with pytest.raises(ValueError, match=r"files is '\*\*'.*; remove one"):
+        SourceConfig(name="a", files="**", **options)
+
+
+def test_an_unknown_rule_of_cleaning_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="cleaning is 'wash': it must be one of none, detokenize"):
+        SourceConfig(name="a", path="x", cleaning="wash")

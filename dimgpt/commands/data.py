@@ -18,10 +18,13 @@ from dimgpt.pipeline.data import (
     prepare_files,
     read_reports,
 )
-from dimgpt.pipeline.vocabulary import prepare_vocabulary
+from dimgpt.pipeline.mixture import corpus_shortfalls, mixture_rows
+from dimgpt.pipeline.vocabulary import SAMPLE_NAME, prepare_vocabulary, read_sample_count
 from dimgpt.presets import get_preset
 from dimgpt.settings import override
 from dimgpt.workspace import Workspace, customise_data, load_data_config, load_vocabulary
+
+_SHOWN_CHARACTERS = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,6 +113,7 @@ class Prepare(Merge):
             if share is None:
                 with tqdm(desc="vocabulary", unit="char", unit_scale=True) as bar:
                     prepare_vocabulary(workspace, progress=lambda done: bar.update(done - bar.n))
+                _show_vocabulary(workspace)
                 if self.only is not None:
                     return
             with PreparationBar() as watch:
@@ -142,6 +146,19 @@ class ImportData:
         _show(import_data(workspace, self.path, vocabulary_path=self.vocabulary))
 
 
+def _show_vocabulary(workspace: Workspace) -> None:
+    """Print how large the vocabulary is, and what it was trained on."""
+    tokenizer, path = load_vocabulary(workspace), workspace.vocabulary_path
+    count = read_sample_count(workspace, tokenizer)
+    print(f"{tokenizer.vocab_size:,} tokens in {path}")
+    if count.sources:
+        print(Table.of(count.source_rows(), title="What the vocabulary was trained on"))
+        names = count.named_characters()
+        first = ", ".join(names[:_SHOWN_CHARACTERS])
+        counts = path.with_name(SAMPLE_NAME)
+        print(f"{len(names):,} distinct characters (all: {counts}), the most frequent: {first}")
+
+
 def _show(workspace: Workspace) -> None:
     """Print what was kept and dropped of each source, and the mixture."""
     reports, data = read_reports(workspace), workspace.preset.data
@@ -150,6 +167,9 @@ def _show(workspace: Workspace) -> None:
         for note in report.notes:
             print(f"  {report.source}: {note}")
     if data.sources:
-        print(Table.of(open_corpus(workspace).table(), title="What pretraining draws"))
+        corpus, published = open_corpus(workspace), data.published_shares
+        print(Table.of(mixture_rows(corpus, published), title="What pretraining draws"))
+        for line in corpus_shortfalls(corpus, published):
+            print(f"  {line}")
     if not data.conversations:
         print("No conversations: to fine-tune later, prepare again with --conversations FILE")

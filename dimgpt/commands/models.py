@@ -15,13 +15,7 @@ from dimgpt.config import ExportConfig, ExportDtype, ExportTarget, SamplingConfi
 from dimgpt.display.tables import Table
 from dimgpt.generation.chat import ChatSession
 from dimgpt.generation.generator import TextGenerator
-from dimgpt.info import (
-    compare_cards,
-    compare_sizes,
-    describe_preset,
-    describe_weights,
-    look_around,
-)
+from dimgpt.info import compare_cards, compare_sizes, describe_preset, describe_weights, look_around
 from dimgpt.model.transformer import Transformer
 from dimgpt.pipeline.models import export, import_model, open_model
 from dimgpt.presets import get_preset
@@ -136,13 +130,12 @@ class Import:
     def run(self) -> None:
         """Write the folder, and show what was read back from it."""
         names = ("num_heads", "num_kv_heads", "window_size", "context_length")
-        sizes = {name: getattr(self, name) for name in names}
         folder = import_model(
             self.path,
             models_root=self.models_root,
             name=self.name,
             tokenizer_path=self.tokenizer,
-            sizes={name: size for name, size in sizes.items() if size is not None},
+            sizes={name: size for name in names if (size := getattr(self, name)) is not None},
             use_tokenizer=self.use_tokenizer,
         )
         print(Table.of(describe_weights(folder), title=str(folder)))

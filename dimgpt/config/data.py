@@ -35,6 +35,9 @@ class SourceConfig:
     """Configuration of a hub data set."""
     hub_split: str = "train"
     """Split of a hub data set."""
+    files: str | None = None
+    """Files of a hub data set instead of a configuration and a split: a pattern for their paths
+    such as `default/*/*.parquet`, where `*` matches any characters, `/` too."""
     revision: str | None = None
     """Commit, tag or branch of a hub data set; `None` takes today's, which the manifest records."""
     licence: str = ""
@@ -43,9 +46,17 @@ class SourceConfig:
     """UTF-8 bytes of its text, about: for weights and disk before anything is read."""
     max_bytes: PositiveInt | None = None
     """Take its files in order, whole, up to about so many bytes of text; `None` takes all."""
+    cleaning: Literal["none", "detokenize"] = "none"
+    """Rule for its own texts, before the cleaning of all: `detokenize` for ` , ` and `( a )`."""
 
     def __post_init__(self) -> None:
         check_fields(self)
+        is_split = self.hub_config is not None or self.hub_split != "train"
+        if self.files is not None and (is_split or not self.path.startswith("hf://")):
+            raise ValueError(
+                f"files is {self.files!r} and path {self.path!r}: files names those of a data set "
+                "hf://datasets/owner/name, in place of hub_config and hub_split; remove one"
+            )
         if self.text_template is not None and self.text_column != "text":
             raise ValueError(
                 f"text_template is {self.text_template!r} and text_column {self.text_column!r}: "
@@ -176,6 +187,9 @@ class DataConfig:
 
     sources: tuple[SourceConfig, ...] = ()
     """Documents to pretrain on."""
+    published_shares: dict[str, float] = field(default_factory=dict)
+    """Group of sources -> share of the draws, in 0..1, in the mixture that is to be repeated: shown
+    beside the shares that come out, which it does not change."""
     conversations: tuple[ConversationSourceConfig, ...] = ()
     """Conversations to fine-tune on."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
@@ -209,6 +223,12 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        shares = self.published_shares.values()
+        if not (all(0 <= share < 1 for share in shares) and sum(shares) <= 1 + 1e-3):
+            raise ValueError(
+                f"published_shares is {self.published_shares}: each share must be at least 0 and "
+                "less than 1, and their sum at most 1"
+            )
         if self.validation_ratio + self.test_ratio > 1:
             raise ValueError(
                 f"test_ratio is {self.test_ratio} and validation_ratio {self.validation_ratio}: "

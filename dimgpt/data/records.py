@@ -19,6 +19,7 @@ from typing import Any
 
 from dimgpt.config import SourceConfig
 from dimgpt.data.conversation import Conversation, Message
+from dimgpt.text.detokenizing import detokenize
 
 Row = tuple[str, dict[str, Any]]
 """The place of a record, for error messages, and its values."""
@@ -28,15 +29,21 @@ _PAIRS = (("user", "assistant"), ("question", "answer"))
 _ID = "conversation_id"
 
 
-def document_of(place: str, values: dict[str, Any], source: SourceConfig) -> str:
-    """Return the text of a record: its column, or its columns in the template of the source.
+def document_of(place: str, record: dict[str, Any] | str, source: SourceConfig) -> str:
+    """Return the text of a record, or the whole text of a file, by the source's rule of cleaning.
 
-    A column of a template may be empty or null, as titles are; the others stay, and blanks at the
-    edges are removed.
+    The text of a record is its column, or its columns in the template of the source. A column of a
+    template may be empty or null, as titles are; the others stay, and blanks at the edges are
+    removed.
 
     Raises:
         ValueError: A column is missing, or is no text.
     """
+    text = record if isinstance(record, str) else _text_of_columns(place, record, source)
+    return detokenize(text) if source.cleaning == "detokenize" else text
+
+
+def _text_of_columns(place: str, values: dict[str, Any], source: SourceConfig) -> str:
     if source.text_template is None:
         remedy = "set text_column (--text-column NAME)"
         return text_of(place, values, source.text_column, remedy=remedy)

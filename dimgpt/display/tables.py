@@ -12,6 +12,10 @@ from typing import Any
 
 _COLOURS = ("#cfe3ff", "#ffe3bf", "#d5f2d0", "#f6d3e6", "#e4d9fb", "#fff3b0")
 _CELL = "padding:0.25em 0.9em;text-align:left;border-bottom:1px solid #8884"
+_BOX = (
+    "max-height:20em;overflow:auto;border:1px solid #8884;padding:0.4em;"
+    "font-family:monospace;white-space:pre-wrap"
+)
 _TOKEN = "padding:0.1em 0.05em;border-radius:0.25em;color:#111;white-space:pre-wrap"
 
 
@@ -52,6 +56,21 @@ class Table:
         caption = f"<b>{html.escape(self.title)}</b>" if self.title else ""
         body = "".join(row(cells, "td") for cells in self.rows)
         return f"{caption}<table style='border-collapse:collapse'>{head}{body}</table>"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
+class Scrolling:
+    """A long text, in a box of a few lines that scrolls."""
+
+    text: str
+    title: str = ""
+
+    def __repr__(self) -> str:
+        return f"{self.title}\n{self.text}".lstrip("\n")
+
+    def _repr_html_(self) -> str:
+        caption = f"<b>{html.escape(self.title)}</b>" if self.title else ""
+        return f"{caption}<div style='{_BOX}'>{html.escape(self.text)}</div>"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, repr=False)

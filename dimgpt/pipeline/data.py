@@ -1,5 +1,6 @@
 """Sources -> token files -> batches: which files of a workspace they are."""
 
+import logging
 from pathlib import Path
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig, TrainingConfig
@@ -7,20 +8,18 @@ from dimgpt.data.conversation import Message, encode_message
 from dimgpt.data.preparing.finishing import read_report
 from dimgpt.data.preparing.originals import convert_dimensiongpt_data
 from dimgpt.data.preparing.plan import Plan, missing_bytes, require_room
-from dimgpt.data.preparing.preparation import (
-    merge,
-    plan_preparation,
-    run_job,
-    run_share,
-)
+from dimgpt.data.preparing.preparation import merge, plan_preparation, run_job, run_share
 from dimgpt.data.preparing.report import SourceReport
 from dimgpt.data.preparing.shares import Share, Watch
 from dimgpt.data.reading.finetuning import ConversationCorpus, FinetuningData
 from dimgpt.data.reading.pretraining import Corpus, PretrainingData
+from dimgpt.pipeline.mixture import expected_shortfalls
 from dimgpt.pipeline.vocabulary import keep_data_config, only_one
 from dimgpt.settings import override
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.workspace import Stage, Workspace, load_data_config, load_vocabulary
+
+log = logging.getLogger(__name__)
 
 
 def prepare_files(
@@ -32,7 +31,7 @@ def prepare_files(
 ) -> None:
     """Write the token files of every source and every group of conversations.
 
-    An interrupted preparation continues where it stopped. Errors are those of `prepare_source`.
+    An interrupted preparation continues where it stopped.
 
     Args:
         workspace: What to prepare, and where.
@@ -41,15 +40,19 @@ def prepare_files(
         progress: Called as parts are written.
 
     Raises:
-        ValueError: A share is asked for where copies are dropped.
-        RuntimeError: Another preparation is running in the same folder.
+        FileNotFoundError, ValueError, OSError, RuntimeError: As `run_job` or `run_share`; or
+            another preparation is running in the same folder.
     """
     if share is not None:
         for job in _plan_jobs(workspace, tokenizer, num_shares=share.count):
             run_share(job, share, progress=progress)
         return
     with only_one(workspace):
-        for job in _plan_jobs(workspace, tokenizer):
+        jobs = _plan_jobs(workspace, tokenizer)
+        if jobs:
+            for line in expected_shortfalls(workspace.preset.data):
+                log.warning("%s", line)
+        for job in jobs:
             run_job(job, progress=progress)
         keep_data_config(workspace)
 
@@ -58,9 +61,8 @@ def merge_shares(workspace: Workspace) -> None:
     """Make the token files of all sources from the shares that several runs have written.
 
     Raises:
-        FileNotFoundError: A share is missing.
-        ValueError: A share is unfinished, or of other settings, texts or another vocabulary.
-        RuntimeError: Another preparation is running in the same folder.
+        FileNotFoundError, ValueError, RuntimeError: As `merge`; or another preparation is running
+            in the same folder.
     """
     tokenizer = load_vocabulary(workspace)
     with only_one(workspace):
@@ -84,8 +86,8 @@ def import_data(
         vocabulary_path: Its `vocab.txt`; `None` takes the one in the folder.
 
     Raises:
-        FileNotFoundError: Data or vocabulary are missing.
-        ValueError: A file is damaged or of another vocabulary, or other data are there.
+        FileNotFoundError: The vocabulary is missing; or as `convert_dimensiongpt_data`.
+        ValueError: Another vocabulary is there; or as `convert_dimensiongpt_data`.
         RuntimeError: Another preparation is running in the same folder.
     """
     path = vocabulary_path or folder / "vocab.txt"
@@ -98,19 +100,15 @@ def import_data(
             raise ValueError(f"{target} is another vocabulary, which stays: choose another name")
         sources, groups = convert_dimensiongpt_data(folder, target.parent, tokenizer)
         tokenizer.save(target)
-        published = {group.name: group for group in workspace.preset.data.conversations}
-        conversations = []
+        data, conversations = workspace.preset.data, []
+        published = {group.name: group for group in data.conversations}
         for group in groups:
             known = published.get(group.name, group)
             taken = ("ratio", "system_prompt_ratios", "validation_system_prompt")
             changes = {name: getattr(known, name) for name in taken}
             conversations.append(override(group, **changes))
-        data = override(
-            workspace.preset.data,
-            sources=sources,
-            conversations=tuple(conversations),
-            vocab_size=tokenizer.vocab_size,
-        )
+        texts = {"sources": sources, "conversations": tuple(conversations)}
+        data = override(data, **texts, vocab_size=tokenizer.vocab_size)
         made = override(workspace, preset=override(workspace.preset, data=data))
         keep_data_config(made)
     return made

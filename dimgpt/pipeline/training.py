@@ -27,14 +27,14 @@ from dimgpt.training.micro_batch_search import wants_micro_batch_search, with_fa
 from dimgpt.training.run_folder import lock_run
 from dimgpt.training.trainer import Trainer
 from dimgpt.weights.card import CURVES_NAME, Card
-from dimgpt.weights.store import load_model, load_tokenizer, save_model
+from dimgpt.weights.store import load_model, load_model_config, load_tokenizer, save_model
 from dimgpt.workspace import Stage, Workspace, load_data_config, load_vocabulary
 
 _RECIPE = "run.json"
 
 
 def match_model(workspace: Workspace, stage: Stage) -> Workspace:
-    """Return the workspace with the model that a stage trains.
+    """Return the workspace with the settings of the model that a stage trains.
 
     Pretraining makes one as large as the vocabulary; fine-tuning takes the pretrained one as it is.
 
@@ -44,7 +44,7 @@ def match_model(workspace: Workspace, stage: Stage) -> Workspace:
     """
     if stage == "finetuning":
         require_conversations(workspace)
-        model = load_model(workspace.model_dir("pretraining")).config
+        model = load_model_config(workspace.model_dir("pretraining"))
     else:
         vocab_size = load_vocabulary(workspace).vocab_size
         model = override(workspace.preset.model, vocab_size=vocab_size)
@@ -55,8 +55,7 @@ def build_model(workspace: Workspace, stage: Stage) -> Transformer:
     """Return a new model, or the pretrained one that fine-tuning starts from.
 
     Raises:
-        FileNotFoundError: There is no pretrained model.
-        ValueError: It was trained with another vocabulary than the data's.
+        FileNotFoundError, ValueError: As `load_model` and `require_vocabulary_of_data`.
     """
     if stage == "finetuning":
         folder = workspace.model_dir("pretraining")
@@ -77,6 +76,7 @@ def build_trainer(
     """Put together what a stage needs; the trainer resumes by itself if the run has begun.
 
     Raises:
+        FileNotFoundError, ValueError: As `build_model` and `open_data`.
         RuntimeError: A micro-batch is to be searched, and another trainer is at work in the folder.
     """
     tokenizer, model = load_vocabulary(workspace), build_model(workspace, stage)
@@ -86,12 +86,6 @@ def build_trainer(
     if wants_micro_batch_search(config, runtime):
         with lock_run(workspace.run_dir(stage)):  # the search uses all memory that it finds
             config = with_fastest_micro_batch(model, config, runtime)
-    recipe = {
-        "stage": stage,
-        "data_root": str(workspace.data_root),
-        "data_name": workspace.data_name,
-        "preset": to_dict(workspace.preset),
-    }
     data = open_data(workspace, stage, config)
     return Trainer(
         model,
@@ -107,7 +101,12 @@ def build_trainer(
         sample=functools.partial(_sample, workspace.preset, stage, model, tokenizer),
         observers=observers,
         branch_from=branch_from,
-        recipe=recipe,
+        recipe={
+            "stage": stage,
+            "data_root": str(workspace.data_root),
+            "data_name": workspace.data_name,
+            "preset": to_dict(workspace.preset),
+        },
     )
 
 
@@ -125,10 +124,10 @@ def save_trained(workspace: Workspace, stage: Stage, trainer: Trainer) -> Path:
 
 
 def save_curves(workspace: Workspace, stage: Stage) -> Path:
-    """Draw the curves of a stage's run into its folder, where its card takes them from.
+    """Draw the curves of a run into its folder, where its card takes them from.
 
     Raises:
-        FileNotFoundError: The run has not written anything yet.
+        FileNotFoundError: As `plot_history`.
     """
     from dimgpt.display.plots import plot_history  # takes half a second, which other verbs save
 
@@ -181,19 +180,18 @@ def open_run(name: str | Path | None, *, models_root: Path) -> tuple[Workspace, 
         folder = _last_run(name, models_root)
     path = folder / _RECIPE
     try:
-        recipe = json.loads(path.read_bytes())
-        stage, preset = recipe["stage"], from_dict(Preset, recipe["preset"])
-        data = {"data_root": Path(recipe["data_root"]), "data_name": recipe["data_name"]}
+        recipe = json.loads(path.read_bytes()) | {"models_root": folder.absolute().parents[1]}
+        stage = recipe.pop("stage")
+        workspace = from_dict(Workspace, recipe)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
             f"{path} is damaged ({error}): start the run again with `python -m dimgpt train`; it "
             "goes on from its checkpoints"
         ) from error
-    workspace = Workspace(preset=preset, models_root=folder.absolute().parents[1], **data)
     if stage not in get_args(Stage) or workspace.run_dir(stage) != folder.absolute():
         raise ValueError(
-            f"{folder} holds the {stage} of {preset.name!r}: give the folder the name it had, "
-            f"{workspace.run_dir(stage)}"
+            f"{folder} holds the {stage} of {workspace.preset.name!r}: give the folder the name it "
+            f"had, {workspace.run_dir(stage)}"
         )
     return workspace, stage
 
@@ -236,8 +234,7 @@ def _card(workspace: Workspace, stage: Stage, trainer: Trainer) -> Card:
         origin = f" ({source.path})" if source.path.startswith("hf://") else ""
         if source.licence:
             row["licence"] = source.licence
-        if source.licence or origin:
-            licence = source.licence or "the licence of its publisher applies"
+        if licence := source.licence or (origin and "the licence of its publisher applies"):
             notes.append(f"Data {source.name}{origin}: {licence}.")
     return Card(
         facts={"Run": workspace.preset.name, "Stage": stage, **trainer.summary().rows()},

@@ -1,9 +1,11 @@
 """The vocabulary of a workspace: trained on a sample of its texts, or a ready one."""
 
+import contextlib
 import itertools
 import json
 import logging
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,7 +14,7 @@ from dimgpt.config import DataConfig, TokenizerConfig
 from dimgpt.data.preparing.items import read_conversations
 from dimgpt.data.preparing.listing import TABLE_SUFFIXES, TEXT_SUFFIXES, is_local
 from dimgpt.data.preparing.listing import list_files as list_local_files
-from dimgpt.data.preparing.vocabulary_sample import sample_mixture
+from dimgpt.data.preparing.vocabulary_sample import SampleCount, sample_mixture
 from dimgpt.files import lock_file, replace_file
 from dimgpt.hub import download_file, list_files
 from dimgpt.settings import to_dict
@@ -22,8 +24,9 @@ from dimgpt.text.tokenizer import TOKENIZER_FILES, Tokenizer
 from dimgpt.text.tokenizer_trainer import train_vocabulary
 from dimgpt.workspace import Workspace, load_data_config
 
+SAMPLE_NAME = "vocabulary_sample.json"
+"""What the vocabulary beside it was trained on."""
 _HUB_PREFIX = "hf://"
-
 log = logging.getLogger(__name__)
 
 
@@ -43,19 +46,36 @@ def prepare_vocabulary(
     with only_one(workspace):  # a folder that cannot be written is reported now, not hours later
         if path.exists():
             return _keep_vocabulary(workspace)
+        count = SampleCount()
         documents = sample_mixture(
             data.sources,
             num_characters=data.vocabulary_characters,
             seed=data.seed,
             skip_bad=data.bad_records == "skip",
             folder=path.parent,
+            count=count,
         )
         if data.use_conversations_in_vocabulary:
-            documents = itertools.chain(documents, _spoken_texts(data))
+            documents = itertools.chain(documents, _spoken_texts(data, count))
         tokenizer = make_tokenizer(data, documents, progress=progress)
+        if count.sources:  # a ready one reads no documents
+            _keep_count(path, tokenizer, count)
         tokenizer.save(path)
         keep_data_config(workspace)  # so that an interrupted preparation knows its sources
         return tokenizer
+
+
+def read_sample_count(workspace: Workspace, tokenizer: Tokenizer) -> SampleCount:
+    """Return what the vocabulary was trained on.
+
+    Empty for one that was not trained here, or by a version that did not count.
+    """
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        found = json.loads((workspace.vocabulary_path.parent / SAMPLE_NAME).read_bytes())
+        if found["vocabulary_sha256"] == tokenizer.fingerprint:
+            sources, characters = Counter(found["sources"]), Counter(found["characters"])
+            return SampleCount(sources=sources, characters=characters)
+    return SampleCount()
 
 
 def make_tokenizer(
@@ -103,6 +123,17 @@ def keep_data_config(workspace: Workspace) -> None:
     replace_file(workspace.data_config_path, content.encode())
 
 
+def _keep_count(path: Path, tokenizer: Tokenizer, count: SampleCount) -> None:
+    """Write what a vocabulary was trained on beside it, in JSON that a person can read."""
+    found = {
+        "vocabulary_sha256": tokenizer.fingerprint,
+        "sources": dict(count.sources),
+        "characters": dict(count.characters.most_common()),
+    }
+    content = json.dumps(found, indent=1, ensure_ascii=False)
+    replace_file(path.with_name(SAMPLE_NAME), content.encode(errors="surrogatepass"))
+
+
 def _keep_vocabulary(workspace: Workspace) -> Tokenizer:
     """Load the vocabulary that is there, if it is what the preset asks for."""
     data, path = workspace.preset.data, workspace.vocabulary_path
@@ -139,20 +170,17 @@ def _require_files(data: DataConfig) -> None:
                 list_local_files(path, TABLE_SUFFIXES)
 
 
-def _spoken_texts(data: DataConfig) -> Iterator[str]:
+def _spoken_texts(data: DataConfig, count: SampleCount) -> Iterator[str]:
+    skip_bad = data.bad_records == "skip"
     for group in data.conversations:
-        for conversation in read_conversations(
-            group, seed=data.seed, skip_bad=data.bad_records == "skip"
-        ):
-            yield "\n".join(message.text for message in conversation.messages)
+        conversations = read_conversations(group, seed=data.seed, skip_bad=skip_bad)
+        texts = ("\n".join(said.text for said in talk.messages) for talk in conversations)
+        yield from count.watch(group.name, texts)
 
 
 def _load_ready_one(config: TokenizerConfig, path: str, endpoint: str | None) -> Tokenizer:
-    if path.startswith(_HUB_PREFIX):
-        with tempfile.TemporaryDirectory() as folder:
-            tokenizer = Tokenizer.load(_fetch(path, Path(folder), endpoint))
-    else:
-        tokenizer = Tokenizer.load(path)
+    is_remote = path.startswith(_HUB_PREFIX)
+    tokenizer = _fetch(path, endpoint) if is_remote else Tokenizer.load(path)
     kind = next(kind for kind, name in TOKENIZER_FILES.items() if name == tokenizer.file_name)
     if kind != config.kind:
         raise ValueError(f"{path} is a {kind} tokenizer: kind is {config.kind!r}; set it to {kind}")
@@ -161,12 +189,13 @@ def _load_ready_one(config: TokenizerConfig, path: str, endpoint: str | None) ->
     return tokenizer
 
 
-def _fetch(path: str, folder: Path, endpoint: str | None) -> Path:
+def _fetch(path: str, endpoint: str | None) -> Tokenizer:
+    """Load a tokenizer from `hf://owner/name/path`."""
     owner, name, *parts = path.removeprefix(_HUB_PREFIX).split("/")
-    wanted = "/".join(parts)
-    files = {f.path: f for f in list_files(f"{owner}/{name}", kind="model", endpoint=endpoint)}
+    repo_id, wanted = f"{owner}/{name}", "/".join(parts)
+    files = {file.path: file for file in list_files(repo_id, kind="model", endpoint=endpoint)}
     if wanted not in files:
-        raise FileNotFoundError(
-            f"{owner}/{name} has no file {wanted!r}: it has {', '.join(list(files)[:8])}"
-        )
-    return download_file(files[wanted], folder / Path(wanted).name)
+        names = ", ".join(list(files)[:8])
+        raise FileNotFoundError(f"{repo_id} has no file {wanted!r}: it has {names}")
+    with tempfile.TemporaryDirectory() as folder:
+        return Tokenizer.load(download_file(files[wanted], Path(folder, Path(wanted).name)))

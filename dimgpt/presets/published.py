@@ -21,6 +21,7 @@ from dimgpt.presets.sources import (
     DIMENSIONGPT_SOURCES,
     DIMENSIONGPT_SYSTEM_PROMPT,
     OPENWEBTEXT,
+    PUBLISHED_SHARES,
     TOYGPT_SOURCES,
 )
 from dimgpt.text.byte_level import LILLM_SPECIAL_TOKENS, TOYGPT_SPECIAL_TOKENS
@@ -31,6 +32,7 @@ _DIMENSIONGPT = Preset(
     model=ModelConfig(),
     data=DataConfig(
         sources=DIMENSIONGPT_SOURCES,
+        published_shares=PUBLISHED_SHARES,
         conversations=DIMENSIONGPT_CONVERSATIONS,
         later_conversations="uniform",
     ),

@@ -1,9 +1,20 @@
 """Where the texts of the published systems are to be had today, as tables of records.
 
-DimensionGPT read six groups of French; some of its data sets are gated by now, or come with a
-script that nobody should run, so its table holds the nearest that are plain files, in the same
-groups with the same multipliers. Licences are in the publishers' words as of early 2025 and
-`expected_bytes` are rounded from their pages; read the pages before you publish a model.
+DimensionGPT read six groups of French; many of its data sets are gated by now, come with a script
+that nobody should run, or state no open licence. Its table holds plain files in the same groups,
+cut and weighed so that the groups have their published shares. Licences are in the publishers'
+words as of early 2025 and `expected_bytes` are rounded from their pages; read the pages before you
+publish a model.
+
+No longer to be had, of DimensionGPT's own sets:
+- gated: bigscience-data/roots_fr_wikipedia, _wikivoyage, _wikinews (whose own rule of cleaning is
+  left out with it), _the_pile_europarl, _ted_talks_iwslt; sil-ai/bloom-lm;
+- made by a script and under no stated or no open licence: intfloat/multilingual_cc_news (none
+  stated; most of the news), csebuetnlp/xlsum (cc-by-nc-sa-4.0), mlsum (for research only),
+  EdinburghNLP/orange_sum (unknown);
+- plain files under no stated licence: gustavecortal/fr_covid_news, cassandra-themis/QR-AN.
+ontocord/CulturaY (cc-by-4.0) and eckendoerffer/wikipedia_fr may still be had; FineWeb-2 and
+Wikimedia's own Wikipedia stand for them.
 """
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig
@@ -12,6 +23,16 @@ from dimgpt.config import ConversationSourceConfig, SourceConfig
 _PARQUET = "refs/convert/parquet"
 _WIKIMEDIA_LICENCE = "cc-by-sa-3.0, gfdl"
 _TITLED = "{title}\n\n{text}"
+
+PUBLISHED_SHARES = {
+    "Common Crawl": 0.7689,
+    "Wikipedia": 0.1396,
+    "French news": 0.0728,
+    "French books": 0.0120,
+    "French institutions": 0.0063,
+    "Others": 0.0003,
+}
+"""Share of the draws of each group of DimensionGPT, in 0..1: its training tokens × multiplier."""
 
 DIMENSIONGPT_SOURCES = (
     SourceConfig(
@@ -22,9 +43,10 @@ DIMENSIONGPT_SOURCES = (
         licence="odc-by; Common Crawl's terms of use",
         # Not given on its page: about 330 million documents of about 4 kB.
         expected_bytes=1_300_000_000_000,
-        # What the published 230 GB leave beside the other groups.
-        max_bytes=115_000_000_000,
+        # The original took 150 billion characters; more here, since Wikipedia is larger today.
+        max_bytes=175_000_000_000,
     ),
+    # Clean text: the original detokenized its Wikipedia, eckendoerffer/wikipedia_fr, which was not.
     SourceConfig(
         name="wikipedia",
         group="Wikipedia",
@@ -49,21 +71,26 @@ DIMENSIONGPT_SOURCES = (
         name="news",
         group="French news",
         path="hf://datasets/eckendoerffer/news_fr",
-        # The files themselves are text with a document a line.
+        # The files themselves are text with a document a line. All three splits, as the original.
         revision=_PARQUET,
+        files="default/*/*.parquet",
+        cleaning="detokenize",
         multiplier=0.3,
         licence="cc-by-3.0",
-        expected_bytes=2_200_000_000,
+        expected_bytes=2_440_000_000,
     ),
     SourceConfig(
-        name="orange_sum",
+        # Old newspapers, read by OCR, for the original's CC-News: intfloat/multilingual_cc_news
+        # states no licence and is made by a script.
+        name="newspapers",
         group="French news",
-        path="hf://datasets/EdinburghNLP/orange_sum",
-        # Most articles come twice: under their title, and under their summary.
-        revision=_PARQUET,
-        text_template="{summary}\n\n{text}",
+        path="hf://datasets/PleIAs/French-PD-Newspapers",
+        text_column="complete_text",
         multiplier=0.3,
-        licence="unknown, says its page",
+        licence="public domain",
+        # 69.8 billion words.
+        expected_bytes=420_000_000_000,
+        max_bytes=52_000_000_000,
     ),
     SourceConfig(
         name="books",
@@ -74,6 +101,8 @@ DIMENSIONGPT_SOURCES = (
         licence="public domain",
         # 16.4 billion words.
         expected_bytes=100_000_000_000,
+        # The original took 10 billion characters.
+        max_bytes=10_300_000_000,
     ),
     *(
         SourceConfig(
@@ -81,14 +110,29 @@ DIMENSIONGPT_SOURCES = (
             group=group,
             path="hf://datasets/OpenLLM-France/Lucie-Training-Dataset",
             hub_config=hub_config,
-            multiplier=2.0,
+            multiplier=multiplier,
             licence="cc-by-nc-sa-4.0 for the collection; see its page for each part",
+            expected_bytes=expected_bytes,
         )
-        for name, hub_config, group in (
-            ("europarl", "Europarl-fr", "French institutions"),
-            ("parliament_questions", "QuestionsEcritesParlement", "French institutions"),
-            ("parliament_debates", "InterventionsParlement", "French institutions"),
-            ("dialogues", "Claire-fr", "Others"),
+        # The first three together hold about 1.65 GB; how much is in each is a guess. The original
+        # drew its own sets twice, which were smaller.
+        for name, hub_config, group, multiplier, expected_bytes in (
+            ("europarl", "Europarl-fr", "French institutions", 0.9, 330_000_000),
+            (
+                "parliament_questions",
+                "QuestionsEcritesParlement",
+                "French institutions",
+                0.9,
+                440_000_000,
+            ),
+            (
+                "parliament_debates",
+                "InterventionsParlement",
+                "French institutions",
+                0.9,
+                880_000_000,
+            ),
+            ("dialogues", "Claire-fr", "Others", 0.07, 1_000_000_000),
         )
     ),
 )

@@ -92,6 +92,11 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu") -> Transform
     return build_model(config, read_safetensors(path), source=str(path)).to(device)
 
 
+def load_model_config(folder: Path) -> ModelConfig:
+    """Load the settings of a model without its weights; raises as `load_model`."""
+    return _read_config(folder)[0]
+
+
 def load_tokenizer(folder: Path) -> Tokenizer:
     """Load the tokenizer of a model folder; raises as `load_model`, also if there is none."""
     _, hashes = _read_config(folder)

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from dimgpt.display.tables import Bars, ColouredTokens, Table
+from dimgpt.display.tables import Bars, ColouredTokens, Scrolling, Table
 
 EVIL = "<script>alert('x')</script>\" onmouseover='y"
 
@@ -32,6 +32,7 @@ class Row:
         ColouredTokens(tokens=(EVIL,), ids=(3,), notes=(EVIL,)),
         ColouredTokens(tokens=(EVIL,), ids=(3,), shades=(0.5,)),
         Bars(names=(EVIL,), ratios=(0.5,)),
+        Scrolling(text=EVIL, title=EVIL),
     ],
     ids=lambda shown: type(shown).__name__,
 )
@@ -106,3 +107,12 @@ def test_bars_are_as_long_as_their_share():
     assert lines[1].startswith("bbb █")
     assert lines[1].endswith("25.0%")
     assert "width:25.0%" in html(Bars(names=("a",), ratios=(0.25,)))
+
+
+def test_a_long_text_scrolls_in_a_notebook_and_is_whole_in_a_terminal():
+    shown = Scrolling(text="a\n b", title="Long")
+    assert "max-height" in html(shown)
+    assert "overflow:auto" in html(shown)
+    assert "a\n b</div>" in html(shown)
+    assert str(shown) == "Long\na\n b"
+    assert str(Scrolling(text="a")) == "a"

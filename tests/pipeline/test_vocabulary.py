@@ -4,12 +4,23 @@ import dataclasses
 
 import pytest
 
-from dimgpt.config import DataConfig, SamplingConfig, SourceConfig, TokenizerConfig
+from dimgpt.config import (
+    ConversationSourceConfig,
+    DataConfig,
+    SamplingConfig,
+    SourceConfig,
+    TokenizerConfig,
+)
 from dimgpt.generation.generator import TextGenerator
 from dimgpt.pipeline.data import prepare_files
 from dimgpt.pipeline.models import open_model
 from dimgpt.pipeline.training import build_trainer, match_model, save_trained
-from dimgpt.pipeline.vocabulary import make_tokenizer, prepare_vocabulary
+from dimgpt.pipeline.vocabulary import (
+    SAMPLE_NAME,
+    make_tokenizer,
+    prepare_vocabulary,
+    read_sample_count,
+)
 from dimgpt.presets import PRESETS
 from dimgpt.runtime import choose_runtime
 from dimgpt.settings import override
@@ -96,3 +107,43 @@ def test_a_byte_level_model_goes_from_text_to_text(tmp_path):
     sampling = SamplingConfig(temperature=0.0, max_new_tokens=5)
     assert isinstance(TextGenerator(model, tokenizer).complete("Ce matin,", sampling), str)
     assert model.config.positions == "sinusoidal"
+
+
+@pytest.fixture
+def small(tmp_path):
+    """The demo with a few stories and conversations, which its vocabulary is trained on."""
+    demo = PRESETS["demo"]
+    sources = (SourceConfig(name="stories", path="demo://stories/100"),)
+    groups = (ConversationSourceConfig(name="talk", path="demo://conversations/100"),)
+    data = override(demo.data, sources=sources, conversations=groups, vocab_size=300)
+    data = override(data, use_conversations_in_vocabulary=True)
+    return Workspace(preset=override(demo, data=data), data_root=tmp_path)
+
+
+def test_what_a_vocabulary_was_trained_on_is_kept_beside_it(small):
+    read = []
+    tokenizer = prepare_vocabulary(small, progress=read.append)
+    count = read_sample_count(small, tokenizer)
+    assert list(count.sources) == ["stories", "talk"]
+    assert count.sources.total() == count.characters.total() == read[-1]
+    assert count.characters["e"] > count.characters["x"]
+
+
+def test_the_count_of_another_vocabulary_or_a_damaged_one_is_not_shown(small, gpt_2):
+    tokenizer = prepare_vocabulary(small)
+    assert not read_sample_count(small, gpt_2).sources
+    path = small.data_folder / SAMPLE_NAME
+    for content in (b"{", b"[]", b"null"):
+        path.write_bytes(content)
+        assert not read_sample_count(small, tokenizer).sources
+    path.unlink()  # as beside a vocabulary of an older version
+    assert not read_sample_count(small, tokenizer).sources
+
+
+def test_a_ready_vocabulary_has_no_count(small, gpt_2, tmp_path):
+    gpt_2.save(tmp_path / "tokenizer.json")
+    kind = TokenizerConfig(kind="byte_level", path=str(tmp_path / "tokenizer.json"))
+    data = dataclasses.replace(small.preset.data, tokenizer=kind, conversations=())
+    preset = override(small.preset, data=override(data, vocab_size=gpt_2.vocab_size))
+    prepare_vocabulary(override(small, preset=preset))
+    assert not (small.data_folder / SAMPLE_NAME).exists()

@@ -110,7 +110,11 @@ def read_items(block: Block, source: Source, *, skip_bad: bool = False) -> Itera
             none of them can be used.
     """
     if block.kind == "items":
-        yield from block.content
+        for item in block.content:
+            if isinstance(item, str) and isinstance(source, SourceConfig):
+                yield document_of(block.name, item, source)
+            else:
+                yield item
         return
     assert isinstance(source, SourceConfig)
     bad = _BadRecords(skip_bad, lambda: _count_bad(block, source))
@@ -127,7 +131,7 @@ def _documents(block: Block, source: SourceConfig) -> Iterator[str | ValueError]
     """Yield the document of each record, or why it cannot be used."""
     for place, record in _records(block):
         try:
-            yield document_of(place, record, source) if isinstance(record, dict) else record
+            yield record if isinstance(record, ValueError) else document_of(place, record, source)
         except ValueError as error:
             yield error
 

@@ -1,21 +1,21 @@
 """Lists what a source consists of: files of a local path, of a hub data set, or the demo's texts.
 
-Files are listed in a fixed order with their sizes, before anything is read. `blocks.py` reads them.
+Files are listed in a fixed order with their sizes, before anything is read. `hub_shards.py` asks
+the hub, `blocks.py` reads the files.
 """
 
 import os
 import re
-import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig
+from dimgpt.data.preparing.hub_shards import list_shards, match_files
 from dimgpt.data.preparing.tables import json_form
-from dimgpt.hub import PATIENCE, HubFile, Patience, download_file
-from dimgpt.hub import list_files as list_hub_files
+from dimgpt.hub import HubFile
 
 Source = SourceConfig | ConversationSourceConfig
 """Documents or conversations."""
@@ -28,12 +28,8 @@ DEMO_PREFIX, HUB_PREFIX = "demo://", "hf://datasets/"
 # Bytes of text in a byte of a file, about.
 _EXPANSION = {".gz": 2.8, ".zst": 3.0, ".parquet": 1.8}
 _OTHER, _CLOSED = "files of other kinds", "folders that cannot be opened"
+_README = "readme.md"
 _MAX_NAMES = 5
-# The card of a hub data set, or its substitute, says which files belong to what.
-_CARDS = ("README.md", ".huggingface.yaml")
-# Numbers that `datasets` would read from old repositories and that nothing here needs.
-_IGNORED = ("dataset_infos.json",)
-_LONGEST_REASON = 400
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,12 +84,7 @@ def list_source(source: Source) -> Listing:
         paths, notes = list_files(path, TEXT_SUFFIXES if is_documents else TABLE_SUFFIXES)
         files = [SourceFile(name=str(file), num_bytes=file.stat().st_size) for file in paths]
     elif path.startswith(HUB_PREFIX):
-        shards = list_shards(
-            path.removeprefix(HUB_PREFIX),
-            config=source.hub_config,
-            split=source.hub_split,
-            revision=source.revision,
-        )
+        shards = _list_hub_files(source)
         revision = shards[0].revision
         files = [
             SourceFile(name=f"{path}/{shard.path}", num_bytes=shard.size, remote=shard)
@@ -106,6 +97,23 @@ def list_source(source: Source) -> Listing:
         )
     taken, text_bytes = _take_first(files, source)
     return Listing(files=taken, text_bytes=text_bytes, revision=revision, notes=notes)
+
+
+def _list_hub_files(source: Source) -> list[HubFile]:
+    """List the files of a hub data set that a source names."""
+    repo_id = source.path.removeprefix(HUB_PREFIX)
+    if isinstance(source, SourceConfig) and source.files is not None:
+        files = match_files(repo_id, source.files, revision=source.revision)
+        texts = [file for file in files if kind_of(file.path) in TEXT_SUFFIXES]
+        if texts := [file for file in texts if Path(file.path).name.lower() != _README]:
+            return texts
+        raise ValueError(
+            f"{repo_id}: the files that match {source.files!r} are of other kinds, such as "
+            f"{files[0].path}; it takes {', '.join(TEXT_SUFFIXES)} files"
+        )
+    return list_shards(
+        repo_id, config=source.hub_config, split=source.hub_split, revision=source.revision
+    )
 
 
 def _take_first(files: list[SourceFile], source: Source) -> tuple[tuple[SourceFile, ...], int]:
@@ -179,7 +187,7 @@ def _reason_to_leave(file: Path, suffixes: tuple[str, ...]) -> str:
         return "hidden files and folders"
     if not file.is_file():
         return "broken links"
-    if file.name.lower() == "readme.md":
+    if file.name.lower() == _README:
         return "files about their folders"
     if kind_of(file.name) not in suffixes:
         return _OTHER
@@ -215,84 +223,3 @@ def is_demo(path: str) -> bool:
 def is_local(path: str) -> bool:
     """Tell whether a source's path is one of this machine's files or folders."""
     return "://" not in path
-
-
-def list_shards(
-    repo_id: str,
-    *,
-    config: str | None = None,
-    split: str = "train",
-    revision: str | None = None,
-    endpoint: str | None = None,
-    patience: Patience = PATIENCE,
-) -> list[HubFile]:
-    """List the files of a hub data set's split, in the order in which `datasets` reads them.
-
-    `datasets` decides which files these are, by its own rules for cards, globs and folders. It sees
-    a folder of empty files with the repository's names, so that it asks the hub nothing itself.
-
-    Args:
-        repo_id: `owner/name`.
-        config: Name of the configuration; `None` where there is one only, or a default.
-        split: Name of the split.
-        revision: Branch, tag or commit; `None` is the newest. The files name its commit.
-        endpoint: Address of the hub; `None` is the usual one.
-        patience: How long to try.
-
-    Raises:
-        FileNotFoundError, PermissionError, ConnectionError: As `dimgpt.hub.list_files`.
-        ValueError: It has no such configuration or split, or is made by a script.
-    """
-    files = list_hub_files(
-        repo_id, kind="dataset", revision=revision, endpoint=endpoint, patience=patience
-    )
-    by_path = {file.path: file for file in files}
-    if (script := f"{PurePosixPath(repo_id).name}.py") in by_path:
-        raise ValueError(
-            f"{repo_id} is made by a script, {script}, and no foreign code is run here; take a "
-            "data set of plain files"
-        )
-    with tempfile.TemporaryDirectory(prefix="dimgpt-") as folder:
-        mirror = Path(folder).resolve() / "files"
-        _make_mirror(mirror, by_path, patience)
-        paths = _resolve(mirror, repo_id, config=config, split=split)
-        names = [path.removeprefix(f"{mirror.as_posix()}/") for path in paths]
-    foreign = [name for name in names if name not in by_path]
-    if foreign or not names:
-        found = f"names {foreign[0]!r}, which is not in it" if foreign else "has no file"
-        raise ValueError(f"{repo_id}, split {split!r}, {found}; take another data set or split")
-    return [by_path[name] for name in dict.fromkeys(names)]
-
-
-def _make_mirror(mirror: Path, by_path: Mapping[str, HubFile], patience: Patience) -> None:
-    """Make empty files with the names of the repository's files; only the cards are whole."""
-    mirror.mkdir()
-    for path, file in by_path.items():
-        target = mirror / path
-        if path in _CARDS:
-            download_file(file, target, patience=patience)
-        elif path not in _IGNORED:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.touch()
-
-
-def _resolve(mirror: Path, repo_id: str, *, config: str | None, split: str) -> list[str]:
-    """Ask `datasets` which files of a folder belong to a configuration and a split."""
-    from datasets import load_dataset_builder
-
-    try:
-        builder = load_dataset_builder(
-            str(mirror), name=config, cache_dir=str(mirror.with_name("cache"))
-        )
-    except Exception as error:  # a card may hold anything, and surfaces as almost any exception
-        reason = " ".join(str(error).replace(str(mirror), repo_id).split())[:_LONGEST_REASON]
-        raise ValueError(
-            f"{repo_id}, configuration {config!r}, cannot be used: {reason or type(error).__name__}"
-        ) from error
-    data_files = builder.config.data_files or {}
-    if split not in data_files:
-        splits = ", ".join(map(str, data_files)) or "none"
-        raise ValueError(
-            f"{repo_id}, configuration {config!r}, has no split {split!r}; it has: {splits}"
-        )
-    return [Path(path).as_posix() for path in data_files[split]]

@@ -45,6 +45,8 @@ _OTHER_FIELDS = (
     "licence",
     "expected_bytes",
 )
+# Fields that older versions did not have, with the values that mean what those did.
+_LATER_FIELDS = {"files": None, "cleaning": "none"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,7 +151,11 @@ def describe_settings(source: Source, config: DataConfig) -> dict[str, Any]:
     The demo has no files; its first items tell whether the code that makes them has changed.
     """
     values = dataclasses.asdict(source)
-    settings = {name: value for name, value in values.items() if name not in _OTHER_FIELDS}
+    settings = {
+        name: value
+        for name, value in values.items()
+        if name not in _OTHER_FIELDS and (name, value) not in _LATER_FIELDS.items()
+    }
     own_ratio = settings.pop("validation_ratio", None)
     first: list[Any] = []
     if is_demo(source.path):

@@ -9,7 +9,8 @@ import pytest
 from hub_server import Fault
 
 from dimgpt.data.preparing.blocks import at_hand
-from dimgpt.data.preparing.listing import SourceFile, list_shards
+from dimgpt.data.preparing.hub_shards import list_shards, match_files
+from dimgpt.data.preparing.listing import SourceFile
 from dimgpt.hub import Patience
 
 QUICK = Patience(first_delay=0.01, timeout=5)
@@ -170,6 +171,26 @@ def test_other_kinds_of_files_are_listed(hub):
     files = {f"x-{number}.jsonl.{kind}": b"\0" for number, kind in enumerate(("gz", "zst"))}
     hub.add("owner/lines", {**files, "README.md": b"# x", "LICENSE": b"y"}, kind="dataset")
     assert names(shards(hub, "owner/lines")) == sorted(files)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("fr/*.parquet", ["fr/a1.parquet", "fr/a2.parquet", "fr/b1.parquet", "fr/test.parquet"]),
+        ("en/**", ["en/1/y.parquet", "en/2/x.parquet"]),
+        ("*/x.parquet", ["de/x.parquet", "en/2/x.parquet"]),
+        ("fr/[ab]1.parquet", ["fr/a1.parquet", "fr/b1.parquet"]),
+    ],
+)
+def test_a_pattern_names_files_across_splits_and_configurations(hub, pattern, expected):
+    found = match_files("owner/card", pattern, endpoint=hub.endpoint, patience=QUICK)
+    assert names(found) == expected
+
+
+def test_a_pattern_that_no_file_matches_is_refused_with_what_is_there(hub):
+    with pytest.raises(ValueError, match=r"matches 'it/\*': it has README.md, .*, …; correct") as e:
+        match_files("owner/card", "it/*", endpoint=hub.endpoint, patience=QUICK)
+    assert "\n" not in str(e.value)
 
 
 def test_a_pinned_revision_is_kept_to(hub):

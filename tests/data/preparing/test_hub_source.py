@@ -30,6 +30,8 @@ def hub(hub_server, tmp_path, monkeypatch):
     options = {"endpoint": hub_server.endpoint, "patience": QUICK}
     list_shards = functools.partial(listing.list_shards, **options)
     monkeypatch.setattr(listing, "list_shards", list_shards)
+    match_files = functools.partial(listing.match_files, **options)
+    monkeypatch.setattr(listing, "match_files", match_files)
     monkeypatch.setattr(blocks, "at_hand", functools.partial(blocks.at_hand, patience=QUICK))
     return hub_server
 
@@ -41,6 +43,22 @@ def shards(folder):
         table = pyarrow.table({"text": texts, "other": [b"x" * 40] * 150})
         pyarrow.parquet.write_table(table, path, row_group_size=60, compression="none")
         yield f"data/{path.name}", path.read_bytes()
+
+
+def test_files_of_all_splits_make_one_source(hub):
+    table = dict(hub.repositories["datasets/owner/wiki"].files)
+    content = table["data/train-3.parquet"]
+    names = ["default/train/0.parquet", "default/test/0.parquet", "default/README.md"]
+    hub.add("owner/news", dict.fromkeys(names, content), kind="dataset")
+    path = "hf://datasets/owner/news"
+    source = SourceConfig(name="news", path=path, files="default/*")
+    found = [file.name for file in listing.list_source(source).files]
+    assert found == [f"{path}/default/test/0.parquet", f"{path}/default/train/0.parquet"]
+    assert len(list(read_documents(source))) == 300
+    hub.add("owner/none", {"default/LICENCE": b"x"}, kind="dataset")
+    other = dataclasses.replace(source, path="hf://datasets/owner/none")
+    with pytest.raises(ValueError, match=r"of other kinds, such as default/LICENCE; it takes"):
+        listing.list_source(other)
 
 
 def prepare(tokenizer, folder, **options):

@@ -8,6 +8,7 @@ import pytest
 from dimgpt.config import ConversationSourceConfig, SourceConfig
 from dimgpt.data.conversation import Message
 from dimgpt.data.preparing.items import read_conversations, read_documents
+from dimgpt.text.detokenizing import detokenize
 
 
 def read(path, **settings):
@@ -27,6 +28,17 @@ def test_a_folder_is_read_in_the_order_of_its_paths(tmp_path):
     pyarrow.parquet.write_table(table, tmp_path / "d.parquet")
     (tmp_path / "README.md").write_text("not a document")
     assert read(tmp_path) == ["one", "two", "té\nb", "three", "four", "five"]
+
+
+def test_a_source_is_cleaned_by_its_own_rule_whatever_its_form(tmp_path):
+    (tmp_path / "a.txt").write_text("un , deux")
+    (tmp_path / "b.jsonl").write_bytes(lines({"text": "( trois )"}))
+    assert read(tmp_path, cleaning="detokenize") == ["un, deux", "(trois)"]
+    assert read(tmp_path) == ["un , deux", "( trois )"]
+    template = {"text_template": "{text} .", "cleaning": "detokenize"}
+    assert read(tmp_path / "b.jsonl", **template) == ["(trois)."]
+    plain, cleaned = (read("demo://stories/50", cleaning=rule) for rule in ("none", "detokenize"))
+    assert cleaned == [detokenize(text) for text in plain]
 
 
 def test_another_column_is_read(tmp_path):

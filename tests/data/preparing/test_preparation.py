@@ -122,6 +122,23 @@ def test_other_settings_prepare_again(source, tokenizer, tmp_path, change):
     assert contents(prepare_source(source, tokenizer, tmp_path, config=config)) != before
 
 
+def test_a_rule_of_cleaning_prepares_again(source, tokenizer, tmp_path):
+    plain = prepare_source(source, tokenizer, tmp_path, config=CONFIG)
+    before = read_manifest(plain).source["settings"]
+    cleaned = dataclasses.replace(source, cleaning="detokenize")
+    after = read_manifest(prepare_source(cleaned, tokenizer, tmp_path, config=CONFIG)).source
+    assert after["settings"] == before | {"cleaning": "detokenize"}
+
+
+def test_a_folder_of_a_version_without_the_newer_fields_is_kept(source, tokenizer, tmp_path):
+    folder = prepare_source(source, tokenizer, tmp_path, config=CONFIG)
+    # What the manifests of 2026-11-25 hold.
+    names = {"name", "path", "text_column", "text_template", "hub_config", "hub_split"}
+    names |= {"revision", "max_bytes", "min_characters", "compose_accents", "seed", "quality"}
+    names |= {"validation_ratio", "test_ratio", "bad_records", "first_items_sha256"}
+    assert set(read_manifest(folder).source["settings"]) == names
+
+
 def test_another_vocabulary_or_a_grown_file_prepares_again(source, tokenizer, tmp_path):
     folder = prepare_source(source, tokenizer, tmp_path, config=CONFIG)
     other = type(tokenizer)([*tokenizer.tokens, "cour"])

@@ -15,9 +15,11 @@ _TRAINING_BYTES_PER_PARAMETER = 16
 
 def describe_model(config: ModelConfig) -> dict[str, str]:
     """Return what a model of this shape weighs and costs."""
-    parameters = num_parameters(config)
+    parameters, trainable = num_parameters(config), num_parameters(config, only_trainable=True)
     return {
         "parameters": f"{parameters:,}",
+        "trainable parameters": f"{trainable:,}",
+        "other parameters": f"{parameters - trainable:,}",
         "context": f"{config.context_length:,} tokens",
         "vocabulary": f"{config.vocab_size:,} tokens",
         "memory for inference (bf16)": _size(2 * parameters),

@@ -109,6 +109,14 @@ def test_limits_that_leave_nothing_are_refused():
         DataConfig(validation_ratio=0.6, test_ratio=0.5)
 
 
+def test_conversations_of_which_none_are_held_out_are_refused_by_name():
+    groups = [ConversationSourceConfig(name=n, path="x", validation_ratio=0.0) for n in "ab"]
+    with pytest.raises(ValueError, match=r"validation_ratio is 0 in all of \['a', 'b'\]"):
+        DataConfig(conversations=tuple(groups))
+    some = dataclasses.replace(groups[1], validation_ratio=None)
+    assert DataConfig(conversations=(groups[0], some), validation_ratio=0.0)
+
+
 def test_what_the_published_recipe_did_not_do_is_off():
     quality = QualityConfig()
     assert DataConfig().quality == quality

@@ -33,9 +33,23 @@ def test_a_model_is_described_by_its_real_size():
     rows = describe_model(TOY)
     assert rows["parameters"] == f"{num_parameters(TOY):,}"
     assert num_parameters(TOY) == Transformer(TOY).num_parameters
+    assert rows["trainable parameters"] == rows["parameters"]
+    assert rows["other parameters"] == "0"
     assert rows["context"] == "16 tokens"
     assert describe_model(ModelConfig())["memory for training, before activations"] == "3.1 GiB"
     assert describe_model(TOY)["memory for inference (bf16)"] == "0.01 MiB"
+
+
+def test_parameters_that_do_not_learn_are_counted_apart(monkeypatch):
+    class Frozen(Transformer):
+        def __init__(self, config):
+            super().__init__(config)
+            self.final_norm.requires_grad_(False)
+
+    monkeypatch.setattr("dimgpt.model.flops.Transformer", Frozen)
+    rows = describe_model(TOY)
+    assert rows["other parameters"] == "16"
+    assert rows["trainable parameters"] == f"{num_parameters(TOY) - 16:,}"
 
 
 def test_the_published_preset_is_described_by_its_published_numbers():

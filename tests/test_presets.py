@@ -153,6 +153,20 @@ def test_the_published_conversations_have_their_ratios_and_system_prompts():
         "chatbot": {"chatbot": 0.5, "dimension_gpt": 0.4},
         "dimension_gpt": {"dimension_gpt": 1.0},
     }
+
+
+def test_the_published_model_was_validated_on_its_chatbot_behind_its_one_prompt():
+    held_out = {
+        group.name: (group.validation_ratio, group.validation_system_prompt)
+        for group in PUBLISHED.data.conversations
+    }
+    assert held_out == {
+        "human": (0, None),
+        "chatbot": (0.01, PUBLISHED.system_prompt),
+        "dimension_gpt": (0, None),
+    }
+    assert PUBLISHED.data.later_conversations == "uniform"
+    assert PRESETS["demo"].data.later_conversations == "by_length"
     assert PUBLISHED.data.instruction_weight == 0.1
 
 

@@ -37,7 +37,8 @@ class Finetune(Folders):
     device: str = "auto"
     """auto, cuda, mps or cpu."""
     branch_from: Path | None = None
-    """Begin with the whole state of another run: its folder, or one of its checkpoints/step-..."""
+    """Begin with the whole state of another run: its folder, one of its checkpoints/step-..., or
+    the output/ of the original DimensionGPT."""
     training: TrainingConfig
 
     def run(self) -> None:

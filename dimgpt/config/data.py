@@ -104,6 +104,10 @@ class ConversationSourceConfig:
     """Where this group's own system prompts are, in the same forms as `path`."""
     system_prompt_ratios: dict[str, float] = field(default_factory=dict)
     """Group whose system prompts are drawn -> share, in 0..1; the rest has none."""
+    validation_ratio: Ratio | None = None
+    """Share kept for validation, in 0..1; `None` takes `DataConfig`'s, 0 keeps all for training."""
+    validation_system_prompt: str | None = None
+    """What precedes each conversation in validation; `None` draws system prompts as in training."""
     hub_config: str | None = None
     """Configuration of a hub data set."""
     system_prompts_hub_config: str | None = None
@@ -208,6 +212,8 @@ class DataConfig:
     """Share of the documents kept for a last test, in 0..1; 0 makes no such split."""
     instruction_weight: Ratio = 0.1
     """Loss weight, in 0..1, of what the model does not say itself; 0 in validation."""
+    later_conversations: Literal["by_length", "uniform"] = "by_length"
+    """How conversations are drawn that follow a row's first, which is always drawn by length."""
     compose_accents: bool = False
     """Compose accents (Unicode NFC) before cleaning; the published model did not."""
     num_workers: PositiveInt | None = None
@@ -239,6 +245,12 @@ class DataConfig:
             raise ValueError(
                 f"max_characters is {max_characters} and min_document_characters "
                 f"{self.min_document_characters}: no document would be left; raise the first"
+            )
+        ratios = [group.validation_ratio for group in self.conversations]
+        if ratios and not any(ratio is None or ratio > 0 for ratio in ratios):
+            raise ValueError(
+                f"validation_ratio is 0 in all of {[group.name for group in self.conversations]}: "
+                "nothing would be left to validate with; set it in one of them, such as to 0.01"
             )
         for group in (self.sources, self.conversations):
             names = [source.name for source in group]

@@ -105,11 +105,13 @@ class TrainingBar:
 
 
 def _values(record: dict[str, Any]) -> str:
+    seen = f"epoch {record['epochs']:.4f}, " if "epochs" in record else ""
+    seen += f"{record['tokens']:,} tokens"
     skipped = f", {record['num_skipped']} skipped" if record.get("num_skipped") else ""
     if record["loss_average"] is None:  # no update has counted yet
-        return skipped.removeprefix(", ")
+        return f"{seen}{skipped}"
     return (
-        f"loss {record['loss_average']:.3f}, accuracy {record['accuracy_average']:.1%}, "
+        f"{seen}, loss {record['loss_average']:.3f}, accuracy {record['accuracy_average']:.1%}, "
         f"rate {record['learning_rate']:.1e}, {record['tokens_per_second']:,.0f} tokens/s, "
         f"MFU {record['mfu']:.0%}{skipped}"
     )

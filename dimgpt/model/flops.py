@@ -6,10 +6,11 @@ from dimgpt.config import ModelConfig
 from dimgpt.model.transformer import Transformer
 
 
-def num_parameters(config: ModelConfig) -> int:
-    """Count the trainable numbers of `Transformer(config)` without building it."""
+def num_parameters(config: ModelConfig, *, only_trainable: bool = False) -> int:
+    """Count the parameters of `Transformer(config)` without building it; tied ones count once."""
     with torch.device("meta"):
-        return Transformer(config).num_parameters
+        parameters = Transformer(config).parameters()
+    return sum(p.numel() for p in parameters if p.requires_grad or not only_trainable)
 
 
 def training_flops_per_token(config: ModelConfig) -> float:

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig, TrainingConfig
+from dimgpt.data.conversation import Message, encode_message
 from dimgpt.data.preparing.finishing import read_report
 from dimgpt.data.preparing.originals import convert_dimensiongpt_data
 from dimgpt.data.preparing.plan import Plan, missing_bytes, require_room
@@ -75,7 +76,8 @@ def import_data(
 ) -> Workspace:
     """Convert DimensionGPT's own data folder, and return the workspace with these data.
 
-    Sources keep their multipliers; groups of conversations that the preset knows get its ratios.
+    Sources keep their multipliers; groups of conversations that the preset knows get its ratios and
+    its system prompt in validation.
     The same import once more changes nothing.
 
     Args:
@@ -102,8 +104,9 @@ def import_data(
         published = {group.name: group for group in data.conversations}
         for group in groups:
             known = published.get(group.name, group)
-            ratios = known.system_prompt_ratios
-            conversations.append(override(group, ratio=known.ratio, system_prompt_ratios=ratios))
+            taken = ("ratio", "system_prompt_ratios", "validation_system_prompt")
+            changes = {name: getattr(known, name) for name in taken}
+            conversations.append(override(group, **changes))
         texts = {"sources": sources, "conversations": tuple(conversations)}
         data = override(data, **texts, vocab_size=tokenizer.vocab_size)
         made = override(workspace, preset=override(workspace.preset, data=data))
@@ -162,10 +165,18 @@ def open_data(
     if stage == "pretraining":
         return PretrainingData(open_corpus(workspace), **shape)
     tokenizer, groups = load_vocabulary(workspace), require_conversations(workspace)
+    data = load_data_config(workspace)
+    fixed_prompts = {
+        group.name: encode_message(Message(role="system", text=prompt), tokenizer)
+        for group in groups
+        if (prompt := group.validation_system_prompt) is not None
+    }
     return FinetuningData(
         ConversationCorpus.open(workspace.data_dir(stage), groups, tokenizer.fingerprint),
         special_tokens=tokenizer.special_tokens,
-        instruction_weight=load_data_config(workspace).instruction_weight,
+        instruction_weight=data.instruction_weight,
+        is_later_uniform=data.later_conversations == "uniform",
+        validation_prompts=fixed_prompts,
         **shape,
     )
 

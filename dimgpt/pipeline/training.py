@@ -86,15 +86,17 @@ def build_trainer(
     if wants_micro_batch_search(config, runtime):
         with lock_run(workspace.run_dir(stage)):  # the search uses all memory that it finds
             config = with_fastest_micro_batch(model, config, runtime)
+    data = open_data(workspace, stage, config)
     return Trainer(
         model,
-        open_data(workspace, stage, config),
+        data,
         config,
         run_dir=workspace.run_dir(stage),
         runtime=runtime,
         vocabulary=tokenizer.fingerprint,
         data_fingerprint=_fingerprint_data(workspace, stage),
         base_fingerprint=base_fingerprint,
+        num_train_tokens=sum(file.num_tokens for file in data.corpus.train.files),
         byte_counts=tokenizer.byte_counts(),
         sample=functools.partial(_sample, workspace.preset, stage, model, tokenizer),
         observers=observers,

@@ -19,6 +19,7 @@ from dimgpt.config import (
 from dimgpt.presets.sources import (
     DIMENSIONGPT_CONVERSATIONS,
     DIMENSIONGPT_SOURCES,
+    DIMENSIONGPT_SYSTEM_PROMPT,
     OPENWEBTEXT,
     PUBLISHED_SHARES,
     TOYGPT_SOURCES,
@@ -33,6 +34,7 @@ _DIMENSIONGPT = Preset(
         sources=DIMENSIONGPT_SOURCES,
         published_shares=PUBLISHED_SHARES,
         conversations=DIMENSIONGPT_CONVERSATIONS,
+        later_conversations="uniform",
     ),
     pretraining=TrainingConfig(),
     finetuning=TrainingConfig(),
@@ -40,10 +42,7 @@ _DIMENSIONGPT = Preset(
     languages=("fr",),
     prompt="La France est",
     questions=("Bonjour, qui es-tu ?", "Quelle est la capitale de la France ?"),
-    system_prompt=(
-        "Une discussion entre un utilisateur et DimensionGPT, un modèle de langage conversationnel "
-        "français créé par le développeur indépendant Dimension et basé sur l'architecture GPT."
-    ),
+    system_prompt=DIMENSIONGPT_SYSTEM_PROMPT,
 )
 
 _LILLM_TRAINING = TrainingConfig(

@@ -171,6 +171,11 @@ TOYGPT_SOURCES = (
 )
 """What toyGPT was trained on; its readme dates Wikisource only."""
 
+DIMENSIONGPT_SYSTEM_PROMPT = (
+    "Une discussion entre un utilisateur et DimensionGPT, un modèle de langage conversationnel "
+    "français créé par le développeur indépendant Dimension et basé sur l'architecture GPT."
+)
+
 DIMENSIONGPT_CONVERSATIONS = tuple(
     ConversationSourceConfig(
         name=name,
@@ -180,15 +185,20 @@ DIMENSIONGPT_CONVERSATIONS = tuple(
         system_prompts_path="hf://datasets/angeluriot/DimensionGPT_instruct",
         system_prompts_hub_config=f"{name}_preprompts",
         system_prompt_ratios=system_prompt_ratios,
+        validation_ratio=validation_ratio,
+        validation_system_prompt=DIMENSIONGPT_SYSTEM_PROMPT if validation_ratio else None,
         licence="not stated; made from French Instruct, mit",
     )
-    for name, ratio, system_prompt_ratios in (
-        ("human", 0.099, {"human": 0.3}),
-        ("chatbot", 0.9, {"chatbot": 0.5, "dimension_gpt": 0.4}),
-        ("dimension_gpt", 0.001, {"dimension_gpt": 1.0}),
+    for name, ratio, validation_ratio, system_prompt_ratios in (
+        ("human", 0.099, 0.0, {"human": 0.3}),
+        ("chatbot", 0.9, 0.01, {"chatbot": 0.5, "dimension_gpt": 0.4}),
+        ("dimension_gpt", 0.001, 0.0, {"dimension_gpt": 1.0}),
     )
 )
-"""The three groups that DimensionGPT was fine-tuned on, with their system prompts."""
+"""The three groups that DimensionGPT was fine-tuned on, with their system prompts.
+
+It validated on 1 % of the chatbot's conversations, behind one system prompt.
+"""
 
 FRENCH_INSTRUCT = ConversationSourceConfig(
     name="french_instruct", path="hf://datasets/angeluriot/french_instruct", licence="mit"

@@ -56,6 +56,7 @@ class Journal:
         flops_per_token: Forward and backward; gives the model FLOPs utilization (MFU).
         runtime: The device.
         decay: Of the moving averages.
+        num_train_tokens: Tokens of the training split; gives `epochs`.
     """
 
     def __init__(
@@ -66,10 +67,12 @@ class Journal:
         flops_per_token: float,
         runtime: Runtime,
         decay: float,
+        num_train_tokens: int | None = None,
     ) -> None:
         self.path, self.observers = path, list(observers)
         self.trackers: Sequence[Observer] = ()
         self.flops_per_token, self.runtime, self.decay = flops_per_token, runtime, decay
+        self.num_train_tokens = num_train_tokens
         self._waiting: list[bytes] = []
         self._continue_clock(RunState())
 
@@ -110,10 +113,12 @@ class Journal:
         self.state.seconds = self.seconds
         if not self.runtime.is_first:
             return
+        tokens, whole = self.state.tokens, self.num_train_tokens
         record = {
             "kind": kind,
             "step": self.state.step,
-            "tokens": self.state.tokens,
+            "tokens": tokens,
+            **({"epochs": tokens / whole} if whole else {}),
             "seconds": round(self.state.seconds, 3),
             **values,
         }

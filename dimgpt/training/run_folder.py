@@ -7,6 +7,7 @@ lock             held while a trainer is at work
 """
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -22,10 +23,13 @@ from dimgpt.settings import from_dict, to_dict
 from dimgpt.training.checkpoint import Checkpoint, CheckpointStore, CheckpointWriter
 from dimgpt.training.distributed import lead, load_latest
 from dimgpt.training.optimizer import optimizer_tensors, restore_optimizer
+from dimgpt.training.original_run import is_original_run, read_original_run
 from dimgpt.training.run_state import RunState
 from dimgpt.training.sharding import ShardedCheckpointStore, is_sharded, own_parts, restore_parts
 from dimgpt.training.step import Stepper
 from dimgpt.training.tensor_files import read_into
+
+log = logging.getLogger(__name__)
 
 
 def lock_run(folder: Path) -> AbstractContextManager[None]:
@@ -108,12 +112,7 @@ class RunFolder:
             for file, named in tensors.items():
                 tensors[file], begins = own_parts(named, is_first=self.runtime.is_first)
                 offsets |= begins
-        values = state.to_json() | {
-            "model": to_dict(self.model.config),
-            "training": to_dict(self.config),
-            "vocabulary": self.vocabulary,
-            "fingerprints": dict(self.fingerprints),
-        }
+        values = self._values(state)
         checkpoint = Checkpoint(step=state.step, tensors=tensors, state=values, offsets=offsets)
         self.writer.submit(checkpoint, kinds=kinds)
 
@@ -143,8 +142,41 @@ class RunFolder:
         read_into(model.state_dict(), self.checkpoints.path_of("step", self._saved[0]))
         return model
 
+    def _values(self, state: RunState) -> dict[str, Any]:
+        """Return what `state.json` of a checkpoint holds."""
+        return state.to_json() | {
+            "model": to_dict(self.model.config),
+            "training": to_dict(self.config),
+            "vocabulary": self.vocabulary,
+            "fingerprints": dict(self.fingerprints),
+        }
+
+    def _take_over(self, path: Path) -> Checkpoint:
+        """Read a run of DimensionGPT's own trainer, and write its history and best weights."""
+        if self.is_sharded:
+            raise ValueError(
+                f"branch_from is {path}: one process must take this run over; start it with "
+                "sharding 'none', stop it, and resume it sharded"
+            )
+        run = read_original_run(path, self.model.config)
+        before = run.state.tokens / max(run.state.step, 1)
+        now = self.config.sequences_per_step * self.model.config.context_length
+        if self.runtime.is_first:
+            if before != now:
+                log.warning("%s took %.0f tokens a step, this run takes %d", path, before, now)
+            lines = "".join(json.dumps(record) + "\n" for record in run.history)
+            replace_file(self.path / "history.jsonl", lines.encode())
+            if run.best is not None:
+                state, weights = run.best
+                values, tensors = self._values(state), {"model": weights}
+                best = Checkpoint(step=state.step, tensors=tensors, state=values)
+                self.checkpoints.save(best, kind="best")
+        return Checkpoint(step=run.state.step, tensors=run.tensors, state=self._values(run.state))
+
     def _load_to_branch(self, path: Path) -> Checkpoint:
         """Load a checkpoint of another run, or its newest one, and copy that run's history."""
+        if is_original_run(path):
+            return self._take_over(path)
         is_run = (path / "checkpoints").is_dir()
         folder = path / "checkpoints" if is_run else path.parent
         store = self._open_store(folder)

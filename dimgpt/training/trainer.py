@@ -64,12 +64,13 @@ class Trainer:
         vocabulary: Fingerprint of the vocabulary; a run resumes only with the same one.
         data_fingerprint: Of what the batches are drawn from; likewise.
         base_fingerprint: Of the weights that the model begins with; likewise.
+        num_train_tokens: Tokens of the training split; tells how many epochs the run has seen.
         byte_counts: UTF-8 bytes that each token stands for, (vocab_size,); gives bits per byte.
         sample: Makes the text that is kept every `sample_interval` steps.
         observers: Called with every record that goes to the history.
-        branch_from: A checkpoint, or the folder of a run, from which a new run begins with all its
-            state; its data may be others. Once this run has a checkpoint of its own, it resumes
-            from that.
+        branch_from: A checkpoint, the folder of a run, or the `output/` of the original
+            DimensionGPT, from which a new run begins with all its state; its data may be others.
+            Once this run has a checkpoint of its own, it resumes from that.
         recipe: What it takes to build this trainer again; kept in `run.json`.
     """
 
@@ -84,6 +85,7 @@ class Trainer:
         vocabulary: str = "",
         data_fingerprint: str = "",
         base_fingerprint: str = "",
+        num_train_tokens: int | None = None,
         byte_counts: np.ndarray | None = None,
         sample: Callable[[], str] | None = None,
         observers: Sequence[Observer] = (),
@@ -109,6 +111,7 @@ class Trainer:
             flops_per_token=training_flops_per_token(model.config),
             runtime=runtime,
             decay=config.metrics_decay,
+            num_train_tokens=num_train_tokens,
         )
         self.state, self._went_back_at = RunState(), 0
 

@@ -53,6 +53,17 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         FileNotFoundError: There is no such file.
         ValueError: It is damaged, holds code, or something else than the weights of a model.
     """
+    state, settings = _split(load_plain(path), path)
+    return _checked(state, path), settings
+
+
+def load_plain(path: Path) -> object:
+    """Return what PyTorch saved in a file: tensors, mapped where possible, and plain values.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged, or holds code.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: give the file with the weights")
     if any("\ud800" <= sign <= "\udfff" for sign in str(path)):  # PyTorch opens no such path
@@ -63,14 +74,12 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             _require_sound_archive(path)
         allowed = torch.serialization.safe_globals([(StoredConfig, _LILLM_CONFIG)])
         with allowed, warnings.catch_warnings(action="ignore"):  # about pickles of old versions
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception as error:  # damage and attacks surface as almost any exception
         raise ValueError(
             f"{path} is {describe(path)} and no plain state dict ({type(error).__name__}): it is "
             f"damaged or holds code, and none was run; {_AGAIN}"
         ) from None
-    state, settings = _split(content, path)
-    return _checked(state, path), settings
 
 
 def _require_sound_archive(path: Path) -> None:

@@ -11,6 +11,8 @@ def step(number):
     return {
         "kind": "step",
         "step": number,
+        "tokens": 1_024 * number,
+        "epochs": number / 64,
         "loss_average": 1.23456,
         "accuracy_average": 0.5,
         "learning_rate": 1e-3,
@@ -40,6 +42,17 @@ def test_a_step_moves_the_bar_and_shows_its_values(bar, capsys):
     assert "10/10" in error
     assert "loss 1.235, accuracy 50.0%, rate 1.0e-03, 12,346 tokens/s, MFU 40%" in error
     assert error.endswith("\n")
+    assert "epoch 0.1562, 10,240 tokens, loss 1.235" in error
+
+
+def test_a_run_that_does_not_know_its_corpus_shows_its_tokens(bar, capsys):
+    bar(start(max_steps=1))
+    record = step(1)
+    del record["epochs"]
+    bar(record)
+    shown = capsys.readouterr().err
+    assert "1,024 tokens, loss 1.235" in shown
+    assert "epoch" not in shown
 
 
 def test_a_run_that_goes_on_says_where_and_what_changed(bar, capsys):

@@ -13,6 +13,7 @@ from dimgpt.presets import PRESETS
 from dimgpt.runtime import choose_runtime
 from dimgpt.settings import override
 from dimgpt.training import micro_batch_search
+from dimgpt.training.journal import read_history
 from dimgpt.training.micro_batch_search import Measurement
 from dimgpt.training.run_folder import lock_run
 from dimgpt.workspace import Workspace
@@ -83,6 +84,15 @@ def test_what_a_run_is_built_from_again_says_what_was_asked_for(workspace, measu
     assert open_run(run_dir, models_root=workspace.models_root)[0].preset == workspace.preset
     state = json.loads((run_dir / "checkpoints/step-00000002/state.json").read_bytes())
     assert state["training"]["batch_size"] == 4
+
+
+def test_epochs_are_the_tokens_seen_in_those_of_all_sources(workspace, measured):
+    trainer = build_trainer(workspace, "pretraining", runtime=CPU)
+    trainer.fit()
+    whole = sum(row["tokens"] for row in trainer.data.corpus.table())
+    records = read_history(trainer.journal.path)
+    assert records[-1]["tokens"] > 0
+    assert [r["epochs"] for r in records] == [r["tokens"] / whole for r in records]
 
 
 def test_a_second_trainer_is_refused_before_it_measures(workspace, measured):

@@ -37,7 +37,8 @@ def convert_dimensiongpt_data(
 ) -> tuple[tuple[SourceConfig, ...], tuple[ConversationSourceConfig, ...]]:
     """Write the token files of an original data folder into `target`, in today's format.
 
-    Where the original kept nothing for validation, its last training document becomes it.
+    Where the original kept nothing for validation, its last training document becomes it. Of the
+    groups of conversations one is enough to validate: where one kept some, the others keep none.
 
     Args:
         folder: The original's `data/`.
@@ -61,7 +62,12 @@ def convert_dimensiongpt_data(
             f"{_CONVERSATIONS}: give the data folder of the original DimensionGPT"
         )
     sources = [_convert_source(folder / "pretraining" / name, target, tokenizer) for name in names]
-    conversations = [_convert_group(folder, group, target, tokenizer) for group in groups]
+    held_out = [_read_held_out(path) for path in files]
+    must_split = not any(held_out)
+    conversations = [
+        _convert_group(path, group, target, tokenizer, held_out=kept, must_split=must_split)
+        for path, group, kept in zip(files, groups, held_out, strict=True)
+    ]
     return tuple(sources), tuple(conversations)
 
 
@@ -90,19 +96,32 @@ def _convert_source(folder: Path, target: Path, tokenizer: Tokenizer) -> SourceC
     return source
 
 
+def _read_held_out(path: Path) -> Documents | None:
+    """Return what a group of conversations keeps for validation, beside its training file."""
+    path = path.with_name(path.name.replace("_train.pkl", "_val.pkl"))
+    documents = _read_lists(path) if path.is_file() else None
+    return documents if documents and len(documents[1]) else None
+
+
 def _convert_group(
-    folder: Path, group: str, target: Path, tokenizer: Tokenizer
+    path: Path,
+    group: str,
+    target: Path,
+    tokenizer: Tokenizer,
+    *,
+    held_out: Documents | None,
+    must_split: bool,
 ) -> ConversationSourceConfig:
-    path = folder / "finetuning" / f"{group}{_CONVERSATIONS}"
-    validation_path = path.with_name(path.name.replace("_train.pkl", "_val.pkl"))
     prompts_path = path.with_name(f"{group}{_PROMPTS}")
     config = ConversationSourceConfig(
         name=group,
         path=str(path),
         system_prompts_path=str(prompts_path) if prompts_path.is_file() else None,
+        validation_ratio=None if held_out or must_split else 0.0,
     )
-    held_out = _read_lists(validation_path) if validation_path.is_file() else None
-    documents = _splits(_read_lists(path), held_out, path=path)
+    train = _read_lists(path)
+    is_whole = config.validation_ratio == 0
+    documents = {"train": train} if is_whole else _splits(train, held_out, path=path)
     if config.system_prompts_path is not None:
         documents[SYSTEM_PROMPTS] = _read_lists(prompts_path)
     _write(target / "finetuning" / group, documents, tokenizer, path=path)

@@ -41,7 +41,7 @@ def read_plain_pickle(path: Path) -> Any:
         ValueError: It is damaged, or holds anything but plain values.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; copy it from the original's data folder")
+        raise FileNotFoundError(f"{path} is missing; copy it from the original's folder")
     content, place = path.read_bytes(), 0
     try:
         for found in _check(content):

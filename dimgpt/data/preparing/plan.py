@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dimgpt.config import DataConfig
+from dimgpt.config import ConversationSourceConfig, DataConfig
 from dimgpt.data.preparing.blocks import Block, read_blocks
 from dimgpt.data.preparing.encoding import clean_beginning
 from dimgpt.data.preparing.items import read_items, read_source
@@ -41,6 +41,7 @@ _OTHER_FIELDS = (
     "group",
     "ratio",
     "system_prompt_ratios",
+    "validation_system_prompt",
     "licence",
     "expected_bytes",
 )
@@ -89,6 +90,8 @@ class Plan:
     def borders(self) -> Borders:
         """The borders between the splits."""
         config = self.config
+        if isinstance(self.source, ConversationSourceConfig) and self.source.validation_ratio == 0:
+            return Borders(validation=0, holds_out=False)
         return Borders.of(validation_ratio=config.validation_ratio, test_ratio=config.test_ratio)
 
     @property
@@ -153,6 +156,7 @@ def describe_settings(source: Source, config: DataConfig) -> dict[str, Any]:
         for name, value in values.items()
         if name not in _OTHER_FIELDS and (name, value) not in _LATER_FIELDS.items()
     }
+    own_ratio = settings.pop("validation_ratio", None)
     first: list[Any] = []
     if is_demo(source.path):
         files = [SourceFile(name=source.path, num_bytes=0)]
@@ -164,7 +168,8 @@ def describe_settings(source: Source, config: DataConfig) -> dict[str, Any]:
         "compose_accents": config.compose_accents,
         "seed": config.seed,
         "quality": dataclasses.asdict(config.quality),
-        "validation_ratio": config.validation_ratio,
+        # A group's own 0 makes no validation split; `DataConfig`'s makes one of a single document.
+        "validation_ratio": config.validation_ratio if own_ratio is None else own_ratio or "none",
         "test_ratio": config.test_ratio,
         "bad_records": config.bad_records,
         "first_items_sha256": hashlib.sha256(repr(first).encode()).hexdigest() if first else None,

@@ -103,7 +103,7 @@ def plan_preparation(
     listing = list_source(dataclasses.replace(source, revision=source.revision or revision))
     prompts = None
     if isinstance(source, ConversationSourceConfig):
-        config = dataclasses.replace(config, quality=QualityConfig())
+        config = override(config, quality=QualityConfig(), validation_ratio=source.validation_ratio)
         if source.system_prompts_path is not None:
             path, hub_config = source.system_prompts_path, source.system_prompts_hub_config
             prompts = list_source(dataclasses.replace(source, path=path, hub_config=hub_config))

@@ -101,6 +101,8 @@ class Borders:
 
     validation: int
     test: int = NUM_KEYS
+    holds_out: bool = True
+    """False: all documents are for training, whatever their keys."""
 
     @classmethod
     def of(cls, *, validation_ratio: float, test_ratio: float) -> "Borders":
@@ -112,10 +114,14 @@ class Borders:
     @property
     def names(self) -> tuple[str, ...]:
         """The splits that are wanted."""
+        if not self.holds_out:
+            return ("train",)
         return ("train", "validation", "test") if self.test < NUM_KEYS else ("train", "validation")
 
     def choose(self, keys: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
         """Tell for each split which documents (keys uint64 (N,)) belong to it, bool (N,)."""
+        if not self.holds_out:
+            return {"train": np.ones(len(keys), dtype=bool)}
         borders = [self.validation, self.test][: len(self.names) - 1]  # 2**64 is no uint64
         numbers = np.searchsorted(np.array(borders, dtype=np.uint64), keys, side="right")
         return {

@@ -1,14 +1,15 @@
 """Batches for fine-tuning: conversations behind their system prompts, with loss weights.
 
 A document is ⮜start-of-text⮞, perhaps a system prompt, a conversation, ⮜end-of-text⮞. Its group is
-drawn by the groups' ratios, the conversation in proportion to its tokens (as the published model
-did), the system prompt by the group's shares. A row begins at a random token of a document and
-continues with whole documents, each newly drawn, until it holds `context_length + 1` tokens; a
-conversation that is longer than the row is cut there.
+drawn by the groups' ratios, the conversation in proportion to its tokens, the system prompt by the
+group's shares. A row begins at a random token of a document and continues with whole documents,
+each newly drawn, until it holds `context_length + 1` tokens; a conversation that is longer than the
+row is cut there. The published model drew the conversations after a row's first uniformly, and
+validated behind one fixed system prompt: see `later_conversations` and `validation_system_prompt`.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ class ConversationCorpus:
     sources: tuple[ConversationSourceConfig, ...]
     """The groups."""
     train: Mixture
+    validated: tuple[ConversationSourceConfig, ...]
+    """The groups that hold conversations out for validation."""
     validation: Mixture
     system_prompts: tuple[TokenFile | None, ...]
     """System prompts of each group; `None` for a group that has none of its own."""
@@ -60,16 +63,19 @@ class ConversationCorpus:
             raise ValueError("conversations is empty: name one in DataConfig.conversations")
         _check_system_prompts(groups)
         open_file = functools.partial(TokenFile, fingerprint=tokenizer_fingerprint)
-        ratios = [group.ratio for group in groups]
+        validated = tuple(group for group in groups if group.validation_ratio != 0)
         splits = {
-            split: Mixture.of([open_file(folder / group.name, split) for group in groups], ratios)
-            for split in ("train", "validation")
+            split: Mixture.of(
+                [open_file(folder / group.name, split) for group in chosen],
+                [group.ratio for group in chosen],
+            )
+            for split, chosen in (("train", groups), ("validation", validated))
         }
         prompts = tuple(
             open_file(folder / group.name, SYSTEM_PROMPTS) if group.system_prompts_path else None
             for group in groups
         )
-        return cls(sources=tuple(groups), system_prompts=prompts, **splits)
+        return cls(sources=tuple(groups), validated=validated, system_prompts=prompts, **splits)
 
     def table(self) -> list[dict[str, Any]]:
         """Return size and share of the draws of each group, in the training split."""
@@ -94,15 +100,32 @@ class FinetuningData(DrawnBatches):
         *,
         special_tokens: SpecialTokens,
         instruction_weight: float,
+        is_later_uniform: bool = False,
+        validation_prompts: Mapping[str, Sequence[int]] | None = None,
         **shape: int,
     ) -> None:
         """Prepare to read a corpus; `shape` holds the named arguments of `DrawnBatches`.
 
-        `instruction_weight`, in 0..1, is the loss weight of what the model does not say itself; in
-        validation it is 0.
+        Args:
+            corpus: Its conversations.
+            special_tokens: Of its vocabulary.
+            instruction_weight: Loss weight, in 0..1, of what the model does not say itself; in
+                validation it is 0.
+            is_later_uniform: The conversations after a row's first are drawn uniformly in their
+                group, else by length.
+            validation_prompts: Group -> ids of its `validation_system_prompt`, if it has one.
+            shape: See above.
         """
-        train = _ConversationReader(corpus, corpus.train, special_tokens, instruction_weight)
-        validation = _ConversationReader(corpus, corpus.validation, special_tokens, 0.0)
+        make = functools.partial(
+            _ConversationReader, corpus, special_tokens, is_later_uniform=is_later_uniform
+        )
+        train = make(corpus.sources, corpus.train, instruction_weight=instruction_weight)
+        validation = make(
+            corpus.validated,
+            corpus.validation,
+            instruction_weight=0.0,
+            fixed_prompts=validation_prompts,
+        )
         super().__init__(train.draw, validation.draw, **shape)
         self.corpus = corpus
 
@@ -113,28 +136,42 @@ class _ConversationReader:
     def __init__(
         self,
         corpus: ConversationCorpus,
-        split: Mixture,
         special_tokens: SpecialTokens,
+        groups: Sequence[ConversationSourceConfig],
+        split: Mixture,
+        *,
         instruction_weight: float,
+        is_later_uniform: bool,
+        fixed_prompts: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         self._special_tokens, self._instruction_weight = special_tokens, instruction_weight
         self._assistant = special_tokens.roles().assistant
+        self._is_later_uniform = is_later_uniform
         self._ratios = split.ratios
         self._num_tokens = np.array([file.num_tokens for file in split.files])
+        self._num_conversations = np.array([file.num_documents for file in split.files])
         self._offsets = [file.offsets for file in split.files]
+        # No group has ":" in its name.
+        fixed = {f"{name}:": np.array(ids) for name, ids in (fixed_prompts or {}).items()}
         self._prompt_offsets = [
-            file.offsets if file else np.zeros(1, dtype=np.int64) for file in corpus.system_prompts
+            *(file.offsets if file else np.zeros(1, np.int64) for file in corpus.system_prompts),
+            *(np.array([0, len(ids)]) for ids in fixed.values()),
         ]
-        # Row: the group of the conversation. Column: the group that the system prompt is of.
-        shares = [
-            [group.system_prompt_ratios.get(owner.name, 0.0) for owner in corpus.sources]
-            for group in corpus.sources
+        # Row: the group of the conversation. Column: the group that the system prompt is of, or
+        # that it is the fixed one of.
+        columns = [*(owner.name for owner in corpus.sources), *fixed]
+        ratios = [
+            {key: 1.0} if (key := f"{group.name}:") in fixed else group.system_prompt_ratios
+            for group in groups
         ]
+        shares = [[row.get(column, 0.0) for column in columns] for row in ratios]
         self._prompt_borders = np.cumsum(np.array(shares), axis=1)
         conversations = [file.parts for file in split.files]
         prompts = [file.parts if file else () for file in corpus.system_prompts]
         edges = np.array([special_tokens.start_of_text, special_tokens.end_of_text])
-        self._tokens = Tokens([*conversations, *prompts, [edges]])
+        self._tokens = Tokens(
+            [*conversations, *prompts, *([ids] for ids in fixed.values()), [edges]]
+        )
 
     def draw(
         self, generator: np.random.Generator, num_rows: int, row_length: int
@@ -142,7 +179,8 @@ class _ConversationReader:
         is_open = np.zeros(num_rows, dtype=bool)
 
         def draw_pieces(rows: Array, is_beginning: bool) -> Pieces:
-            places, lengths = self._draw_documents(generator, len(rows))
+            by_length = is_beginning or not self._is_later_uniform
+            places, lengths = self._draw_documents(generator, len(rows), by_length=by_length)
             if is_beginning:
                 cuts = _draw_cuts(lengths, generator)
                 is_open[:] = self._is_open(places[:, _CONVERSATION], cuts[:, _CONVERSATION])
@@ -159,12 +197,16 @@ class _ConversationReader:
         )
         return rows, weights.reshape(sequence.shape)[:, 1:]
 
-    def _draw_documents(self, generator: np.random.Generator, count: int) -> tuple[Array, Array]:
+    def _draw_documents(
+        self, generator: np.random.Generator, count: int, *, by_length: bool
+    ) -> tuple[Array, Array]:
         """Draw documents: place of the first token, and tokens, of each piece, int64 (N, 4)."""
         groups = draw_indices(self._ratios, generator, count)
-        # A random token picks its conversation, so the probability is in proportion to the length.
-        tokens = generator.integers(self._num_tokens[groups])
-        conversations = find_documents(self._offsets, groups, tokens)
+        if by_length:  # a random token picks its conversation
+            tokens = generator.integers(self._num_tokens[groups])
+            conversations = find_documents(self._offsets, groups, tokens)
+        else:
+            conversations = generator.integers(self._num_conversations[groups])
         first = look_up(self._offsets, groups, conversations)
         last = look_up(self._offsets, groups, conversations + 1)
         owners, prompt_first, prompt_last = self._draw_prompts(groups, generator)

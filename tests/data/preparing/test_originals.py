@@ -1,15 +1,19 @@
 import json
 import pickle
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dimgpt.data.conversation import Message, encode_message
 from dimgpt.data.preparing.originals import convert_dimensiongpt_data
-from dimgpt.data.reading.finetuning import ConversationCorpus
+from dimgpt.data.reading.finetuning import ConversationCorpus, FinetuningData
 from dimgpt.data.reading.pretraining import Corpus
 from dimgpt.data.token_file import TokenFile
+from dimgpt.presets.sources import DIMENSIONGPT_CONVERSATIONS, DIMENSIONGPT_SYSTEM_PROMPT
+from dimgpt.settings import override
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 
 SHARED = Path(__file__).parents[4] / "shared" / "fixtures"
@@ -263,19 +267,51 @@ def test_files_that_the_original_wrote_are_opened_as_it_describes_them(tmp_path)
     assert books.parts[0].tobytes() == original
     conversations = ConversationCorpus.open(tmp_path / "finetuning", groups, tokenizer.fingerprint)
     train = sum(file.num_tokens for file in conversations.train.files)
-    held_out = {"chatbot": info["ft_val_size"]}
-    moved = sum(
-        file.num_tokens
-        for group, file in zip(groups, conversations.validation.files, strict=True)
-        if group.name not in held_out
-    )
+    (held_out,) = conversations.validation.files
+    assert [group.name for group in conversations.validated] == ["chatbot"]
     assert [group.name for group in groups] == ["chatbot", "dimension_gpt", "human"]
     first = conversations.train.files[0].document(0)
     assert "Combien font 6 + 6 ?" in tokenizer.decode(first)
-    assert (train + moved, conversations.validation.files[0].num_tokens) == (
-        info["ft_train_size"],
-        info["ft_val_size"],
+    assert (train, held_out.num_tokens) == (info["ft_train_size"], info["ft_val_size"])
+
+
+@needs_fixture
+def test_rows_of_its_conversations_are_those_that_the_original_could_draw(tmp_path):
+    """Its groups, prompts and pieces; validation stands behind its one prompt."""
+    info = json.loads((FIXTURE / "info.json").read_text(encoding="utf-8"))
+    tokenizer = GreedyTokenizer.load(SHARED / "dimensiongpt_tokenizer" / "vocab.txt")
+    _, groups = convert_dimensiongpt_data(FIXTURE, tmp_path, tokenizer)
+    published = {group.name: group for group in DIMENSIONGPT_CONVERSATIONS}
+    groups = [
+        override(
+            group,
+            ratio=published[group.name].ratio,
+            system_prompt_ratios=published[group.name].system_prompt_ratios,
+        )
+        for group in groups
+    ]
+    fixed = encode_message(Message(role="system", text=DIMENSIONGPT_SYSTEM_PROMPT), tokenizer)
+    assert fixed == info["final_preprompt"]
+    data = FinetuningData(
+        ConversationCorpus.open(tmp_path / "finetuning", groups, tokenizer.fingerprint),
+        special_tokens=tokenizer.special_tokens,
+        instruction_weight=0.1,
+        is_later_uniform=True,
+        validation_prompts={"chatbot": fixed},
+        context_length=64,
+        batch_size=400,
+        accumulation_steps=1,
+        seed=0,
     )
+    for batches, is_validation in ((data.batches(1), False), (data.validation_batches(1), True)):
+        ours = {tuple(pair) for row in batches[0].inputs.tolist() for pair in pairwise(row)}
+        theirs = [
+            sample["tokens"]
+            for sample in info["finetuning_samples"]["samples"]
+            if sample["val"] == is_validation
+        ]
+        assert theirs
+        assert {pair for row in theirs for pair in pairwise(row)} <= ours
 
 
 @needs_fixture

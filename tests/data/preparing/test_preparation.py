@@ -232,6 +232,37 @@ def test_where_everything_was_dropped_the_reasons_are_said(tokenizer, tmp_path):
         prepare_source(source, tokenizer, tmp_path, config=CONFIG)
 
 
+def conversations(path):
+    turns = [{"conversation": [{"role": "user", "text": f"question {n}"}]} for n in range(100)]
+    path.write_text("".join(json.dumps(turn) + "\n" for turn in turns))
+    return ConversationSourceConfig(name="chat", path=str(path))
+
+
+def test_a_group_may_hold_out_another_share_or_nothing(tokenizer, tmp_path):
+    group, held_out = conversations(tmp_path / "chat.jsonl"), {}
+    for ratio in (None, 0.6, 0.0):
+        own = dataclasses.replace(group, validation_ratio=ratio)
+        folder = prepare_source(own, tokenizer, tmp_path, config=CONFIG)
+        files = read_manifest(folder).files
+        held_out[ratio] = {name: summary.num_documents for name, summary in files.items()}
+        assert sum(held_out[ratio].values()) == 100
+    assert held_out[None]["validation"] == pytest.approx(20, abs=16)  # 4 sigma
+    assert held_out[0.6]["validation"] == pytest.approx(60, abs=20)
+    assert held_out[0.0] == {"train": 100}
+
+
+def test_a_group_prepared_before_it_had_such_settings_is_kept(tokenizer, tmp_path):
+    group = conversations(tmp_path / "chat.jsonl")
+    folder = prepare_source(group, tokenizer, tmp_path, config=CONFIG)
+    settings = read_manifest(folder).source["settings"]
+    assert settings["validation_ratio"] == CONFIG.validation_ratio
+    assert "validation_system_prompt" not in settings
+    before = (folder / "train-00000-00000.bin").stat()
+    prompted = dataclasses.replace(group, validation_system_prompt="un chat")
+    prepare_source(prompted, tokenizer, tmp_path, config=CONFIG)
+    assert (folder / "train-00000-00000.bin").stat() == before
+
+
 def test_conversations_and_system_prompts_are_stored_bare(tokenizer, tmp_path):
     turns = [
         {"conversation": [{"role": "user", "text": f"q {n}"}, {"role": "assistant", "text": "r"}]}

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -169,3 +171,84 @@ def test_conversations_without_any_turn_are_read_with_the_instruction_weight(tmp
     corpus = ConversationCorpus.open(tmp_path, [group], FINGERPRINT)
     _, weights = rows_of(make_data(corpus).batches(1))
     assert weights == pytest.approx(0.1)
+
+
+def make_lengths(tmp_path, write_files):
+    """Conversations of 2 and of 18 tokens: 1 to 9."""
+    splits = {"train": [[USER, 20], [USER, *[30] * 17]], "validation": [[USER, 20]]}
+    write_files(tmp_path / "chat", splits)
+    group = ConversationSourceConfig(name="chat", path="c")
+    return ConversationCorpus.open(tmp_path, [group], FINGERPRINT)
+
+
+@pytest.mark.parametrize(("is_later_uniform", "share"), [(False, 0.9), (True, 0.5)])
+def test_later_conversations_are_drawn_by_length_or_uniformly(
+    tmp_path, write_files, is_later_uniform, share
+):
+    corpus = make_lengths(tmp_path, write_files)
+    data = make_data(corpus, batch_size=2_000, is_later_uniform=is_later_uniform)
+    rows, _ = rows_of(data.batches(1))
+    # The first one has lost its beginning: the token before its end says which one it is.
+    firsts = [pieces[0] for pieces in documents_in(rows)]
+    is_long = np.array([piece[-2] == 30 for piece in firsts if len(piece) > 1])
+    # The offset lies before the end in 19 of 20 and in 3 of 4 cases.
+    long, short = 0.9 * 19 / 20, 0.1 * 3 / 4
+    expected = long / (long + short)
+    deviation = np.sqrt(expected * (1 - expected) / len(is_long))
+    assert is_long.mean() == pytest.approx(expected, abs=4 * deviation)
+    # Only the second document: which ones follow in a full row depends on their lengths.
+    seconds = np.array([pieces[1][2] == 30 for pieces in documents_in(rows)])
+    deviation = np.sqrt(share * (1 - share) / len(seconds))
+    assert seconds.mean() == pytest.approx(share, abs=4 * deviation)
+
+
+def with_one_held_out(folder):
+    groups = [dataclasses.replace(GROUPS[0], validation_ratio=0.0), GROUPS[1]]
+    return ConversationCorpus.open(folder, groups, FINGERPRINT)
+
+
+def test_later_groups_are_drawn_anew(corpus):
+    rows, _ = rows_of(make_data(corpus, batch_size=1_500, is_later_uniform=True).batches(1))
+    seconds = [pieces[1] for pieces in documents_in(rows) if len(pieces) > 1]
+    seconds = [piece for piece in seconds if len(piece) > 8]
+    share = np.mean([USER in piece for piece in seconds])
+    assert share == pytest.approx(0.8, abs=4 * np.sqrt(0.16 / len(seconds)))
+
+
+def test_validation_draws_only_groups_that_hold_something_out(corpus, tmp_path):
+    data = make_data(with_one_held_out(tmp_path), batch_size=200)
+    rows, _ = rows_of(data.validation_batches(1))
+    assert not (rows == HUMAN).any()
+    assert (rows == ASSISTANT).any()
+    training, _ = rows_of(data.batches(1))
+    np.testing.assert_array_equal(
+        training, rows_of(make_data(corpus, batch_size=200).batches(1))[0]
+    )
+
+
+def test_a_fixed_prompt_follows_each_start_in_validation_and_none_in_training(corpus, tmp_path):
+    fixed = [SYSTEM, 90, 91, 92]
+    data = make_data(
+        with_one_held_out(tmp_path), batch_size=200, validation_prompts={"chat": fixed}
+    )
+    rows, weights = rows_of(data.validation_batches(1))
+    starts = [(row, int(at)) for row in rows for at in np.flatnonzero(row == START)]
+    assert len(starts) > 200
+    for row, at in starts:
+        assert row[at + 1 : at + 5].tolist() == fixed[: len(row) - at - 1]
+    assert not (rows[:, 1:][weights > 0] == 91).any()
+    training, _ = rows_of(data.batches(1))
+    assert not (training == 91).any()
+
+
+def test_a_fixed_prompt_of_one_group_leaves_the_others_theirs(corpus):
+    data = make_data(corpus, batch_size=800, validation_prompts={"chat": [SYSTEM, 91]})
+    rows, _ = rows_of(data.validation_batches(1))
+    seconds = [pieces[1].tolist() for pieces in documents_in(rows) if len(pieces) > 1]
+    seconds = [document for document in seconds if len(document) > 8]
+    chats = [document for document in seconds if USER in document]
+    people = [document for document in seconds if HUMAN in document]
+    assert all(document[1:3] == [SYSTEM, 91] for document in chats)
+    prompted = np.mean([document[1] == SYSTEM for document in people])
+    assert prompted == pytest.approx(0.3, abs=4 * np.sqrt(0.21 / len(people)))
+    assert not any(91 in document for document in people)

@@ -1,0 +1,214 @@
+"""Takes over a run of DimensionGPT's own trainer that is half done.
+
+    output/last/model.pt, last/optimizer.pt    the newest validated state; the step is in the second
+    output/best/model.pt                       the weights of the lowest validation loss
+    output/metrics.pkl                         lists with an entry for each validation
+
+The original never trained its norms and stored no state for them; they are trained from here on.
+It stored no random state either: the batches that follow are ours of the same step. Formats:
+https://github.com/angeluriot/Language_model, `trainer.py`. Nothing of the files is executed.
+"""
+
+import dataclasses
+import logging
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dimgpt.config import ModelConfig
+from dimgpt.data.preparing.plain_pickle import read_plain_pickle
+from dimgpt.training.run_state import RunState
+from dimgpt.weights.checkpoint_file import load_plain, read_checkpoint
+from dimgpt.weights.checkpoints import LAYOUTS
+from dimgpt.weights.layout import build_model, require_finite, sizes_in, without_output
+
+log = logging.getLogger(__name__)
+
+_METRICS = "metrics.pkl"
+_COLUMNS = ("time", "step", "tokens", "epochs", "loss", "accuracy", "val_loss", "val_accuracy")
+# The matrices of a block in the order of the original's parameters, by our names.
+_MATRICES = (
+    *(f"attention.{name}.weight" for name in ("query", "key", "value", "output")),
+    *(f"feed_forward.{name}.weight" for name in ("gate", "up", "down")),
+)
+_AGAIN = "copy the whole folder of the run again"
+Row = Mapping[str, Any]
+"""What the original measured at one validation, by its own names."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OriginalRun:
+    """A half-done run in our terms."""
+
+    state: RunState
+    tensors: dict[str, dict[str, Tensor]]
+    """`model` and `optimizer`, as a checkpoint holds them."""
+    history: list[dict[str, Any]]
+    """Records for `history.jsonl`."""
+    best: tuple[RunState, dict[str, Tensor]] | None
+    """State and weights of the lowest validation loss; `None` if the weights are not there."""
+
+
+def is_original_run(folder: Path) -> bool:
+    """Say whether a folder looks like the `output/` of DimensionGPT's trainer."""
+    return (folder / _METRICS).exists() or (folder / "last").is_dir()
+
+
+def read_original_run(folder: Path, config: ModelConfig) -> OriginalRun:
+    """Read what the original's trainer left; rows of its metrics after its last save are dropped.
+
+    Args:
+        folder: Its `output/`.
+        config: Of the model that goes on.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ValueError: The model has other sizes, or a file is damaged or of another run.
+    """
+    last = folder / "last"
+    if not (last / "optimizer.pt").is_file():
+        raise FileNotFoundError(
+            f"{last / 'optimizer.pt'} is missing: a run cannot go on without it; {_AGAIN}, or take "
+            f"the weights alone: `python -m dimgpt import {last / 'model.pt'} --name NAME`, then "
+            "`finetune --name NAME`"
+        )
+    model = _read_weights(last / "model.pt", config)
+    optimizer, step = _read_optimizer(last / "optimizer.pt", model, config.num_layers)
+    rows = _rows_until(step, folder / _METRICS)
+    states = list(_states(rows, config.context_length))
+    best_index = len(rows) - 1 - states[-1].num_validations_since_best
+    weights = model if best_index == len(rows) - 1 else None
+    if weights is None and (path := folder / "best" / "model.pt").is_file():
+        weights = _read_weights(path, config)
+    records = [
+        record
+        for row, state in zip(rows, states, strict=True)
+        for record in _records(row, state, config.context_length)
+    ]
+    return OriginalRun(
+        state=states[-1],
+        tensors={"model": model, "optimizer": optimizer},
+        history=records,
+        best=None if weights is None else (states[best_index], weights),
+    )
+
+
+def _read_weights(path: Path, config: ModelConfig) -> dict[str, Tensor]:
+    """Return the weights of a model by our names, float32."""
+    (tensors, _), layout, source = read_checkpoint(path), LAYOUTS["dimensiongpt"], str(path)
+    shown = sizes_in(tensors, layout, source=source)
+    if (shown["num_layers"], shown["embedding_dim"]) != (config.num_layers, config.embedding_dim):
+        raise ValueError(
+            f"{path} is of another size: its model has {shown['num_layers']} blocks of width "
+            f"{shown['embedding_dim']:,}, this configuration {config.num_layers} of "
+            f"{config.embedding_dim:,}; set model.num_layers, model.embedding_dim and the others "
+            "to those of the run"
+        )
+    if shown["vocab_size"] != config.vocab_size:
+        raise ValueError(
+            f"{path} has a vocabulary of {shown['vocab_size']:,} tokens, this one has "
+            f"{config.vocab_size:,}: bring the data of the run with `python -m dimgpt import-data`"
+        )
+    tensors = without_output(tensors, layout, source=source)
+    return dict(build_model(config, tensors, layout=layout, source=source).state_dict())
+
+
+def _read_optimizer(
+    path: Path, model: Mapping[str, Tensor], num_layers: int
+) -> tuple[dict[str, Tensor], int]:
+    """Return AdamW's moments as `optimizer_tensors` names them, and the steps they have seen."""
+    blocks = [f"blocks.{block}.{name}" for block in range(num_layers) for name in _MATRICES]
+    names, content = ["token_embedding.weight", *blocks], load_plain(path)
+    state = content.get("state") if type(content) is dict else None
+    if type(state) is not dict:
+        raise ValueError(f"{path} is no optimizer of PyTorch: {_AGAIN}")
+    if set(state) != set(range(len(names))):
+        raise ValueError(
+            f"{path} holds {len(state)} entries: a model of {num_layers} blocks has {len(names)}, "
+            f"one for the embedding and {len(_MATRICES)} a block; take it from the same folder as "
+            "the model"
+        )
+    tensors = {}
+    for number, name in enumerate(names):
+        shapes = {"step": torch.Size(), "exp_avg": model[name].shape}
+        shapes["exp_avg_sq"] = shapes["exp_avg"]
+        for key, shape in shapes.items():
+            value = state[number].get(key) if type(state[number]) is dict else None
+            if type(value) is not Tensor or value.shape != shape:
+                raise ValueError(
+                    f"{path}: {key} of entry {number} is no tensor of {tuple(shape)}, as "
+                    f"{name} has; take it from the same folder as the model"
+                )
+            tensors[f"{name}/{key}"] = value.detach().to(torch.float32, copy=True)
+    require_finite(tensors, source=str(path))
+    steps = {int(tensors[f"{name}/step"]) for name in names}
+    if len(steps) > 1:
+        raise ValueError(f"{path} is of several steps ({sorted(steps)}): {_AGAIN}")
+    return tensors, steps.pop()
+
+
+def _rows_until(step: int, path: Path) -> list[Row]:
+    """Return the rows of the metrics up to a step, which must be among them."""
+    content = read_plain_pickle(path)
+    columns = {name: content.get(name) for name in _COLUMNS} if isinstance(content, dict) else {}
+    lists = {name: values for name, values in columns.items() if isinstance(values, list)}
+    if len(lists) < len(_COLUMNS):
+        raise ValueError(f"{path} does not hold the lists {', '.join(_COLUMNS)}: {_AGAIN}")
+    lengths = {name: len(values) for name, values in lists.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"{path} has lists of unequal lengths ({lengths}): {_AGAIN}")
+    rows = [
+        dict(zip(_COLUMNS, values, strict=True)) for values in zip(*lists.values(), strict=True)
+    ]
+    for number, row in enumerate(rows):
+        is_plain = all(type(value) in (int, float) for value in row.values())
+        is_plain = is_plain and {type(row["step"]), type(row["tokens"])} == {int}
+        if not is_plain or not all(map(math.isfinite, row.values())):
+            raise ValueError(f"{path}: entry {number} holds something else than numbers; {_AGAIN}")
+    kept: list[Row] = [row for row in rows if row["step"] <= step]
+    if not kept or kept[-1]["step"] != step:
+        raise ValueError(
+            f"{path} has no entry for step {step:,}, where last/optimizer.pt is: they are of "
+            f"different runs; {_AGAIN}"
+        )
+    if len(kept) < len(rows):
+        log.warning(
+            "%s goes on to step %d, the last save is of step %d: what was measured later is "
+            "dropped, and those steps are taken again",
+            path,
+            rows[-1]["step"],
+            step,
+        )
+    return kept
+
+
+def _states(rows: Iterable[Row], context_length: int) -> Iterator[RunState]:
+    """Yield the state of the run after each of its rows."""
+    state = RunState()
+    for row in rows:
+        state.add_validation({"loss": row["val_loss"], "accuracy": row["val_accuracy"]})
+        yield dataclasses.replace(
+            state,
+            step=row["step"],
+            looked_around_at=row["step"],
+            # The original counted the context_length + 1 tokens of a row; we count the targets.
+            tokens=row["tokens"] // (context_length + 1) * context_length,
+            seconds=float(row["time"]),
+            averages={"loss": row["loss"], "accuracy": row["accuracy"]},
+        )
+
+
+def _records(row: Row, state: RunState, context_length: int) -> list[dict[str, Any]]:
+    """Return a row as records: the moving averages of training, and the validation."""
+    place = {"step": state.step, "tokens": state.tokens, "seconds": round(state.seconds, 3)}
+    place["epochs"] = row["epochs"] * context_length / (context_length + 1)
+    averages = {f"{name}_average": value for name, value in state.averages.items()}
+    return [
+        {"kind": "step", **place, "loss": None, "accuracy": None, **averages},
+        {"kind": "validation", **place, **state.last_validation},
+    ]

@@ -51,6 +51,7 @@ NAN = math.nan
         (SamplingConfig, {"top_k": 0}),
         (SamplingConfig, {"max_new_tokens": 0}),
         (SamplingConfig, {"repetition_penalty": NAN}),
+        (SamplingConfig, {"top_repeat_penalty": -0.1}),
         (SamplingConfig, {"seed": -1}),
     ],
     ids=str,

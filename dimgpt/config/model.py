@@ -101,6 +101,9 @@ class SamplingConfig:
     """DimensionGPT's penalty, fading with distance over the context; 0 is off."""
     repetition_penalty: PositiveFloat = 1.0
     """The field's penalty on tokens that occurred; 1 is off."""
+    top_repeat_penalty: NotNegativeFloat = 0.0
+    """toyGPT's penalty: where the most probable token occurred, divide its probability by 10 to
+    this power; 0 is off."""
     max_new_tokens: PositiveInt = 512
     """Tokens after which an answer ends."""
     seed: NotNegativeInt | None = None

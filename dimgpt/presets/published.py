@@ -137,7 +137,7 @@ def _toygpt(name: str, *, embedding_dim: int, num_layers: int, num_heads: int) -
         ),
         pretraining=_TOYGPT_TRAINING,
         finetuning=_TOYGPT_TRAINING,
-        sampling=SamplingConfig(temperature=0.0, repetition_penalty=1.3, max_new_tokens=300),
+        sampling=SamplingConfig(temperature=0.0, top_repeat_penalty=1.3, max_new_tokens=300),
         languages=("en",),
         prompt="This is the end",
     )

@@ -1,5 +1,6 @@
 """Greedy text with toyGPT's penalty, from its own checkpoint."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from dimgpt.config import SamplingConfig
+from dimgpt.generation import generator
 from dimgpt.generation.generator import generate_batch, generate_ids
 from dimgpt.model.transformer import Transformer
 from dimgpt.presets import PRESETS
@@ -58,10 +60,28 @@ def test_without_the_penalty_it_is_another_text(model: Transformer) -> None:
     assert written(model, PROMPT, plain) != EXPECTED
 
 
-def test_the_penalty_remembers_what_the_context_has_lost(model: Transformer) -> None:
-    config = override(SAMPLING, max_new_tokens=130)
-    expected = written_by_rule(model, PROMPT, PENALTY, 130)
-    assert written(model, PROMPT, config) == expected
-    prompts = [PROMPT, PROMPT[:3]]
-    together = generate_batch(model, prompts, config, special_tokens=SPECIAL_TOKENS)
-    assert together == [expected, written_by_rule(model, PROMPT[:3], PENALTY, 130)]
+def test_beyond_the_context_the_text_follows_the_rule_too_alone_and_in_a_batch(
+    model: Transformer,
+) -> None:
+    config, prompts = override(SAMPLING, max_new_tokens=80), [PROMPT, PROMPT[:3]]
+    expected = [written_by_rule(model, prompt, PENALTY, 80) for prompt in prompts]
+    assert written(model, PROMPT, config) == expected[0]
+    assert generate_batch(model, prompts, config, special_tokens=SPECIAL_TOKENS) == expected
+
+
+def test_the_penalty_remembers_what_the_context_has_lost(
+    model: Transformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = itertools.count()
+
+    def logits_of(_: Transformer, so_far: torch.Tensor, cache: object) -> torch.Tensor:
+        assert so_far.shape[1] <= model.config.context_length
+        step, logits = next(steps), torch.zeros(1, model.config.vocab_size)
+        logits[:, 40 if step in (0, 100) else 200 + step] = 9.0
+        logits[:, 41] = 8.0
+        return logits
+
+    monkeypatch.setattr(generator, "_last_logits", logits_of)
+    ids = written(model, PROMPT, override(SAMPLING, max_new_tokens=101))
+    assert ids[:2] == [40, 201]
+    assert ids[99:] == [299, 41]

@@ -27,7 +27,8 @@ SAMPLING = override(PRESETS["toygpt-small"].sampling, max_new_tokens=len(EXPECTE
 
 @pytest.fixture(scope="module")
 def model() -> Transformer:
-    return load_original(FIXTURES / "state_dict.pt", sizes={"num_heads": 4}).model
+    sizes = {"num_heads": 4, "context_length": 64}
+    return load_original(FIXTURES / "state_dict.pt", sizes=sizes).model
 
 
 def written_by_rule(model: Transformer, prompt: list[int], decades: float, num: int) -> list[int]:

@@ -16,6 +16,7 @@ from dimgpt.config.data import (
     TokenizerConfig,
 )
 from dimgpt.config.model import (
+    DropoutPlace,
     ExportConfig,
     ExportDtype,
     ExportTarget,
@@ -27,6 +28,7 @@ from dimgpt.config.training import Precision, Tracker, TrainingConfig
 __all__ = [
     "ConversationSourceConfig",
     "DataConfig",
+    "DropoutPlace",
     "ExportConfig",
     "ExportDtype",
     "ExportTarget",

@@ -12,6 +12,7 @@ from dimgpt.config.rules import (
     check_fields,
 )
 
+DropoutPlace = Literal["embedding", "outputs", "qkv", "stream"]
 ExportTarget = Literal["transformers", "gguf", "safetensors", "pt"]
 ExportDtype = Literal["f32", "f16", "bf16", "q8_0"]
 _LONGEST_CONTEXT = 2**20
@@ -42,7 +43,12 @@ class ModelConfig:
     rope_theta: PositiveFloat = 10_000.0
     """Base of the rotary frequencies."""
     dropout: Ratio = 0.0
-    """Probability, in 0..1."""
+    """Probability at `dropout_places` while training, in 0..1."""
+    dropout_places: tuple[DropoutPlace, ...] = ("embedding", "outputs")
+    """`outputs`: what attention and feed-forward add to the stream; `qkv`: queries, keys, values;
+    `stream`: what attention's output is added to, not what it reads."""
+    attention_dropout: Ratio = 0.0
+    """Probability of hiding a position from a query while training, in 0..1."""
     norm: Literal["rms", "layer"] = "rms"
     """`rms` divides by the root mean square; `layer` subtracts the mean before."""
     positions: Literal["rotary", "sinusoidal"] = "rotary"

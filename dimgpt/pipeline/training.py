@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import torch
 
-from dimgpt.config import ConversationSourceConfig, SourceConfig
+from dimgpt.config import ConversationSourceConfig, SourceConfig, TrainingConfig
 from dimgpt.data.token_file import read_manifest
 from dimgpt.evaluation.perplexity import measure_perplexity
 from dimgpt.files import replace_file
@@ -37,6 +37,7 @@ def match_model(workspace: Workspace, stage: Stage) -> Workspace:
     """Return the workspace with the model that a stage trains.
 
     Pretraining makes one as large as the vocabulary; fine-tuning takes the pretrained one as it is.
+    The stage's dropout, where it has its own, goes before the model's.
 
     Raises:
         FileNotFoundError: There is no vocabulary, or no pretrained model.
@@ -48,6 +49,7 @@ def match_model(workspace: Workspace, stage: Stage) -> Workspace:
     else:
         vocab_size = load_vocabulary(workspace).vocab_size
         model = override(workspace.preset.model, vocab_size=vocab_size)
+    model = override(model, **_dropout_of(workspace.config(stage)))
     return override(workspace, preset=override(workspace.preset, model=model))
 
 
@@ -61,7 +63,7 @@ def build_model(workspace: Workspace, stage: Stage) -> Transformer:
     if stage == "finetuning":
         folder = workspace.model_dir("pretraining")
         require_vocabulary_of_data(workspace, folder)
-        return load_model(folder)
+        return load_model(folder, **_dropout_of(workspace.config(stage)))
     torch.manual_seed(workspace.preset.pretraining.seed)
     return Transformer(workspace.preset.model)
 
@@ -244,6 +246,11 @@ def _card(workspace: Workspace, stage: Stage, trainer: Trainer) -> Card:
         training=to_dict(trainer.config),
         notes=tuple(notes),
     )
+
+
+def _dropout_of(config: TrainingConfig) -> dict[str, Any]:
+    """Return the fields of `ModelConfig` that a run may set; `None` keeps the model's."""
+    return {"dropout": config.dropout, "attention_dropout": config.attention_dropout}
 
 
 def _fingerprint_data(workspace: Workspace, stage: Stage) -> str:

@@ -69,6 +69,7 @@ def _lillm(name: str, size: str, *, embedding_dim: int, num_layers: int) -> Pres
             # int(2/3 * 4 * embedding_dim), rounded up to a multiple of 128.
             ffn_dim=-(-int(2 / 3 * 4 * embedding_dim) // 128) * 128,
             norm_eps=1e-6,
+            dropout_places=("outputs",),
             init="fan_in",
             scaled_outputs="both",
         ),
@@ -98,9 +99,13 @@ _TOYGPT_TRAINING = TrainingConfig(
     max_steps=732_000,
     adam_betas=(0.9, 0.999),
     adam_eps=1e-8,
-    validation_interval=7_000,
-    checkpoint_interval=7_000,
-    sample_interval=7_000,
+    # Every hundredth of the pass.
+    validation_interval=7_320,
+    patience=10,
+    checkpoint_interval=7_320,
+    keep_checkpoints=1,
+    keep_best=2,
+    sample_interval=7_320,
 )
 
 
@@ -117,6 +122,8 @@ def _toygpt(name: str, *, embedding_dim: int, num_layers: int, num_heads: int) -
             num_kv_heads=num_heads,
             ffn_dim=4 * embedding_dim,
             dropout=0.1,
+            dropout_places=("embedding", "outputs", "qkv", "stream"),
+            attention_dropout=0.1,
             norm="layer",
             positions="sinusoidal",
             feed_forward="gelu",

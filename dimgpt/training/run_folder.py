@@ -179,10 +179,10 @@ class RunFolder:
             )
 
     def _open_store(self, folder: Path) -> CheckpointStore:
-        keep = self.config.keep_checkpoints
+        keep = {"keep": self.config.keep_checkpoints, "keep_best": self.config.keep_best}
         if self.is_sharded:
-            return ShardedCheckpointStore(folder, self.runtime, keep=keep)
-        return CheckpointStore(folder, keep=keep)
+            return ShardedCheckpointStore(folder, self.runtime, **keep)
+        return CheckpointStore(folder, **keep)
 
     def _restore(self, checkpoint: Checkpoint) -> RunState:
         optimizer, guard = self.stepper.optimizer, self.stepper.guard

@@ -16,6 +16,7 @@ from dimgpt.config.data import (
     TokenizerConfig,
 )
 from dimgpt.config.model import (
+    DROPOUT_FIELDS,
     DropoutPlace,
     ExportConfig,
     ExportDtype,
@@ -26,6 +27,7 @@ from dimgpt.config.model import (
 from dimgpt.config.training import Precision, Tracker, TrainingConfig
 
 __all__ = [
+    "DROPOUT_FIELDS",
     "ConversationSourceConfig",
     "DataConfig",
     "DropoutPlace",

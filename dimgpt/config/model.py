@@ -15,12 +15,14 @@ from dimgpt.config.rules import (
 DropoutPlace = Literal["embedding", "outputs", "qkv", "stream"]
 ExportTarget = Literal["transformers", "gguf", "safetensors", "pt"]
 ExportDtype = Literal["f32", "f16", "bf16", "q8_0"]
+DROPOUT_FIELDS = ("dropout", "dropout_places", "attention_dropout")
+"""Those of `ModelConfig` on which no weight depends."""
 _LONGEST_CONTEXT = 2**20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
-    """Shape of the transformer: everything that its weights depend on."""
+    """Shape of the transformer: everything that its weights depend on, and its dropout."""
 
     vocab_size: PositiveInt = 32_000
     """Number of tokens, special tokens included."""

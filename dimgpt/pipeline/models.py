@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from dimgpt.config import ExportConfig
+from dimgpt.config import DROPOUT_FIELDS, ExportConfig
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime, choose_runtime
 from dimgpt.settings import override
@@ -174,9 +174,8 @@ def _is_same(folder: Path, model: Transformer, tokenizer: Tokenizer | None) -> b
     except (FileNotFoundError, ValueError):
         return False
     weights, config = there.state_dict(), there.config
-    # Older versions saved fewer settings of dropout, on which no weight depends.
-    names = ("dropout", "dropout_places", "attention_dropout")
-    same_dropout = {name: getattr(model.config, name) for name in names}
+    # Older versions saved fewer settings of dropout.
+    same_dropout = {name: getattr(model.config, name) for name in DROPOUT_FIELDS}
     return override(config, **same_dropout) == model.config and all(
         weight.equal(weights[name]) for name, weight in model.state_dict().items()
     )

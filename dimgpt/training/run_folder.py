@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dimgpt.config import ModelConfig, TrainingConfig
+from dimgpt.config import DROPOUT_FIELDS, ModelConfig, TrainingConfig
 from dimgpt.files import lock_file, replace_file
 from dimgpt.model.transformer import Transformer
 from dimgpt.settings import from_dict, to_dict
@@ -78,6 +78,8 @@ class RunFolder:
         if checkpoint is not None:
             self._require_same_run(checkpoint.state, {} if is_branch else self.fingerprints)
             changes = _differences(checkpoint.state["training"], self.config)
+            model = _differences(checkpoint.state["model"], self.model.config)
+            changes |= {name: model[name] for name in DROPOUT_FIELDS if name in model}
             state = self._restore(checkpoint)
             if is_branch:
                 self.save(state, "step")
@@ -163,6 +165,7 @@ class RunFolder:
     def _require_same_run(self, saved: Mapping[str, Any], fingerprints: Mapping[str, str]) -> None:
         """Compare the architecture and the fingerprints that both sides know."""
         differences = _differences(saved["model"], self.model.config)
+        differences = {key: differences[key] for key in differences if key not in DROPOUT_FIELDS}
         pairs = {"vocabulary": (saved["vocabulary"], self.vocabulary)}
         for name, value in fingerprints.items():
             known = saved.get("fingerprints", {}).get(name)

@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -30,6 +30,7 @@ from dimgpt.weights.card import CURVES_NAME, Card
 from dimgpt.weights.store import load_model, load_tokenizer, save_model
 from dimgpt.workspace import Stage, Workspace, load_data_config, load_vocabulary
 
+HeldOut = Literal["validation", "test"]
 _RECIPE = "run.json"
 
 
@@ -140,16 +141,27 @@ def save_curves(workspace: Workspace, stage: Stage) -> Path:
 
 
 def evaluate_documents(
-    workspace: Workspace, model: Transformer, *, runtime: Runtime
+    workspace: Workspace, model: Transformer, *, runtime: Runtime, split: HeldOut = "validation"
 ) -> list[dict[str, Any]]:
-    """Measure a model on all held-out documents, source by source, as rows of a table."""
+    """Measure a model on all documents of a held-out split, source by source, as rows of a table.
+
+    Raises:
+        ValueError: The data have no such split, or the model is of another vocabulary.
+    """
     corpus, tokenizer = open_corpus(workspace), load_vocabulary(workspace)
+    mixture = {"validation": corpus.validation, "test": corpus.test}.get(split)
+    if mixture is None:
+        raise ValueError(
+            f"split is {split!r}: {workspace.data_folder} has no such documents; measure "
+            f"validation, or make a test split with `{workspace.prepare_command} --data.test-ratio "
+            "0.01` and train a new model on the rest"
+        )
     tokenizer.require_vocab_size(model.config.vocab_size)
     model, byte_counts = model.to(runtime.device).eval(), tokenizer.byte_counts()
     return [
         {"source": source.name}
         | to_dict(measure_perplexity(model, file, byte_counts=byte_counts, runtime=runtime))
-        for source, file in zip(corpus.sources, corpus.validation.files, strict=True)
+        for source, file in zip(corpus.sources, mixture.files, strict=True)
     ]
 
 

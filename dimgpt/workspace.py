@@ -197,7 +197,7 @@ def _own_sources(
 ) -> tuple[SourceConfig, ...]:
     """Return a source for each path, and for each subset in a list of data sets.
 
-    What the preset says of a data set stays: its revision, and its licence.
+    Of a data set that is listed, the preset's revision and licence are taken.
     """
     column = "text" if text_column is None else text_column
     known = {(source.path, source.hub_config): source for source in preset.data.sources}
@@ -213,7 +213,7 @@ def _own_sources(
     sources = []
     for (name, _), text in zip(_named([text.path for text in wanted]), wanted, strict=True):
         source = SourceConfig(name=name, **text._asdict())
-        if text.path.startswith("hf://") and (old := known.get((text.path, text.hub_config))):
+        if text.path not in paths and (old := known.get((text.path, text.hub_config))):
             source = override(source, revision=old.revision, licence=old.licence)
         sources.append(source)
     return tuple(sources)

@@ -45,9 +45,9 @@ class TrainingConfig:
     weight_decay: NotNegativeFloat = 0.1
     """Decoupled decay, on matrices only."""
     dropout: Ratio | None = None
-    """Dropout of this run; `None` takes the model's, as the next."""
+    """The model's `dropout` in this run, in 0..1; `None` keeps the one that the model has."""
     attention_dropout: Ratio | None = None
-    """Dropout inside attention; both are fields of `ModelConfig`, which names the places."""
+    """The model's `attention_dropout` in this run, likewise."""
     max_grad_norm: PositiveFloat = 1.0
     """The gradient is scaled down to this norm."""
     skip_spikes: bool = False

@@ -2,8 +2,9 @@
 
     [{"name": "wikimedia/wikipedia", "subset": ["20231101.en"], "column": "text"}, ...]
 
-`subset` lists configurations of the data set; `null` takes the one that it has. Format of
-https://github.com/fritzprix/toyGPT. Nothing is downloaded here.
+`subset` lists configurations of the data set; `null`, alone or in the list, stands for that of a
+data set that has only one. Format of https://github.com/fritzprix/toyGPT. Nothing is downloaded
+here.
 """
 
 import json
@@ -61,7 +62,7 @@ def _read(path: Path, number: int, entry: dict[str, Any]) -> list[ListedText]:
     subsets = entry.get("subset")
     if subsets is None:
         subsets = [None]
-    elif not (isinstance(subsets, list) and subsets and all(_is_name(item) for item in subsets)):
+    elif not (isinstance(subsets, list) and subsets and all(map(_is_subset, subsets))):
         raise ValueError(
             f"{place}: subset is {subsets!r:.60}; write a list of configurations, or null"
         )
@@ -69,5 +70,5 @@ def _read(path: Path, number: int, entry: dict[str, Any]) -> list[ListedText]:
     return [ListedText(address, subset, entry["column"]) for subset in subsets]
 
 
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
+def _is_subset(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and bool(value))

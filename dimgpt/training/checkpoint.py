@@ -1,7 +1,7 @@
 """Checkpoints: folders that are complete or absent, written while the run goes on.
 
     checkpoints/step-00000500/   model.safetensors, optimizer.safetensors, state.json, manifest.json
-    checkpoints/best-00000450/   the same without the optimizer: a lowest validation loss so far
+    checkpoints/best-00000450/   the same without the optimizer: among the lowest validation losses
 
 The manifest is written last and has the SHA-256 of the other files. A folder is used only if they
 agree; a run goes on from the newest one that does.

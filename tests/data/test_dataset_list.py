@@ -11,7 +11,7 @@ from dimgpt.workspace import customise_data
 # The list that toyGPT comes with names these three.
 LIST = [
     {"name": "wikimedia/wikisource", "subset": ["20231201.en"], "column": "text"},
-    {"name": "togethercomputer/RedPajama-Data-1T-Sample", "subset": None, "column": "text"},
+    {"name": "togethercomputer/RedPajama-Data-1T-Sample", "subset": [None], "column": "text"},
     {"name": "wikimedia/wikipedia", "subset": ["20231101.en", "20231101.fr"], "column": "body"},
 ]
 
@@ -52,6 +52,18 @@ def test_with_toygpts_preset_its_list_names_what_the_preset_reads(write):
     assert [source.licence for source in sources] == [s.licence for s in preset.data.sources]
 
 
+@pytest.mark.parametrize("entry", [{}, {"subset": None}, {"subset": [None]}])
+def test_a_data_set_without_subsets_is_one_source(write, entry):
+    path = write([{"name": "a/b", "column": "text", **entry}])
+    assert read_dataset_list(path) == [("hf://datasets/a/b", None, "text")]
+
+
+def test_an_address_that_is_given_by_hand_takes_nothing_from_the_preset():
+    path = "hf://datasets/togethercomputer/RedPajama-Data-1T-Sample"
+    [source] = customise_data(PRESETS["toygpt-small"], sources=[path]).data.sources
+    assert (source.revision, source.licence) == (None, "")
+
+
 def test_a_list_and_files_are_read_together(write):
     paths = ["my_texts/", str(write(LIST[:1]))]
     sources = customise_data(PRESETS["demo"], sources=paths).data.sources
@@ -68,7 +80,7 @@ def test_a_list_and_files_are_read_together(write):
         ({"name": "a/b", "column": "text", "split": "train"}, "entry 2 has 'split'"),
         ({"name": "a/b", "column": "text", "subset": "en"}, "entry 2: subset is 'en'"),
         ({"name": "a/b", "column": "text", "subset": []}, r"entry 2: subset is \[\]"),
-        ({"name": "a/b", "column": "text", "subset": [None]}, r"entry 2: subset is \[None\]"),
+        ({"name": "a/b", "column": "text", "subset": [None, 3]}, r"subset is \[None, 3\]"),
     ],
 )
 def test_an_entry_that_means_nothing_is_refused_by_what_is_wrong(write, entry, reason):

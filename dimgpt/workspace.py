@@ -21,6 +21,7 @@ from dimgpt.config import (
     TrainingConfig,
 )
 from dimgpt.config.rules import is_file_name
+from dimgpt.data.dataset_list import ListedText, read_dataset_list
 from dimgpt.presets import PRESETS, Preset
 from dimgpt.settings import from_dict, override
 from dimgpt.text.tokenizer import TOKENIZER_FILES, Tokenizer
@@ -105,23 +106,22 @@ def customise_data(
 
     Args:
         preset: Gives everything that is not given here.
-        sources: Own texts. They replace the preset's conversations as well, so that nothing of
-            its texts gets into the vocabulary.
+        sources: Own texts, or a `datasets.json` of toyGPT. They replace the preset's conversations
+            as well, so that nothing of its texts gets into the vocabulary.
         conversations: Own conversations.
         text_column: Column of `sources` that holds the text.
         languages: ISO 639 codes of the languages to keep.
         changes: Fields of `DataConfig` and `QualityConfig`; `None` keeps the preset's.
 
     Raises:
-        ValueError: A text column is given without sources, or a value breaks its field's rule.
+        ValueError: A text column is given without sources, an entry of a list of data sets is not
+            as it must be, or a value breaks its field's rule.
     """
     if text_column is not None and not sources:
         raise ValueError(f"text_column is {text_column!r}: it needs sources of your own; name them")
     data, texts = preset.data, dict[str, Any]()
     if sources:
-        column = "text" if text_column is None else text_column
-        own = (SourceConfig(name=n, path=p, text_column=column) for n, p in _named(sources))
-        texts["sources"] = tuple(own)
+        texts["sources"] = _own_sources(sources, text_column, preset)
     if sources or conversations:
         groups = (ConversationSourceConfig(name=n, path=p) for n, p in _named(conversations or ()))
         texts["conversations"] = tuple(groups)
@@ -190,6 +190,33 @@ def load_vocabulary(workspace: Workspace) -> Tokenizer:
 
 def _how_to_prepare(workspace: Workspace) -> str:
     return f"run create_data.ipynb, or `{workspace.prepare_command}`, first"
+
+
+def _own_sources(
+    paths: Sequence[str], text_column: str | None, preset: Preset
+) -> tuple[SourceConfig, ...]:
+    """Return a source for each path, and for each subset in a list of data sets.
+
+    Of a data set that is listed, the preset's revision and licence are taken.
+    """
+    column = "text" if text_column is None else text_column
+    known = {(source.path, source.hub_config): source for source in preset.data.sources}
+    wanted = []
+    for path in paths:
+        listed = read_dataset_list(Path(path), text_column=column)
+        if listed is not None and text_column is not None:
+            raise ValueError(
+                f"text_column is {text_column!r}: {path} names the columns of its data sets; leave "
+                "one of them out"
+            )
+        wanted += [ListedText(path, None, column)] if listed is None else listed
+    sources = []
+    for (name, _), text in zip(_named([text.path for text in wanted]), wanted, strict=True):
+        source = SourceConfig(name=name, **text._asdict())
+        if text.path not in paths and (old := known.get((text.path, text.hub_config))):
+            source = override(source, revision=old.revision, licence=old.licence)
+        sources.append(source)
+    return tuple(sources)
 
 
 def _named(paths: Sequence[str]) -> Iterator[tuple[str, str]]:

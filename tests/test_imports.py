@@ -83,6 +83,19 @@ def test_importing_again_changes_nothing(weights: Path, tmp_path: Path) -> None:
     assert files_of(folder) == before
 
 
+def test_an_import_of_a_version_that_knew_less_of_dropout_is_the_same_import(
+    weights: Path, tmp_path: Path
+) -> None:
+    folder = import_model(weights, models_root=tmp_path)
+    content = json.loads((folder / "config.json").read_bytes())
+    for name in ("dropout_places", "attention_dropout"):
+        del content["model"][name]
+    (folder / "config.json").write_text(json.dumps(content))
+    before = files_of(tmp_path)
+    assert import_model(weights, models_root=tmp_path) == folder
+    assert files_of(tmp_path) == before
+
+
 def test_what_a_folder_holds_is_never_overwritten(weights: Path, tmp_path: Path) -> None:
     root = tmp_path / "models"
     folder = import_model(weights, models_root=root)

@@ -166,3 +166,23 @@ def test_what_a_report_notes_is_shown_after_preparing(here, monkeypatch, capsys)
     monkeypatch.setattr(data_commands, "read_reports", lambda workspace: [report])
     main(PREPARE)
     assert "  my_texts: 3 hidden files were left out\n" in capsys.readouterr().out
+
+
+def test_prepare_reads_its_settings_from_a_file_and_flags_go_before_it(here):
+    data = {"vocab_size": 270, "num_workers": 1, "test_ratio": 0.1}
+    Path("prepare.json").write_text(
+        json.dumps({"name": "filed", "sources": ["my_texts/"], "data": data})
+    )
+    main(["prepare", "--config", "prepare.json", "--data.vocab-size", "260"])
+    made = settings("filed")
+    assert (made["vocab_size"], made["test_ratio"]) == (260, 0.1)
+    assert paths("filed") == [["my_texts/"], []]
+    assert "nothing.json" in complaint(["prepare", "--config", "nothing.json"])
+
+
+def test_a_list_of_data_sets_takes_the_place_of_paths(here):
+    entry = {"name": "me/mine", "subset": ["fr"], "column": "text", "split": "train"}
+    Path("datasets.json").write_text(json.dumps([entry]))
+    said = complaint(["prepare", "--name", "listed", *TOY, "--sources", "datasets.json"])
+    assert "datasets.json, entry 1 has 'split': an entry has name, subset, column only" in said
+    assert not Path("data/listed").exists()

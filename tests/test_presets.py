@@ -202,6 +202,26 @@ def test_a_published_model_has_its_published_size(name, parameters):
     assert num_parameters(PRESETS[name].model) == parameters
 
 
+@pytest.mark.parametrize("name", ["toygpt-small", "toygpt-medium", "toygpt-large"])
+def test_toygpt_stops_keeps_drops_and_repeats_as_the_original(name):
+    preset = PRESETS[name]
+    run, model, sampling = preset.pretraining, preset.model, preset.sampling
+    assert (run.patience, run.keep_best, run.keep_checkpoints) == (10, 2, 1)
+    assert (run.max_steps, run.validation_interval) == (732_000, 7_320)
+    assert (model.dropout, model.attention_dropout) == (0.1, 0.1)
+    assert set(model.dropout_places) == {"embedding", "outputs", "qkv", "stream"}
+    assert (sampling.temperature, sampling.max_new_tokens) == (0.0, 300)
+    assert (sampling.top_repeat_penalty, sampling.repetition_penalty) == (1.3, 1.0)
+
+
+def test_dropout_is_off_and_where_the_original_has_it():
+    for name in ("demo", "french-5m", "dimensiongpt-0.2b", "lillm-39m", "lillm-300m"):
+        model = PRESETS[name].model
+        assert (model.dropout, model.attention_dropout) == (0.0, 0.0)
+        places = ("outputs",) if name.startswith("lillm") else ("embedding", "outputs")
+        assert model.dropout_places == places
+
+
 def test_the_special_tokens_of_the_presets_are_those_of_the_tokenizers():
     assert PRESETS["lillm-39m"].data.tokenizer.special_tokens == LILLM_SPECIAL_TOKENS
     assert PRESETS["toygpt-small"].data.tokenizer.special_tokens == TOYGPT_SPECIAL_TOKENS

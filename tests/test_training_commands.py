@@ -9,6 +9,7 @@ import pytest
 from dimgpt.cli import main
 from dimgpt.files import sha256_of
 from dimgpt.training.journal import read_history
+from dimgpt.weights.store import load_model
 
 CONFIG = {
     "name": "toy",
@@ -187,6 +188,25 @@ def test_a_cool_down_branches_into_a_model_of_its_own_from_the_same_data(trained
     cut_back(run_dir, 4)
     main(["resume", "cool", "--device", "cpu"])
     assert settings(run_dir)["training"]["schedule"] == "wsd"
+
+
+def test_a_fine_tuning_has_its_own_dropout_in_the_model_that_it_trains(trained, capsys):
+    settings_of = ("name", "device", "data_root", "training")
+    Path("tune.json").write_text(json.dumps({key: CONFIG[key] for key in settings_of}))
+    tune = ["finetune", "--config", "tune.json", "--training.attention-dropout", "0.2"]
+    main([*tune, "--training.dropout", "0.3", "--training.max-steps", "4"])
+    run_dir, rates = Path("models/toy-runs/finetuning"), ("dropout", "attention_dropout")
+    assert [settings(run_dir)["model"][name] for name in rates] == [0.3, 0.2]
+    models = [load_model(Path("models") / name) for name in ("toy", "toy-chat")]
+    assert [model.config.dropout for model in models] == [0.0, 0.3]
+    assert models[1].blocks[0].attention.attention_dropout == 0.2
+    capsys.readouterr()
+    main([*tune, "--training.dropout", "0.1"])
+    shown = capsys.readouterr().out
+    assert "dropout" in shown
+    assert "0.3 -> 0.1" in shown
+    assert steps(run_dir) == [1, 2, 3, 4, 5, 6]
+    assert [settings(run_dir)["model"][name] for name in rates] == [0.1, 0.2]
 
 
 def test_data_made_anew_under_the_same_name_are_refused(here):

@@ -50,8 +50,12 @@ class Folders:
 class Merge(Folders):
     """Flags of `merge`, which `prepare` has too."""
 
+    config: Path | None = None
+    """JSON with any of these settings, nested as here: {"data": {"test_ratio": 0.01}}; flags
+    override it."""
     sources: tuple[str, ...] = ()
-    """Your own texts (files, folders) for the preset's: .txt .md .jsonl .json .csv .parquet."""
+    """Your own texts (files, folders) for the preset's: .txt .md .jsonl .json .csv .parquet; or
+    toyGPT's datasets.json."""
     text_column: str | None = None
     """Column of your own texts that holds the text, if it is not `text`."""
     conversations: tuple[str, ...] = ()

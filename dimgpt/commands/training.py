@@ -12,6 +12,7 @@ from dimgpt.config import ModelConfig, TrainingConfig
 from dimgpt.display.progress import TrainingBar
 from dimgpt.display.tables import Table
 from dimgpt.pipeline.training import (
+    HeldOut,
     build_trainer,
     evaluate_documents,
     match_model,
@@ -91,6 +92,8 @@ class Evaluate(Folders):
     """auto, cuda, mps or cpu."""
     model: Path | None = None
     """Model folder or other weights; the pretrained model of the preset if not given."""
+    split: HeldOut = "validation"
+    """Documents to measure; `test` are those that `prepare --data.test-ratio` kept aside."""
 
     def run(self) -> None:
         """Print loss, accuracy, perplexity and bits per byte of each source."""
@@ -100,7 +103,8 @@ class Evaluate(Folders):
         if not is_original(folder) and has_tokenizer(folder):
             require_vocabulary_of_data(workspace, folder)
         model = load_weights(folder)
-        print(Table.of(evaluate_documents(workspace, model, runtime=runtime), title=str(folder)))
+        rows = evaluate_documents(workspace, model, runtime=runtime, split=self.split)
+        print(Table.of(rows, title=f"{folder}, {self.split}"))
 
 
 def _train(

@@ -16,6 +16,8 @@ from dimgpt.config.data import (
     TokenizerConfig,
 )
 from dimgpt.config.model import (
+    DROPOUT_FIELDS,
+    DropoutPlace,
     ExportConfig,
     ExportDtype,
     ExportTarget,
@@ -25,8 +27,10 @@ from dimgpt.config.model import (
 from dimgpt.config.training import Precision, Tracker, TrainingConfig
 
 __all__ = [
+    "DROPOUT_FIELDS",
     "ConversationSourceConfig",
     "DataConfig",
+    "DropoutPlace",
     "ExportConfig",
     "ExportDtype",
     "ExportTarget",

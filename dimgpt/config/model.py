@@ -12,14 +12,17 @@ from dimgpt.config.rules import (
     check_fields,
 )
 
+DropoutPlace = Literal["embedding", "outputs", "qkv", "stream"]
 ExportTarget = Literal["transformers", "gguf", "safetensors", "pt"]
 ExportDtype = Literal["f32", "f16", "bf16", "q8_0"]
+DROPOUT_FIELDS = ("dropout", "dropout_places", "attention_dropout")
+"""Those of `ModelConfig` on which no weight depends."""
 _LONGEST_CONTEXT = 2**20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
-    """Shape of the transformer: everything that its weights depend on."""
+    """Shape of the transformer: everything that its weights depend on, and its dropout."""
 
     vocab_size: PositiveInt = 32_000
     """Number of tokens, special tokens included."""
@@ -42,7 +45,12 @@ class ModelConfig:
     rope_theta: PositiveFloat = 10_000.0
     """Base of the rotary frequencies."""
     dropout: Ratio = 0.0
-    """Probability, in 0..1."""
+    """Probability at `dropout_places` while training, in 0..1."""
+    dropout_places: tuple[DropoutPlace, ...] = ("embedding", "outputs")
+    """`outputs`: what attention and feed-forward add to the stream; `qkv`: queries, keys, values;
+    `stream`: what attention's output is added to, not what it reads."""
+    attention_dropout: Ratio = 0.0
+    """Probability of hiding a position from a query while training, in 0..1."""
     norm: Literal["rms", "layer"] = "rms"
     """`rms` divides by the root mean square; `layer` subtracts the mean before."""
     positions: Literal["rotary", "sinusoidal"] = "rotary"
@@ -101,6 +109,9 @@ class SamplingConfig:
     """DimensionGPT's penalty, fading with distance over the context; 0 is off."""
     repetition_penalty: PositiveFloat = 1.0
     """The field's penalty on tokens that occurred; 1 is off."""
+    top_repeat_penalty: NotNegativeFloat = 0.0
+    """toyGPT's penalty: where the most probable token occurred, divide its probability by 10 to
+    this power; 0 is off."""
     max_new_tokens: PositiveInt = 512
     """Tokens after which an answer ends."""
     seed: NotNegativeInt | None = None

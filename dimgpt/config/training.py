@@ -44,6 +44,10 @@ class TrainingConfig:
     """Added to AdamW's denominator."""
     weight_decay: NotNegativeFloat = 0.1
     """Decoupled decay, on matrices only."""
+    dropout: Ratio | None = None
+    """The model's `dropout` in this run, in 0..1; `None` keeps the one that the model has."""
+    attention_dropout: Ratio | None = None
+    """The model's `attention_dropout` in this run, likewise."""
     max_grad_norm: PositiveFloat = 1.0
     """The gradient is scaled down to this norm."""
     skip_spikes: bool = False
@@ -57,7 +61,9 @@ class TrainingConfig:
     checkpoint_interval: PositiveInt = 500
     """Steps between checkpoints."""
     keep_checkpoints: PositiveInt = 2
-    """Newest checkpoints that stay; the one of the lowest validation loss stays besides."""
+    """Newest checkpoints that stay."""
+    keep_best: PositiveInt = 1
+    """Checkpoints of the lowest validation losses that stay besides, without the optimizer."""
     sample_interval: PositiveInt = 1_000
     """Steps between samples of the fixed prompt."""
     metrics_decay: Ratio = 0.9

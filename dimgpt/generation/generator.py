@@ -136,8 +136,8 @@ def _lockstep(
     num_left = [config.max_new_tokens] * len(prompts)
     while any(num_left):
         if length > limit:
-            ids, cache = ids[:, -limit:], None
-        logits = _last_logits(model, ids, cache)
+            cache = None
+        logits = _last_logits(model, ids[:, -limit:], cache)
         probabilities = next_token_probabilities(
             logits, ids, config, special_tokens, context_length=limit, is_chat=is_chat
         ).cpu()

@@ -20,6 +20,7 @@ from dimgpt.text.special_tokens import SpecialTokens
 # Products with these stay inside float32 (3e38): what they cut off is impossible already.
 _MAX_LOG_FACTOR = 46.0  # a factor of 1e20
 _MAX_PENALTY = 1e12
+_MAX_LOG_PENALTY = 1e30
 _MIN_TEMPERATURE = 1e-30
 
 
@@ -36,10 +37,10 @@ def next_token_probabilities(
 
     Args:
         logits: The model's output at the last position, (V,) or (B, V).
-        context_ids: The tokens so far, int64 (T,) or (B, T), on the CPU.
+        context_ids: All tokens so far, int64 (T,) or (B, T), on the CPU.
         config: Settings; `max_new_tokens` and `seed` play no part.
         special_tokens: Ids that are never produced, or that end an answer.
-        context_length: Tokens that the penalties look back on.
+        context_length: Tokens that the penalties look back on; toyGPT's looks back on all.
         is_chat: The user's turn, where the model would open one, ends the answer.
 
     Returns:
@@ -53,6 +54,7 @@ def next_token_probabilities(
     scores = penalise_repetition(logits.float(), recent, config.repetition_penalty)
     scores = scores.log_softmax(dim=-1)
     scores = penalise_recent(scores, recent, strength, context_length=context_length)
+    scores = penalise_repeated_top(scores, context_ids, config.top_repeat_penalty)
     # The peak first: whatever the temperature, one score stays finite.
     scores = scores - scores.amax(dim=-1, keepdim=True)
     if config.temperature > 0:
@@ -105,6 +107,26 @@ def penalise_recent(
     sums = sums.scatter_add(-1, context_ids.cpu(), log_factors.expand(context_ids.shape))
     factors = sums.clamp(max=_MAX_LOG_FACTOR).exp().float()
     return log_probabilities * factors.to(log_probabilities.device)
+
+
+def penalise_repeated_top(log_probabilities: Tensor, context_ids: Tensor, decades: float) -> Tensor:
+    """Divide the probability of the most probable token by 10**decades if it occurred already.
+
+    toyGPT's penalty, https://github.com/fritzprix/toyGPT. It acts on one token: the next most
+    probable one is never punished, even if it occurred. 0 is off.
+
+    Args:
+        log_probabilities: (V,) or (B, V).
+        context_ids: (T,) or (B, T).
+        decades: Powers of 10, 0 or more.
+    """
+    if decades == 0 or context_ids.shape[-1] == 0:
+        return log_probabilities
+    top = log_probabilities.argmax(dim=-1, keepdim=True)
+    occurred = (context_ids.to(top.device) == top).any(dim=-1, keepdim=True)
+    penalty = min(decades * math.log(10), _MAX_LOG_PENALTY)
+    penalised = log_probabilities.gather(-1, top) - penalty * occurred
+    return log_probabilities.scatter(-1, top, penalised)
 
 
 def end_at_user(scores: Tensor, special_tokens: SpecialTokens, *, is_greedy: bool) -> Tensor:

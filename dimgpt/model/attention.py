@@ -19,13 +19,19 @@ from torch import Tensor
 from dimgpt.config import ModelConfig
 from dimgpt.model import fused_attention
 
-Kernel = Callable[[Tensor, Tensor, Tensor, int | None], Tensor]
+Kernel = Callable[..., Tensor]
 # Queries that SDPA takes together, where a window hides some of the keys from them.
 _BLOCK_LENGTH = 64
 
 
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, *, window_size: int | None, kernel: str = "auto"
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    window_size: int | None,
+    kernel: str = "auto",
+    dropout: float = 0.0,
 ) -> Tensor:
     """Mix the values that each query may see.
 
@@ -35,27 +41,36 @@ def attention(
         v: Values, (B, S, H_kv, D).
         window_size: Positions seen besides the query's own; `None` sees all before it.
         kernel: One of `KERNELS`, or `auto` for the fastest that this device and dtype have.
+        dropout: Probability of hiding a position from a query, in 0..1; the others weigh more.
 
     Returns:
         (B, T, H, D), in the dtype of `q`.
 
     Raises:
-        ValueError: The kernel is unknown.
+        ValueError: The kernel is unknown, or has no dropout.
     """
     if window_size is not None and window_size >= k.shape[1] - 1:
         window_size = None  # the window covers all keys: the plain causal paths are faster
-    name = fastest_kernel(q.device, q.dtype) if kernel == "auto" else kernel
+    has_dropout = dropout > 0
+    name = fastest_kernel(q.device, q.dtype, has_dropout) if kernel == "auto" else kernel
     if name not in KERNELS:
         raise ValueError(f"attention kernel is {name!r}: choose auto, {', '.join(KERNELS)}")
-    return KERNELS[name](q, k, v, window_size)
+    if has_dropout and name in _WITHOUT_DROPOUT:
+        others = (other for other in KERNELS if other not in _WITHOUT_DROPOUT)
+        raise ValueError(
+            f"attention kernel is {name!r}: it has no dropout, and attention_dropout is {dropout}; "
+            f"choose auto, {', '.join(others)}"
+        )
+    options = {"dropout": dropout} if has_dropout else {}
+    return KERNELS[name](q, k, v, window_size, **options)
 
 
-def fastest_kernel(device: torch.device, dtype: torch.dtype) -> str:
-    """Name the fastest kernel that runs on this device with this dtype."""
+def fastest_kernel(device: torch.device, dtype: torch.dtype, has_dropout: bool = False) -> str:
+    """Name the fastest kernel that runs on this device with this dtype, and drops if it must."""
     if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16):
         if fused_attention.HAS_FLASH_ATTN:
             return "flash_attn"
-        if fused_attention.supports_varlen(device):
+        if not has_dropout and fused_attention.supports_varlen(device):
             return "varlen"
     if device.type == "cpu" and dtype == torch.bfloat16:
         return "matmul"  # torch's fused kernel is four times slower backward in bf16 there
@@ -70,16 +85,21 @@ def visible(num_queries: int, num_keys: int, window_size: int | None, device: An
     return mask if window_size is None else mask & (key >= query - window_size)
 
 
-def _naive(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tensor:
+def _naive(
+    q: Tensor, k: Tensor, v: Tensor, window_size: int | None, dropout: float = 0.0
+) -> Tensor:
     groups = q.shape[2] // k.shape[2]
     k, v = k.repeat_interleave(groups, dim=2), v.repeat_interleave(groups, dim=2)
     scores = torch.einsum("bthd,bshd->bhts", q.float(), k.float()) / math.sqrt(q.shape[-1])
     mask = visible(q.shape[1], k.shape[1], window_size, q.device)
     weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)  # (B, H, T, S)
+    weights = F.dropout(weights, dropout)
     return torch.einsum("bhts,bshd->bthd", weights, v.float()).type_as(q)
 
 
-def _matmul(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tensor:
+def _matmul(
+    q: Tensor, k: Tensor, v: Tensor, window_size: int | None, dropout: float = 0.0
+) -> Tensor:
     num_queries, num_kv_heads, groups = q.shape[1], k.shape[2], q.shape[2] // k.shape[2]
     # All query heads of a key-value head, one below the other: (B, H_kv, G, T, D) -> (B * H_kv, ..)
     rows = q.unflatten(2, (num_kv_heads, groups)).permute(0, 2, 3, 1, 4)
@@ -88,11 +108,12 @@ def _matmul(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tensor:
     mask = visible(num_queries, k.shape[1], window_size, q.device).repeat(groups, 1)
     bias = torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, -math.inf)
     scores = torch.baddbmm(bias, rows, k.transpose(1, 2), alpha=1 / math.sqrt(q.shape[-1]))
-    mixed = torch.bmm(scores.softmax(dim=-1), v).view(-1, num_kv_heads, groups, *q.shape[1::2])
+    mixed = torch.bmm(F.dropout(scores.softmax(dim=-1), dropout), v)
+    mixed = mixed.view(-1, num_kv_heads, groups, *q.shape[1::2])
     return mixed.permute(0, 3, 1, 2, 4).flatten(2, 3)
 
 
-def _sdpa(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tensor:
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, window_size: int | None, dropout: float = 0.0) -> Tensor:
     num_queries, num_keys = q.shape[1], k.shape[1]
     if num_queries == 1 and window_size is not None:  # decoding: cut instead of masking
         k, v, window_size = k[:, -window_size - 1 :], v[:, -window_size - 1 :], None
@@ -100,15 +121,22 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tensor:
     if window_size is not None and num_queries == num_keys:
         num_before = math.ceil(window_size / _BLOCK_LENGTH)
         if num_keys > _BLOCK_LENGTH * (1 + num_before):  # blocks are less work than one large mask
-            return _sdpa_in_blocks(q, k, v, window_size, num_before).transpose(1, 2)
+            return _sdpa_in_blocks(q, k, v, window_size, num_before, dropout).transpose(1, 2)
     is_causal = window_size is None and num_queries == num_keys
     is_masked = not is_causal and num_queries > 1
     mask = visible(num_queries, num_keys, window_size, q.device) if is_masked else None
-    return _scaled_dot_product(q, k, v, mask=mask, is_causal=is_causal).transpose(1, 2)
+    mixed = _scaled_dot_product(q, k, v, mask=mask, dropout=dropout, is_causal=is_causal)
+    return mixed.transpose(1, 2)
 
 
 def _scaled_dot_product(
-    q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, is_causal: bool = False
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    mask: Tensor | None,
+    dropout: float,
+    is_causal: bool = False,
 ) -> Tensor:
     num_groups = q.shape[1] // k.shape[1]
     if mask is not None and q.is_cuda and num_groups > 1:
@@ -116,11 +144,19 @@ def _scaled_dot_product(
         k, v = (x.repeat_interleave(num_groups, dim=1) for x in (k, v))
         num_groups = 1
     return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, is_causal=is_causal, enable_gqa=num_groups > 1
+        q,
+        k,
+        v,
+        attn_mask=mask,
+        dropout_p=dropout,
+        is_causal=is_causal,
+        enable_gqa=num_groups > 1,
     )
 
 
-def _sdpa_in_blocks(q: Tensor, k: Tensor, v: Tensor, window_size: int, num_before: int) -> Tensor:
+def _sdpa_in_blocks(
+    q: Tensor, k: Tensor, v: Tensor, window_size: int, num_before: int, dropout: float
+) -> Tensor:
     """Attend block by block of queries, each to its own block of keys and `num_before` others.
 
     Takes and returns (B, H, T, D). Cut and joined instead of sliced: the gradient of a slice is as
@@ -132,7 +168,7 @@ def _sdpa_in_blocks(q: Tensor, k: Tensor, v: Tensor, window_size: int, num_befor
         in_sight = slice(max(0, number - num_before), number + 1)
         keys, values = (torch.cat(blocks[in_sight], dim=2) for blocks in (k_blocks, v_blocks))
         mask = visible(block.shape[2], keys.shape[2], window_size, block.device)
-        mixed.append(_scaled_dot_product(block, keys, values, mask=mask))
+        mixed.append(_scaled_dot_product(block, keys, values, mask=mask, dropout=dropout))
     return torch.cat(mixed, dim=2)
 
 
@@ -144,6 +180,7 @@ KERNELS: dict[str, Kernel] = {
     "varlen": fused_attention.varlen,
     "flash_attn": fused_attention.flash_attn,
 }
+_WITHOUT_DROPOUT = ("flex", "varlen")
 
 
 class KVCache:

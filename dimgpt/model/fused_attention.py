@@ -65,7 +65,9 @@ def varlen(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tensor:
     return mixed.unflatten(0, (batch, num_queries))
 
 
-def flash_attn(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tensor:
+def flash_attn(
+    q: Tensor, k: Tensor, v: Tensor, window_size: int | None, dropout: float = 0.0
+) -> Tensor:
     """Compute FlashAttention through the package of that name.
 
     Raises:
@@ -78,7 +80,7 @@ def flash_attn(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tens
             "attention kernel is 'flash_attn': pip install flash-attn, or choose another"
         ) from error
     window = (-1, -1) if window_size is None else (window_size, 0)
-    return flash_attn_func(q, k, v, causal=True, window_size=window)
+    return flash_attn_func(q, k, v, dropout_p=dropout, causal=True, window_size=window)
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dimgpt.config import ModelConfig
+from dimgpt.config import DropoutPlace, ModelConfig
 from dimgpt.model.attention import KVCache, attention
 from dimgpt.model.feed_forward import FEED_FORWARDS
 from dimgpt.model.positions import POSITIONS, Rotation, apply_rope
@@ -40,6 +40,14 @@ def new_norm(config: ModelConfig) -> nn.Module:
     return nn.LayerNorm(config.embedding_dim, eps=config.norm_eps, bias=config.use_biases)
 
 
+def new_dropout(config: ModelConfig, place: DropoutPlace) -> nn.Dropout:
+    """Return the dropout of a place; it changes nothing where the config does not name the place.
+
+    Srivastava et al. 2014, https://jmlr.org/papers/v15/srivastava14a.html.
+    """
+    return nn.Dropout(config.dropout if place in config.dropout_places else 0.0)
+
+
 class Attention(nn.Module):
     """Project to heads, turn by position, attend, project back."""
 
@@ -53,18 +61,22 @@ class Attention(nn.Module):
         self.key = nn.Linear(dim, kv_dim, bias=bias)
         self.value = nn.Linear(dim, kv_dim, bias=bias)
         self.output = nn.Linear(dim, dim, bias=bias)
+        self.dropout, self.attention_dropout = new_dropout(config, "qkv"), config.attention_dropout
 
     def forward(self, x: Tensor, rotation: Rotation | None, cache: KVCache | None) -> Tensor:
         """Mix positions, (B, T, C) -> (B, T, C)."""
         heads = (-1, self.head_dim)
-        q = self.query(x).unflatten(-1, heads)  # (B, T, H, D)
-        k = self.key(x).unflatten(-1, heads)  # (B, T, H_kv, D)
-        v = self.value(x).unflatten(-1, heads)
+        q = self.dropout(self.query(x)).unflatten(-1, heads)  # (B, T, H, D)
+        k = self.dropout(self.key(x)).unflatten(-1, heads)  # (B, T, H_kv, D)
+        v = self.dropout(self.value(x)).unflatten(-1, heads)
         if rotation is not None:
             q, k = apply_rope(q, *rotation), apply_rope(k, *rotation)
         if cache is not None:
             k, v = cache.append(self.layer, k, v)  # (B, S, H_kv, D)
-        mixed = attention(q, k, v, window_size=self.window_size, kernel=self.kernel)
+        dropout = self.attention_dropout if self.training else 0.0
+        mixed = attention(
+            q, k, v, window_size=self.window_size, kernel=self.kernel, dropout=dropout
+        )
         return self.output(mixed.flatten(-2))
 
 
@@ -77,11 +89,13 @@ class Block(nn.Module):
         self.attention = Attention(config, layer, kernel=kernel)
         self.ffn_norm = new_norm(config)
         self.feed_forward = FEED_FORWARDS[config.feed_forward](config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = new_dropout(config, "outputs")
+        self.stream_dropout = new_dropout(config, "stream")
 
     def forward(self, x: Tensor, rotation: Rotation | None, cache: KVCache | None) -> Tensor:
         """Transform the residual stream, (B, T, C) -> (B, T, C)."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), rotation, cache))
+        mixed = self.attention(self.attention_norm(x), rotation, cache)
+        x = self.stream_dropout(x) + self.dropout(mixed)
         return x + self.dropout(self.feed_forward(self.ffn_norm(x)))
 
 
@@ -99,7 +113,7 @@ class Transformer(nn.Module):
         shape = (config.vocab_size, config.embedding_dim)
         self.token_embedding = nn.Embedding.from_pretrained(torch.empty(shape), freeze=False)
         self.positions = POSITIONS[config.positions](config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = new_dropout(config, "embedding")
         self.blocks = nn.ModuleList(
             Block(config, layer, kernel=attention_kernel) for layer in range(config.num_layers)
         )

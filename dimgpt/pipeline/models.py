@@ -4,9 +4,10 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from dimgpt.config import ExportConfig
+from dimgpt.config import DROPOUT_FIELDS, ExportConfig
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime, choose_runtime
+from dimgpt.settings import override
 from dimgpt.text.byte_level import TOYGPT_SPECIAL_TOKENS, ByteLevelTokenizer
 from dimgpt.text.tokenizer import TOKENIZER_FILES, Tokenizer
 from dimgpt.weights.card import Card
@@ -172,7 +173,9 @@ def _is_same(folder: Path, model: Transformer, tokenizer: Tokenizer | None) -> b
             return False
     except (FileNotFoundError, ValueError):
         return False
-    weights = there.state_dict()
-    return there.config == model.config and all(
+    weights, config = there.state_dict(), there.config
+    # Older versions saved fewer settings of dropout.
+    same_dropout = {name: getattr(model.config, name) for name in DROPOUT_FIELDS}
+    return override(config, **same_dropout) == model.config and all(
         weight.equal(weights[name]) for name, weight in model.state_dict().items()
     )

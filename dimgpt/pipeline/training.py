@@ -6,11 +6,11 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
-from dimgpt.config import ConversationSourceConfig, SourceConfig
+from dimgpt.config import ConversationSourceConfig, SourceConfig, TrainingConfig
 from dimgpt.data.token_file import read_manifest
 from dimgpt.evaluation.perplexity import measure_perplexity
 from dimgpt.files import replace_file
@@ -30,6 +30,7 @@ from dimgpt.weights.card import CURVES_NAME, Card
 from dimgpt.weights.store import load_model, load_model_config, load_tokenizer, save_model
 from dimgpt.workspace import Stage, Workspace, load_data_config, load_vocabulary
 
+HeldOut = Literal["validation", "test"]
 _RECIPE = "run.json"
 
 
@@ -37,6 +38,7 @@ def match_model(workspace: Workspace, stage: Stage) -> Workspace:
     """Return the workspace with the settings of the model that a stage trains.
 
     Pretraining makes one as large as the vocabulary; fine-tuning takes the pretrained one as it is.
+    The stage's dropout, where it has its own, goes before the model's.
 
     Raises:
         FileNotFoundError: There is no vocabulary, or no pretrained model.
@@ -48,6 +50,7 @@ def match_model(workspace: Workspace, stage: Stage) -> Workspace:
     else:
         vocab_size = load_vocabulary(workspace).vocab_size
         model = override(workspace.preset.model, vocab_size=vocab_size)
+    model = override(model, **_dropout_of(workspace.config(stage)))
     return override(workspace, preset=override(workspace.preset, model=model))
 
 
@@ -60,7 +63,7 @@ def build_model(workspace: Workspace, stage: Stage) -> Transformer:
     if stage == "finetuning":
         folder = workspace.model_dir("pretraining")
         require_vocabulary_of_data(workspace, folder)
-        return load_model(folder)
+        return load_model(folder, **_dropout_of(workspace.config(stage)))
     torch.manual_seed(workspace.preset.pretraining.seed)
     return Transformer(workspace.preset.model)
 
@@ -139,16 +142,27 @@ def save_curves(workspace: Workspace, stage: Stage) -> Path:
 
 
 def evaluate_documents(
-    workspace: Workspace, model: Transformer, *, runtime: Runtime
+    workspace: Workspace, model: Transformer, *, runtime: Runtime, split: HeldOut = "validation"
 ) -> list[dict[str, Any]]:
-    """Measure a model on all held-out documents, source by source, as rows of a table."""
+    """Measure a model on all documents of a held-out split, source by source, as rows of a table.
+
+    Raises:
+        ValueError: The data have no such split, or the model is of another vocabulary.
+    """
     corpus, tokenizer = open_corpus(workspace), load_vocabulary(workspace)
+    mixture = {"validation": corpus.validation, "test": corpus.test}.get(split)
+    if mixture is None:
+        raise ValueError(
+            f"split is {split!r}: {workspace.data_folder} has no such documents; measure "
+            f"validation, or make a test split with `{workspace.prepare_command} --data.test-ratio "
+            "0.01` and train a new model on the rest"
+        )
     tokenizer.require_vocab_size(model.config.vocab_size)
     model, byte_counts = model.to(runtime.device).eval(), tokenizer.byte_counts()
     return [
         {"source": source.name}
         | to_dict(measure_perplexity(model, file, byte_counts=byte_counts, runtime=runtime))
-        for source, file in zip(corpus.sources, corpus.validation.files, strict=True)
+        for source, file in zip(corpus.sources, mixture.files, strict=True)
     ]
 
 
@@ -243,6 +257,11 @@ def _card(workspace: Workspace, stage: Stage, trainer: Trainer) -> Card:
         training=to_dict(trainer.config),
         notes=tuple(notes),
     )
+
+
+def _dropout_of(config: TrainingConfig) -> dict[str, Any]:
+    """Return the fields of `ModelConfig` that a run may set; `None` keeps the model's."""
+    return {"dropout": config.dropout, "attention_dropout": config.attention_dropout}
 
 
 def _fingerprint_data(workspace: Workspace, stage: Stage) -> str:

@@ -73,6 +73,7 @@ def _lillm(name: str, size: str, *, embedding_dim: int, num_layers: int) -> Pres
             # int(2/3 * 4 * embedding_dim), rounded up to a multiple of 128.
             ffn_dim=-(-int(2 / 3 * 4 * embedding_dim) // 128) * 128,
             norm_eps=1e-6,
+            dropout_places=("outputs",),
             init="fan_in",
             scaled_outputs="both",
         ),
@@ -102,9 +103,13 @@ _TOYGPT_TRAINING = TrainingConfig(
     max_steps=732_000,
     adam_betas=(0.9, 0.999),
     adam_eps=1e-8,
-    validation_interval=7_000,
-    checkpoint_interval=7_000,
-    sample_interval=7_000,
+    # Every hundredth of the pass.
+    validation_interval=7_320,
+    patience=10,
+    checkpoint_interval=7_320,
+    keep_checkpoints=1,
+    keep_best=2,
+    sample_interval=7_320,
 )
 
 
@@ -121,6 +126,8 @@ def _toygpt(name: str, *, embedding_dim: int, num_layers: int, num_heads: int) -
             num_kv_heads=num_heads,
             ffn_dim=4 * embedding_dim,
             dropout=0.1,
+            dropout_places=("embedding", "outputs", "qkv", "stream"),
+            attention_dropout=0.1,
             norm="layer",
             positions="sinusoidal",
             feed_forward="gelu",
@@ -141,7 +148,7 @@ def _toygpt(name: str, *, embedding_dim: int, num_layers: int, num_heads: int) -
         ),
         pretraining=_TOYGPT_TRAINING,
         finetuning=_TOYGPT_TRAINING,
-        sampling=SamplingConfig(temperature=0.0, repetition_penalty=1.3, max_new_tokens=300),
+        sampling=SamplingConfig(temperature=0.0, top_repeat_penalty=1.3, max_new_tokens=300),
         languages=("en",),
         prompt="This is the end",
     )

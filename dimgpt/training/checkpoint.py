@@ -1,16 +1,18 @@
 """Checkpoints: folders that are complete or absent, written while the run goes on.
 
     checkpoints/step-00000500/   model.safetensors, optimizer.safetensors, state.json, manifest.json
-    checkpoints/best-00000450/   the same without the optimizer: the lowest validation loss so far
+    checkpoints/best-00000450/   the same without the optimizer: among the lowest validation losses
 
 The manifest is written last and has the SHA-256 of the other files. A folder is used only if they
 agree; a run goes on from the newest one that does.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
+import math
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
@@ -45,17 +47,17 @@ class Checkpoint:
 
 
 class CheckpointStore:
-    """The checkpoints of one run, of which the newest `keep` stay."""
+    """The checkpoints of one run: the newest `keep` stay, and the best `keep_best`."""
 
-    def __init__(self, folder: Path, *, keep: int = 2) -> None:
-        self.folder, self.keep = folder, keep
+    def __init__(self, folder: Path, *, keep: int = 2, keep_best: int = 1) -> None:
+        self.folder, self.keep, self.keep_best = folder, keep, keep_best
 
     def save(self, checkpoint: Checkpoint, *, kind: str = "step") -> Path:
         """Write a checkpoint, then delete those of its kind that are no longer kept.
 
         Args:
             checkpoint: Its tensors are on the CPU.
-            kind: `step`, or `best`, of which one is kept.
+            kind: `step`, or `best`.
 
         Raises:
             OSError: It cannot be written; the checkpoints before it are unchanged.
@@ -140,7 +142,10 @@ class CheckpointStore:
         """Delete what `newest` replaces, and damaged ones of later steps."""
         others = [path for path in self._paths(kind) if path != newest]
         older = [path for path in others if path < newest]
-        kept = older[max(len(older) - self.keep + 1, 0) :] if kind == "step" else []
+        if kind == "step":
+            kept = older[max(len(older) - self.keep + 1, 0) :]
+        else:
+            kept = sorted(older, key=_validation_loss)[: self.keep_best - 1]
         for path in others:
             if path not in kept:
                 shutil.rmtree(path, ignore_errors=True)
@@ -151,6 +156,14 @@ class CheckpointStore:
             for path in self.folder.glob(f"{kind}-*")
             if path.is_dir() and path.name.removeprefix(f"{kind}-").isdigit()
         )
+
+
+def _validation_loss(path: Path) -> float:
+    """Return the loss of a checkpoint's validation; infinite where that cannot be read."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        return float(state["last_validation"]["loss"])
+    return math.inf
 
 
 class CheckpointWriter:

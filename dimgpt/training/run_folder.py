@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dimgpt.config import ModelConfig, TrainingConfig
+from dimgpt.config import DROPOUT_FIELDS, ModelConfig, TrainingConfig
 from dimgpt.files import lock_file, replace_file
 from dimgpt.model.transformer import Transformer
 from dimgpt.settings import from_dict, to_dict
@@ -82,6 +82,8 @@ class RunFolder:
         if checkpoint is not None:
             self._require_same_run(checkpoint.state, {} if is_branch else self.fingerprints)
             changes = _differences(checkpoint.state["training"], self.config)
+            model = _differences(checkpoint.state["model"], self.model.config)
+            changes |= {name: model[name] for name in DROPOUT_FIELDS if name in model}
             state = self._restore(checkpoint)
             if is_branch:
                 self.save(state, "step")
@@ -195,6 +197,7 @@ class RunFolder:
     def _require_same_run(self, saved: Mapping[str, Any], fingerprints: Mapping[str, str]) -> None:
         """Compare the architecture and the fingerprints that both sides know."""
         differences = _differences(saved["model"], self.model.config)
+        differences = {key: differences[key] for key in differences if key not in DROPOUT_FIELDS}
         pairs = {"vocabulary": (saved["vocabulary"], self.vocabulary)}
         for name, value in fingerprints.items():
             known = saved.get("fingerprints", {}).get(name)
@@ -211,10 +214,10 @@ class RunFolder:
             )
 
     def _open_store(self, folder: Path) -> CheckpointStore:
-        keep = self.config.keep_checkpoints
+        keep = {"keep": self.config.keep_checkpoints, "keep_best": self.config.keep_best}
         if self.is_sharded:
-            return ShardedCheckpointStore(folder, self.runtime, keep=keep)
-        return CheckpointStore(folder, keep=keep)
+            return ShardedCheckpointStore(folder, self.runtime, **keep)
+        return CheckpointStore(folder, **keep)
 
     def _restore(self, checkpoint: Checkpoint) -> RunState:
         optimizer, guard = self.stepper.optimizer, self.stepper.guard

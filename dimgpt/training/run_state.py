@@ -22,8 +22,8 @@ class RunState:
     """Newest steps whose loss or gradient was not finite."""
     looked_around_at: int = 0
     """Newest step after which validation and sample were done; a stop can come before them."""
-    best_loss: float = math.inf
-    """Lowest validation loss."""
+    lowest_losses: list[float] = field(default_factory=list)
+    """Validation losses of the checkpoints `best-...`, lowest first."""
     num_validations_since_best: int = 0
     micro_batch_rows: int | None = None
     """Rows that memory holds at once, once it has run out."""
@@ -31,14 +31,20 @@ class RunState:
     """Moving averages by name."""
     last_validation: dict[str, float] = field(default_factory=dict)
 
-    def add_validation(self, measured: dict[str, float]) -> bool:
-        """Remember a validation; return whether its loss is the lowest so far."""
-        self.last_validation = measured
-        is_best = measured["loss"] < self.best_loss
-        self.num_validations_since_best = 0 if is_best else self.num_validations_since_best + 1
-        if is_best:
-            self.best_loss = measured["loss"]
-        return is_best
+    @property
+    def best_loss(self) -> float:
+        """Lowest validation loss; infinite before the first validation."""
+        return self.lowest_losses[0] if self.lowest_losses else math.inf
+
+    def add_validation(self, measured: dict[str, float], *, keep: int = 1) -> bool:
+        """Remember a validation; return whether its loss is among the `keep` lowest so far."""
+        self.last_validation, loss = measured, measured["loss"]
+        is_lowest = loss < self.best_loss
+        self.num_validations_since_best = 0 if is_lowest else self.num_validations_since_best + 1
+        lowest = self.lowest_losses[:keep]
+        is_kept = loss < (lowest[-1] if len(lowest) == keep else math.inf)
+        self.lowest_losses = sorted([*lowest, loss])[:keep] if is_kept else lowest
+        return is_kept
 
     def is_out_of_patience(self, patience: int | None) -> bool:
         """Say whether that many validations have brought no lower loss."""
@@ -46,17 +52,15 @@ class RunState:
 
     def to_json(self) -> dict[str, Any]:
         """Return a copy in values that JSON can hold."""
-        values = dataclasses.asdict(self)
-        values["best_loss"] = self.best_loss if math.isfinite(self.best_loss) else None
-        return values
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "RunState":
         """Take the fields that are there: older checkpoints lack some."""
         names = {field.name for field in dataclasses.fields(cls)}
         state = cls(**{name: value for name, value in values.items() if name in names})
-        if state.best_loss is None:
-            state.best_loss = math.inf
+        if values.get("best_loss") is not None:  # older checkpoints keep only this one
+            state.lowest_losses = [values["best_loss"]]
         state.looked_around_at = values.get("looked_around_at", state.step)
         return state
 

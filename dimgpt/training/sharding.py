@@ -133,8 +133,8 @@ class ShardedCheckpointStore(CheckpointStore):
     may do so.
     """
 
-    def __init__(self, folder: Path, runtime: Runtime, *, keep: int = 2) -> None:
-        super().__init__(folder, keep=keep)
+    def __init__(self, folder: Path, runtime: Runtime, **keep: int) -> None:
+        super().__init__(folder, **keep)
         self.runtime = runtime
         # Its own group: another thread may be using the run's.
         self._group = dist.new_group(backend="gloo")

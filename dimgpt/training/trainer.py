@@ -249,8 +249,8 @@ class Trainer:
         return self.stepper.measure(share, byte_counts=self.byte_counts, should_stop=should_stop)
 
     def _record_validation(self, measured: dict[str, float]) -> bool:
-        """Record a validation; return whether its loss is the lowest so far."""
-        is_best = self.state.add_validation(measured)
+        """Record a validation; return whether its loss is among the lowest, which are kept."""
+        is_kept = self.state.add_validation(measured, keep=self.config.keep_best)
         self.journal.emit("validation", **measured)
         if self.state.is_out_of_patience(self.config.patience):
             num, best = self.state.num_validations_since_best, self.state.best_loss
@@ -258,7 +258,7 @@ class Trainer:
                 f"no validation loss under {best:.4f} in the last {num} validations: the run ends "
                 "(the best weights: checkpoints/best-*)"
             )
-        return is_best
+        return is_kept
 
     def _is_over(self) -> bool:
         is_last = self.state.step >= self.config.max_steps

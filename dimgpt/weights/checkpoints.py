@@ -154,6 +154,7 @@ def _lillm_config(settings: Mapping[str, Any], shown: Mapping[str, int]) -> Mode
     if "d_model" in settings:  # their rule for a config without a hidden_dim
         multiple = read_setting(settings, "multiple_of", int, 128)
         ffn_dim = -(-int(2 / 3 * 4 * dim) // multiple) * multiple
+    dropout = read_setting(settings, "dropout", float, 0.0)
     return ModelConfig(
         vocab_size=read_setting(settings, "vocab_size", int, shown["vocab_size"]),
         context_length=read_setting(settings, "max_seq_len", int, 512),
@@ -164,7 +165,9 @@ def _lillm_config(settings: Mapping[str, Any], shown: Mapping[str, int]) -> Mode
         num_kv_heads=read_setting(settings, "kv_heads", int, 8),
         ffn_dim=read_setting(settings, "hidden_dim", int, ffn_dim),
         norm_eps=read_setting(settings, "eps", float, 1e-6),
-        dropout=read_setting(settings, "dropout", float, 0.0),
+        dropout=dropout,
+        dropout_places=("outputs",),
+        attention_dropout=dropout,
         init="fan_in",
         scaled_outputs="both",
     )
@@ -173,6 +176,7 @@ def _lillm_config(settings: Mapping[str, Any], shown: Mapping[str, int]) -> Mode
 def _toygpt_config(settings: Mapping[str, Any], shown: Mapping[str, int]) -> ModelConfig:
     dim = read_setting(settings, "n_embed", int, shown["embedding_dim"])
     num_heads = _num_heads(settings, "n_head", {768: 8, 1024: 8, 2048: 16}, dim)
+    dropout = read_setting(settings, "p_dropout", float, 0.1)
     return ModelConfig(
         vocab_size=read_setting(settings, "vocab_size", int, shown["vocab_size"]),
         context_length=read_setting(settings, "block_size", int, 512),
@@ -183,7 +187,9 @@ def _toygpt_config(settings: Mapping[str, Any], shown: Mapping[str, int]) -> Mod
         num_kv_heads=num_heads,
         ffn_dim=4 * dim,
         norm_eps=1e-5,
-        dropout=read_setting(settings, "p_dropout", float, 0.1),
+        dropout=dropout,
+        dropout_places=("embedding", "outputs", "qkv", "stream"),
+        attention_dropout=dropout,
         norm="layer",
         positions="sinusoidal",
         feed_forward="gelu",

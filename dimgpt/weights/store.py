@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from dimgpt.config import ModelConfig
 from dimgpt.files import sha256_of, sync_folder
 from dimgpt.model.transformer import Transformer
-from dimgpt.settings import from_dict, to_dict
+from dimgpt.settings import from_dict, override, to_dict
 from dimgpt.text.tokenizer import TOKENIZER_FILES, Tokenizer
 from dimgpt.weights.card import CURVES_NAME, OWN_USAGE, USAGE_WITHOUT_TEXT, Card, card_text
 from dimgpt.weights.foreign_files import describe, one_line, read_safetensors
@@ -80,8 +80,16 @@ def save_model(
     _finish_save(folder)
 
 
-def load_model(folder: Path, *, device: str | torch.device = "cpu") -> Transformer:
+def load_model(
+    folder: Path, *, device: str | torch.device = "cpu", **changes: float | None
+) -> Transformer:
     """Load a model folder, in evaluation mode, after comparing every file with its SHA-256.
+
+    Args:
+        folder: What `save_model` wrote.
+        device: Where the model goes.
+        changes: Fields of its config that no weight depends on, such as `dropout`; `None` keeps
+            what was saved.
 
     Raises:
         FileNotFoundError: The folder, or a file that config.json names, is missing.
@@ -89,6 +97,7 @@ def load_model(folder: Path, *, device: str | torch.device = "cpu") -> Transform
     """
     config, hashes = _read_config(folder)
     path = _verified_path(folder, WEIGHTS_NAME, hashes)
+    config = override(config, **changes)
     return build_model(config, read_safetensors(path), source=str(path)).to(device)
 
 

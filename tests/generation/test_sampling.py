@@ -15,6 +15,7 @@ from dimgpt.generation.sampling import (
     keep_top_p,
     next_token_probabilities,
     penalise_recent,
+    penalise_repeated_top,
     penalise_repetition,
 )
 from dimgpt.text.special_tokens import SpecialTokens
@@ -25,6 +26,10 @@ ARRAYS = np.load(FIXTURES / "arrays.npz")
 SPECIAL_TOKENS = SpecialTokens()
 FORBIDDEN = [0, 1, 2, 5, 6, 7, 8]
 CONTEXT_LENGTH = 64  # of the original's small model
+# All that a vocabulary may lack: every one but the end of a text.
+NAMES_OF_SPECIAL_TOKENS = (
+    *("unknown", "padding", "start_of_text", "human", "system", "user", "assistant"),
+)
 
 
 def probabilities_of(
@@ -92,8 +97,7 @@ def test_forbidden_tokens_are_impossible_even_as_the_best(
 
 
 def test_a_tokenizer_without_special_tokens_forbids_nothing() -> None:
-    names = ("unknown", "padding", "start_of_text", "human", "system", "user", "assistant")
-    special_tokens = SpecialTokens(**dict.fromkeys(names))
+    special_tokens = SpecialTokens(**dict.fromkeys(NAMES_OF_SPECIAL_TOKENS))
     assert special_tokens.never_produced == []
     scores = torch.linspace(-1, 1, 20)
     assert torch.equal(forbid(scores, special_tokens), scores)
@@ -131,6 +135,40 @@ def test_the_fields_penalty_divides_positive_and_multiplies_negative_logits_once
     assert logits.tolist() == [2.0, -2.0, 2.0, -2.0]
 
 
+def test_toygpts_penalty_divides_the_probability_of_a_repeated_top_token_and_of_no_other() -> None:
+    scores = torch.tensor([0.2, 0.5, 0.3]).log()
+    penalised = penalise_repeated_top(scores, torch.tensor([2, 1, 1]), 1.3)
+    expected = [0.2, 0.5 * 10**-1.3, 0.3]  # the runner-up occurred as well
+    assert penalised.exp().tolist() == pytest.approx(expected)
+    assert torch.equal(penalise_repeated_top(scores, torch.tensor([0, 2]), 1.3), scores)
+
+
+def toygpts_choice(probabilities: np.ndarray, ids: list[int], decades: float) -> int:
+    """Compute what toyGPT takes, as its rule says."""
+    punished = probabilities.copy()
+    top = int(np.argmax(punished))
+    if top in ids:
+        punished[top] *= 10**-decades
+    return int(np.argmax(punished))
+
+
+@pytest.mark.parametrize("decades", [0.0, 0.2, 1.3, 1e300])
+def test_greedy_choices_with_toygpts_penalty_are_those_of_its_rule(decades: float) -> None:
+    config = SamplingConfig(temperature=0.0, top_repeat_penalty=decades)
+    allowed = SpecialTokens(**dict.fromkeys(NAMES_OF_SPECIAL_TOKENS), end_of_text=0)
+    generator, num_changed = np.random.default_rng(0), 0
+    for _ in range(200):
+        logits = torch.from_numpy(generator.normal(size=12).astype(np.float32))
+        ids = generator.integers(12, size=100).tolist()[: generator.integers(100)]
+        ours = next_token_probabilities(
+            logits, torch.tensor(ids, dtype=torch.int64), config, allowed, context_length=4
+        )
+        expected = toygpts_choice(logits.double().softmax(dim=-1).numpy(), ids, decades)
+        assert int(ours.argmax()) == expected
+        num_changed += expected != int(logits.argmax())
+    assert (num_changed > 0) == (decades > 0)
+
+
 def test_top_p_keeps_the_token_that_crosses() -> None:
     kept = keep_top_p(torch.tensor([0.1, 0.5, 0.15, 0.25]), 0.6)
     assert kept.tolist() == pytest.approx([0, 0.5 / 0.75, 0, 0.25 / 0.75])
@@ -153,11 +191,16 @@ def test_top_k_keeps_k_tokens(k: int, num_kept: int) -> None:
 @pytest.mark.parametrize("temperature", [0.0, 1e-320, 1e-9, 1.0, 1e300])
 @pytest.mark.parametrize("strength", [0.0, 1.0, 1e300])
 @pytest.mark.parametrize("penalty", [1e-300, 1.0, 1e300])
+@pytest.mark.parametrize("decades", [0.0, 1e300])
 def test_extreme_settings_leave_a_distribution(
-    temperature: float, strength: float, penalty: float
+    temperature: float, strength: float, penalty: float, decades: float
 ) -> None:
     config = SamplingConfig(
-        temperature=temperature, no_repeat_strength=strength, repetition_penalty=penalty, top_p=0.9
+        temperature=temperature,
+        no_repeat_strength=strength,
+        repetition_penalty=penalty,
+        top_repeat_penalty=decades,
+        top_p=0.9,
     )
     logits = torch.cat([torch.linspace(-40, 40, 29), torch.zeros(1)])
     context_ids = list(range(30)) * 5
@@ -172,7 +215,12 @@ def test_rows_of_a_batch_are_independent() -> None:
     logits = torch.randn(3, 40, generator=generator)
     context_ids = torch.randint(0, 40, (3, 9), generator=generator)
     config = SamplingConfig(
-        temperature=0.8, top_p=0.9, top_k=30, no_repeat_strength=0.5, repetition_penalty=1.2
+        temperature=0.8,
+        top_p=0.9,
+        top_k=30,
+        no_repeat_strength=0.5,
+        repetition_penalty=1.2,
+        top_repeat_penalty=1.3,
     )
     for is_chat in (False, True):
         for settings in (config, replace(config, temperature=0.0)):

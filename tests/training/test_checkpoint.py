@@ -1,5 +1,6 @@
 """A checkpoint is whole or not there."""
 
+import dataclasses
 import json
 
 import pytest
@@ -54,6 +55,18 @@ def test_what_was_damaged_and_passed_over_does_not_outlive_what_comes_after(tmp_
     store.save(checkpoint(9), kind="best")
     store.save(checkpoint(8), kind="best")
     assert names(store) == ["best-00000008", "step-00000004"]
+
+
+@pytest.mark.parametrize(
+    ("losses", "kept"),
+    [([5.0, 4.0, 3.0, 2.0], [2, 3]), ([2.0, 9.0, 3.0, 4.0], [0, 3]), ([4.0, 5.0], [0, 1])],
+)
+def test_of_the_best_those_of_the_lowest_losses_are_kept_and_the_newest(tmp_path, losses, kept):
+    store = CheckpointStore(tmp_path, keep_best=2)
+    for step, loss in enumerate(losses):
+        state = {"last_validation": {"loss": loss}}
+        store.save(dataclasses.replace(checkpoint(step), state=state), kind="best")
+    assert names(store) == [f"best-{step:08d}" for step in kept]
 
 
 @pytest.mark.parametrize(

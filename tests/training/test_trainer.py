@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from dimgpt.training.journal import read_history
+from dimgpt.training.run_state import RunState
 
 
 def same(first, second):
@@ -162,6 +163,61 @@ def test_the_best_checkpoint_is_the_one_of_the_lowest_validation_loss(config, ma
     best = min(records(trainer, "validation"), key=lambda record: record["loss"])
     kept = [path.name for path in trainer.checkpoints.folder.glob("best-*")]
     assert kept == [f"best-{best['step']:08d}"]
+
+
+def scripted(trainer, losses):
+    """Let the validations of a trainer measure these losses, one after the other."""
+    values = iter(losses)
+    trainer._measure = lambda stop: {"loss": next(values), "accuracy": 0.0}
+    return trainer
+
+
+def kept_checkpoints(trainer):
+    return sorted(path.name for path in trainer.checkpoints.folder.iterdir())
+
+
+def test_the_two_best_and_the_last_are_kept_where_that_is_asked_for(config, make_trainer):
+    keeping = dataclasses.replace(
+        config, max_steps=18, decay_steps=18, keep_checkpoints=1, keep_best=2
+    )
+    losses = [5.0, 3.0, math.nan, 4.0, 9.0, 4.5]  # after the steps 3, 6, 9, 12, 15, 18
+    trainer = scripted(make_trainer(keeping, folder="two"), losses)
+    trainer.fit()
+    assert kept_checkpoints(trainer) == ["best-00000006", "best-00000012", "step-00000018"]
+    one = dataclasses.replace(keeping, keep_best=1)
+    trainer = scripted(make_trainer(one, folder="one"), losses)
+    trainer.fit()
+    assert kept_checkpoints(trainer) == ["best-00000006", "step-00000018"]
+
+
+def test_a_resumed_run_keeps_the_best_of_all_its_sittings(config, make_trainer):
+    keeping = dataclasses.replace(config, keep_checkpoints=1, keep_best=2)
+    scripted(make_trainer(keeping), [3.0, 4.0]).fit()
+    longer = dataclasses.replace(keeping, max_steps=12)
+    trainer = scripted(make_trainer(longer), [5.0, 3.5])
+    trainer.fit()
+    assert kept_checkpoints(trainer) == ["best-00000003", "best-00000012", "step-00000012"]
+    assert trainer.state.best_loss == 3.0
+
+
+def test_a_checkpoint_of_an_older_version_has_its_lowest_loss():
+    state = RunState.from_json({"step": 4, "best_loss": 3.0})
+    assert not state.add_validation({"loss": 3.5})
+    assert state.num_validations_since_best == 1
+    assert state.add_validation({"loss": 3.5}, keep=2)
+    assert state.lowest_losses == [3.0, 3.5]
+    assert RunState.from_json({"step": 4, "best_loss": None}).best_loss == math.inf
+
+
+def test_patience_counts_validations_without_a_lower_loss_also_where_two_are_kept(
+    config, make_trainer
+):
+    patient = dataclasses.replace(
+        config, max_steps=30, decay_steps=30, keep_best=2, patience=2, validation_interval=1
+    )
+    trainer = scripted(make_trainer(patient), [5.0, 3.0, 4.0, 3.5, 1.0])
+    assert trainer.fit().step == 4
+    assert {"best-00000002", "best-00000004"} <= set(kept_checkpoints(trainer))
 
 
 def test_a_fixed_prompt_is_sampled_now_and_then_and_at_the_end(config, make_trainer):

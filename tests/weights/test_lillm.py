@@ -31,6 +31,7 @@ TINY = ModelConfig(
     num_kv_heads=2,
     ffn_dim=256,
     norm_eps=1e-6,
+    dropout_places=("outputs",),
     init="fan_in",
     scaled_outputs="both",
 )
@@ -99,7 +100,7 @@ def test_a_pretraining_checkpoint_with_its_optimizer_is_read() -> None:
 
 def test_the_pickled_config_gives_what_the_tensors_do_not_show(saved, content) -> None:
     model = load_original(saved(content, eps=1e-3, max_seq_len=32, dropout=0.25)).model
-    expected = replace(TINY, norm_eps=1e-3, context_length=32, dropout=0.25)
+    expected = replace(TINY, norm_eps=1e-3, context_length=32, dropout=0.25, attention_dropout=0.25)
     assert model.config == expected
 
 

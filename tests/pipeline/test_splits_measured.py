@@ -1,0 +1,80 @@
+"""The verb and the function that measure held-out documents, split by split."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dimgpt.cli import main
+from dimgpt.config import ModelConfig
+from dimgpt.model.transformer import Transformer
+from dimgpt.pipeline.data import open_corpus
+from dimgpt.pipeline.training import evaluate_documents
+from dimgpt.presets import PRESETS
+from dimgpt.runtime import choose_runtime
+from dimgpt.settings import override
+from dimgpt.weights.store import save_model
+from dimgpt.workspace import Workspace, load_vocabulary
+
+CPU = choose_runtime("fp32", "cpu")
+SHAPE = {"num_layers": 1, "num_heads": 2, "num_kv_heads": 1, "ffn_dim": 24, "window_size": None}
+PREPARE = [
+    *("prepare", "--name", "toy", "--sources", "demo://stories/120", "--data.vocab-size", "250"),
+    *("--data.num-workers", "1", "--data.no-use-conversations-in-vocabulary"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with data and a model, without a test split."""
+    folder = tmp_path_factory.mktemp("measured")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        main(PREPARE)
+        workspace = Workspace(preset=override(PRESETS["demo"], name="toy"))
+        torch.manual_seed(0)
+        config = ModelConfig(vocab_size=250, context_length=256, embedding_dim=16, **SHAPE)
+        save_model(
+            Transformer(config), workspace.model_dir("pretraining"), load_vocabulary(workspace)
+        )
+    return folder
+
+
+def loss_of(model, file):
+    """Return the mean loss of all tokens but the first of each document, one at a time."""
+    documents = [
+        torch.from_numpy(np.array(file.document(n), dtype=np.int64))
+        for n in range(file.num_documents)
+    ]
+    assert max(map(len, documents)) <= model.config.context_length
+    losses = [
+        F.cross_entropy(model(ids[None, :-1])[0], ids[1:], reduction="none") for ids in documents
+    ]
+    return torch.cat(losses).mean().item()
+
+
+def test_the_test_split_is_measured_where_there_is_one_and_how_to_make_one_is_said(
+    folder, monkeypatch, capsys
+):
+    monkeypatch.chdir(folder)
+    evaluate = ["evaluate", "--name", "toy", "--device", "cpu"]
+    with pytest.raises(SystemExit) as stop:
+        main([*evaluate, "--split", "test"])
+    assert "split is 'test': data/toy has no such documents" in stop.value.code
+    command = stop.value.code.split("`python -m dimgpt ")[1].split("`")[0]
+    assert command == "prepare --name toy --data.test-ratio 0.01"
+    main([*PREPARE, "--data.test-ratio", "0.2"])
+    workspace = Workspace(preset=override(PRESETS["demo"], name="toy"))
+    corpus = open_corpus(workspace)
+    model = Transformer(ModelConfig(vocab_size=250, context_length=256, embedding_dim=16, **SHAPE))
+    model.eval()
+    for split, mixture in (("test", corpus.test), ("validation", corpus.validation)):
+        [row] = evaluate_documents(workspace, model, runtime=CPU, split=split)
+        assert row["documents"] == mixture.files[0].num_documents
+        with torch.no_grad():
+            assert row["loss"] == pytest.approx(loss_of(model, mixture.files[0]), abs=1e-5)
+    capsys.readouterr()
+    main([*evaluate, "--split", "test"])
+    assert "models/toy, test" in capsys.readouterr().out
+    [validation] = evaluate_documents(workspace, model, runtime=CPU)
+    assert validation["documents"] == corpus.validation.files[0].num_documents

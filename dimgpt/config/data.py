@@ -208,12 +208,6 @@ class DataConfig:
                 f"test_ratio is {self.test_ratio} and validation_ratio {self.validation_ratio}: "
                 "their sum must be at most 1; lower one"
             )
-        if self.tokenizer.kind == "byte_level" and self.conversations:
-            raise ValueError(
-                "tokenizer.kind is 'byte_level' and conversations are "
-                f"{[group.name for group in self.conversations]}: such a vocabulary has no tokens "
-                "for roles yet; start from a preset without conversations, such as lillm-39m"
-            )
         max_characters = self.quality.max_characters
         if max_characters is not None and max_characters < self.min_document_characters:
             raise ValueError(

@@ -166,7 +166,7 @@ def open_data(
     tokenizer, groups = load_vocabulary(workspace), require_conversations(workspace)
     return FinetuningData(
         ConversationCorpus.open(workspace.data_dir(stage), groups, tokenizer.fingerprint),
-        special_tokens=tokenizer.special_tokens,
+        chat=tokenizer.chat,
         instruction_weight=load_data_config(workspace).instruction_weight,
         **shape,
     )

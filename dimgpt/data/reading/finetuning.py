@@ -1,10 +1,10 @@
 """Batches for fine-tuning: conversations behind their system prompts, with loss weights.
 
-A document is ⮜start-of-text⮞, perhaps a system prompt, a conversation, ⮜end-of-text⮞. Its group is
-drawn by the groups' ratios, the conversation in proportion to its tokens (as the published model
-did), the system prompt by the group's shares. A row begins at a random token of a document and
-continues with whole documents, each newly drawn, until it holds `context_length + 1` tokens; a
-conversation that is longer than the row is cut there.
+A document is perhaps a system prompt, and a conversation, between what the chat format puts around
+both. Its group is drawn by the groups' ratios, the conversation in proportion to its tokens (as the
+published model did), the system prompt by the group's shares. A row begins at a random token of a
+document and continues with whole documents, each newly drawn, until it holds `context_length + 1`
+tokens; a conversation that is longer than the row is cut there.
 """
 
 import functools
@@ -28,9 +28,9 @@ from dimgpt.data.reading.pretraining import (
     look_up,
 )
 from dimgpt.data.token_file import SYSTEM_PROMPTS, TokenFile
-from dimgpt.text.special_tokens import SpecialTokens
+from dimgpt.text.chat_format import ChatIds
 
-# Pieces of a document: start-of-text, system prompt, conversation, end-of-text.
+# Pieces of a document: what begins it, system prompt, conversation, what ends it.
 _NUM_PIECES, _CONVERSATION = 4, 2
 
 
@@ -92,7 +92,7 @@ class FinetuningData(DrawnBatches):
         self,
         corpus: ConversationCorpus,
         *,
-        special_tokens: SpecialTokens,
+        chat: ChatIds,
         instruction_weight: float,
         **shape: int,
     ) -> None:
@@ -101,8 +101,8 @@ class FinetuningData(DrawnBatches):
         `instruction_weight`, in 0..1, is the loss weight of what the model does not say itself; in
         validation it is 0.
         """
-        train = _ConversationReader(corpus, corpus.train, special_tokens, instruction_weight)
-        validation = _ConversationReader(corpus, corpus.validation, special_tokens, 0.0)
+        train = _ConversationReader(corpus, corpus.train, chat, instruction_weight)
+        validation = _ConversationReader(corpus, corpus.validation, chat, 0.0)
         super().__init__(train.draw, validation.draw, **shape)
         self.corpus = corpus
 
@@ -114,11 +114,10 @@ class _ConversationReader:
         self,
         corpus: ConversationCorpus,
         split: Mixture,
-        special_tokens: SpecialTokens,
+        chat: ChatIds,
         instruction_weight: float,
     ) -> None:
-        self._special_tokens, self._instruction_weight = special_tokens, instruction_weight
-        self._assistant = special_tokens.roles().assistant
+        self._chat, self._instruction_weight = chat, instruction_weight
         self._ratios = split.ratios
         self._num_tokens = np.array([file.num_tokens for file in split.files])
         self._offsets = [file.offsets for file in split.files]
@@ -133,7 +132,9 @@ class _ConversationReader:
         self._prompt_borders = np.cumsum(np.array(shares), axis=1)
         conversations = [file.parts for file in split.files]
         prompts = [file.parts if file else () for file in corpus.system_prompts]
-        edges = np.array([special_tokens.start_of_text, special_tokens.end_of_text])
+        # What begins and ends a conversation, and a token after which the model is silent.
+        self._num_begin, self._num_end = len(chat.beginning), len(chat.end)
+        edges = np.array([*chat.beginning, *chat.end, chat.stops[-1]])
         self._tokens = Tokens([*conversations, *prompts, [edges]])
 
     def draw(
@@ -150,14 +151,16 @@ class _ConversationReader:
             return np.repeat(rows, _NUM_PIECES), places.ravel(), lengths.ravel()
 
         rows = draw_rows(draw_pieces, self._tokens, num_rows=num_rows, row_length=row_length)
-        # One token before each row sets the state in which the row begins. So the rows can be
-        # weighed as one long sequence.
-        states = np.where(is_open, self._assistant, self._special_tokens.end_of_text)
-        sequence = np.concatenate([states[:, None], rows], axis=1)
+        # Tokens before each row set the state in which the row begins. So the rows can be weighed
+        # as one long sequence. The rest of an opener that a row begins inside opens nothing.
+        opener = np.array(self._chat.learned_openers[-1])
+        silence = np.full_like(opener, self._chat.stops[-1])
+        states = np.where(is_open[:, None], opener, silence)
+        sequence = np.concatenate([states, rows], axis=1)
         weights = loss_weights(
-            sequence.ravel(), self._special_tokens, instruction_weight=self._instruction_weight
+            sequence.ravel(), self._chat, instruction_weight=self._instruction_weight
         )
-        return rows, weights.reshape(sequence.shape)[:, 1:]
+        return rows, weights.reshape(sequence.shape)[:, len(opener) :]
 
     def _draw_documents(self, generator: np.random.Generator, count: int) -> tuple[Array, Array]:
         """Draw documents: place of the first token, and tokens, of each piece, int64 (N, 4)."""
@@ -171,8 +174,16 @@ class _ConversationReader:
         starts, num_groups = self._tokens.starts, len(self._offsets)
         edges, ones = np.full(count, starts[-1]), np.ones(count, dtype=np.int64)
         prompts = starts[num_groups + owners] + prompt_first
-        places = np.stack([edges, prompts, starts[groups] + first, edges + 1], axis=1)
-        lengths = np.stack([ones, prompt_last - prompt_first, last - first, ones], axis=1)
+        places = np.stack([edges, prompts, starts[groups] + first, edges + self._num_begin], axis=1)
+        lengths = np.stack(
+            [
+                ones * self._num_begin,
+                prompt_last - prompt_first,
+                last - first,
+                ones * self._num_end,
+            ],
+            axis=1,
+        )
         return places, lengths
 
     def _draw_prompts(
@@ -191,12 +202,13 @@ class _ConversationReader:
 
     def _is_open(self, places: Array, lengths: Array) -> Array:
         """Tell whether the model speaks after so many tokens of conversations, bool (N,)."""
-        ends, ones = np.full(len(places), self._tokens.starts[-1] + 1), np.ones_like(lengths)
-        # The end-of-text before a conversation closes what was open. The weight of the one after
+        silence = self._tokens.starts[-1] + self._num_begin + self._num_end
+        ends, ones = np.full(len(places), silence), np.ones_like(lengths)
+        # The stop before a conversation closes what was open. The weight of the one after
         # the last token says whether the model speaks there.
         pieces = np.stack([ends, places, ends], axis=1), np.stack([ones, lengths, ones], axis=1)
         sequence = self._tokens.read(pieces[0].ravel(), pieces[1].ravel())
-        weights = loss_weights(sequence, self._special_tokens, instruction_weight=0.0)
+        weights = loss_weights(sequence, self._chat, instruction_weight=0.0)
         return weights[np.cumsum(lengths + 2) - 1] == 1
 
 

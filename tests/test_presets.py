@@ -118,7 +118,7 @@ def test_a_preset_can_be_run_from_text_to_chat(preset):
     assert preset.model.vocab_size == preset.data.vocab_size
     assert preset.data.sources
     assert preset.prompt
-    if preset.data.tokenizer.kind == "greedy":  # the others have no tokens for roles
+    if not preset.name.startswith("toygpt"):  # whose vocabulary has no tokens for roles
         assert preset.data.conversations
         assert preset.questions
     groups = {group.name for group in preset.data.conversations if group.system_prompts_path}

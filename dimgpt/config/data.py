@@ -194,6 +194,9 @@ class DataConfig:
     """Share of the documents kept for a last test, in 0..1; 0 makes no such split."""
     instruction_weight: Ratio = 0.1
     """Loss weight, in 0..1, of what the model does not say itself; 0 in validation."""
+    packing: Literal["concatenate", "pad"] = "concatenate"
+    """Rows for fine-tuning: conversations one after the other, as the published model's; or one
+    each and padding, as lilLM's, without those that have as many tokens as the context or more."""
     compose_accents: bool = False
     """Compose accents (Unicode NFC) before cleaning; the published model did not."""
     num_workers: PositiveInt | None = None
@@ -207,6 +210,12 @@ class DataConfig:
             raise ValueError(
                 f"test_ratio is {self.test_ratio} and validation_ratio {self.validation_ratio}: "
                 "their sum must be at most 1; lower one"
+            )
+        prompted = [group.name for group in self.conversations if group.system_prompt_ratios]
+        if self.packing == "pad" and prompted:
+            raise ValueError(
+                f"packing is 'pad' and system_prompt_ratios are set in {', '.join(prompted)}: such "
+                "rows get no drawn system prompts; drop the ratios, or set packing to 'concatenate'"
             )
         max_characters = self.quality.max_characters
         if max_characters is not None and max_characters < self.min_document_characters:

@@ -87,8 +87,7 @@ def loss_weights(
 def _ends_of(opener: Sequence[int], tokens: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Mark the last token of every place where these ids stand, bool (T,)."""
     found = np.zeros(len(tokens), dtype=bool)
-    start = len(opener) - 1
-    found[start:] = True
-    for place, id in enumerate(opener):
-        found[start:] &= tokens[place : len(tokens) - start + place] == id
+    if len(tokens) >= len(opener):
+        windows = np.lib.stride_tricks.sliding_window_view(tokens, len(opener))
+        found[len(opener) - 1 :] = (windows == opener).all(axis=1)
     return found

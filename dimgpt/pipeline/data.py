@@ -40,9 +40,12 @@ def prepare_files(
         progress: Called as parts are written.
 
     Raises:
-        ValueError: A share is asked for where copies are dropped.
+        ValueError: A share is asked for where copies are dropped; or there are conversations, and
+            the vocabulary has no tokens to write them with.
         RuntimeError: Another preparation is running in the same folder.
     """
+    if workspace.preset.data.conversations:
+        _ = tokenizer.chat  # refuses a vocabulary that can write none
     if share is not None:
         for job in _plan_jobs(workspace, tokenizer, num_shares=share.count):
             run_share(job, share, progress=progress)
@@ -164,10 +167,13 @@ def open_data(
     if stage == "pretraining":
         return PretrainingData(open_corpus(workspace), **shape)
     tokenizer, groups = load_vocabulary(workspace), require_conversations(workspace)
+    data, special_tokens = load_data_config(workspace), tokenizer.special_tokens
+    padding, end = special_tokens.padding, special_tokens.end_of_text
     return FinetuningData(
         ConversationCorpus.open(workspace.data_dir(stage), groups, tokenizer.fingerprint),
         chat=tokenizer.chat,
-        instruction_weight=load_data_config(workspace).instruction_weight,
+        instruction_weight=data.instruction_weight,
+        padding=(end if padding is None else padding) if data.packing == "pad" else None,
         **shape,
     )
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from dimgpt.config import ConversationSourceConfig
 from dimgpt.data.conversation import loss_weights
-from dimgpt.data.reading.batch import Array, DrawnBatches
+from dimgpt.data.reading.batch import Array, Batch, DrawnBatches, DrawRows
+from dimgpt.data.reading.padded import PaddedRows, with_equal_weight
 from dimgpt.data.reading.pretraining import (
     Mixture,
     Pieces,
@@ -94,17 +95,36 @@ class FinetuningData(DrawnBatches):
         *,
         chat: ChatIds,
         instruction_weight: float,
+        padding: int | None = None,
         **shape: int,
     ) -> None:
         """Prepare to read a corpus; `shape` holds the named arguments of `DrawnBatches`.
 
         `instruction_weight`, in 0..1, is the loss weight of what the model does not say itself; in
-        validation it is 0.
+        validation it is 0. With `padding`, an id, each row holds one conversation and is filled up
+        with it; system prompts are then not drawn.
         """
-        train = _ConversationReader(corpus, corpus.train, chat, instruction_weight)
-        validation = _ConversationReader(corpus, corpus.validation, chat, 0.0)
-        super().__init__(train.draw, validation.draw, **shape)
-        self.corpus = corpus
+        self.corpus, self._is_padded = corpus, padding is not None
+        readers = [
+            _ConversationReader(corpus, split, chat, weight)
+            if padding is None
+            else PaddedRows(
+                split,
+                [group.name for group in corpus.sources],
+                chat,
+                instruction_weight=weight,
+                context_length=shape["context_length"],
+                padding=padding,
+            )
+            for split, weight in ((corpus.train, instruction_weight), (corpus.validation, 0.0))
+        ]
+        super().__init__(readers[0].draw, readers[1].draw, **shape)
+
+    def _draw(
+        self, draw: DrawRows, generator: np.random.Generator, num_batches: int
+    ) -> list[Batch]:
+        batches = super()._draw(draw, generator, num_batches)
+        return with_equal_weight(batches) if self._is_padded else batches
 
 
 class _ConversationReader:

@@ -145,6 +145,18 @@ def test_a_published_model_has_its_published_size(name, parameters):
     assert num_parameters(PRESETS[name].model) == parameters
 
 
+@pytest.mark.parametrize("name", ["lillm-39m", "lillm-300m"])
+def test_lillm_is_fine_tuned_with_its_published_settings(name):
+    run, data = PRESETS[name].finetuning, PRESETS[name].data
+    assert (run.learning_rate, run.min_learning_rate, run.warmup_steps) == (3e-4, 3e-4, 0)
+    assert (run.batch_size, run.accumulation_steps, run.max_steps) == (64, 8, 2_500)
+    assert (run.adam_betas, run.adam_eps, run.weight_decay) == ((0.9, 0.999), 1e-8, 0.01)
+    assert run.max_grad_norm == 1.0
+    assert (run.validation_interval, run.validation_batches) == (20, 5)
+    assert (data.packing, data.instruction_weight) == ("pad", 0.0)
+    assert sum(group.ratio for group in data.conversations) == pytest.approx(1)
+
+
 def test_the_special_tokens_of_the_presets_are_those_of_the_tokenizers():
     assert PRESETS["lillm-39m"].data.tokenizer.special_tokens == LILLM_SPECIAL_TOKENS
     assert PRESETS["toygpt-small"].data.tokenizer.special_tokens == TOYGPT_SPECIAL_TOKENS

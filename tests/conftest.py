@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tokenizers
 
 # The models of the tests are tiny: one thread computes them in half the processor time of two.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -47,6 +48,17 @@ def hub_server():
 
 # Files with real runs: they go first, so that no process waits for the last of them.
 _LONG = ("test_notebooks", "test_distributed", "test_faults", "test_commands", "test_resuming")
+
+
+@pytest.fixture(scope="session")
+def encode_template():
+    """Encode a text whose special tokens count, as the original encodes its whole template."""
+
+    def encode(tokenizer, text):
+        backend = tokenizers.Tokenizer.from_str(tokenizer.to_bytes().decode())
+        return backend.encode(text, add_special_tokens=False).ids
+
+    return encode
 
 
 def pytest_collection_modifyitems(items):

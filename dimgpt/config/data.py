@@ -214,6 +214,9 @@ class DataConfig:
     """Loss weight, in 0..1, of what the model does not say itself; 0 in validation."""
     later_conversations: Literal["by_length", "uniform"] = "by_length"
     """How conversations are drawn that follow a row's first, which is always drawn by length."""
+    packing: Literal["concatenate", "pad"] = "concatenate"
+    """Rows for fine-tuning: conversations one after the other, as the published model's; or one
+    each and padding, as lilLM's, without those that have as many tokens as the context or more."""
     compose_accents: bool = False
     """Compose accents (Unicode NFC) before cleaning; the published model did not."""
     num_workers: PositiveInt | None = None
@@ -234,11 +237,16 @@ class DataConfig:
                 f"test_ratio is {self.test_ratio} and validation_ratio {self.validation_ratio}: "
                 "their sum must be at most 1; lower one"
             )
-        if self.tokenizer.kind == "byte_level" and self.conversations:
+        prompted = [
+            group.name
+            for group in self.conversations
+            if group.system_prompt_ratios or group.validation_system_prompt is not None
+        ]
+        if self.packing == "pad" and prompted:
             raise ValueError(
-                "tokenizer.kind is 'byte_level' and conversations are "
-                f"{[group.name for group in self.conversations]}: such a vocabulary has no tokens "
-                "for roles yet; start from a preset without conversations, such as lillm-39m"
+                "packing is 'pad' and system_prompt_ratios or validation_system_prompt are set in "
+                f"{', '.join(prompted)}: such rows get no further system prompts; drop these, or "
+                "set packing to 'concatenate'"
             )
         max_characters = self.quality.max_characters
         if max_characters is not None and max_characters < self.min_document_characters:

@@ -1,8 +1,7 @@
 """Encodes conversations as token ids, and weighs each token in the loss.
 
-A conversation is stored as `role text role text ...`, where a role is one special token. The tokens
-that open and close a document are added when it is read. This file inserts the ids of roles: text
-never becomes one, whatever a user types.
+A conversation is stored as its messages, each between what opens and what closes its role. What
+stands around a whole conversation is added when it is read. `text/chat_format.py` has the formats.
 """
 
 from collections.abc import Sequence
@@ -11,16 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from dimgpt.text.special_tokens import SpecialTokens
+from dimgpt.text.chat_format import ChatIds
 from dimgpt.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Message:
-    """One turn: the role that speaks, and its text.
-
-    Roles other than `system`, `user` and `assistant` are encoded as `human`.
-    """
+    """One turn: the role that speaks, and its text; the chat format says which roles it knows."""
 
     role: str
     text: str
@@ -34,19 +30,17 @@ class Conversation:
 
 
 def encode_message(message: Message, tokenizer: Tokenizer) -> list[int]:
-    """Encode a message as its role's id and its text's ids."""
-    roles = tokenizer.special_tokens.roles()
-    ids = {"system": roles.system, "user": roles.user, "assistant": roles.assistant}
-    return [ids.get(message.role, roles.human), *tokenizer.encode(message.text)]
+    """Encode a message in the tokenizer's chat format; nothing if its role is left out."""
+    return tokenizer.chat.encode_message(message.role, message.text)
 
 
 def encode_conversation(conversation: Conversation, tokenizer: Tokenizer) -> list[int]:
-    """Encode every message, without start-of-text and end-of-text."""
+    """Encode every message, without what stands around a whole conversation."""
     return [id for message in conversation.messages for id in encode_message(message, tokenizer)]
 
 
 def encode_prompt(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
-    """Encode a conversation up to the token after which the assistant speaks.
+    """Encode a conversation up to where the assistant speaks.
 
     Raises:
         ValueError: There is no message, or the last one is the assistant's or the system's.
@@ -55,35 +49,45 @@ def encode_prompt(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int
         last = repr(messages[-1].role) if messages else "missing"
         raise ValueError(f"the last message is {last}: it must be the user's; add a user message")
     ids = encode_conversation(Conversation(messages=tuple(messages)), tokenizer)
-    assistant = tokenizer.special_tokens.roles().assistant
-    return [*tokenizer.encode_beginning(""), *ids, assistant]
+    return [*tokenizer.chat.beginning, *ids, *tokenizer.chat.assistant_opener]
 
 
 def loss_weights(
     ids: Sequence[int] | np.ndarray[Any, Any],
-    special_tokens: SpecialTokens,
+    chat: ChatIds,
     *,
     instruction_weight: float,
 ) -> np.ndarray[Any, Any]:
     """Weigh each token as a target: 1 for what the model should say, else `instruction_weight`.
 
-    The weight is 1 after ⮜assistant⮞ or ⮜human⮞, up to and including the next ⮜user⮞ or
-    ⮜end-of-text⮞. So the model learns to end its turn, and does not learn to begin one.
+    The weight is 1 after the opener of a role that the model learns, up to and including the next
+    token that ends what it says. So the model learns to end its turn, and not to begin one.
 
     Args:
         ids: One document, or several one after the other, shape (T,).
-        special_tokens: Of the vocabulary.
+        chat: The format that they are written in.
         instruction_weight: Weight of all other tokens, in 0..1; 0 in validation.
 
     Returns:
         float32 (T,), aligned with `ids`: before the shift by one that makes targets of them.
     """
     tokens = np.asarray(ids, dtype=np.int64)
-    opens = (tokens == special_tokens.assistant) | (tokens == special_tokens.human)
-    closes = (tokens == special_tokens.user) | (tokens == special_tokens.end_of_text)
+    opens = np.zeros(len(tokens), dtype=bool)
+    for opener in chat.learned_openers:
+        opens |= _ends_of(opener, tokens)
+    closes = np.isin(tokens, chat.stops)
     # The nearest opening or closing token up to here says whether the model speaks.
     last_switch = np.maximum.accumulate(np.where(opens | closes, np.arange(len(tokens)), -1))
     is_open = (last_switch >= 0) & opens[last_switch]
     weights = np.full(len(tokens), instruction_weight, dtype=np.float32)
     weights[1:][is_open[:-1]] = 1.0
     return weights
+
+
+def _ends_of(opener: Sequence[int], tokens: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Mark the last token of every place where these ids stand, bool (T,)."""
+    found = np.zeros(len(tokens), dtype=bool)
+    if len(tokens) >= len(opener):
+        windows = np.lib.stride_tricks.sliding_window_view(tokens, len(opener))
+        found[len(opener) - 1 :] = (windows == opener).all(axis=1)
+    return found

@@ -49,10 +49,10 @@ class ChatSession:
         closed early.
         """
         question = Message(role="user", text=text)
-        special_tokens = self.tokenizer.special_tokens
+        special_tokens, stops = self.tokenizer.special_tokens, self.tokenizer.chat.stops
         prompt = self.prompt_ids(question)
         ids = generate_ids(
-            self.model, prompt, self.config, special_tokens=special_tokens, is_chat=True
+            self.model, prompt, self.config, special_tokens=special_tokens, stops=stops
         )
         pieces: list[str] = []
         try:

@@ -48,8 +48,9 @@ class TextGenerator:
     ) -> list[list[int]]:
         """Continue many prompts of ids together; see `generate_batch`."""
         special_tokens = self.tokenizer.special_tokens
+        stops = self.tokenizer.chat.stops if is_chat else ()
         return generate_batch(
-            self.model, prompts, config, special_tokens=special_tokens, is_chat=is_chat
+            self.model, prompts, config, special_tokens=special_tokens, stops=stops
         )
 
 
@@ -67,7 +68,7 @@ def generate_ids(
     config: SamplingConfig,
     *,
     special_tokens: SpecialTokens,
-    is_chat: bool = False,
+    stops: Sequence[int] = (),
 ) -> Iterator[int]:
     """Continue a prompt until ⮜end-of-text⮞, which is not yielded, or `max_new_tokens`.
 
@@ -79,13 +80,13 @@ def generate_ids(
             tokens count.
         config: Settings of the choice.
         special_tokens: Ids that are never produced, or that end the text.
-        is_chat: Opening the user's turn ends the text too.
+        stops: Further ids that end the text, as a chat format has them.
 
     Raises:
         ValueError: An id is not in the vocabulary; raised at once, before the device sees it.
     """
     prompt = _checked_prompt(model, prompt_ids, special_tokens)
-    steps = _lockstep(model, {0: prompt}, config, special_tokens, is_chat=is_chat)
+    steps = _lockstep(model, {0: prompt}, config, special_tokens, stops=stops)
     return (id for (id,) in steps if id is not None)
 
 
@@ -95,7 +96,7 @@ def generate_batch(
     config: SamplingConfig,
     *,
     special_tokens: SpecialTokens,
-    is_chat: bool = False,
+    stops: Sequence[int] = (),
     batch_size: int = 64,
 ) -> list[list[int]]:
     """Continue many prompts together; each continuation is what `generate_ids` yields alone.
@@ -108,7 +109,7 @@ def generate_batch(
     answers: dict[int, list[int]] = {}
     for start in range(0, len(order), batch_size):
         group = {number: checked[number] for number in order[start : start + batch_size]}
-        steps = _lockstep(model, group, config, special_tokens, is_chat=is_chat)
+        steps = _lockstep(model, group, config, special_tokens, stops=stops)
         for number, ids in zip(group, zip(*steps, strict=True), strict=True):
             answers[number] = [id for id in ids if id is not None]
     return [answers[number] for number in range(len(checked))]
@@ -120,7 +121,7 @@ def _lockstep(
     config: SamplingConfig,
     special_tokens: SpecialTokens,
     *,
-    is_chat: bool,
+    stops: Sequence[int],
 ) -> Iterator[list[int | None]]:
     """Yield one id a row and step; `None` while the row still reads its prompt, and once it ended.
 
@@ -139,7 +140,7 @@ def _lockstep(
             cache = None
         logits = _last_logits(model, ids[:, -limit:], cache)
         probabilities = next_token_probabilities(
-            logits, ids, config, special_tokens, context_length=limit, is_chat=is_chat
+            logits, ids, config, special_tokens, context_length=limit, stops=stops
         ).cpu()
         column, chosen = [end] * len(prompts), [end] * len(prompts)
         for row, prompt in enumerate(prompts.values()):

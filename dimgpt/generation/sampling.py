@@ -10,6 +10,7 @@ where the user's turn is the most probable.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ def next_token_probabilities(
     special_tokens: SpecialTokens,
     *,
     context_length: int,
-    is_chat: bool = False,
+    stops: Sequence[int] = (),
 ) -> Tensor:
     """Compute the distribution that the next token is drawn from.
 
@@ -41,7 +42,7 @@ def next_token_probabilities(
         config: Settings; `max_new_tokens` and `seed` play no part.
         special_tokens: Ids that are never produced, or that end an answer.
         context_length: Tokens that the penalties look back on; toyGPT's looks back on all.
-        is_chat: The user's turn, where the model would open one, ends the answer.
+        stops: Further ids that end an answer, as ⮜user⮞ does in a chat.
 
     Returns:
         Probabilities, float32, in the shape of `logits`; one-hot at temperature 0.
@@ -59,8 +60,8 @@ def next_token_probabilities(
     scores = scores - scores.amax(dim=-1, keepdim=True)
     if config.temperature > 0:
         scores = scores / max(config.temperature, _MIN_TEMPERATURE)
-    if is_chat:
-        scores = end_at_user(scores, special_tokens, is_greedy=config.temperature == 0)
+    if stops:
+        scores = end_at_stops(scores, special_tokens, stops, is_greedy=config.temperature == 0)
     scores = forbid(scores, special_tokens)
     if config.temperature == 0:
         return torch.zeros_like(scores).scatter(-1, scores.argmax(dim=-1, keepdim=True), 1.0)
@@ -129,20 +130,21 @@ def penalise_repeated_top(log_probabilities: Tensor, context_ids: Tensor, decade
     return log_probabilities.scatter(-1, top, penalised)
 
 
-def end_at_user(scores: Tensor, special_tokens: SpecialTokens, *, is_greedy: bool) -> Tensor:
-    """Give the probability of ⮜user⮞ to ⮜end-of-text⮞: in a chat both end the answer.
+def end_at_stops(
+    scores: Tensor, special_tokens: SpecialTokens, stops: Sequence[int], *, is_greedy: bool
+) -> Tensor:
+    """Give the probability of tokens that end an answer to the one that ends a text.
 
     Args:
         scores: Log-probabilities up to a constant, (V,) or (B, V).
-        special_tokens: Ids of the two.
-        is_greedy: Take the larger instead of the sum, its limit at temperature 0.
+        special_tokens: Which token ends a text.
+        stops: Ids that end an answer.
+        is_greedy: Take the largest instead of the sum, its limit at temperature 0.
     """
-    end = scores[..., special_tokens.end_of_text]
-    user = scores[..., special_tokens.roles().user]
+    end = special_tokens.end_of_text
+    ends = scores[..., [end, *(id for id in stops if id != end)]]
     scores = scores.clone()
-    scores[..., special_tokens.end_of_text] = (
-        torch.maximum(end, user) if is_greedy else torch.logaddexp(end, user)
-    )
+    scores[..., end] = ends.amax(dim=-1) if is_greedy else ends.logsumexp(dim=-1)
     return scores
 
 

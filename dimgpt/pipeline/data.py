@@ -40,9 +40,12 @@ def prepare_files(
         progress: Called as parts are written.
 
     Raises:
-        FileNotFoundError, ValueError, OSError, RuntimeError: As `run_job` or `run_share`; or
-            another preparation is running in the same folder.
+        FileNotFoundError, ValueError, OSError, RuntimeError: As `run_job` or `run_share`; or there
+            are conversations, and the vocabulary has no tokens to write them with; or another
+            preparation is running in the same folder.
     """
+    if workspace.preset.data.conversations:
+        _ = tokenizer.chat  # refuses a vocabulary that can write none
     if share is not None:
         for job in _plan_jobs(workspace, tokenizer, num_shares=share.count):
             run_share(job, share, progress=progress)
@@ -165,7 +168,8 @@ def open_data(
     if stage == "pretraining":
         return PretrainingData(open_corpus(workspace), **shape)
     tokenizer, groups = load_vocabulary(workspace), require_conversations(workspace)
-    data = load_data_config(workspace)
+    data, special_tokens = load_data_config(workspace), tokenizer.special_tokens
+    padding, end = special_tokens.padding, special_tokens.end_of_text
     fixed_prompts = {
         group.name: encode_message(Message(role="system", text=prompt), tokenizer)
         for group in groups
@@ -173,10 +177,11 @@ def open_data(
     }
     return FinetuningData(
         ConversationCorpus.open(workspace.data_dir(stage), groups, tokenizer.fingerprint),
-        special_tokens=tokenizer.special_tokens,
+        chat=tokenizer.chat,
         instruction_weight=data.instruction_weight,
         is_later_uniform=data.later_conversations == "uniform",
         validation_prompts=fixed_prompts,
+        padding=(end if padding is None else padding) if data.packing == "pad" else None,
         **shape,
     )
 

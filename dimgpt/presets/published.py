@@ -20,6 +20,7 @@ from dimgpt.presets.sources import (
     DIMENSIONGPT_CONVERSATIONS,
     DIMENSIONGPT_SOURCES,
     DIMENSIONGPT_SYSTEM_PROMPT,
+    LILLM_CONVERSATIONS,
     OPENWEBTEXT,
     PUBLISHED_SHARES,
     TOYGPT_SOURCES,
@@ -58,6 +59,24 @@ _LILLM_TRAINING = TrainingConfig(
     validation_batches=20,
 )
 
+_LILLM_FINETUNING = TrainingConfig(
+    batch_size=64,
+    accumulation_steps=8,
+    # Constant from the first step on.
+    learning_rate=3e-4,
+    min_learning_rate=3e-4,
+    warmup_steps=0,
+    max_steps=2_500,
+    adam_betas=(0.9, 0.999),
+    adam_eps=1e-8,
+    weight_decay=0.01,
+    # The places are those of its model. The original's own `--init_from resume` ran without.
+    dropout=0.2,
+    attention_dropout=0.2,
+    validation_interval=20,
+    validation_batches=5,
+)
+
 
 def _lillm(name: str, size: str, *, embedding_dim: int, num_layers: int) -> Preset:
     return Preset(
@@ -79,16 +98,20 @@ def _lillm(name: str, size: str, *, embedding_dim: int, num_layers: int) -> Pres
         ),
         data=DataConfig(
             sources=(OPENWEBTEXT,),
+            conversations=LILLM_CONVERSATIONS,
+            packing="pad",
+            instruction_weight=0.0,
             tokenizer=TokenizerConfig(
                 kind="byte_level", special_tokens=LILLM_SPECIAL_TOKENS, first_space=True
             ),
             vocab_size=8_192,
         ),
         pretraining=_LILLM_TRAINING,
-        finetuning=_LILLM_TRAINING,
+        finetuning=_LILLM_FINETUNING,
         sampling=SamplingConfig(temperature=0.7, top_k=50),
         languages=("en",),
         prompt="The latest Marvel movie has",
+        questions=("What is the capital of France?",),
     )
 
 

@@ -206,17 +206,34 @@ FRENCH_INSTRUCT = ConversationSourceConfig(
 """276,000 conversations in French."""
 
 LILLM_CONVERSATIONS = (
-    ConversationSourceConfig(
-        name="smoltalk",
-        path="hf://datasets/HuggingFaceTB/smoltalk",
-        hub_config="all",
-        licence="that of each of its parts; see its page",
+    *(
+        ConversationSourceConfig(
+            name=hub_config.replace("-", "_"),
+            path="hf://datasets/HuggingFaceTB/smoltalk",
+            hub_config=hub_config,
+            ratio=ratio,
+            licence="that of each of its parts; see its page",
+        )
+        # By their conversations, in thousands, about: 36, 50, 100, 2, 30, 100; magpie-ultra 300.
+        for hub_config, ratio in (
+            ("smol-constraints", 0.058),
+            ("smol-rewrite", 0.081),
+            ("smol-summarize", 0.162),
+            ("everyday-conversations", 0.004),
+            ("explore-instruct-rewriting", 0.049),
+            ("openhermes-100k", 0.162),
+        )
     ),
     ConversationSourceConfig(
         name="magpie_ultra",
         path="hf://datasets/argilla/magpie-ultra-v1.0",
         hub_config="top_300k_shorter_conversations",
+        ratio=0.484,
         licence="Llama 3.1's licence, whose model wrote it",
     ),
 )
-"""A million and 300,000 conversations in English: lilLM's, before its own choice of categories."""
+"""The open parts of lilLM's mixture; of magpie-ultra it left out mathematics and code.
+
+Its ready mixture, CohleM/lillm-sft-dataset-512-including-hard-coded-mixture, and its set about
+itself, CohleM/lillm-sft-hard-coded, are not here: whether they are still public is not known.
+"""

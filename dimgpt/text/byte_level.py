@@ -105,11 +105,6 @@ class ByteLevelTokenizer(Tokenizer):
         parts = [np.array(encode(part).ids, dtype=self.dtype) for part in _segments(text)]
         return np.concatenate(parts)
 
-    def encode_template(self, text: str) -> list[int]:
-        """Encode a text whose special tokens count: a chat template, never what a user typed."""
-        backend = tokenizers.Tokenizer.from_str(self._backend.to_str())
-        return backend.encode(text, add_special_tokens=False).ids
-
     def __reduce__(self) -> tuple[Callable[..., Self], tuple[str]]:
         return type(self), (self._backend.to_str(),)
 

@@ -5,7 +5,6 @@ under other ids. Nothing parses them out of text: code that wants one inserts it
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 TAB = "⮜tab⮞"
 NEW_LINE = "⮜new-line⮞"
@@ -25,15 +24,6 @@ SPECIAL_TOKEN_TEXTS = {
 """What each of them reads as in decoded text, in the order of their ids."""
 
 SPECIAL_TOKENS = tuple(SPECIAL_TOKEN_TEXTS)
-
-
-class Roles(NamedTuple):
-    """Ids of the tokens that say who speaks."""
-
-    human: int
-    system: int
-    user: int
-    assistant: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,18 +58,3 @@ class SpecialTokens:
         ids = {self.unknown, self.padding, self.start_of_text, *self.others}
         ids |= {self.human, self.system, self.user, self.assistant}
         return sorted(id for id in ids - {self.end_of_text} if id is not None)
-
-    def roles(self) -> Roles:
-        """Return the ids of the roles.
-
-        Raises:
-            ValueError: The tokenizer has no such tokens.
-        """
-        ids = (self.human, self.system, self.user, self.assistant)
-        if None in ids:
-            raise ValueError(
-                "this tokenizer has no tokens for the roles human, system, user and assistant, so "
-                "it cannot hold a conversation; complete texts with it, or train a vocabulary of "
-                "dimgpt"
-            )
-        return Roles(*ids)  # type: ignore[arg-type]

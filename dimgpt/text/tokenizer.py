@@ -5,6 +5,7 @@ the `tokenizer.json` of lilLM and GPT-2. `Tokenizer.load` opens a file of either
 a special token: code that wants one inserts its id.
 """
 
+import functools
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from dimgpt.files import replace_file
+from dimgpt.text.chat_format import CHAT_FORMATS, ChatFormat, ChatIds, find_chat_format
 from dimgpt.text.special_tokens import SpecialTokens
 
 TOKENIZER_FILES = {"greedy": "vocab.txt", "byte_level": "tokenizer.json"}
@@ -64,6 +66,44 @@ class Tokenizer(ABC):
     def byte_counts(self) -> np.ndarray:
         """Return how many UTF-8 bytes of cleaned text each id stands for, int32 (vocab_size,)."""
         return np.array(list(map(len, self._bytes)), dtype=np.int32)
+
+    @functools.cached_property
+    def special_ids(self) -> dict[str, int]:
+        """Name of each special token -> id; tab and new line of DimensionGPT are text."""
+        special = self.special_tokens
+        ids = sorted({*special.never_produced, special.end_of_text})
+        return {self.tokens[id]: id for id in ids}
+
+    @functools.cached_property
+    def chat_format(self) -> ChatFormat | None:
+        """The format of its conversations: by its special tokens, or as `use_chat_format` said."""
+        return find_chat_format(self.special_ids)
+
+    @functools.cached_property
+    def chat(self) -> ChatIds:
+        """The format of its conversations in its ids.
+
+        Raises:
+            ValueError: It has the special tokens of no format.
+        """
+        if self.chat_format is None:
+            raise ValueError(
+                f"this tokenizer can write no conversation: its special tokens are "
+                f"{', '.join(self.special_ids)}, a chat format needs those of one of "
+                f"{', '.join(CHAT_FORMATS)}; complete texts with it, or take another tokenizer"
+            )
+        return ChatIds(self.chat_format, self.special_ids, self.encode)
+
+    def use_chat_format(self, name: str) -> None:
+        """Write conversations in a format of `CHAT_FORMATS`.
+
+        Raises:
+            ValueError: It is unknown, or the tokenizer lacks its special tokens.
+        """
+        if name not in CHAT_FORMATS:
+            raise ValueError(f"chat format is {name!r}: it must be {', '.join(CHAT_FORMATS)}")
+        self.chat = ChatIds(CHAT_FORMATS[name], self.special_ids, self.encode)
+        self.chat_format = CHAT_FORMATS[name]
 
     @property
     def vocab_size(self) -> int:

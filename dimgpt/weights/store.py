@@ -1,6 +1,6 @@
 """A model folder: everything that a model is, and nothing that could run.
 
-    config.json         format version, model config, SHA-256 of the files below
+    config.json         format version, model config, chat format, SHA-256 of the files below
     model.safetensors   weights, float32 unless another precision was asked for
     vocab.txt           the tokenizer, where one was given; tokenizer.json if it is byte-level
     card.json           what is known about the model, and its curves.png, where they were given
@@ -95,7 +95,7 @@ def load_model(
         FileNotFoundError: The folder, or a file that config.json names, is missing.
         ValueError: A file is damaged, of another format, or does not fit the config.
     """
-    config, hashes = _read_config(folder)
+    config, hashes, _ = _read_config(folder)
     path = _verified_path(folder, WEIGHTS_NAME, hashes)
     config = override(config, **changes)
     return build_model(config, read_safetensors(path), source=str(path)).to(device)
@@ -108,10 +108,13 @@ def load_model_config(folder: Path) -> ModelConfig:
 
 def load_tokenizer(folder: Path) -> Tokenizer:
     """Load the tokenizer of a model folder; raises as `load_model`, also if there is none."""
-    _, hashes = _read_config(folder)
+    _, hashes, chat_format = _read_config(folder)
     for name in TOKENIZER_FILES.values():
         if name in hashes:
-            return Tokenizer.load(_verified_path(folder, name, hashes))
+            tokenizer = Tokenizer.load(_verified_path(folder, name, hashes))
+            if chat_format is not None:
+                tokenizer.use_chat_format(chat_format)
+            return tokenizer
     raise ValueError(
         f"{folder} was saved without a tokenizer: give one with --tokenizer, or import or save "
         "the model again with its own"
@@ -125,7 +128,7 @@ def has_tokenizer(folder: Path) -> bool:
 
 def load_card(folder: Path) -> tuple[Card, bytes | None]:
     """Load what is known about a model, and its curves as PNG; raises as `load_model`."""
-    _, hashes = _read_config(folder)
+    _, hashes, _ = _read_config(folder)
     card, curves = Card(), None
     if CARD_NAME in hashes:
         card = Card.from_json(_verified_path(folder, CARD_NAME, hashes))
@@ -152,6 +155,7 @@ def _describe(
         "format": "dimgpt",
         "format_version": FORMAT_VERSION,
         "model": to_dict(model.config),
+        **({"chat_format": chat.name} if tokenizer and (chat := tokenizer.chat_format) else {}),
         "sha256": {path.name: sha256_of(path) for path in sorted(staging.iterdir())},
     }
     text = json.dumps(content, indent=2) + "\n"
@@ -176,8 +180,11 @@ def _finish_save(folder: Path) -> None:
     sync_folder(folder)
 
 
-def _read_config(folder: Path) -> tuple[ModelConfig, dict[str, str]]:
-    """Return what config.json says: the model's config, and file name -> SHA-256."""
+def _read_config(folder: Path) -> tuple[ModelConfig, dict[str, str], str | None]:
+    """Return what config.json says: model config, file name -> SHA-256, name of the chat format.
+
+    Older folders name no format; the tokenizer then tells it by its special tokens.
+    """
     path = _locate(folder, CONFIG_NAME)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -187,7 +194,10 @@ def _read_config(folder: Path) -> tuple[ModelConfig, dict[str, str]]:
                 f"dimgpt {FORMAT_VERSION}"
             )
         hashes = {str(name): str(value) for name, value in content["sha256"].items()}
-        return from_dict(ModelConfig, content["model"]), hashes
+        chat_format = content.get("chat_format")
+        if not isinstance(chat_format, str | None):
+            raise ValueError(f"chat_format is {chat_format!r}, no name")
+        return from_dict(ModelConfig, content["model"]), hashes, chat_format
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{path} is not the config of a model ({one_line(error)}): copy the folder again, or "

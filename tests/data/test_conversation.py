@@ -23,7 +23,7 @@ PUBLISHED = GreedyTokenizer.load(FIXTURES / "dimensiongpt_tokenizer" / "vocab.tx
 def test_loss_weights_are_those_of_the_published_model(case):
     for split, instruction_weight in (("train", 0.1), ("val", 0.0)):
         weights = loss_weights(
-            case["tokens"], SpecialTokens(), instruction_weight=instruction_weight
+            case["tokens"], PUBLISHED.chat, instruction_weight=instruction_weight
         )
         assert weights.dtype == np.float32
         np.testing.assert_array_equal(weights, np.array(case[split], dtype=np.float32))
@@ -38,7 +38,7 @@ def test_conversations_are_encoded_and_weighed_as_the_published_model_did(case):
     )
     ids = encode_conversation(Conversation(messages=messages), PUBLISHED)
     assert ids == case["document_tokens"]
-    weights = loss_weights(case["with_preprompt_0"], SpecialTokens(), instruction_weight=0.1)
+    weights = loss_weights(case["with_preprompt_0"], PUBLISHED.chat, instruction_weight=0.1)
     np.testing.assert_array_equal(weights, np.array(case["train"], dtype=np.float32))
 
 

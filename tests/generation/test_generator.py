@@ -125,7 +125,12 @@ def test_each_choice_is_the_originals_with_its_arguments_in_place(
         with torch.inference_mode():
             logits = model(context[None])[0, -1]
         ours = next_token_probabilities(
-            logits, context, config, SPECIAL_TOKENS, context_length=64, is_chat=is_chat
+            logits,
+            context,
+            config,
+            SPECIAL_TOKENS,
+            context_length=64,
+            stops=tokenizer.chat.stops if is_chat else (),
         ).numpy()
         if 0 < config.top_p < 1:  # the original drops the token that crosses
             ours[np.where(ours > 0, ours, np.inf).argmin()] = 0
@@ -183,10 +188,11 @@ def test_end_of_text_ends_and_is_not_yielded(
 
 
 def test_opening_the_users_turn_ends_an_answer_in_a_chat_only(
-    model: Transformer, monkeypatch: pytest.MonkeyPatch
+    model: Transformer, tokenizer: GreedyTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     favourite(model, monkeypatch, {3: SPECIAL_TOKENS.user})
-    in_chat = generate_ids(model, [2], GREEDY, special_tokens=SPECIAL_TOKENS, is_chat=True)
+    stops = tokenizer.chat.stops
+    in_chat = generate_ids(model, [2], GREEDY, special_tokens=SPECIAL_TOKENS, stops=stops)
     assert list(in_chat) == [20, 20]
     assert len(generated(model, [2], GREEDY)) == GREEDY.max_new_tokens
 

@@ -24,6 +24,7 @@ FIXTURES = Path(__file__).parents[1] / "fixtures" / "dimensiongpt_sampling"
 CASES = json.loads((FIXTURES / "sampling.json").read_text())
 ARRAYS = np.load(FIXTURES / "arrays.npz")
 SPECIAL_TOKENS = SpecialTokens()
+STOPS = (SPECIAL_TOKENS.user, SPECIAL_TOKENS.end_of_text)
 FORBIDDEN = [0, 1, 2, 5, 6, 7, 8]
 CONTEXT_LENGTH = 64  # of the original's small model
 # All that a vocabulary may lack: every one but the end of a text.
@@ -41,7 +42,7 @@ def probabilities_of(
         config,
         SPECIAL_TOKENS,
         context_length=CONTEXT_LENGTH,
-        is_chat=is_chat,
+        stops=STOPS if is_chat else (),
     )
 
 
@@ -225,7 +226,12 @@ def test_rows_of_a_batch_are_independent() -> None:
     for is_chat in (False, True):
         for settings in (config, replace(config, temperature=0.0)):
             together = next_token_probabilities(
-                logits, context_ids, settings, SPECIAL_TOKENS, context_length=64, is_chat=is_chat
+                logits,
+                context_ids,
+                settings,
+                SPECIAL_TOKENS,
+                context_length=64,
+                stops=STOPS if is_chat else (),
             )
             for row in range(3):
                 alone = probabilities_of(

@@ -82,7 +82,7 @@ def test_a_byte_level_model_goes_from_text_to_text(tmp_path):
     """The shape of toyGPT with a vocabulary of lilLM's kind, prepared, trained, saved, opened."""
     lillm, toygpt = PRESETS["lillm-39m"], PRESETS["toygpt-small"]
     stories = SourceConfig(name="stories", path="demo://stories/300")
-    data = override(lillm.data, sources=(stories,), vocab_size=400, num_workers=1)
+    data = override(lillm.data, sources=(stories,), conversations=(), vocab_size=400, num_workers=1)
     sizes = {"vocab_size": 400, "context_length": 32, "embedding_dim": 16, "num_layers": 1}
     heads = {"num_heads": 2, "num_kv_heads": 2, "ffn_dim": 32}
     run = override(

@@ -94,16 +94,6 @@ def test_toygpts_special_tokens_follow_those_of_gpt_2():
         toygpt.with_special_tokens(["<pad>"])
 
 
-def test_a_template_is_encoded_with_its_special_tokens(tokenizer):
-    ids = tokenizer.encode_template("<r0>user<r1>Hi</s>")
-    assert (ids[0], ids[-1]) == (3, 2)
-
-
-def test_it_holds_no_conversation(tokenizer):
-    with pytest.raises(ValueError, match="no tokens for the roles"):
-        tokenizer.special_tokens.roles()
-
-
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -132,8 +122,8 @@ def test_too_few_documents_or_too_small_a_vocabulary_are_refused():
         train_byte_level(TEXTS, 271)
 
 
-def test_the_ids_are_those_of_the_original(lillm):
+def test_the_ids_are_those_of_the_original(lillm, encode_template):
     for line in (SHARED / "cases.jsonl").read_text(encoding="utf-8").splitlines():
         case = json.loads(line)
-        assert lillm.encode_template(case["text"]) == case["ids"], case["text"]
+        assert encode_template(lillm, case["text"]) == case["ids"], case["text"]
         assert lillm.decode(case["ids"]) == case["decode_skip_special"]

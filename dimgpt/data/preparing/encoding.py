@@ -174,7 +174,12 @@ def _clean_pieces(document: str, tokenizer: Tokenizer, *, compose_accents: bool)
 def _encode_conversation(
     conversation: Conversation, tokenizer: Tokenizer, config: DataConfig, report: SourceReport
 ) -> _EncodedItem | str:
-    """Return a conversation's ids, or why it is dropped."""
+    """Return a conversation's ids, or why it is dropped.
+
+    Messages of roles that the chat format leaves out are not there.
+    """
+    written = (message for message in conversation.messages if tokenizer.chat.role_of(message.role))
+    conversation = Conversation(messages=tuple(written))
     if config.compose_accents:
         conversation = _composed(conversation)
     text, beginning = _clean_conversation(conversation, tokenizer)

@@ -1,11 +1,12 @@
 """Batches for fine-tuning: conversations behind their system prompts, with loss weights.
 
-A document is ⮜start-of-text⮞, perhaps a system prompt, a conversation, ⮜end-of-text⮞. Its group is
-drawn by the groups' ratios, the conversation in proportion to its tokens, the system prompt by the
-group's shares. A row begins at a random token of a document and continues with whole documents,
-each newly drawn, until it holds `context_length + 1` tokens; a conversation that is longer than the
-row is cut there. The published model drew the conversations after a row's first uniformly, and
-validated behind one fixed system prompt: see `later_conversations` and `validation_system_prompt`.
+A document is perhaps a system prompt, and a conversation, between what the chat format puts around
+both. Its group is drawn by the groups' ratios, the conversation in proportion to its tokens, the
+system prompt by the group's shares. A row begins at a random token of a document and continues with
+whole documents, each newly drawn, until it holds `context_length + 1` tokens; a conversation that
+is longer than the row is cut there. The published model drew the conversations after a row's first
+uniformly, and validated behind one fixed system prompt: see `later_conversations` and
+`validation_system_prompt`.
 """
 
 import functools
@@ -18,7 +19,8 @@ import numpy as np
 
 from dimgpt.config import ConversationSourceConfig
 from dimgpt.data.conversation import loss_weights
-from dimgpt.data.reading.batch import Array, DrawnBatches
+from dimgpt.data.reading.batch import Array, Batch, DrawnBatches, DrawRows
+from dimgpt.data.reading.padded import PaddedRows, with_equal_weight
 from dimgpt.data.reading.pretraining import (
     Mixture,
     Pieces,
@@ -29,9 +31,9 @@ from dimgpt.data.reading.pretraining import (
     look_up,
 )
 from dimgpt.data.token_file import SYSTEM_PROMPTS, TokenFile
-from dimgpt.text.special_tokens import SpecialTokens
+from dimgpt.text.chat_format import ChatIds
 
-# Pieces of a document: start-of-text, system prompt, conversation, end-of-text.
+# Pieces of a document: what begins it, system prompt, conversation, what ends it.
 _NUM_PIECES, _CONVERSATION = 4, 2
 
 
@@ -98,36 +100,45 @@ class FinetuningData(DrawnBatches):
         self,
         corpus: ConversationCorpus,
         *,
-        special_tokens: SpecialTokens,
+        chat: ChatIds,
         instruction_weight: float,
         is_later_uniform: bool = False,
         validation_prompts: Mapping[str, Sequence[int]] | None = None,
+        padding: int | None = None,
         **shape: int,
     ) -> None:
         """Prepare to read a corpus; `shape` holds the named arguments of `DrawnBatches`.
 
         Args:
             corpus: Its conversations.
-            special_tokens: Of its vocabulary.
+            chat: How they are written.
             instruction_weight: Loss weight, in 0..1, of what the model does not say itself; in
                 validation it is 0.
             is_later_uniform: The conversations after a row's first are drawn uniformly in their
                 group, else by length.
             validation_prompts: Group -> ids of its `validation_system_prompt`, if it has one.
+            padding: An id: each row holds one conversation and is filled up with it, and system
+                prompts are not drawn. `None` fills rows with further conversations.
             shape: See above.
         """
-        make = functools.partial(
-            _ConversationReader, corpus, special_tokens, is_later_uniform=is_later_uniform
-        )
-        train = make(corpus.sources, corpus.train, instruction_weight=instruction_weight)
-        validation = make(
-            corpus.validated,
-            corpus.validation,
-            instruction_weight=0.0,
-            fixed_prompts=validation_prompts,
-        )
+        self.corpus, self._is_padded = corpus, padding is not None
+        if padding is None:
+            make: Any = functools.partial(
+                _ConversationReader, corpus, chat, is_later_uniform=is_later_uniform
+            )
+            fixed = {"fixed_prompts": validation_prompts}
+        else:
+            length, fixed = shape["context_length"], {}
+            make = functools.partial(PaddedRows, chat, context_length=length, padding=padding)
+        train = make(corpus.sources, corpus.train, instruction_weight)
+        validation = make(corpus.validated, corpus.validation, 0.0, **fixed)
         super().__init__(train.draw, validation.draw, **shape)
-        self.corpus = corpus
+
+    def _draw(
+        self, draw: DrawRows, generator: np.random.Generator, num_batches: int
+    ) -> list[Batch]:
+        batches = super()._draw(draw, generator, num_batches)
+        return with_equal_weight(batches) if self._is_padded else batches
 
 
 class _ConversationReader:
@@ -136,16 +147,15 @@ class _ConversationReader:
     def __init__(
         self,
         corpus: ConversationCorpus,
-        special_tokens: SpecialTokens,
+        chat: ChatIds,
         groups: Sequence[ConversationSourceConfig],
         split: Mixture,
-        *,
         instruction_weight: float,
+        *,
         is_later_uniform: bool,
         fixed_prompts: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
-        self._special_tokens, self._instruction_weight = special_tokens, instruction_weight
-        self._assistant = special_tokens.roles().assistant
+        self._chat, self._instruction_weight = chat, instruction_weight
         self._is_later_uniform = is_later_uniform
         self._ratios = split.ratios
         self._num_tokens = np.array([file.num_tokens for file in split.files])
@@ -168,7 +178,9 @@ class _ConversationReader:
         self._prompt_borders = np.cumsum(np.array(shares), axis=1)
         conversations = [file.parts for file in split.files]
         prompts = [file.parts if file else () for file in corpus.system_prompts]
-        edges = np.array([special_tokens.start_of_text, special_tokens.end_of_text])
+        # What begins and ends a conversation, and a token after which the model is silent.
+        self._num_begin, self._num_end = len(chat.beginning), len(chat.end)
+        edges = np.array([*chat.beginning, *chat.end, chat.stops[-1]])
         self._tokens = Tokens(
             [*conversations, *prompts, *([ids] for ids in fixed.values()), [edges]]
         )
@@ -188,14 +200,16 @@ class _ConversationReader:
             return np.repeat(rows, _NUM_PIECES), places.ravel(), lengths.ravel()
 
         rows = draw_rows(draw_pieces, self._tokens, num_rows=num_rows, row_length=row_length)
-        # One token before each row sets the state in which the row begins. So the rows can be
-        # weighed as one long sequence.
-        states = np.where(is_open, self._assistant, self._special_tokens.end_of_text)
-        sequence = np.concatenate([states[:, None], rows], axis=1)
+        # Tokens before each row set the state in which the row begins. So the rows can be weighed
+        # as one long sequence. The rest of an opener that a row begins inside opens nothing.
+        opener = np.array(self._chat.learned_openers[-1])
+        silence = np.full_like(opener, self._chat.stops[-1])
+        states = np.where(is_open[:, None], opener, silence)
+        sequence = np.concatenate([states, rows], axis=1)
         weights = loss_weights(
-            sequence.ravel(), self._special_tokens, instruction_weight=self._instruction_weight
+            sequence.ravel(), self._chat, instruction_weight=self._instruction_weight
         )
-        return rows, weights.reshape(sequence.shape)[:, 1:]
+        return rows, weights.reshape(sequence.shape)[:, len(opener) :]
 
     def _draw_documents(
         self, generator: np.random.Generator, count: int, *, by_length: bool
@@ -213,8 +227,16 @@ class _ConversationReader:
         starts, num_groups = self._tokens.starts, len(self._offsets)
         edges, ones = np.full(count, starts[-1]), np.ones(count, dtype=np.int64)
         prompts = starts[num_groups + owners] + prompt_first
-        places = np.stack([edges, prompts, starts[groups] + first, edges + 1], axis=1)
-        lengths = np.stack([ones, prompt_last - prompt_first, last - first, ones], axis=1)
+        places = np.stack([edges, prompts, starts[groups] + first, edges + self._num_begin], axis=1)
+        lengths = np.stack(
+            [
+                ones * self._num_begin,
+                prompt_last - prompt_first,
+                last - first,
+                ones * self._num_end,
+            ],
+            axis=1,
+        )
         return places, lengths
 
     def _draw_prompts(
@@ -233,12 +255,13 @@ class _ConversationReader:
 
     def _is_open(self, places: Array, lengths: Array) -> Array:
         """Tell whether the model speaks after so many tokens of conversations, bool (N,)."""
-        ends, ones = np.full(len(places), self._tokens.starts[-1] + 1), np.ones_like(lengths)
-        # The end-of-text before a conversation closes what was open. The weight of the one after
+        silence = self._tokens.starts[-1] + self._num_begin + self._num_end
+        ends, ones = np.full(len(places), silence), np.ones_like(lengths)
+        # The stop before a conversation closes what was open. The weight of the one after
         # the last token says whether the model speaks there.
         pieces = np.stack([ends, places, ends], axis=1), np.stack([ones, lengths, ones], axis=1)
         sequence = self._tokens.read(pieces[0].ravel(), pieces[1].ravel())
-        weights = loss_weights(sequence, self._special_tokens, instruction_weight=0.0)
+        weights = loss_weights(sequence, self._chat, instruction_weight=0.0)
         return weights[np.cumsum(lengths + 2) - 1] == 1
 
 

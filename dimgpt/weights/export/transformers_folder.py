@@ -34,6 +34,7 @@ from dimgpt.config import ModelConfig
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.alphabet import ALPHABET, STAND_INS
 from dimgpt.text.byte_level import ByteLevelTokenizer
+from dimgpt.text.chat_format import DIMENSIONGPT, LILLM
 from dimgpt.text.cleaning import WORD_PATTERN
 from dimgpt.text.special_tokens import (
     NEW_LINE,
@@ -83,6 +84,7 @@ _LILLM_TEMPLATE = """\
 {%- endif %}
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<r0>assistant<r1>' -}}{% endif %}"""
+_TEMPLATES = {DIMENSIONGPT.name: _DIMENSIONGPT_TEMPLATE, LILLM.name: _LILLM_TEMPLATE}
 
 
 def write_transformers(
@@ -99,7 +101,7 @@ def write_transformers(
     template = chat_template(tokenizer)
     contents = {
         "config.json": _model_json(config, special_tokens, dtype),
-        "generation_config.json": _generation_json(config, special_tokens),
+        "generation_config.json": _generation_json(config, tokenizer),
         "tokenizer.json": json.loads(tokenizer.to_bytes())
         if isinstance(tokenizer, ByteLevelTokenizer)
         else greedy_tokenizer_json(tokenizer.tokens),
@@ -150,9 +152,11 @@ def _model_json(
     return {**content, "sliding_window": window + 1}
 
 
-def _generation_json(config: ModelConfig, special_tokens: SpecialTokens) -> dict[str, Any]:
-    """Return settings for `generate`: ⮜user⮞ ends an answer and no other role comes, as in chat."""
-    ends = [id for id in (special_tokens.end_of_text, special_tokens.user) if id is not None]
+def _generation_json(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return settings for `generate`: what ends an answer ends a text, as in a chat."""
+    special_tokens = tokenizer.special_tokens
+    stops = tokenizer.chat.stops if tokenizer.chat_format else ()
+    ends = list(dict.fromkeys([special_tokens.end_of_text, *stops]))
     return {
         "bos_token_id": special_tokens.start_of_text,
         "eos_token_id": ends,
@@ -224,10 +228,7 @@ def greedy_tokenizer_json(tokens: Sequence[str]) -> dict[str, Any]:
 
 def chat_template(tokenizer: Tokenizer) -> str | None:
     """Return the template of a tokenizer's conversations in Jinja, `None` if it knows none."""
-    if not isinstance(tokenizer, ByteLevelTokenizer):
-        return _DIMENSIONGPT_TEMPLATE
-    is_lillm = {"<r0>", "<r1>", "</s>"} <= set(tokenizer.tokens)
-    return _LILLM_TEMPLATE if is_lillm else None
+    return None if tokenizer.chat_format is None else _TEMPLATES.get(tokenizer.chat_format.name)
 
 
 def _notes(config: ModelConfig, special_tokens: SpecialTokens) -> tuple[str, ...]:

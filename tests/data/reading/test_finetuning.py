@@ -7,8 +7,10 @@ import torch
 from dimgpt.config import ConversationSourceConfig
 from dimgpt.data.conversation import loss_weights
 from dimgpt.data.reading.finetuning import ConversationCorpus, FinetuningData
-from dimgpt.text.special_tokens import SpecialTokens
+from dimgpt.text.greedy_tokenizer import GreedyTokenizer
+from dimgpt.text.special_tokens import SPECIAL_TOKENS
 
+CHAT = GreedyTokenizer([*SPECIAL_TOKENS, "a"]).chat
 FINGERPRINT = "f" * 64
 START, HUMAN, SYSTEM, USER, ASSISTANT, END = 2, 5, 6, 7, 8, 9
 GROUPS = [
@@ -52,7 +54,7 @@ def corpus(tmp_path, write_files):
 
 def make_data(corpus, **changes):
     settings = {
-        "special_tokens": SpecialTokens(),
+        "chat": CHAT,
         "context_length": 64,
         "batch_size": 4,
         "accumulation_steps": 2,
@@ -121,13 +123,13 @@ def test_weights_are_those_of_each_whole_document(corpus, is_validation):
         first, *_ = documents_in(row[None])[0]
         whole = [ids for ids in known if ids[-len(first) :] == first.tolist()]
         if len(whole) == 1:  # else it begins in its prompt, or in what several have in common
-            expected = loss_weights(
-                whole[0], SpecialTokens(), instruction_weight=instruction_weight
-            )[-len(first) :]
+            expected = loss_weights(whole[0], CHAT, instruction_weight=instruction_weight)[
+                -len(first) :
+            ]
             np.testing.assert_array_equal(found[: len(first) - 1], expected[1:])
             num_found += 1
         rest = row[len(first) :]
-        expected = loss_weights(rest, SpecialTokens(), instruction_weight=instruction_weight)
+        expected = loss_weights(rest, CHAT, instruction_weight=instruction_weight)
         np.testing.assert_array_equal(found[len(first) - 1 :], expected)
     assert num_found > 50
 

@@ -97,7 +97,7 @@ def test_two_hundred_greedy_tokens_with_cache_are_ours(
                 prompt,
                 GREEDY,
                 special_tokens=tokenizer.special_tokens,
-                is_chat=True,
+                stops=tokenizer.chat.stops,
             )
         )
         found = greedy_ids(model, prompt)
@@ -183,7 +183,7 @@ def test_a_conversation_has_our_ids_and_its_mask_our_loss_weights(
     encoded = theirs.apply_chat_template(
         messages, return_dict=True, return_assistant_tokens_mask=True
     )
-    weights = loss_weights(ids, special_tokens, instruction_weight=0)
+    weights = loss_weights(ids, tokenizer.chat, instruction_weight=0)
     assert encoded["input_ids"] == ids
     assert encoded["assistant_masks"] == weights.tolist()
 
@@ -204,6 +204,7 @@ def test_lillms_chat_masks_the_answers_with_what_ends_them(
     llama_tokenizer: ByteLevelTokenizer,
     transformers: ModuleType,
     tmp_path: Path,
+    encode_template: Callable[..., list[int]],
 ) -> None:
     write_transformers(llama_model, llama_tokenizer, tmp_path, dtype=torch.float32)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
@@ -215,7 +216,7 @@ def test_lillms_chat_masks_the_answers_with_what_ends_them(
         messages, return_dict=True, return_assistant_tokens_mask=True
     )
     text = "<r0>user<r1>The cat?</r2><r0>assistant<r1>sat on the mat</s>"
-    assert encoded["input_ids"] == llama_tokenizer.encode_template(text)
+    assert encoded["input_ids"] == encode_template(llama_tokenizer, text)
     masked = zip(encoded["input_ids"], encoded["assistant_masks"], strict=True)
     answer = [id for id, is_answer in masked if is_answer]
     end = llama_tokenizer.special_tokens.end_of_text

@@ -1,0 +1,138 @@
+"""How a conversation is written in tokens: a description for each format, and its ids.
+
+A `ChatFormat` is data. `ChatIds` binds one to a tokenizer; from it come the ids of messages, what
+counts in the loss, and what ends an answer. Special tokens are inserted by their ids: text never
+becomes one, whatever a user types.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from dimgpt.text.special_tokens import SPECIAL_TOKENS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChatFormat:
+    """One way to write conversations, in the names of special tokens and plain text."""
+
+    name: str
+    special_tokens: tuple[str, ...]
+    """Those that openers and closers hold; everything else in them is text."""
+    openers: Mapping[str, str]
+    """Role -> what comes before its message; a special token begins it."""
+    closers: Mapping[str, str]
+    """Role -> what comes after its message, if anything."""
+    learned: tuple[str, ...]
+    """Roles whose messages the model learns to say."""
+    stops: tuple[str, ...]
+    """Special tokens that end what the model says; it learns to say them, too."""
+    beginning: str | None = None
+    """Special token before a whole conversation."""
+    end: str | None = None
+    """Special token after a whole conversation."""
+    other_role: str | None = None
+    """The role that speaks for a role without an opener; `None` drops its messages."""
+
+
+_START, _ROLES, _END = SPECIAL_TOKENS[2], SPECIAL_TOKENS[5:9], SPECIAL_TOKENS[9]
+
+DIMENSIONGPT = ChatFormat(
+    name="dimensiongpt",
+    special_tokens=(_START, *_ROLES, _END),
+    openers=dict(zip(("human", "system", "user", "assistant"), _ROLES, strict=True)),
+    closers={},
+    learned=("human", "assistant"),
+    # The next role closes a message. So the model learns to end its turn, not to begin one.
+    stops=(_ROLES[2], _END),
+    beginning=_START,
+    end=_END,
+    other_role="human",
+)
+LILLM = ChatFormat(
+    name="lillm",
+    special_tokens=("<r0>", "<r1>", "</s>"),
+    openers={"user": "<r0>user<r1>", "assistant": "<r0>assistant<r1>"},
+    # `</r2>` is no token of lilLM's vocabulary: it is text, encoded together with the message.
+    closers={"user": "</r2>", "assistant": "</s>"},
+    learned=("assistant",),
+    stops=("</s>",),
+)
+CHATML = ChatFormat(
+    name="chatml",
+    special_tokens=("<|im_start|>", "<|im_end|>"),
+    openers={role: f"<|im_start|>{role}\n" for role in ("system", "user", "assistant")},
+    closers=dict.fromkeys(("system", "user", "assistant"), "<|im_end|>\n"),
+    learned=("assistant",),
+    stops=("<|im_end|>",),
+)
+CHAT_FORMATS = {chat.name: chat for chat in (DIMENSIONGPT, LILLM, CHATML)}
+
+
+def find_chat_format(special_tokens: Mapping[str, int]) -> ChatFormat | None:
+    """Return the format that a tokenizer with these special tokens can write, if there is one."""
+    formats = CHAT_FORMATS.values()
+    return next((chat for chat in formats if special_tokens.keys() >= {*chat.special_tokens}), None)
+
+
+class ChatIds:
+    """A format in the ids of a tokenizer."""
+
+    def __init__(
+        self,
+        chat_format: ChatFormat,
+        special_tokens: Mapping[str, int],
+        encode: Callable[[str], list[int]],
+    ) -> None:
+        """Bind a format.
+
+        Args:
+            chat_format: The description.
+            special_tokens: Name of each special token of the tokenizer -> id.
+            encode: Turns text into ids, none of them special.
+
+        Raises:
+            ValueError: The tokenizer lacks a token of the format.
+        """
+        if lacking := [name for name in chat_format.special_tokens if name not in special_tokens]:
+            raise ValueError(
+                f"chat format {chat_format.name!r} is written with {', '.join(lacking)}, and the "
+                f"special tokens of this tokenizer are {', '.join(special_tokens)}: take the "
+                "tokenizer of the model, or another model"
+            )
+        self.format, self._special_tokens, self._encode = chat_format, special_tokens, encode
+        self._openers = {role: self._ids(text) for role, text in chat_format.openers.items()}
+        self.learned_openers = tuple(tuple(self._openers[role]) for role in chat_format.learned)
+        """Ids after which the model speaks."""
+        self.stops = tuple(special_tokens[name] for name in chat_format.stops)
+        """Ids that end what the model says."""
+        self.beginning = [special_tokens[name] for name in (chat_format.beginning,) if name]
+        """Ids before a whole conversation: one or none."""
+        self.end = [special_tokens[name] for name in (chat_format.end,) if name]
+        """Ids after a whole conversation: one or none."""
+
+    @property
+    def assistant_opener(self) -> list[int]:
+        """Ids after which the assistant answers."""
+        return self._openers["assistant"]
+
+    def role_of(self, role: str) -> str | None:
+        """Return the role that a message is written as; `None` leaves it out."""
+        return role if role in self._openers else self.format.other_role
+
+    def encode_message(self, role: str, text: str) -> list[int]:
+        """Encode a message between its opener and closer; none of it if the role is left out."""
+        written = self.role_of(role)
+        if written is None:
+            return []
+        closer = self.format.closers.get(written, "")
+        return [*self._openers[written], *self._ids(closer, before=text)]
+
+    def _ids(self, pieces: str, *, before: str = "") -> list[int]:
+        """Encode special tokens and text, and a text before them that holds no special token."""
+        names = "|".join(map(re.escape, self.format.special_tokens))
+        text, *rest = re.split(f"({names})", pieces)
+        ids = self._encode(before + text) if before + text else []
+        for name, following in zip(rest[::2], rest[1::2], strict=True):
+            ids += [self._special_tokens[name], *(self._encode(following) if following else [])]
+        return ids

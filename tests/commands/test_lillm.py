@@ -1,0 +1,131 @@
+"""lilLM's rows of "Coming from ...": its weights imported, fine-tuned, asked and continued."""
+
+import functools
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dimgpt.cli import main
+from dimgpt.text.byte_level import train_byte_level
+from dimgpt.training.journal import read_history
+from dimgpt.weights.download import download_model
+from dimgpt.weights.store import load_tokenizer
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "lillm"
+TEXT = "".join(f"{n} times {n % 7} is a number of cats on mat {n} " * 2 for n in range(400))
+SETTINGS = {
+    "preset": "lillm-39m",
+    "name": "tiny",
+    "device": "cpu",
+    "training": {
+        "batch_size": 2,
+        "accumulation_steps": 2,
+        "max_steps": 3,
+        "precision": "fp32",
+        "validation_interval": 3,
+        "validation_batches": 1,
+        "checkpoint_interval": 3,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder in which the rows were run up to the fine-tuned model."""
+    folder = tmp_path_factory.mktemp("lillm")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        Path("download").mkdir()
+        shutil.copy(FIXTURES / "best_model_sft_orig_mod.pt", "download/best_model.pt")
+        train_byte_level([TEXT], 512, first_space=True).save(Path("download/tokenizer.json"))
+        talk = [
+            {
+                "conversation": [
+                    {"role": "system", "content": "Be kind."},
+                    {"role": "user", "content": f"Say {number}"},
+                    {"role": "assistant", "content": f"It is {number}."},
+                ]
+            }
+            for number in range(200)
+        ]
+        Path("talk.jsonl").write_text("".join(json.dumps(line) + "\n" for line in talk))
+        Path("text.jsonl").write_text(
+            "".join(json.dumps({"text": f"{number} {TEXT[:200]}"}) + "\n" for number in range(200))
+        )
+        Path("run.json").write_text(json.dumps(SETTINGS))
+        main(["import", "download/best_model.pt", "--name", "tiny"])
+        prepare = ["prepare", "--preset", "lillm-39m", "--name", "tiny"]
+        prepare += ["--sources", "text.jsonl", "--conversations", "talk.jsonl"]
+        prepare += ["--data.tokenizer.path", "download/tokenizer.json"]
+        prepare += ["--data.tokenizer.special-tokens", "--data.vocab-size", "512"]
+        prepare += ["--data.num-workers", "1", "--data.validation-ratio", "0.1"]
+        main(prepare)
+        main(["finetune", "--config", "run.json"])
+    return folder
+
+
+def test_imported_weights_are_fine_tuned_on_conversations(folder):
+    history = read_history(folder / "models/tiny-runs/finetuning/history.jsonl")
+    assert max(record.get("step", 0) for record in history) == 3
+    config = json.loads((folder / "models/tiny-chat/config.json").read_text())
+    assert config["chat_format"] == "lillm"
+    assert load_tokenizer(folder / "models/tiny-chat").chat.format.name == "lillm"
+
+
+def test_the_fine_tuned_model_chats_and_the_imported_one_continues(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("sys.stdin", io.StringIO("What is the capital of France?\n"))
+    few = ["--preset", "lillm-39m", "--sampling.max-new-tokens", "5", "--sampling.seed", "0"]
+    main(["chat", "--model", "models/tiny-chat", *few])
+    assert capsys.readouterr().out.startswith("> ")
+    main(["chat", "--model", "download/best_model.pt", *few])
+    capsys.readouterr()
+    main(["generate", "--model", "models/tiny", "--prompt", "The", *few])
+    assert capsys.readouterr().out.startswith("The")
+
+
+def test_a_bare_checkpoint_of_the_hub_is_downloaded_and_imported(folder, hub_server, monkeypatch):
+    """As `download_model.py` fetches one: a `.pt` that stands alone in its repository."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(
+        "dimgpt.commands.models.download_model",
+        functools.partial(download_model, endpoint=hub_server.endpoint),
+    )
+    weights = (FIXTURES / "best_model_sft_orig_mod.pt").read_bytes()
+    hub_server.add("jonwondo/lilLM_40M_param_10B_tok", {"lilLM_40M_params_10B_tok.pt": weights})
+    main(["download", "lillm-39m"])
+    path = "models/lillm-39m/lilLM_40M_params_10B_tok.pt"
+    with pytest.raises(SystemExit, match="no tokenizer beside .* give it with --tokenizer"):
+        main(["import", path])
+    main(["import", path, "--tokenizer", "download/tokenizer.json"])
+    assert load_tokenizer(Path("models/lilLM_40M_params_10B_tok")).vocab_size == 512
+
+
+def test_a_vocabulary_without_tokens_for_roles_is_refused_before_anything_is_prepared(
+    folder, monkeypatch
+):
+    monkeypatch.chdir(folder)
+    plain = train_byte_level([TEXT], 300, special_tokens=("<|endoftext|>",))
+    plain.save(Path("plain/tokenizer.json"))
+    words = ["prepare", "--preset", "lillm-39m", "--name", "plain", "--sources", "text.jsonl"]
+    words += ["--conversations", "talk.jsonl", "--data.tokenizer.path", "plain/tokenizer.json"]
+    words += ["--data.tokenizer.special-tokens", "--data.vocab-size", "300"]
+    with pytest.raises(SystemExit, match=r"can write no conversation: .* <\|endoftext\|>"):
+        main(words)
+    assert not list(Path("data/plain").glob("pretraining/*"))
+
+
+def test_a_folder_whose_tokenizer_lacks_the_tokens_of_its_format_is_refused(folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder / "models/tiny-chat", copy)
+    content = json.loads((copy / "config.json").read_text())
+    for name, reason in (("chatml", "'chatml' is written with"), (7, "chat_format is 7")):
+        (copy / "config.json").write_text(json.dumps({**content, "chat_format": name}))
+        with pytest.raises(ValueError, match=reason):
+            load_tokenizer(copy)
+    del content["chat_format"]  # of an older version
+    (copy / "config.json").write_text(json.dumps(content))
+    assert load_tokenizer(copy).chat.format.name == "lillm"

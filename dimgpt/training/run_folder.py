@@ -163,7 +163,10 @@ class RunFolder:
     def _require_same_run(self, saved: Mapping[str, Any], fingerprints: Mapping[str, str]) -> None:
         """Compare the architecture and the fingerprints that both sides know."""
         differences = _differences(saved["model"], self.model.config)
-        pairs = {"vocabulary": (saved["vocabulary"], self.vocabulary)}
+        pairs = {
+            "vocabulary": (saved["vocabulary"], self.vocabulary),
+            "optimizer": (saved["training"].get("optimizer", "adamw"), self.config.optimizer),
+        }
         for name, value in fingerprints.items():
             known = saved.get("fingerprints", {}).get(name)
             if known and value:
@@ -174,8 +177,8 @@ class RunFolder:
         if differences:
             listed = "; ".join(f"{name}: {change}" for name, change in differences.items())
             raise ValueError(
-                f"this folder holds a run of another model or other data (saved -> asked for: "
-                f"{listed}): go back to the saved settings, or train under another name"
+                f"this folder holds a run of another model, optimizer or other data (saved -> "
+                f"asked for: {listed}): go back to the saved settings, or train under another name"
             )
 
     def _open_store(self, folder: Path) -> CheckpointStore:

@@ -1,5 +1,6 @@
 """One training run: batch, optimizer, schedule, and how often things happen."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +25,8 @@ class TrainingConfig:
     """Sequences per forward pass."""
     accumulation_steps: PositiveInt = 64
     """Forward passes per optimizer step."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """`muon` trains the matrices inside the blocks with Muon, and the rest with AdamW."""
     learning_rate: PositiveFloat = 6e-4
     """Peak, reached at the end of the warm-up."""
     min_learning_rate: NotNegativeFloat = 6e-5
@@ -43,7 +46,15 @@ class TrainingConfig:
     adam_eps: PositiveFloat = 1e-5
     """Added to AdamW's denominator."""
     weight_decay: NotNegativeFloat = 0.1
-    """Decoupled decay, on matrices only."""
+    """Decoupled decay of AdamW, on matrices only."""
+    muon_learning_rate: PositiveFloat = 0.02
+    """Peak for Muon's matrices; it rises and falls as `learning_rate` does."""
+    muon_momentum: Ratio = 0.95
+    """Decay of Muon's mean gradient, in 0..1."""
+    muon_warmup_steps: NotNegativeInt = 300
+    """Steps in which Muon's momentum rises from 0.85."""
+    muon_weight_decay: NotNegativeFloat = 0.0
+    """Decoupled decay of Muon's matrices."""
     dropout: Ratio | None = None
     """The model's `dropout` in this run, in 0..1; `None` keeps the one that the model has."""
     attention_dropout: Ratio | None = None
@@ -101,6 +112,14 @@ class TrainingConfig:
             )
         if not all(0 <= beta < 1 for beta in self.adam_betas):
             raise ValueError(f"adam_betas is {self.adam_betas}: both must lie in [0, 1)")
+        if self.optimizer != "muon":
+            for field in dataclasses.fields(self):
+                value = getattr(self, field.name)
+                if field.name.startswith("muon_") and value != field.default:
+                    raise ValueError(
+                        f"{field.name} is {value} and optimizer {self.optimizer!r}: set optimizer "
+                        "to 'muon', or leave the setting out"
+                    )
 
     @property
     def sequences_per_step(self) -> int:

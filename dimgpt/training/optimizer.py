@@ -1,4 +1,4 @@
-"""The optimizer: AdamW over groups of parameters, and the learning rate of every step.
+"""The optimizer: AdamW, or Muon and AdamW, over groups of parameters; the rate of every step.
 
 Every optimizer here honours `found_inf` as torch's fused ones do: a tensor on the device that is 1
 if the update must be skipped. `step.py` sets it. A group is one of torch's: a dictionary of its
@@ -14,39 +14,63 @@ import torch
 from torch import nn
 
 from dimgpt.config import TrainingConfig
+from dimgpt.training.muon import Muon
+
+_FIRST_MOMENTUM = 0.85
 
 
-def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
-    """Split the trainable parameters: matrices decay, vectors (the norms' weights) do not."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in parameters if parameter.dim() >= 2]
-    vectors = [parameter for parameter in parameters if parameter.dim() < 2]
+def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str, Any]]:
+    """Split the trainable parameters: matrices decay, vectors (the norms' weights) do not.
+
+    With Muon, the matrices inside the blocks are a group of their own.
+    """
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    matrices = [name for name, parameter in trained.items() if parameter.dim() >= 2]
+    inner = [name for name in matrices if config.optimizer == "muon" and name.startswith("blocks.")]
+    names = {
+        "matrices": [name for name in matrices if name not in inner],
+        "vectors": [name for name in trained if name not in matrices],
+        "matrices of the blocks": inner,
+    }
+    settings: dict[str, dict[str, float]] = {
+        "matrices": {"weight_decay": config.weight_decay},
+        "vectors": {"weight_decay": 0.0},
+        "matrices of the blocks": {
+            "weight_decay": config.muon_weight_decay,
+            "learning_rate_scale": config.muon_learning_rate / config.learning_rate,
+            "momentum": config.muon_momentum,
+        },
+    }
     return [
-        {"name": "matrices", "params": matrices, "weight_decay": weight_decay},
-        {"name": "vectors", "params": vectors, "weight_decay": 0.0},
+        {"name": group, "params": [trained[name] for name in members], **settings[group]}
+        for group, members in names.items()
+        if members
     ]
 
 
 def build_optimizer(
     model: nn.Module, config: TrainingConfig, groups: Sequence[dict[str, Any]] | None = None
-) -> torch.optim.AdamW:
-    """Return AdamW over groups, by default the model's; each keeps its name and its schedule.
+) -> torch.optim.Optimizer:
+    """Return the config's optimizer over groups, by default the model's; each keeps its settings.
 
-    Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101.
+    AdamW: Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101. Muon, if the config names
+    it, gets the groups that have a `momentum`.
 
     Raises:
         ValueError: A trainable parameter is in no group, or in two.
     """
     if groups is None:
-        groups = parameter_groups(model, weight_decay=config.weight_decay)
+        groups = parameter_groups(model, config)
     _require_each_once(model, groups)
-    return torch.optim.AdamW(
-        groups,
+    adam = torch.optim.AdamW(
+        [group for group in groups if "momentum" not in group],
         lr=config.learning_rate,
         betas=config.adam_betas,
         eps=config.adam_eps,
         fused=True,
     )
+    inner = [group for group in groups if "momentum" in group]
+    return Muon(inner, adam) if inner else adam
 
 
 def learning_rate_at(step: int, config: TrainingConfig) -> float:
@@ -80,12 +104,21 @@ def _height(step: int, config: TrainingConfig) -> float:
 def set_learning_rates(
     optimizer: torch.optim.Optimizer, step: int, config: TrainingConfig
 ) -> float:
-    """Give each group the rate of a step; return the rate of the run's own schedule."""
+    """Give each group the rate (and momentum) of a step; return the rate of the run's schedule."""
     rate = learning_rate_at(step, config)
     for group in optimizer.param_groups:
         own = group["schedule"](step) if "schedule" in group else rate
         group["lr"] = own * group.get("learning_rate_scale", 1.0)
+        if "momentum" in group:
+            group["momentum"] = muon_momentum_at(step, config)
     return rate
+
+
+def muon_momentum_at(step: int, config: TrainingConfig) -> float:
+    """Return Muon's momentum at a step: it rises in a line, from 0.85 or, if less, the peak."""
+    start = min(_FIRST_MOMENTUM, config.muon_momentum)
+    progress = min(step / config.muon_warmup_steps, 1.0) if config.muon_warmup_steps else 1.0
+    return start + progress * (config.muon_momentum - start)
 
 
 def _require_each_once(model: nn.Module, groups: Sequence[dict[str, Any]]) -> None:

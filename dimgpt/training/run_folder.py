@@ -198,7 +198,10 @@ class RunFolder:
         """Compare the architecture and the fingerprints that both sides know."""
         differences = _differences(saved["model"], self.model.config)
         differences = {key: differences[key] for key in differences if key not in DROPOUT_FIELDS}
-        pairs = {"vocabulary": (saved["vocabulary"], self.vocabulary)}
+        pairs = {
+            "vocabulary": (saved["vocabulary"], self.vocabulary),
+            "optimizer": (saved["training"].get("optimizer", "adamw"), self.config.optimizer),
+        }
         for name, value in fingerprints.items():
             known = saved.get("fingerprints", {}).get(name)
             if known and value:
@@ -209,8 +212,8 @@ class RunFolder:
         if differences:
             listed = "; ".join(f"{name}: {change}" for name, change in differences.items())
             raise ValueError(
-                f"this folder holds a run of another model or other data (saved -> asked for: "
-                f"{listed}): go back to the saved settings, or train under another name"
+                f"this folder holds a run of another model, optimizer or other data (saved -> "
+                f"asked for: {listed}): go back to the saved settings, or train under another name"
             )
 
     def _open_store(self, folder: Path) -> CheckpointStore:

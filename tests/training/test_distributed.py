@@ -54,6 +54,7 @@ TOY = TrainingConfig(
 UNEVEN = replace(TOY, batch_size=3, accumulation_steps=5)
 PARTS = replace(TOY, sharding="full")
 HALF = replace(TOY, max_steps=6)
+MUON = replace(TOY, optimizer="muon")
 
 
 def start(*jobs):
@@ -97,6 +98,7 @@ def runs(tmp_path_factory):
     for name, config in (
         ("alone", TOY),
         ("alone-uneven", UNEVEN),
+        ("alone-muon", MUON),
         ("one-then-two", HALF),
         ("one-then-parts", HALF),
     ):
@@ -119,6 +121,8 @@ def runs(tmp_path_factory):
             ),
             job(root / "parts", PARTS),
             job(root / "parts-uneven", replace(UNEVEN, sharding="full")),
+            job(root / "parts-muon", replace(MUON, sharding="full", max_steps=6)),
+            job(root / "parts-muon", replace(MUON, sharding="full")),
             job(root / "parts-then-whole", replace(HALF, sharding="full")),
             job(root / "parts-then-whole", TOY),
             job(root / "whole-then-parts", HALF),
@@ -154,7 +158,10 @@ def test_rows_that_cannot_be_halved_train_as_they_do_in_one_process(runs):
     assert_same(runs / "two-uneven", runs / "alone-uneven")
 
 
-@pytest.mark.parametrize(("name", "other"), [("parts", "alone"), ("parts-uneven", "alone-uneven")])
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [("parts", "alone"), ("parts-uneven", "alone-uneven"), ("parts-muon", "alone-muon")],
+)
 def test_a_model_in_parts_trains_as_a_whole_one_does(runs, name, other):
     assert_same(runs / name, runs / other)
 

@@ -23,7 +23,7 @@ def test_groups_have_names_and_vectors_do_not_decay(model, config):
 
 
 def test_a_group_follows_its_own_schedule_and_scale(model, config):
-    matrices, vectors = parameter_groups(model, weight_decay=0.1)
+    matrices, vectors = parameter_groups(model, config)
     matrices = {**matrices, "learning_rate_scale": 0.5}
     vectors = {**vectors, "schedule": lambda step: step / 100}
     optimizer = build_optimizer(model, config, [matrices, vectors])
@@ -33,7 +33,7 @@ def test_a_group_follows_its_own_schedule_and_scale(model, config):
 
 
 def test_a_parameter_in_no_group_or_in_two_is_refused_by_name(model, config):
-    matrices, vectors = parameter_groups(model, weight_decay=0.1)
+    matrices, vectors = parameter_groups(model, config)
     with pytest.raises(ValueError, match=r"norm.weight is in the groups \[\]"):
         build_optimizer(model, config, [matrices])
     twice = {"name": "again", "params": vectors["params"][:1], "weight_decay": 0.0}

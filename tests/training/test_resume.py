@@ -51,6 +51,25 @@ def test_a_run_that_is_made_longer_or_shorter_takes_the_same_steps(config, make_
     assert seen[0]["changes"] == {"max_steps": f"6 -> {max_steps}"}
 
 
+def test_a_run_with_muon_goes_on_bit_for_bit(config, make_trainer):
+    config = dataclasses.replace(config, optimizer="muon")
+    whole = make_trainer(config, folder="whole")
+    whole.fit()
+    stopped(make_trainer, config, 4)
+    resumed = make_trainer(config)
+    resumed.fit()
+    assert resumed.data.steps_read == [3, 4, 5, 6]
+    assert same(whole, resumed)
+    assert steps(whole, "loss", "grad_norm") == steps(resumed, "loss", "grad_norm")
+
+
+@pytest.mark.parametrize(("first", "second"), [("adamw", "muon"), ("muon", "adamw")])
+def test_a_run_of_another_optimizer_is_refused_with_both(config, make_trainer, first, second):
+    stopped(make_trainer, dataclasses.replace(config, optimizer=first), 4)
+    with pytest.raises(ValueError, match=f"optimizer: {first} -> {second}.*go back"):
+        make_trainer(dataclasses.replace(config, optimizer=second)).fit()
+
+
 def test_a_run_that_is_already_longer_than_asked_for_takes_no_step(config, make_trainer):
     make_trainer(config).fit()
     shorter = make_trainer(dataclasses.replace(config, max_steps=3))

@@ -1,0 +1,88 @@
+"""Muon: the momentum of each matrix, with its singular values pushed to about 1, is the update.
+
+It trains the matrices inside the blocks; AdamW trains the embedding, the output layer and the
+vectors. Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/.
+
+`torch.optim.Muon` does not honour `found_inf`, and takes no sharded parameters. So the loop is
+here, and its results are the same.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# The polynomial a x + b x^3 + c x^5 brings singular values in 0..1 close to 1 within five steps.
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+_NUM_STEPS = 5
+_SMALLEST_NORM = 1e-7
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon for the groups that have a `momentum`, `adam` for all others.
+
+    Args:
+        groups: Groups of matrices, each with `name`, `params`, `weight_decay` and `momentum`.
+        adam: The optimizer of all other parameters; its groups and its state become part of this.
+    """
+
+    found_inf: Tensor | None = None
+
+    def __init__(self, groups: Sequence[dict[str, Any]], adam: torch.optim.Optimizer) -> None:
+        super().__init__(groups, defaults={"lr": 0.0})
+        self.param_groups += adam.param_groups
+        self._adam = adam
+        adam.state = self.state
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update all parameters, or none and no state, if `found_inf` is 1."""
+        assert closure is None
+        self._adam.found_inf = self.found_inf  # type: ignore[attr-defined]
+        self._adam.step()
+        for group in self.param_groups:
+            if "momentum" in group:
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        self._update(parameter, group)
+
+    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
+        assert parameter.grad is not None
+        state, momentum = self.state[parameter], group["momentum"]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(parameter)
+        mean = torch.lerp(parameter.grad, state["momentum"], momentum)
+        # As Nesterov: look ahead along the new mean.
+        update = orthogonalise(torch.lerp(parameter.grad, mean, momentum))
+        num_rows, num_columns = parameter.shape
+        rate = group["lr"] * max(1.0, num_rows / num_columns) ** 0.5
+        new = parameter * (1 - group["lr"] * group["weight_decay"]) - rate * update
+        for old, value in ((state["momentum"], mean), (parameter, new)):
+            old.copy_(value if self.found_inf is None else value.where(self.found_inf == 0, old))
+
+
+def orthogonalise(matrix: Tensor) -> Tensor:
+    """Return a matrix with the same singular vectors, and singular values of about 0.7 to 1.2.
+
+    Computed by Newton-Schulz steps, in bfloat16 on CUDA, which is precise enough.
+
+    Args:
+        matrix: (N, M); sharded ones are gathered, and the result is sharded in the same way.
+    """
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    if isinstance(matrix, DTensor):
+        whole = orthogonalise(matrix.full_tensor())
+        # Every process has computed the whole, so none has to send its parts.
+        return distribute_tensor(whole, matrix.device_mesh, matrix.placements, src_data_rank=None)
+    is_tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if is_tall else matrix
+    if matrix.is_cuda:
+        x = x.bfloat16()
+    a, b, c = _COEFFICIENTS
+    x = x / x.norm().clamp(min=_SMALLEST_NORM)  # no singular value is above the norm
+    for _ in range(_NUM_STEPS):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.T if is_tall else x).type_as(matrix)

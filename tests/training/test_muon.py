@@ -1,0 +1,102 @@
+"""Muon: what it does to a matrix, who gets it, and that it takes torch's steps."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from dimgpt.config import TrainingConfig
+from dimgpt.training.muon import Muon, orthogonalise
+from dimgpt.training.optimizer import build_optimizer, muon_momentum_at, set_learning_rates
+
+
+@pytest.fixture
+def config(config):
+    return dataclasses.replace(config, optimizer="muon")
+
+
+@pytest.fixture
+def model(config, make_trainer):
+    return make_trainer(config).model
+
+
+def no_adam():
+    return torch.optim.AdamW([nn.Parameter(torch.zeros(1))])
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (8, 40), (40, 8)])
+def test_an_update_has_the_singular_vectors_of_the_matrix_and_values_of_about_one(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    u, values, v = torch.linalg.svd(matrix, full_matrices=False)
+    matrix = u @ torch.diag(values.clamp(min=0.1 * values.max())) @ v
+    kept = u.T @ orthogonalise(matrix) @ v.T
+    assert kept.diag().min() > 0.6
+    assert kept.diag().max() < 1.25
+    assert (kept - torch.diag(kept.diag())).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("shape", [(12, 12), (6, 24), (24, 6)])
+def test_its_steps_are_those_of_torch(shape):
+    generator = torch.Generator().manual_seed(1)
+    ours = nn.Parameter(torch.randn(shape, generator=generator))
+    theirs = nn.Parameter(ours.detach().clone())
+    reference = torch.optim.Muon([theirs], lr=0.02, weight_decay=0.1, momentum=0.9)
+    group = {"name": "m", "params": [ours], "weight_decay": 0.1, "momentum": 0.9}
+    optimizer = Muon([group], no_adam())
+    optimizer.param_groups[0]["lr"] = 0.02
+    for _ in range(5):
+        ours.grad = torch.randn(shape, generator=generator)
+        theirs.grad = ours.grad.clone()
+        optimizer.step()
+        reference.step()
+    # torch computes the update in bfloat16, which has 8 bits.
+    assert ours.detach().numpy() == pytest.approx(theirs.detach().numpy(), abs=2e-3)
+
+
+def test_it_gets_the_matrices_of_the_blocks_and_adamw_all_others(model, config):
+    groups = {group["name"]: group for group in build_optimizer(model, config).param_groups}
+    inner = groups["matrices of the blocks"]
+    assert len(inner["params"]) == 7 * len(model.blocks)
+    assert [p is model.token_embedding.weight for p in groups["matrices"]["params"]] == [True]
+    assert {p.dim() for p in groups["vectors"]["params"]} == {1}
+    assert inner["weight_decay"] == 0.0
+    assert groups["matrices"]["weight_decay"] == 0.1
+
+
+def test_its_rate_rises_and_falls_with_that_of_the_run_and_its_momentum_rises(model, config):
+    config = dataclasses.replace(config, muon_learning_rate=0.05, muon_warmup_steps=4)
+    optimizer = build_optimizer(model, config)
+    for step in (1, 2, 5):
+        rate = set_learning_rates(optimizer, step, config)
+        rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
+        assert rates["vectors"] == rate
+        assert rates["matrices of the blocks"] == pytest.approx(5 * rate)
+    assert [muon_momentum_at(step, config) for step in (0, 2, 4, 9)] == pytest.approx(
+        [0.85, 0.9, 0.95, 0.95]
+    )
+
+
+def test_an_update_that_is_left_out_changes_neither_weights_nor_state(model, config):
+    optimizer = build_optimizer(model, config)
+    set_learning_rates(optimizer, 3, config)
+
+    def take(gradient, found_inf):
+        for parameter in model.parameters():
+            parameter.grad = torch.full_like(parameter, gradient)
+        optimizer.found_inf = torch.tensor(found_inf)
+        optimizer.step()
+        states = [value for state in optimizer.state.values() for value in state.values()]
+        return [tensor.detach().clone() for tensor in (*model.parameters(), *states)]
+
+    before = take(1.0, 0.0)
+    left_out = take(float("nan"), 1.0)
+    assert all(torch.equal(a, b) for a, b in zip(before, left_out, strict=True))
+    after = take(1.0, 0.0)
+    assert not any(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("field", ["muon_learning_rate", "muon_weight_decay"])
+def test_a_setting_of_muon_without_muon_is_refused(field):
+    with pytest.raises(ValueError, match=rf"{field} is 0.5 and optimizer 'adamw': set optimizer"):
+        TrainingConfig(**{field: 0.5})

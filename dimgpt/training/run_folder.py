@@ -155,10 +155,11 @@ class RunFolder:
 
     def _take_over(self, path: Path) -> Checkpoint:
         """Read a run of DimensionGPT's own trainer, and write its history and best weights."""
-        if self.is_sharded:
+        if self.is_sharded or self.config.optimizer != "adamw":
             raise ValueError(
-                f"branch_from is {path}: one process must take this run over; start it with "
-                "sharding 'none', stop it, and resume it sharded"
+                f"branch_from is {path} (sharding {self.config.sharding!r}, optimizer "
+                f"{self.config.optimizer!r}): a run of DimensionGPT goes on with AdamW, and "
+                "begins unsharded; set optimizer 'adamw' and sharding 'none'"
             )
         run = read_original_run(path, self.model.config)
         before = run.state.tokens / max(run.state.step, 1)
@@ -211,9 +212,11 @@ class RunFolder:
                 differences[name] = f"{old[:12]} -> {new[:12]}"
         if differences:
             listed = "; ".join(f"{name}: {change}" for name, change in differences.items())
+            is_optimizer = differences.keys() == {"optimizer"}
+            other = "another optimizer" if is_optimizer else "another model or other data"
             raise ValueError(
-                f"this folder holds a run of another model, optimizer or other data (saved -> "
-                f"asked for: {listed}): go back to the saved settings, or train under another name"
+                f"this folder holds a run of {other} (saved -> asked for: {listed}): go back to "
+                "the saved settings, or train under another name"
             )
 
     def _open_store(self, folder: Path) -> CheckpointStore:

@@ -85,11 +85,11 @@ def tiny_model():
     return model
 
 
-def make_trainer(folder, *, model=None, **options):
+def make_trainer(folder, *, model=None, optimizer="adamw", **options):
     return Trainer(
         model or tiny_model(),
         OriginalBatches(),
-        dataclasses.replace(RUN, checkpoint_interval=100),
+        dataclasses.replace(RUN, checkpoint_interval=100, optimizer=optimizer),
         run_dir=folder,
         runtime=choose_runtime("fp32", "cpu"),
         **options,
@@ -339,3 +339,9 @@ def test_another_batch_is_allowed_and_said(copied, tmp_path, caplog):
     metrics(copied, tokens=[2 * 8 * 65 * 4, 2 * 8 * 65 * 8])
     make_trainer(tmp_path / "run", branch_from=copied).fit()
     assert "took 1024 tokens a step, this run takes 512" in caplog.text
+
+
+def test_a_run_is_not_taken_over_with_another_optimizer(half_done, tmp_path):
+    trainer = make_trainer(tmp_path / "run", branch_from=half_done[0], optimizer="muon")
+    with pytest.raises(ValueError, match="optimizer 'muon'.*: a run of DimensionGPT goes on with"):
+        trainer.fit()

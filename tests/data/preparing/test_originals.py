@@ -294,7 +294,7 @@ def test_rows_of_its_conversations_are_those_that_the_original_could_draw(tmp_pa
     assert fixed == info["final_preprompt"]
     data = FinetuningData(
         ConversationCorpus.open(tmp_path / "finetuning", groups, tokenizer.fingerprint),
-        special_tokens=tokenizer.special_tokens,
+        chat=tokenizer.chat,
         instruction_weight=0.1,
         is_later_uniform=True,
         validation_prompts={"chatbot": fixed},

@@ -207,6 +207,7 @@ def test_toygpt_stops_keeps_drops_and_repeats_as_the_original(name):
     preset = PRESETS[name]
     run, model, sampling = preset.pretraining, preset.model, preset.sampling
     assert (run.patience, run.keep_best, run.keep_checkpoints) == (10, 2, 1)
+    assert (run.decay_vectors, run.weight_decay, run.max_grad_norm) == (True, 0.1, 1e9)
     assert (run.max_steps, run.validation_interval) == (732_000, 7_320)
     assert (model.dropout, model.attention_dropout) == (0.1, 0.1)
     assert set(model.dropout_places) == {"embedding", "outputs", "qkv", "stream"}
@@ -228,7 +229,7 @@ def test_lillm_is_fine_tuned_with_its_published_settings(name):
     assert (run.learning_rate, run.min_learning_rate, run.warmup_steps) == (3e-4, 3e-4, 0)
     assert (run.batch_size, run.accumulation_steps, run.max_steps) == (64, 8, 2_500)
     assert (run.adam_betas, run.adam_eps, run.weight_decay) == ((0.9, 0.999), 1e-8, 0.01)
-    assert run.max_grad_norm == 1.0
+    assert (run.decay_vectors, run.max_grad_norm) == (True, 1.0)
     assert (run.validation_interval, run.validation_batches) == (20, 5)
     assert (data.packing, data.instruction_weight) == ("pad", 0.0)
     assert sum(group.ratio for group in data.conversations) == pytest.approx(1)

@@ -46,7 +46,9 @@ class TrainingConfig:
     adam_eps: PositiveFloat = 1e-5
     """Added to AdamW's denominator."""
     weight_decay: NotNegativeFloat = 0.1
-    """Decoupled decay of AdamW, on matrices only."""
+    """Decoupled decay of AdamW, on matrices only unless `decay_vectors` is set."""
+    decay_vectors: bool = False
+    """Decay norms and biases, too, as lilLM and toyGPT did."""
     muon_learning_rate: PositiveFloat = 0.02
     """Peak for Muon's matrices; it rises and falls as `learning_rate` does."""
     muon_momentum: Ratio = 0.95

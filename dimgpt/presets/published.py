@@ -2,8 +2,7 @@
 
 - DimensionGPT: a French model; the defaults of `dimgpt.config` are its settings.
 - lilLM: small English models in the shape of Llama. Learning rates and schedule are those of its
-  `pretrain.py`; the batch is that of its published sizes, on two cards. Its AdamW also decayed the
-  norms, which is not repeated here.
+  `pretrain.py`; the batch is that of its published sizes, on two cards.
 - toyGPT: English models in the shape of GPT-2, with sinusoidal positions. Learning rate, schedule
   and batch are those of its command line and its `model.py`.
 """
@@ -55,6 +54,7 @@ _LILLM_TRAINING = TrainingConfig(
     adam_betas=(0.9, 0.999),
     adam_eps=1e-8,
     weight_decay=0.01,
+    decay_vectors=True,
     validation_interval=200,
     validation_batches=20,
 )
@@ -70,6 +70,7 @@ _LILLM_FINETUNING = TrainingConfig(
     adam_betas=(0.9, 0.999),
     adam_eps=1e-8,
     weight_decay=0.01,
+    decay_vectors=True,
     # The places are those of its model. The original's own `--init_from resume` ran without.
     dropout=0.2,
     attention_dropout=0.2,
@@ -126,6 +127,8 @@ _TOYGPT_TRAINING = TrainingConfig(
     max_steps=732_000,
     adam_betas=(0.9, 0.999),
     adam_eps=1e-8,
+    decay_vectors=True,
+    max_grad_norm=1e9,  # never reached: the original does not clip
     # Every hundredth of the pass.
     validation_interval=7_320,
     patience=10,

@@ -20,7 +20,7 @@ _FIRST_MOMENTUM = 0.85
 
 
 def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str, Any]]:
-    """Split the trainable parameters: matrices decay, vectors (the norms' weights) do not.
+    """Split the trainable parameters: matrices decay, vectors (norms, biases) if asked to.
 
     With Muon, the matrices inside the blocks are a group of their own.
     """
@@ -34,7 +34,7 @@ def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str,
     }
     settings: dict[str, dict[str, float]] = {
         "matrices": {"weight_decay": config.weight_decay},
-        "vectors": {"weight_decay": 0.0},
+        "vectors": {"weight_decay": config.weight_decay if config.decay_vectors else 0.0},
         "matrices of the blocks": {
             "weight_decay": config.muon_weight_decay,
             "learning_rate_scale": config.muon_learning_rate / config.learning_rate,

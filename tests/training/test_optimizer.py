@@ -1,5 +1,7 @@
 """Parameter groups: each parameter in one, each group with its own rate."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -20,6 +22,12 @@ def test_groups_have_names_and_vectors_do_not_decay(model, config):
     groups = build_optimizer(model, config).param_groups
     assert [(g["name"], g["weight_decay"]) for g in groups] == [("matrices", 0.1), ("vectors", 0)]
     assert {p.dim() for p in groups[1]["params"]} == {1}
+
+
+def test_vectors_decay_where_the_settings_say_so(model, config):
+    config = dataclasses.replace(config, decay_vectors=True)
+    groups = build_optimizer(model, config).param_groups
+    assert [(g["name"], g["weight_decay"]) for g in groups] == [("matrices", 0.1), ("vectors", 0.1)]
 
 
 def test_a_group_follows_its_own_schedule_and_scale(model, config):

@@ -88,7 +88,7 @@ DIMENSIONGPT_SOURCES = (
         text_column="complete_text",
         multiplier=0.3,
         licence="public domain",
-        # 69.8 billion words.
+        # 69.8 billion words. The column is that of the books of the same publisher, not looked up.
         expected_bytes=420_000_000_000,
         max_bytes=52_000_000_000,
     ),
@@ -214,7 +214,8 @@ LILLM_CONVERSATIONS = (
             ratio=ratio,
             licence="that of each of its parts; see its page",
         )
-        # By their conversations, in thousands, about: 36, 50, 100, 2, 30, 100; magpie-ultra 300.
+        # By their conversations, in thousands, rough and not looked up: 36, 50, 100, 2, 30, 100;
+        # magpie-ultra 300.
         for hub_config, ratio in (
             ("smol-constraints", 0.058),
             ("smol-rewrite", 0.081),

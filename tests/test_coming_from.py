@@ -1,7 +1,8 @@
 """The tables for people who come from another system: each row is parsed by the command line.
 
 What the rows do is shown by `tests/commands/test_lillm.py`, `training/test_original_run.py`,
-`commands/test_preset_runs.py`, `generation/test_toygpt_text.py`, `data/test_dataset_list.py` and `test_originals.py`.
+`commands/test_preset_runs.py`, `generation/test_toygpt_text.py`, `data/test_dataset_list.py` and
+`data/preparing/test_originals.py`.
 """
 
 import json

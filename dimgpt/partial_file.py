@@ -65,15 +65,17 @@ def append(path: Path, chunks: Iterable[bytes]) -> Iterator[int]:
     Raises:
         OSError: The disk is full. What was written before stays.
     """
-    try:
-        with path.open("ab") as output:
-            for chunk in chunks:
-                output.write(chunk)
-                yield output.tell()
-    except OSError as error:
-        raise OSError(
-            f"{path} cannot be written ({error.strerror}); make room and run again"
-        ) from error
+    with path.open("ab", buffering=0) as output:
+        for chunk in chunks:
+            rest = memoryview(chunk)
+            try:
+                while rest:
+                    rest = rest[output.write(rest) :]  # without a buffer, a write may be partial
+            except OSError as error:
+                raise OSError(
+                    f"{path} cannot be written ({error.strerror}); make room and run again"
+                ) from error
+            yield output.tell()
 
 
 def finish(path: Path, target: Path, *, size: int, digest: str) -> None:

@@ -16,6 +16,7 @@ from dimgpt.pipeline.mixture import corpus_shortfalls, mixture_rows
 from dimgpt.pipeline.vocabulary import SAMPLE_NAME, prepare_vocabulary, read_sample_count
 from dimgpt.presets import get_preset
 from dimgpt.settings import override
+from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.workspace import Workspace, customise_data, load_data_config, load_vocabulary
 
 _SHOWN_CHARACTERS = 10
@@ -110,12 +111,16 @@ class Prepare(Merge):
         try:
             if share is None:
                 with tqdm(desc="vocabulary", unit="char", unit_scale=True) as bar:
-                    prepare_vocabulary(workspace, progress=lambda done: bar.update(done - bar.n))
-                _show_vocabulary(workspace)
+                    tokenizer = prepare_vocabulary(
+                        workspace, progress=lambda done: bar.update(done - bar.n)
+                    )
+                _show_vocabulary(workspace, tokenizer)
                 if self.only is not None:
                     return
+            else:
+                tokenizer = load_vocabulary(workspace)
             with PreparationBar() as watch:
-                prepare_files(workspace, load_vocabulary(workspace), share=share, progress=watch)
+                prepare_files(workspace, tokenizer, share=share, progress=watch)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 "finished parts are kept, run the same command again to continue"
@@ -144,9 +149,9 @@ class ImportData:
         _show(import_data(workspace, self.path, vocabulary_path=self.vocabulary))
 
 
-def _show_vocabulary(workspace: Workspace) -> None:
+def _show_vocabulary(workspace: Workspace, tokenizer: Tokenizer) -> None:
     """Print how large the vocabulary is, and what it was trained on."""
-    tokenizer, path = load_vocabulary(workspace), workspace.vocabulary_path
+    path = workspace.vocabulary_path
     count = read_sample_count(workspace, tokenizer)
     print(f"{tokenizer.vocab_size:,} tokens in {path}")
     if count.sources:

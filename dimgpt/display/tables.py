@@ -53,9 +53,8 @@ class Table:
             return f"<tr>{''.join(inner)}</tr>"
 
         head = row(self.header, "th") if any(self.header) else ""
-        caption = f"<b>{html.escape(self.title)}</b>" if self.title else ""
         body = "".join(row(cells, "td") for cells in self.rows)
-        return f"{caption}<table style='border-collapse:collapse'>{head}{body}</table>"
+        return f"{_caption(self.title)}<table style='border-collapse:collapse'>{head}{body}</table>"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, repr=False)
@@ -69,8 +68,11 @@ class Scrolling:
         return f"{self.title}\n{self.text}".lstrip("\n")
 
     def _repr_html_(self) -> str:
-        caption = f"<b>{html.escape(self.title)}</b>" if self.title else ""
-        return f"{caption}<div style='{_BOX}'>{html.escape(self.text)}</div>"
+        return f"{_caption(self.title)}<div style='{_BOX}'>{html.escape(self.text)}</div>"
+
+
+def _caption(title: str) -> str:
+    return f"<b>{html.escape(title)}</b>" if title else ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, repr=False)

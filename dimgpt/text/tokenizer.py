@@ -94,6 +94,11 @@ class Tokenizer(ABC):
             )
         return ChatIds(self.chat_format, self.special_ids, self.encode)
 
+    @property
+    def stops(self) -> tuple[int, ...]:
+        """Ids that end an answer; none without a chat format."""
+        return () if self.chat_format is None else self.chat.stops
+
     def use_chat_format(self, name: str) -> None:
         """Write conversations in a format of `CHAT_FORMATS`.
 

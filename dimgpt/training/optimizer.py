@@ -24,28 +24,27 @@ def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str,
 
     With Muon, the matrices inside the blocks are a group of their own.
     """
-    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    matrices = [name for name, parameter in trained.items() if parameter.dim() >= 2]
-    inner = [name for name in matrices if config.optimizer == "muon" and name.startswith("blocks.")]
-    names = {
-        "matrices": [name for name in matrices if name not in inner],
-        "vectors": [name for name in trained if name not in matrices],
-        "matrices of the blocks": inner,
-    }
-    settings: dict[str, dict[str, float]] = {
-        "matrices": {"weight_decay": config.weight_decay},
-        "vectors": {"weight_decay": config.weight_decay if config.decay_vectors else 0.0},
-        "matrices of the blocks": {
+    matrices: list[nn.Parameter] = []
+    vectors: list[nn.Parameter] = []
+    inner: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        is_inner = config.optimizer == "muon" and name.startswith("blocks.")
+        group = vectors if parameter.dim() < 2 else inner if is_inner else matrices
+        if parameter.requires_grad:
+            group.append(parameter)
+    vector_decay = config.weight_decay if config.decay_vectors else 0.0
+    groups: list[dict[str, Any]] = [
+        {"name": "matrices", "params": matrices, "weight_decay": config.weight_decay},
+        {"name": "vectors", "params": vectors, "weight_decay": vector_decay},
+        {
+            "name": "matrices of the blocks",
+            "params": inner,
             "weight_decay": config.muon_weight_decay,
             "learning_rate_scale": config.muon_learning_rate / config.learning_rate,
             "momentum": config.muon_momentum,
         },
-    }
-    return [
-        {"name": group, "params": [trained[name] for name in members], **settings[group]}
-        for group, members in names.items()
-        if members
     ]
+    return [group for group in groups if group["params"]]
 
 
 def build_optimizer(

@@ -197,8 +197,8 @@ class RunFolder:
 
     def _require_same_run(self, saved: Mapping[str, Any], fingerprints: Mapping[str, str]) -> None:
         """Compare the architecture and the fingerprints that both sides know."""
-        differences = _differences(saved["model"], self.model.config)
-        differences = {key: differences[key] for key in differences if key not in DROPOUT_FIELDS}
+        changes = _differences(saved["model"], self.model.config).items()
+        differences = {name: change for name, change in changes if name not in DROPOUT_FIELDS}
         pairs = {
             "vocabulary": (saved["vocabulary"], self.vocabulary),
             "optimizer": (saved["training"].get("optimizer", "adamw"), self.config.optimizer),

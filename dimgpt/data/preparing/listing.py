@@ -104,8 +104,9 @@ def _list_hub_files(source: Source) -> list[HubFile]:
     repo_id = source.path.removeprefix(HUB_PREFIX)
     if isinstance(source, SourceConfig) and source.files is not None:
         files = match_files(repo_id, source.files, revision=source.revision)
-        texts = [file for file in files if kind_of(file.path) in TEXT_SUFFIXES]
-        if texts := [file for file in texts if Path(file.path).name.lower() != _README]:
+        names = {file: Path(file.path).name.lower() for file in files}
+        texts = [f for f in files if kind_of(names[f]) in TEXT_SUFFIXES and names[f] != _README]
+        if texts:
             return texts
         raise ValueError(
             f"{repo_id}: the files that match {source.files!r} are of other kinds, such as "

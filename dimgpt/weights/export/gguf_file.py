@@ -190,12 +190,11 @@ def _tokenizer_entries(tokenizer: Tokenizer) -> tuple[Entries, tuple[str, ...]]:
     else:
         entries, notes = _greedy_entries(tokenizer.tokens), (_GREEDY_NOTE,)
     special_tokens = tokenizer.special_tokens
-    stops = tokenizer.chat.stops if tokenizer.chat_format else ()
     start = special_tokens.start_of_text
     ids = {
         "bos": special_tokens.end_of_text if start is None else start,
         "eos": special_tokens.end_of_text,
-        "eot": next((id for id in stops if id != special_tokens.end_of_text), None),
+        "eot": next((id for id in tokenizer.stops if id != special_tokens.end_of_text), None),
         "unknown": special_tokens.unknown,
         "padding": special_tokens.padding,
     }

@@ -155,8 +155,7 @@ def _model_json(
 def _generation_json(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, Any]:
     """Return settings for `generate`: what ends an answer ends a text, as in a chat."""
     special_tokens = tokenizer.special_tokens
-    stops = tokenizer.chat.stops if tokenizer.chat_format else ()
-    ends = list(dict.fromkeys([special_tokens.end_of_text, *stops]))
+    ends = list(dict.fromkeys([special_tokens.end_of_text, *tokenizer.stops]))
     return {
         "bos_token_id": special_tokens.start_of_text,
         "eos_token_id": ends,

@@ -1,5 +1,6 @@
 """The model: its shape, how it chooses tokens, and what it is exported for."""
 
+import itertools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +13,7 @@ from dimgpt.config.rules import (
     check_fields,
 )
 
+AttentionSpan = Literal["window", "full"]
 DropoutPlace = Literal["embedding", "outputs", "qkv", "stream"]
 ExportTarget = Literal["transformers", "gguf", "safetensors", "pt"]
 ExportDtype = Literal["f32", "f16", "bf16", "q8_0"]
@@ -30,6 +32,8 @@ class ModelConfig:
     """Longest sequence, in tokens."""
     window_size: PositiveInt | None = 256
     """Tokens that a position looks back on besides itself; `None` is full causal attention."""
+    attention_pattern: tuple[AttentionSpan, ...] = ("window",)
+    """Which layers have the window, from the first on, repeated; `full` ones see all before."""
     embedding_dim: PositiveInt = 1024
     """Width of the residual stream."""
     num_layers: PositiveInt = 16
@@ -55,20 +59,28 @@ class ModelConfig:
     """`rms` divides by the root mean square; `layer` subtracts the mean before."""
     positions: Literal["rotary", "sinusoidal"] = "rotary"
     """`rotary` turns queries and keys; `sinusoidal` adds fixed waves to the embedding."""
-    feed_forward: Literal["swiglu", "gelu"] = "swiglu"
-    """`swiglu` has a gate; `gelu` is the two-layer network of GPT-2."""
+    qk_norm: bool = False
+    """Normalise the queries and keys of each head, with a learned weight, before they turn."""
+    feed_forward: Literal["swiglu", "gelu", "relu2"] = "swiglu"
+    """`swiglu` has a gate; `gelu` is the two-layer network of GPT-2; `relu2` squares its ReLU."""
     use_biases: bool = False
     """Biases in every linear layer, the output layer included, and in layer norms."""
     use_final_norm: bool = True
     """Normalise once more before the output layer."""
     tie_embeddings: bool = True
     """The output layer uses the matrix of the embedding."""
+    logit_cap: PositiveFloat | None = None
+    """Bound of the logits, which approach it smoothly; `None` leaves them as they are."""
+    use_stream_scalars: bool = False
+    """Each block reads a learned mix of the stream and of the embedding."""
+    use_value_embeddings: bool = False
+    """Every second layer, the last one included, adds an embedding of the token to its values."""
     init: Literal["fixed", "fan_in"] = "fixed"
     """Initial weights deviate by `init_std` (`fixed`) or by 1 / sqrt(inputs) (`fan_in`)."""
     init_std: PositiveFloat = 0.02
     """Standard deviation of the initial weights, of scaled outputs before their scaling."""
-    scaled_outputs: Literal["none", "attention", "both"] = "attention"
-    """Which layers that write to the residual stream start smaller by sqrt(2 * num_layers)."""
+    scaled_outputs: Literal["none", "attention", "both", "zero"] = "attention"
+    """Which layers that write to the stream start smaller by sqrt(2 * num_layers); or all at 0."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -88,11 +100,33 @@ class ModelConfig:
                 f"num_kv_heads is {self.num_kv_heads}: it must divide num_heads "
                 f"({self.num_heads}); take 1, num_heads, or a divisor"
             )
+        if not 0 < len(self.attention_pattern) <= self.num_layers:
+            raise ValueError(
+                f"attention_pattern has {len(self.attention_pattern)} layers: it must have 1 to "
+                f"num_layers ({self.num_layers}); change one of the two"
+            )
 
     @property
     def head_dim(self) -> int:
         """Width of one attention head."""
         return self.embedding_dim // self.num_heads
+
+    @property
+    def kv_dim(self) -> int:
+        """Width of the keys, and of the values, of all heads."""
+        return self.num_kv_heads * self.head_dim
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """The `window_size` of each layer; `None` sees all positions before."""
+        spans = itertools.islice(itertools.cycle(self.attention_pattern), self.num_layers)
+        return tuple(self.window_size if span == "window" else None for span in spans)
+
+    @property
+    def value_embedding_layers(self) -> tuple[int, ...]:
+        """The layers that have an embedding of their own, the last one and every second before."""
+        first = (self.num_layers - 1) % 2
+        return tuple(range(first, self.num_layers, 2)) if self.use_value_embeddings else ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -53,6 +53,17 @@ class GeluNetwork(nn.Module):
         return self.down(F.gelu(self.up(x)))
 
 
+class SquaredReLUNetwork(GeluNetwork):
+    """down(relu(up(x))²).
+
+    So et al. 2021, "Primer", https://arxiv.org/abs/2109.08668, section 4.2.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform each position by itself, (B, T, C) -> (B, T, C)."""
+        return self.down(F.relu(self.up(x)).square())
+
+
 def width_multiple(device_type: str, *, num_positions: int) -> int:
     """Return the number that the width of a product should be a multiple of.
 
@@ -72,4 +83,5 @@ def _widened(layer: nn.Linear, x: Tensor, num_zeros: int) -> Tensor:
 FEED_FORWARDS: dict[str, Callable[[ModelConfig], nn.Module]] = {
     "swiglu": SwiGLU,
     "gelu": GeluNetwork,
+    "relu2": SquaredReLUNetwork,
 }

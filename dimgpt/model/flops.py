@@ -20,11 +20,16 @@ def training_flops_per_token(config: ModelConfig) -> float:
     so do the scores and the mixing of attention for each key in sight. Looking up an embedding
     costs nothing.
     """
-    context, window = config.context_length, config.window_size
-    num_seen = context if window is None else min(window + 1, context)
-    keys = num_seen * (num_seen + 1) / 2 + (context - num_seen) * num_seen
-    attention = 2 * config.num_layers * config.embedding_dim * keys / context
-    dim, kv_dim = config.embedding_dim, config.num_kv_heads * config.head_dim
-    ffn_matrices = {"swiglu": 3, "gelu": 2}[config.feed_forward]
-    block = 2 * dim * dim + 2 * dim * kv_dim + ffn_matrices * dim * config.ffn_dim
+    context = config.context_length
+    keys = sum(_keys_in_sight(context, window) for window in config.windows)
+    attention = 2 * config.embedding_dim * keys / context
+    dim = config.embedding_dim
+    ffn_matrices = {"swiglu": 3, "gelu": 2, "relu2": 2}[config.feed_forward]
+    block = 2 * dim * dim + 2 * dim * config.kv_dim + ffn_matrices * dim * config.ffn_dim
     return 6.0 * (config.vocab_size * dim + config.num_layers * block + attention)
+
+
+def _keys_in_sight(context: int, window: int | None) -> float:
+    """Count the pairs of a query and a key that it sees, in one layer."""
+    num_seen = context if window is None else min(window + 1, context)
+    return num_seen * (num_seen + 1) / 2 + (context - num_seen) * num_seen

@@ -30,7 +30,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last dimension; shape and dtype stay."""
-        return F.rms_norm(x.float(), x.shape[-1:], eps=self.eps).type_as(x) * self.weight
+        normed = F.rms_norm(x.float(), x.shape[-1:], eps=self.eps).type_as(x)
+        return (normed * self.weight).type_as(x)
 
 
 def new_norm(config: ModelConfig) -> nn.Module:
@@ -49,26 +50,42 @@ def new_dropout(config: ModelConfig, place: DropoutPlace) -> nn.Dropout:
 
 
 class Attention(nn.Module):
-    """Project to heads, turn by position, attend, project back."""
+    """Project to heads, turn by position, attend, project back.
+
+    With `qk_norm`, queries and keys of each head are normalised before they turn, as in Qwen 3
+    (https://arxiv.org/abs/2505.09388); Henry et al. 2020, https://arxiv.org/abs/2010.04245.
+    """
 
     def __init__(self, config: ModelConfig, layer: int, *, kernel: str) -> None:
         super().__init__()
         self.layer, self.kernel = layer, kernel
-        self.head_dim, self.window_size = config.head_dim, config.window_size
-        dim, bias = config.embedding_dim, config.use_biases
-        kv_dim = config.num_kv_heads * config.head_dim
+        self.head_dim, self.window_size = config.head_dim, config.windows[layer]
+        dim, kv_dim, bias = config.embedding_dim, config.kv_dim, config.use_biases
         self.query = nn.Linear(dim, dim, bias=bias)
         self.key = nn.Linear(dim, kv_dim, bias=bias)
         self.value = nn.Linear(dim, kv_dim, bias=bias)
         self.output = nn.Linear(dim, dim, bias=bias)
+        self.query_norm, self.key_norm = (
+            RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else nn.Identity()
+            for _ in range(2)
+        )
         self.dropout, self.attention_dropout = new_dropout(config, "qkv"), config.attention_dropout
 
-    def forward(self, x: Tensor, rotation: Rotation | None, cache: KVCache | None) -> Tensor:
-        """Mix positions, (B, T, C) -> (B, T, C)."""
+    def forward(
+        self,
+        x: Tensor,
+        rotation: Rotation | None,
+        cache: KVCache | None,
+        token_values: Tensor | None = None,
+    ) -> Tensor:
+        """Mix positions, (B, T, C) -> (B, T, C); `token_values`, (B, T, H_kv * D), are added."""
         heads = (-1, self.head_dim)
-        q = self.dropout(self.query(x)).unflatten(-1, heads)  # (B, T, H, D)
-        k = self.dropout(self.key(x)).unflatten(-1, heads)  # (B, T, H_kv, D)
-        v = self.dropout(self.value(x)).unflatten(-1, heads)
+        q = self.query_norm(self.dropout(self.query(x)).unflatten(-1, heads))  # (B, T, H, D)
+        k = self.key_norm(self.dropout(self.key(x)).unflatten(-1, heads))  # (B, T, H_kv, D)
+        v = self.value(x)
+        if token_values is not None:
+            v = v + token_values.type_as(v)
+        v = self.dropout(v).unflatten(-1, heads)
         if rotation is not None:
             q, k = apply_rope(q, *rotation), apply_rope(k, *rotation)
         if cache is not None:
@@ -81,7 +98,11 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then feed-forward, each added to the stream it reads."""
+    """Attention, then feed-forward, each added to the stream it reads.
+
+    With `use_stream_scalars`, the block reads a learned mix of the stream and of the embedding,
+    as in https://github.com/KellerJordan/modded-nanogpt.
+    """
 
     def __init__(self, config: ModelConfig, layer: int, *, kernel: str) -> None:
         super().__init__()
@@ -91,10 +112,23 @@ class Block(nn.Module):
         self.feed_forward = FEED_FORWARDS[config.feed_forward](config)
         self.dropout = new_dropout(config, "outputs")
         self.stream_dropout = new_dropout(config, "stream")
+        self.stream_scalars = (
+            nn.Parameter(torch.tensor([1.0, 0.0])) if config.use_stream_scalars else None
+        )
 
-    def forward(self, x: Tensor, rotation: Rotation | None, cache: KVCache | None) -> Tensor:
-        """Transform the residual stream, (B, T, C) -> (B, T, C)."""
-        mixed = self.attention(self.attention_norm(x), rotation, cache)
+    def forward(
+        self,
+        x: Tensor,
+        embedding: Tensor,
+        rotation: Rotation | None,
+        cache: KVCache | None,
+        token_values: Tensor | None = None,
+    ) -> Tensor:
+        """Transform the residual stream, (B, T, C) -> (B, T, C), which began as `embedding`."""
+        if self.stream_scalars is not None:
+            old, first = self.stream_scalars
+            x = old * x + first * embedding
+        mixed = self.attention(self.attention_norm(x), rotation, cache, token_values)
         x = self.stream_dropout(x) + self.dropout(mixed)
         return x + self.dropout(self.feed_forward(self.ffn_norm(x)))
 
@@ -116,6 +150,14 @@ class Transformer(nn.Module):
         self.dropout = new_dropout(config, "embedding")
         self.blocks = nn.ModuleList(
             Block(config, layer, kernel=attention_kernel) for layer in range(config.num_layers)
+        )
+        self.value_embeddings = nn.ModuleDict(
+            {
+                str(layer): nn.Embedding.from_pretrained(
+                    torch.empty(config.vocab_size, config.kv_dim), freeze=False
+                )
+                for layer in config.value_embedding_layers
+            }
         )
         self.final_norm = new_norm(config) if config.use_final_norm else nn.Identity()
         self.output_weight = None if config.tie_embeddings else nn.Parameter(torch.empty(shape))
@@ -147,16 +189,22 @@ class Transformer(nn.Module):
                 f"{self.config.context_length}; crop it to its last tokens"
             )
         x, rotation = self.positions(self.token_embedding(ids), start)
-        x = self.dropout(x)
-        for block in self.blocks:
-            x = block(x, rotation, cache)
+        x = embedding = self.dropout(x)
+        values = {layer: table(ids) for layer, table in self.value_embeddings.items()}
+        for layer, block in enumerate(self.blocks):
+            x = block(x, embedding, rotation, cache, values.get(str(layer)))
         if cache is not None:
             cache.length = end
         return self.final_norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Apply the output layer, (..., C) -> (..., vocab_size)."""
-        return F.linear(hidden, self.output_matrix, self.output_bias)
+        """Apply the output layer, (..., C) -> (..., vocab_size).
+
+        The cap is that of Gemma 2, https://arxiv.org/abs/2408.00118, section 2.
+        """
+        logits = F.linear(hidden, self.output_matrix, self.output_bias)
+        cap = self.config.logit_cap
+        return logits if cap is None else cap * torch.tanh(logits / cap)
 
     @property
     def output_matrix(self) -> Tensor:
@@ -176,16 +224,16 @@ class Transformer(nn.Module):
 def initialise(model: Transformer) -> None:
     """Draw the initial weights, as `init`, `init_std` and `scaled_outputs` of the config say.
 
-    Biases start at 0, norms at 1.
+    Biases and the embeddings of values start at 0, norms at 1.
     """
     config = model.config
-    scaled = {
-        "none": (),
-        "attention": ("attention.output.weight",),
-        "both": ("attention.output.weight", "feed_forward.down.weight"),
-    }[config.scaled_outputs]
+    outputs = ("attention.output.weight", "feed_forward.down.weight")
+    scaled = {"none": (), "attention": outputs[:1], "both": outputs, "zero": ()}
+    zeros = outputs if config.scaled_outputs == "zero" else ()
     for name, weight in model.named_parameters():
-        if name.endswith(scaled):  # two additions to the stream per block
+        if name.endswith(zeros) or name.startswith("value_embeddings"):
+            nn.init.zeros_(weight)
+        elif name.endswith(scaled[config.scaled_outputs]):  # two additions to the stream per block
             nn.init.normal_(weight, std=config.init_std / math.sqrt(2 * config.num_layers))
         elif weight.dim() == 2:
             std = config.init_std if config.init == "fixed" else weight.shape[1] ** -0.5

@@ -48,7 +48,8 @@ def chunked_cross_entropy(
     rows = [x.flatten(0, 1) for x in (hidden, targets, weights)]
     if torch.is_grad_enabled():
         matrix, bias = model.output_matrix, model.output_bias
-        loss, correct = _ChunkedCrossEntropy.apply(matrix, bias, *rows, num_chunks)
+        cap = model.config.logit_cap
+        loss, correct = _ChunkedCrossEntropy.apply(matrix, bias, *rows, num_chunks, cap)
         return LossSums(loss, correct)
     chunks = zip(*(x[None].tensor_split(num_chunks, dim=1) for x in rows), strict=True)
     parts = [weighted_cross_entropy(model.logits(h), t, w) for h, t, w in chunks]
@@ -68,6 +69,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         targets: Tensor,
         weights: Tensor,
         num_chunks: int,
+        cap: float | None,
     ) -> tuple[Tensor, Tensor]:
         loss = correct = torch.zeros((), device=hidden.device)
         grad_matrix = torch.zeros_like(matrix)
@@ -76,6 +78,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         chunks = zip(*(x.tensor_split(num_chunks) for x in (hidden, targets, weights)), strict=True)
         for states, ids, weight in chunks:
             logits = F.linear(states, matrix, bias).float()  # (n, V)
+            if cap is not None:
+                shares = torch.tanh(logits / cap)  # of the cap
+                logits, slopes = shares * cap, 1 - shares.square()
             correct = correct + ((logits.argmax(dim=-1) == ids) * weight).sum()
             largest = logits.amax(dim=-1, keepdim=True)
             chosen = logits.gather(1, ids[:, None]) - largest
@@ -85,6 +90,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             # The gradient of the logits: probabilities, less 1 at the target, times the weight.
             grad = exponentials.mul_(weight[:, None] / total)
             grad.scatter_add_(1, ids[:, None], -weight[:, None])
+            if cap is not None:
+                grad *= slopes
             grads_hidden.append((grad @ matrix).type_as(hidden))
             grad_matrix += grad.T @ states
             if grad_bias is not None:
@@ -96,7 +103,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor, grad_correct: Tensor) -> Any:
         grads = [None if g is None else g * grad_loss for g in ctx.saved_tensors]
-        return (*grads, None, None, None)
+        return (*grads, None, None, None, None)
 
 
 def choose_loss_chunks(*, num_tokens: int, vocab_size: int, free_bytes: int) -> int:

@@ -152,7 +152,7 @@ def require_finite(tensors: Mapping[str, Tensor], *, source: str) -> None:
 
 def _require_sizes(shown: Mapping[str, int], config: ModelConfig, *, source: str) -> None:
     """Refuse a file with other sizes than its config, before a damaged config takes memory."""
-    wanted = {**asdict(config), "kv_dim": config.num_kv_heads * config.head_dim}
+    wanted = {**asdict(config), "kv_dim": config.kv_dim}
     different = [
         f"{name} is {size} in the file and {wanted[name]} in the config"
         for name, size in shown.items()

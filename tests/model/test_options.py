@@ -24,14 +24,28 @@ TOY = ModelConfig(
 OPTIONS = {
     "norm": ("rms", "layer"),
     "positions": ("rotary", "sinusoidal"),
-    "feed_forward": ("swiglu", "gelu"),
+    "feed_forward": ("swiglu", "gelu", "relu2"),
+    "qk_norm": (False, True),
+    "attention_pattern": (("window",), ("window", "full")),
+    "logit_cap": (None, 15.0),
+    "use_stream_scalars": (False, True),
+    "use_value_embeddings": (False, True),
     "use_biases": (False, True),
     "use_final_norm": (True, False),
     "tie_embeddings": (True, False),
 }
-COMBINATIONS = [
-    dict(zip(OPTIONS, values, strict=True)) for values in itertools.product(*OPTIONS.values())
-]
+CHOICES = [(name, value) for name, values in OPTIONS.items() for value in values]
+# Every pair of choices of two options, with the first choice for all others.
+PAIRS = [dict(pair) for pair in itertools.combinations(CHOICES, 2) if pair[0][0] != pair[1][0]]
+MODERN = {
+    "qk_norm": True,
+    "attention_pattern": ("window", "full"),
+    "feed_forward": "relu2",
+    "logit_cap": 15.0,
+    "use_stream_scalars": True,
+    "use_value_embeddings": True,
+    "tie_embeddings": False,
+}
 
 
 def build(**options):
@@ -39,20 +53,105 @@ def build(**options):
     return Transformer(dataclasses.replace(TOY, **options)).eval()
 
 
-def test_every_combination_counts_its_parameters_and_moves_them_all():
-    for options in COMBINATIONS:
-        model = build(**options)
-        assert model.num_parameters == num_parameters(model.config)
-        model(torch.arange(12)[None]).square().sum().backward()
-        assert all(weight.grad is not None for weight in model.parameters()), options
+def shake(model):
+    """Move every weight off its initial value, zeros and ones included."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight), alpha=0.05)
 
 
-@pytest.mark.parametrize("positions", OPTIONS["positions"])
-def test_the_cache_changes_nothing(positions):
-    model, ids = build(positions=positions, norm="layer", use_biases=True), torch.arange(12)[None]
+@pytest.mark.parametrize("options", [*PAIRS, MODERN], ids=str)
+def test_every_pair_of_parts_counts_its_parameters_moves_them_all_and_keeps_its_cache(options):
+    model, ids = build(window_size=3, **options), torch.arange(12)[None]
+    shake(model)
+    assert model.num_parameters == num_parameters(model.config)
+    logits = model(ids)
+    logits.square().sum().backward()
+    assert all(weight.grad is not None for weight in model.parameters())
     cache = model.new_cache(1)
     steps = [model(ids[:, :5], cache), *(model(ids[:, i : i + 1], cache) for i in range(5, 12))]
-    torch.testing.assert_close(torch.cat(steps, dim=1), model(ids))
+    torch.testing.assert_close(torch.cat(steps, dim=1), logits)
+
+
+@pytest.mark.parametrize("kernel", ["naive", "matmul", "sdpa"])
+def test_every_kernel_computes_the_modern_parts_alike(kernel):
+    models = []
+    for name in (kernel, "naive"):
+        torch.manual_seed(0)
+        config = dataclasses.replace(TOY, window_size=3, **MODERN)
+        models.append(Transformer(config, attention_kernel=name).eval())
+        shake(models[-1])
+    ids = torch.arange(12)[None]
+    torch.testing.assert_close(models[0](ids), models[1](ids))
+
+
+def test_normed_queries_and_keys_bound_the_scores():
+    model = build(qk_norm=True)
+    before = model(torch.arange(12)[None])
+    with torch.no_grad():
+        model.blocks[0].attention.query.weight.mul_(100)
+        model.blocks[1].attention.key.weight.mul_(100)
+    torch.testing.assert_close(model(torch.arange(12)[None]), before, atol=1e-4, rtol=1e-3)
+
+
+def test_a_pattern_repeats_and_only_its_windows_hide_positions():
+    config = dataclasses.replace(
+        TOY, window_size=2, num_layers=5, attention_pattern=("window", "window", "full")
+    )
+    assert config.windows == (2, 2, None, 2, 2)
+    ids = torch.arange(12)[None].clone()
+    for pattern, reach in ((("window",), 4), (("window", "full"), 11)):
+        model = build(window_size=2, attention_pattern=pattern)
+        before = model(ids)[0, -1]
+        changed = ids.clone()
+        changed[0, 11 - reach] = 30
+        assert not torch.equal(model(changed)[0, -1], before)
+        changed[0, : 11 - reach] = 30
+        changed[0, 11 - reach] = ids[0, 11 - reach]
+        assert torch.equal(model(changed)[0, -1], before)
+
+
+def test_new_scalars_values_and_zero_outputs_change_nothing_at_first():
+    ids = torch.arange(12)[None]
+    plain, with_parts = build(), build(use_stream_scalars=True, use_value_embeddings=True)
+    assert torch.equal(plain(ids), with_parts(ids))
+    model = build(scaled_outputs="zero", use_final_norm=False)
+    embedding = model.token_embedding(ids)
+    assert torch.equal(model.hidden_states(ids), embedding)
+
+
+def test_every_second_layer_has_values_of_its_own_and_the_last_one_does():
+    layers = [
+        dataclasses.replace(TOY, num_layers=n, use_value_embeddings=True).value_embedding_layers
+        for n in (1, 2, 5)
+    ]
+    assert layers == [(0,), (1,), (0, 2, 4)]
+
+
+def test_capped_logits_keep_their_order_and_stay_below_the_cap():
+    plain, capped = build(init_std=1.0), build(init_std=1.0, logit_cap=2.0)
+    ids = torch.arange(12)[None]
+    assert plain(ids).abs().max() > 2 > capped(ids).abs().max()
+    torch.testing.assert_close(capped(ids), 2 * torch.tanh(plain(ids) / 2))
+
+
+def test_in_half_precision_the_normed_queries_stay_in_it(monkeypatch):
+    seen = []
+
+    def spy(q, k, v, **options):
+        seen.append({q.dtype, k.dtype, v.dtype})
+        return q
+
+    monkeypatch.setattr("dimgpt.model.transformer.attention", spy)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        build(**MODERN)(torch.arange(12)[None])
+    assert seen == [{torch.bfloat16}] * TOY.num_layers
+
+
+def test_a_pattern_longer_than_the_layers_is_refused():
+    with pytest.raises(ValueError, match=r"attention_pattern has 3 layers: it must have 1 to"):
+        dataclasses.replace(TOY, attention_pattern=("window", "window", "full"))
 
 
 def test_sinusoidal_waves_are_sines_in_even_and_cosines_in_odd_channels():

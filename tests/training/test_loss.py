@@ -90,6 +90,15 @@ def test_chunks_of_an_output_layer_of_its_own_with_a_bias_are_the_same_too():
         torch.testing.assert_close(second, first, atol=5e-6, rtol=1e-5)
 
 
+def test_chunks_of_capped_logits_are_the_same_too():
+    torch.manual_seed(0)
+    model = Transformer(dataclasses.replace(MODEL, logit_cap=0.5, init_std=1.0))
+    expected = values_and_gradients(model)
+    actual = values_and_gradients(model, loss_chunks=4)
+    for first, second in zip(expected, actual, strict=True):
+        torch.testing.assert_close(second, first, atol=5e-6, rtol=1e-5)
+
+
 def test_chunks_follow_the_weight_that_the_loss_is_given():
     model, batch = make_model(), make_batch()
     gradients = []

@@ -57,6 +57,8 @@ class TrainingConfig:
     """Steps in which Muon's momentum rises from 0.85."""
     muon_weight_decay: NotNegativeFloat = 0.0
     """Decoupled decay of Muon's matrices."""
+    muon_cautious_decay: bool = False
+    """Decay only the weights that the update shrinks, too, and fall in a line to 0 decay."""
     dropout: Ratio | None = None
     """The model's `dropout` in this run, in 0..1; `None` keeps the one that the model has."""
     attention_dropout: Ratio | None = None

@@ -1,7 +1,9 @@
 """Muon: the momentum of each matrix, with its singular values pushed to about 1, is the update.
 
 It trains the matrices inside the blocks; AdamW trains the embedding, the output layer and the
-vectors. Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/.
+vectors. Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/. A group may have a
+cautious decay, only of the weights that the update shrinks as well: Chen et al. 2025,
+https://arxiv.org/abs/2510.12402.
 
 `torch.optim.Muon` does not honour `found_inf`, and takes no sharded parameters. So the loop is
 here, and its results are the same.
@@ -23,7 +25,8 @@ class Muon(torch.optim.Optimizer):
     """Muon for the groups that have a `momentum`, `adam` for all others.
 
     Args:
-        groups: Groups of matrices, each with `name`, `params`, `weight_decay` and `momentum`.
+        groups: Groups of matrices, each with `name`, `params`, `weight_decay` and `momentum`;
+            `is_cautious` if their decay is.
         adam: The optimizer of all other parameters; its groups and its state become part of this.
     """
 
@@ -57,7 +60,10 @@ class Muon(torch.optim.Optimizer):
         update = orthogonalise(torch.lerp(parameter.grad, mean, momentum))
         num_rows, num_columns = parameter.shape
         rate = group["lr"] * max(1.0, num_rows / num_columns) ** 0.5
-        new = parameter * (1 - group["lr"] * group["weight_decay"]) - rate * update
+        decay: Tensor | float = group["lr"] * group["weight_decay"]
+        if group.get("is_cautious"):
+            decay = decay * (update * parameter > 0)
+        new = parameter * (1 - decay) - rate * update
         for old, value in ((state["momentum"], mean), (parameter, new)):
             old.copy_(value if self.found_inf is None else value.where(self.found_inf == 0, old))
 

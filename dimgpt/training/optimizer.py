@@ -42,6 +42,7 @@ def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str,
             "weight_decay": config.muon_weight_decay,
             "learning_rate_scale": config.muon_learning_rate / config.learning_rate,
             "momentum": config.muon_momentum,
+            "is_cautious": config.muon_cautious_decay,
         },
     ]
     return [group for group in groups if group["params"]]
@@ -103,13 +104,15 @@ def _height(step: int, config: TrainingConfig) -> float:
 def set_learning_rates(
     optimizer: torch.optim.Optimizer, step: int, config: TrainingConfig
 ) -> float:
-    """Give each group the rate (and momentum) of a step; return the rate of the run's schedule."""
+    """Give each group what a step has of rate, momentum, decay; return the run's own rate."""
     rate = learning_rate_at(step, config)
     for group in optimizer.param_groups:
         own = group["schedule"](step) if "schedule" in group else rate
         group["lr"] = own * group.get("learning_rate_scale", 1.0)
         if "momentum" in group:
             group["momentum"] = muon_momentum_at(step, config)
+        if group.get("is_cautious"):
+            group["weight_decay"] = config.muon_weight_decay * max(1 - step / config.max_steps, 0)
     return rate
 
 

@@ -77,6 +77,27 @@ def test_its_rate_rises_and_falls_with_that_of_the_run_and_its_momentum_rises(mo
     )
 
 
+def test_a_cautious_decay_spares_what_the_update_enlarges_and_ends_with_the_run(model, config):
+    matrix = nn.Parameter(torch.tensor([[1.0, -1.0], [1.0, 1.0]]))
+    matrix.grad = torch.tensor([[1.0, 1.0], [-1.0, 1.0]])
+    before, update = matrix.detach().clone(), orthogonalise(matrix.grad)
+    group = {"name": "m", "params": [matrix], "weight_decay": 0.5, "momentum": 0.0}
+    optimizer = Muon([{**group, "is_cautious": True}], no_adam())
+    optimizer.param_groups[0]["lr"] = 0.1
+    optimizer.step()
+    decay = torch.tensor([[0.05, 0.0], [0.0, 0.05]])
+    torch.testing.assert_close(matrix.detach(), before * (1 - decay) - 0.1 * update)
+    config = dataclasses.replace(
+        config, muon_weight_decay=0.4, muon_cautious_decay=True, max_steps=8, decay_steps=4
+    )
+    optimizer = build_optimizer(model, config)
+    decays = []
+    for step in (2, 4, 8):
+        set_learning_rates(optimizer, step, config)
+        decays.append(optimizer.param_groups[0]["weight_decay"])
+    assert decays == pytest.approx([0.3, 0.2, 0.0])
+
+
 def test_an_update_that_is_left_out_changes_neither_weights_nor_state(model, config):
     optimizer = build_optimizer(model, config)
     set_learning_rates(optimizer, 3, config)

@@ -1,5 +1,4 @@
 import contextlib
-import importlib.util
 import os
 import subprocess
 import sys
@@ -8,14 +7,11 @@ from pathlib import Path
 import pytest
 import tokenizers
 
+# Tests are imported by path (`--import-mode=importlib`): what they share has to be found, too.
+_ROOT = Path(__file__).parents[1]
+sys.path.append(str(_ROOT / "tests"))
 # The models of the tests are tiny: one thread computes them in half the processor time of two.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Tests are imported by path (`--import-mode=importlib`), so what they share is, too.
-_ROOT = Path(__file__).parents[1]
-_PATH = Path(__file__).parent / "hub_server.py"
-_SPEC = importlib.util.spec_from_file_location("hub_server", _PATH)
-sys.modules["hub_server"] = _MODULE = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(_MODULE)
 
 
 @pytest.fixture
@@ -42,7 +38,9 @@ def _holding(path):
 @pytest.fixture
 def hub_server():
     """A hub on the loopback interface, without repositories."""
-    with _MODULE.HubServer() as hub:
+    from hub_server import HubServer
+
+    with HubServer() as hub:
         yield hub
 
 

@@ -1,6 +1,5 @@
-"""lilLM's rows of "Coming from ...": its weights imported, fine-tuned, asked and continued."""
+"""lilLM's formats on the command line, beyond the rows of `test_coming_from.py`."""
 
-import functools
 import io
 import json
 import shutil
@@ -10,8 +9,6 @@ import pytest
 
 from dimgpt.cli import main
 from dimgpt.text.byte_level import train_byte_level
-from dimgpt.training.journal import read_history
-from dimgpt.weights.download import download_model
 from dimgpt.weights.store import load_tokenizer
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "lillm"
@@ -67,41 +64,19 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_imported_weights_are_fine_tuned_on_conversations(folder):
-    history = read_history(folder / "models/tiny-runs/finetuning/history.jsonl")
-    assert max(record.get("step", 0) for record in history) == 3
-    config = json.loads((folder / "models/tiny-chat/config.json").read_text())
-    assert config["chat_format"] == "lillm"
-    assert load_tokenizer(folder / "models/tiny-chat").chat.format.name == "lillm"
-
-
-def test_the_fine_tuned_model_chats_and_the_imported_one_continues(folder, monkeypatch, capsys):
+def test_the_original_chats_as_it_is(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     monkeypatch.setattr("sys.stdin", io.StringIO("What is the capital of France?\n"))
     few = ["--preset", "lillm-39m", "--sampling.max-new-tokens", "5", "--sampling.seed", "0"]
-    main(["chat", "--model", "models/tiny-chat", *few])
-    assert capsys.readouterr().out.startswith("> ")
     main(["chat", "--model", "download/best_model.pt", *few])
-    capsys.readouterr()
-    main(["generate", "--model", "models/tiny", "--prompt", "The", *few])
-    assert capsys.readouterr().out.startswith("The")
+    assert capsys.readouterr().out.startswith("> ")
 
 
-def test_a_bare_checkpoint_of_the_hub_is_downloaded_and_imported(folder, hub_server, monkeypatch):
-    """As `download_model.py` fetches one: a `.pt` that stands alone in its repository."""
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(
-        "dimgpt.commands.models.download_model",
-        functools.partial(download_model, endpoint=hub_server.endpoint),
-    )
-    weights = (FIXTURES / "best_model_sft_orig_mod.pt").read_bytes()
-    hub_server.add("jonwondo/lilLM_40M_param_10B_tok", {"lilLM_40M_params_10B_tok.pt": weights})
-    main(["download", "lillm-39m"])
-    path = "models/lillm-39m/lilLM_40M_params_10B_tok.pt"
+def test_a_bare_checkpoint_asks_for_its_tokenizer(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(FIXTURES / "best_model_sft_orig_mod.pt", "alone.pt")
     with pytest.raises(SystemExit, match="no tokenizer beside .* give it with --tokenizer"):
-        main(["import", path])
-    main(["import", path, "--tokenizer", "download/tokenizer.json"])
-    assert load_tokenizer(Path("models/lilLM_40M_params_10B_tok")).vocab_size == 512
+        main(["import", "alone.pt"])
 
 
 def test_a_vocabulary_without_tokens_for_roles_is_refused_before_anything_is_prepared(

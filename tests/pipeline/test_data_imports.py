@@ -1,17 +1,15 @@
 """Token files of DimensionGPT, from its folder to a training run's batches."""
 
-import pickle
 from pathlib import Path
 
-import numpy as np
 import pytest
+from originals import write_dimensiongpt_data
 
 from dimgpt.cli import main
 from dimgpt.config import ConversationSourceConfig
 from dimgpt.pipeline.data import open_data, read_reports, require_conversations
 from dimgpt.presets import get_preset
 from dimgpt.settings import override
-from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 from dimgpt.workspace import Workspace
 
 VOCABULARY = Path(__file__).parents[1] / "fixtures" / "dimensiongpt_sampling" / "vocab_512.txt"
@@ -21,26 +19,7 @@ VOCABULARY = Path(__file__).parents[1] / "fixtures" / "dimensiongpt_sampling" / 
 def original(tmp_path, monkeypatch):
     """A data folder as the original leaves it, and a working directory beside it."""
     monkeypatch.chdir(tmp_path)
-    tokenizer = GreedyTokenizer.load(VOCABULARY)
-    texts = [f"le chat {number} dort dans la cour et mange" for number in range(20)]
-    documents = [tokenizer.enclose(tokenizer.encode_array(text)).tolist() for text in texts]
-    folder = tmp_path / "original"
-    web, talk = folder / "pretraining" / "web", folder / "finetuning"
-    web.mkdir(parents=True)
-    talk.mkdir()
-    for name, part in (("train", documents[:18]), ("val", documents[18:])):
-        starts = np.cumsum([0, *map(len, part)]).tolist()
-        index = [{"start": s, "size": len(ids)} for s, ids in zip(starts, part, strict=False)]
-        np.array(sum(part, []), dtype="<u2").tofile(web / f"{name}.bin")
-        (web / f"{name}_ids.pkl").write_bytes(pickle.dumps(index))
-    sizes = {"train": sum(map(len, documents[:18])), "val": sum(map(len, documents[18:]))}
-    (web / "metadata.pkl").write_bytes(pickle.dumps({"size": sizes, "multiplier": 0.3}))
-    special = tokenizer.special_tokens
-    pairs = [[special.user, 20 + n, special.assistant, 40 + n] for n in range(9)]
-    for kind, content in (("conversations", pairs), ("preprompts", [[special.system, 30]])):
-        (talk / f"human_{kind}_train.pkl").write_bytes(pickle.dumps(content))
-    (folder / "vocab.txt").write_bytes(VOCABULARY.read_bytes())
-    return folder
+    return write_dimensiongpt_data(tmp_path / "original", VOCABULARY)
 
 
 def workspace(name="dimensiongpt"):

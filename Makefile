@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 
 help:
 	@echo "make demo      train a small French model on this machine and talk to it (minutes);"
-	@echo "               SEED=3 trains from another seed, into models/seed-3"
+	@echo "               SEED=3 trains from another seed, into models/demo-seed-3"
 	@echo "make test      run the tests"
 	@echo "make check     format, lint, types"
 	@echo "make bench     run the benchmarks that need no GPU"
@@ -34,7 +34,7 @@ notebook: $(VENV)/.ready
 	@$(RUN) -m jupyterlab
 
 clean:
-	rm -rf data/demo models/demo models/demo-chat models/demo-runs models/seed-*
+	rm -rf data/demo models/demo models/demo-chat models/demo-runs models/demo-seed-*
 
 $(VENV)/.ready: requirements.txt requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { \

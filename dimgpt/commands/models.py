@@ -198,8 +198,8 @@ class Demo:
     """Flags of `demo`."""
 
     seed: int | None = None
-    """Seed of both trainings, whose models go to models/seed-N; the preset's, and models/, if not
-    given."""
+    """Seed of both trainings; the models go to models/demo-seed-N. If not given, the seed is the
+    preset's, and they go to models/."""
     output_dir: Path | None = None
     """Gets the executed notebooks; demo-runs/notebooks beside the models if not given."""
 
@@ -207,7 +207,7 @@ class Demo:
         """Execute the notebooks of the working directory, and say where everything is."""
         override(get_preset("demo").pretraining, seed=self.seed)  # refuses a wrong one at once
         # Another seed is another run: where the first one has ended, it would have nothing to do.
-        models = Path("models") if self.seed is None else Path(f"models/seed-{self.seed}")
+        models = Path("models") if self.seed is None else Path(f"models/demo-seed-{self.seed}")
         output, notebooks = self.output_dir or models / "demo-runs" / "notebooks", []
         for number, (name, stage) in enumerate(_NOTEBOOKS, start=1):
             source = Path(f"{name}.ipynb")

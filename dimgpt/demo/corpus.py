@@ -35,9 +35,10 @@ QUESTION_KINDS: Mapping[str, float] = {
     "who did it": 0.5,
     "yes or no": 0.5,
 }
-"""How often training asks each kind of question, relative to the others with or without a text.
+"""Kind of question -> its weight in training, a positive number.
 
-A kind without a line here is neither trained nor scored.
+The first nine need no text, the others ask about one; `TEXT_RATIO` divides training between the
+two groups, and the weights divide each group. A kind without a line is neither trained nor scored.
 """
 HELD_OUT_SHARE = 0.25
 """Share of each kind's items that training never sees, in 0..1."""

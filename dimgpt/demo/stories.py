@@ -15,8 +15,7 @@ from dimgpt.demo.grammar import Binding, fill, parse
 from dimgpt.demo.plots import PETS, TALES, Step
 
 STORY_SHARES = {"scene": 0.5, "tale": 0.4, "pets": 0.1}
-"""Share of each kind of story; scenes are what copying is learned from."""
-
+"""Share of each kind of story; models learn to copy from the scenes."""
 LATER = ("À midi, ", "Le soir, ")
 """What the second and third telling begin with."""
 RECALLS: dict[str, Step] = {

@@ -23,15 +23,15 @@ def runs(tmp_path, monkeypatch):
 
 def test_a_seed_is_that_of_both_trainings_and_names_the_folder_of_their_models(runs, capsys):
     main(["demo", "--seed", "3"])
-    places = {"MODELS_ROOT": "models/seed-3"}
+    places = {"MODELS_ROOT": "models/demo-seed-3"}
     assert [(name, parameters) for name, _, parameters in runs] == [
         ("create_data", {}),
         ("training", {"STAGE": "pretraining", "SEED": 3, **places}),
         ("training", {"STAGE": "finetuning", "SEED": 3, **places}),
         ("testing", places),
     ]
-    assert runs[-1][1] == "models/seed-3/demo-runs/notebooks/4-testing.ipynb"
-    assert str(Path("models/seed-3/demo-chat")) in capsys.readouterr().out
+    assert runs[-1][1] == "models/demo-seed-3/demo-runs/notebooks/4-testing.ipynb"
+    assert str(Path("models/demo-seed-3/demo-chat")) in capsys.readouterr().out
 
 
 def test_without_a_seed_the_preset_keeps_its_own(runs):

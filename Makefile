@@ -6,7 +6,8 @@ RUN := $(VENV)/bin/python
 .PHONY: help demo test check bench notebook clean
 
 help:
-	@echo "make demo      train a small French model on this machine and talk to it (minutes)"
+	@echo "make demo      train a small French model on this machine and talk to it (minutes);"
+	@echo "               SEED=3 trains from another seed, into models/demo-seed-3"
 	@echo "make test      run the tests"
 	@echo "make check     format, lint, types"
 	@echo "make bench     run the benchmarks that need no GPU"
@@ -15,7 +16,7 @@ help:
 
 demo: $(VENV)/.ready
 	@echo "Running the three notebooks on the demo corpus: data, pretraining, fine-tuning, test."
-	@$(RUN) -m dimgpt demo
+	@$(RUN) -m dimgpt demo $(if $(SEED),--seed $(SEED))
 
 test: $(VENV)/.ready
 	@echo "Running the tests."
@@ -33,7 +34,7 @@ notebook: $(VENV)/.ready
 	@$(RUN) -m jupyterlab
 
 clean:
-	rm -rf data/demo models/demo models/demo-chat models/demo-runs
+	rm -rf data/demo models/demo models/demo-chat models/demo-runs models/demo-seed-*
 
 $(VENV)/.ready: requirements.txt requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { \

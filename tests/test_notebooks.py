@@ -1,5 +1,6 @@
 """The three notebooks run from first to last, at toy size, in a real kernel."""
 
+import json
 from pathlib import Path
 
 import papermill
@@ -14,7 +15,7 @@ def executed(tmp_path_factory):
     """Run data, both trainings and test as a person would, and return the notebooks by name."""
     folder = tmp_path_factory.mktemp("notebooks")
     roots = {"DATA_ROOT": str(folder / "data"), "MODELS_ROOT": str(folder / "models")}
-    training = {**roots, "MAX_STEPS": 3, "BATCH_SIZE": 4}
+    training = {**roots, "MAX_STEPS": 3, "BATCH_SIZE": 4, "SEED": 5}
     runs = {
         "create_data": {
             "SOURCES": ["demo://stories/400"],
@@ -70,6 +71,12 @@ def test_the_models_of_both_stages_are_there_with_their_curves(executed):
         assert {"config.json", "model.safetensors", "vocab.txt", "README.md"} <= files
     for stage in ("pretraining", "finetuning"):
         assert (models / "demo-runs" / stage / "curves.png").stat().st_size > 5_000
+
+
+def test_both_stages_are_trained_with_the_seed_of_their_notebook(executed):
+    for stage in ("pretraining", "finetuning"):
+        recipe = executed[1] / "models" / "demo-runs" / stage / "run.json"
+        assert json.loads(recipe.read_text())["preset"][stage]["seed"] == 5
 
 
 def test_settings_tables_coloured_tokens_and_pictures_are_shown(executed):

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from tqdm import tqdm
@@ -20,6 +20,7 @@ from dimgpt.model.transformer import Transformer
 from dimgpt.pipeline.models import export, import_model, open_model
 from dimgpt.presets import get_preset
 from dimgpt.runtime import choose_runtime, peak_flops
+from dimgpt.settings import override
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.weights.download import download_model
 from dimgpt.workspace import Stage, Workspace
@@ -196,26 +197,35 @@ class Download:
 class Demo:
     """Flags of `demo`."""
 
-    output_dir: Path = Path("models/demo-runs/notebooks")
-    """Gets the executed notebooks."""
+    seed: int | None = None
+    """Seed of both trainings; the models go to models/demo-seed-N. If not given, the seed is the
+    preset's, and they go to models/."""
+    output_dir: Path | None = None
+    """Gets the executed notebooks; demo-runs/notebooks beside the models if not given."""
 
     def run(self) -> None:
         """Execute the notebooks of the working directory, and say where everything is."""
-        notebooks = []
+        override(get_preset("demo").pretraining, seed=self.seed)  # refuses a wrong one at once
+        # Another seed is another run: where the first one has ended, it would have nothing to do.
+        models = Path("models") if self.seed is None else Path(f"models/demo-seed-{self.seed}")
+        output, notebooks = self.output_dir or models / "demo-runs" / "notebooks", []
         for number, (name, stage) in enumerate(_NOTEBOOKS, start=1):
             source = Path(f"{name}.ipynb")
             if not source.exists():
                 raise FileNotFoundError(f"{source} is not here: run from the repository's folder")
             print(f"\n━━ {number} of {len(_NOTEBOOKS)}: {source} {stage}", flush=True)
             label = "-".join(filter(None, (str(number), name, stage)))
-            notebooks.append(self.output_dir / f"{label}.ipynb")
-            _execute(source, notebooks[-1], {"STAGE": stage} if stage else {})
+            notebooks.append(output / f"{label}.ipynb")
+            parameters: dict[str, Any] = {"STAGE": stage, "SEED": self.seed} if stage else {}
+            if name != "create_data":
+                parameters["MODELS_ROOT"] = models.as_posix()
+            _execute(source, notebooks[-1], parameters)
         print("\nThe executed notebooks:", *notebooks, sep="\n  ")
-        print("The curves:", *sorted(self.output_dir.parent.glob("*/curves.png")), sep="\n  ")
-        print("The models:\n  models/demo\n  models/demo-chat")
+        print("The curves:", *sorted(models.glob("demo-runs/*/curves.png")), sep="\n  ")
+        print("The models:", models / "demo", models / "demo-chat", sep="\n  ")
 
 
-def _execute(source: Path, target: Path, parameters: dict[str, str]) -> None:
+def _execute(source: Path, target: Path, parameters: dict[str, Any]) -> None:
     """Run a notebook with the demo preset, and print what its cells print as it comes.
 
     Tables are printed at the end, those of the cells tagged `report`.

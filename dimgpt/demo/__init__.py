@@ -1,5 +1,6 @@
 """The demo: a small French world, questions about it, and their score.
 
-The world is `corpus`, made of `stories` and questions with the words of `lexicon` and the rules of
-`grammar`. The data pipeline imports it for sources named `demo://` only.
+The world is `corpus`: `stories` that follow `plots`, and questions, many of them about `facts`. Its
+words are those of `lexicon`, its rules those of `grammar`. The data pipeline imports it for sources
+named `demo://` only.
 """

@@ -13,10 +13,33 @@ from typing import NamedTuple
 
 from dimgpt.data.conversation import Conversation, Message
 from dimgpt.demo import lexicon
-from dimgpt.demo.grammar import PERSONS, TENSES, a, agree, capitalize, conjugate, fill
+from dimgpt.demo.facts import ask, scene_facts, tell
+from dimgpt.demo.grammar import PERSONS, TENSES, a, agree, capitalize, conjugate
 from dimgpt.demo.lexicon import WORDS
-from dimgpt.demo.stories import FACTS, OPENING, scene_facts, tell, write_story
+from dimgpt.demo.stories import write_story
 
+QUESTION_KINDS: Mapping[str, float] = {
+    "sum": 5,
+    "neighbour": 2,
+    "plural": 1,
+    "feminine": 1,
+    "conjugation": 4,
+    "opposite": 1,
+    "known colour": 1,
+    "identity": 1,
+    "greeting": 1,
+    "where": 1,
+    "who does what": 1,
+    "colour told": 1,
+    "how many": 1,
+    "who did it": 0.5,
+    "yes or no": 0.5,
+}
+"""Kind of question -> its weight in training, a positive number.
+
+The first nine need no text, the others ask about one; `TEXT_RATIO` divides training between the
+two groups, and the weights divide each group. A kind without a line is neither trained nor scored.
+"""
 HELD_OUT_SHARE = 0.25
 """Share of each kind's items that training never sees, in 0..1."""
 TEXT_RATIO = 0.55
@@ -32,26 +55,11 @@ Turn = tuple[str, str]
 Item = tuple[str, str, str]
 """A key, a question and its one right answer; two wordings of one sum share a key."""
 
-TEXT_QUESTIONS = (
-    ("place", "where", "Où {act present} {name} ?"),
-    ("use", "who does what", "Que {use present} {name} ?"),
-    ("use", "colour told", "De quelle couleur est {thing the} {name of} ?"),
-    ("eat", "who does what", "Que {eat present} {name} ?"),
-    ("count", "how many", "Combien {food of_all} {eat present} {name} ?"),
-    ("care", "who does what", "Que {care present} {name} ?"),
-)
-"""Family of a fact, kind of the question, and the question."""
-TEXT_KINDS = ("where", "who does what", "colour told", "how many")
-COLOUR_ANSWER = "C'est {thing a} {colour agree thing}."
-"""Other answers repeat the text's own words: so small a model can learn to find a fact again."""
-
 
 class Kind(NamedTuple):
     """A kind of question that needs no text."""
 
     draw: Callable[[Random], Item]
-    weight: int
-    """How often it occurs in training, relative to the others."""
     held_out: str
     """As `Question.held_out`."""
     num_answers: int
@@ -152,11 +160,11 @@ def _draw(kind: str, rng: Random) -> tuple[str, str, str, float]:
 def _small_turns(rng: Random) -> list[Turn]:
     """Draw a few questions of any kind that needs no text."""
     turns = []
-    weights = [kind.weight for kind in KINDS.values()]
-    for kind in rng.choices(list(KINDS.values()), weights, k=rng.randint(1, 4)):
-        key, question, answer = kind.draw(rng)
+    kinds = [kind for kind in QUESTION_KINDS if kind in KINDS]
+    for kind in rng.choices(kinds, [QUESTION_KINDS[kind] for kind in kinds], k=rng.randint(1, 4)):
+        key, question, answer = KINDS[kind].draw(rng)
         while is_held_out(key):
-            key, question, answer = kind.draw(rng)
+            key, question, answer = KINDS[kind].draw(rng)
         turns.append((question, answer))
     return turns
 
@@ -164,32 +172,24 @@ def _small_turns(rng: Random) -> list[Turn]:
 def _text_turns(rng: Random) -> list[Turn]:
     """Draw a text, and questions about it; the first one comes with the text."""
     text, items = _draw_text(rng, num_facts=rng.randint(2, 3))
-    while is_held_out(text):
+    while is_held_out(text) or not items:
         text, items = _draw_text(rng, num_facts=rng.randint(2, 3))
     turns = [(question, answer) for _, question, answer, _ in items[: rng.randint(2, 4)]]
     return [(f"{text} {turns[0][0]}", turns[0][1]), *turns[1:]]
 
 
 def _draw_text(rng: Random, *, num_facts: int) -> tuple[str, list[tuple[str, str, str, int]]]:
-    """Draw a short text, with every question about it in random order.
+    """Draw a short text, with every question about it in random order, by weight.
 
-    A question is its kind, its words, its answer, and how many facts could answer it.
+    A question is its kind, its words, its answer, and how many answers it could have.
     """
     facts = scene_facts(rng, num_facts)
     text = tell(facts, rng)
-    asked = [
-        (kind, question, COLOUR_ANSWER if kind == "colour told" else OPENING + FACTS[family], words)
-        for family, words in facts
-        for about, kind, question in TEXT_QUESTIONS
-        if about == family
-    ]
+    asked = [turn for fact in facts for turn in ask(fact, facts, rng) if turn[0] in QUESTION_KINDS]
     rivals = Counter(kind for kind, *_ in asked)
-    items = [
-        (kind, fill(question, dict(words), rng), fill(answer, dict(words), rng), rivals[kind])
-        for kind, question, answer, words in asked
-    ]
-    rng.shuffle(items)
-    return text, items
+    rivals["yes or no"] = 2
+    asked.sort(key=lambda turn: rng.expovariate(QUESTION_KINDS[turn[0]]))  # weighted order
+    return text, [(*turn, rivals[turn[0]]) for turn in asked]
 
 
 def _sum(rng: Random) -> Item:
@@ -269,14 +269,13 @@ def _greeting(rng: Random) -> Item:
 
 
 KINDS: Mapping[str, Kind] = {
-    "sum": Kind(_sum, 5, "combination", 97),
-    "neighbour": Kind(_neighbour, 2, "fact", 252),
-    "plural": Kind(_plural, 1, "combination", len(_NOUNS) * len(WORDS["colour"])),
-    "feminine": Kind(_feminine, 1, "combination", len(lexicon.PEOPLE) * len(_ADJECTIVES)),
-    "conjugation": Kind(_conjugation, 4, "combination", len(PERSONS) * len(TENSES)),
-    "opposite": Kind(_opposite, 1, "wording", 2 * len(lexicon.OPPOSITES)),
-    "known colour": Kind(_known_colour, 1, "wording", len(WORDS["colour"])),
-    "identity": Kind(_identity, 1, "wording", len(lexicon.IDENTITY)),
-    "greeting": Kind(_greeting, 1, "combination", len(lexicon.HELLOS) * len(WORDS["name"])),
+    "sum": Kind(_sum, "combination", 97),
+    "neighbour": Kind(_neighbour, "fact", 252),
+    "plural": Kind(_plural, "combination", len(_NOUNS) * len(WORDS["colour"])),
+    "feminine": Kind(_feminine, "combination", len(lexicon.PEOPLE) * len(_ADJECTIVES)),
+    "conjugation": Kind(_conjugation, "combination", len(PERSONS) * len(TENSES)),
+    "opposite": Kind(_opposite, "wording", 2 * len(lexicon.OPPOSITES)),
+    "known colour": Kind(_known_colour, "wording", len(WORDS["colour"])),
+    "identity": Kind(_identity, "wording", len(lexicon.IDENTITY)),
+    "greeting": Kind(_greeting, "combination", len(lexicon.HELLOS) * len(WORDS["name"])),
 }
-QUESTION_KINDS: tuple[str, ...] = (*KINDS, *TEXT_KINDS)

@@ -30,10 +30,13 @@ def capitalize(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def _begins_with_vowel(word: str) -> bool:
+    return word[0].lower() in "aeiouyàâäéèêëîïôöùûü"
+
+
 def elide(word: str, following: str) -> str:
     """Join a short word to the next one: `de` + `Anna` is `d'Anna`, `le` + `chat` is `le chat`."""
-    starts_with_vowel = following[0].lower() in "aeiouyàâäéèêëîïôöùûü"
-    return f"{word[:-1]}'{following}" if starts_with_vowel else f"{word} {following}"
+    return f"{word[:-1]}'{following}" if _begins_with_vowel(following) else f"{word} {following}"
 
 
 def the(noun: Noun) -> str:
@@ -46,10 +49,17 @@ def a(noun: Noun) -> str:
     return f"{'un' if noun.gender == 'm' else 'une'} {noun.singular}"
 
 
-def his(noun: Noun) -> str:
-    """Return the noun with son or sa; sa becomes son before a vowel."""
-    is_elided = "'" in elide("la", noun.singular)
-    return f"{'son' if noun.gender == 'm' or is_elided else 'sa'} {noun.singular}"
+def own(owner: str, noun: Noun) -> str:
+    """Return the noun with a possessive that begins so: m, t or s; sa is son before a vowel."""
+    is_masculine = noun.gender == "m" or _begins_with_vowel(noun.singular)
+    return f"{owner}{'on' if is_masculine else 'a'} {noun.singular}"
+
+
+def how_nice(noun: Noun) -> str:
+    """Return the noun in an exclamation: Quel beau chat, Quel bel âne, Quelle belle vache."""
+    if noun.gender == "f":
+        return f"Quelle belle {noun.singular}"
+    return f"Quel {'bel' if _begins_with_vowel(noun.singular) else 'beau'} {noun.singular}"
 
 
 def of(word: Noun | Name) -> str:
@@ -106,9 +116,14 @@ FORMS: Mapping[str, Callable[..., str]] = {
     "": lambda word: word.text if isinstance(word, Name) else word,
     "that": lambda name: elide("que", name.text),
     "he": lambda word: "elle" if are_feminine(word) else "il",
+    "they": lambda *words: "elles" if are_feminine(*words) else "ils",
+    "e": lambda word: "e" * are_feminine(word),  # of a feminine participle
     "a": a,
     "the": the,
-    "his": his,
+    "how_nice": how_nice,
+    "my": lambda noun: own("m", noun),
+    "your": lambda noun: own("t", noun),
+    "his": lambda noun: own("s", noun),
     "of": of,
     "plural": lambda noun: noun.plural,
     "the_all": lambda noun: f"les {noun.plural}",

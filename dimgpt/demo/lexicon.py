@@ -95,6 +95,11 @@ def _verbs(words: str, *, uses_etre: bool = False) -> tuple[Verb, ...]:
     return tuple(Verb(word, uses_etre) for word in words.split())
 
 
+def _places(*groups: tuple[str, str, str]) -> tuple[Place, ...]:
+    """Build places from a preposition, masculine nouns and feminine nouns."""
+    return tuple(Place(first, noun) for first, *words in groups for noun in _nouns(*words))
+
+
 def _names(words: str, gender: Gender) -> tuple[Name, ...]:
     return tuple(Name(word, gender) for word in words.split())
 
@@ -115,14 +120,15 @@ WORDS: Mapping[str, Sequence[Any]] = {
         "gâteau pain melon citron abricot biscuit bonbon fromage",
         "pomme poire orange banane fraise cerise tarte carotte",
     ),
-    "place": tuple(
-        Place(preposition, noun)
-        for preposition, masculine, feminine in (
-            ("à", "marché parc village bureau", "école gare plage ferme"),
-            ("dans", "jardin salon train garage", "cuisine forêt chambre rue"),
-            ("sur", "pont toit", "colline place"),
-        )
-        for noun in _nouns(masculine, feminine)
+    "warm": _nouns("manteau pull bonnet", "écharpe veste"),
+    "fear": _nouns("noir loup vent orage", "nuit sorcière"),
+    "place": _places(
+        ("à", "marché parc village bureau", "école gare plage ferme"),
+        ("dans", "jardin salon train garage", "cuisine forêt chambre rue"),
+        ("sur", "pont toit", "colline place"),
+    ),
+    "spot": _places(
+        ("derrière", "mur arbre rideau", "porte maison"), ("sous", "lit banc", "table")
     ),
     "colour": _adjectives(
         "rouge bleu/bleue/bleus vert jaune noir blanc/blanche gris rose brun violet/violette"
@@ -130,6 +136,8 @@ WORDS: Mapping[str, Sequence[Any]] = {
     "feeling": _adjectives(
         "content triste calme fatigué heureux fier surpris inquiet/inquiète malade seul"
     ),
+    "glad": _adjectives("content heureux ravi"),
+    "sad": _adjectives("triste inquiet/inquiète malheureux"),
     "trait": _adjectives("rapide lent calme drôle sage fort timide bavard curieux prudent"),
     "use": _verbs("porter chercher trouver regarder cacher garder montrer laver"),
     "eat": _verbs("manger goûter préparer partager couper"),

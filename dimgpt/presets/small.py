@@ -68,7 +68,7 @@ DEMO = Preset(
     ),
     sampling=SamplingConfig(temperature=0.5, top_p=0.9, max_new_tokens=100),
     languages=("fr",),
-    prompt="Ce matin,",
+    prompt="Un jour,",
     questions=(
         "Bonjour !",
         "Qui es-tu ?",

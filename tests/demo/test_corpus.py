@@ -3,6 +3,7 @@ import re
 
 import pytest
 
+from dimgpt.data.conversation import Conversation, Message
 from dimgpt.demo.corpus import QUESTION_KINDS, conversations, held_out_questions, stories
 from dimgpt.demo.stories import is_grammatical, split_sentences
 
@@ -185,3 +186,85 @@ def test_no_held_out_verb_person_and_tense_occurs_in_training(questions, trainin
     assert [pair for pair in asked if pair[0].text in held_out] == []
     ambiguous = {pair[1].text for pair in asked} & answers
     assert ambiguous == set()
+
+
+def _about_texts(conversation):
+    """Yield (facts, question, answer); the facts are what each name of the text does."""
+    first = conversation.messages[0].text
+    if not first.startswith("Ce matin, "):
+        return
+    *told, _ = split_sentences(first.removeprefix("Ce matin, "))
+    facts = dict(sentence.removesuffix(".").split(" ", 1) for sentence in told)
+    messages = iter(conversation.messages)
+    for question, answer in zip(messages, messages, strict=True):
+        yield facts, split_sentences(question.text)[-1], answer.text
+
+
+def _right_answer(facts, question):
+    """Find the answer by comparing words, without the templates that ask."""
+    kind, rest = question.removesuffix(" ?").split(" ", 1)
+    if kind == "Qui":
+        (name,) = [name for name, does in facts.items() if does == rest]
+        return f"Ce matin, {name} {facts[name]}."
+    if kind == "Est-ce":
+        name, does = rest.removeprefix("que ce matin, ").split(" ", 1)
+        return f"{'Oui' if facts[name] == does else 'Non'}, {name} {facts[name]}."
+    name = re.findall(r"\w+", rest)[-1]
+    if kind == "De":
+        return f"C'est {facts[name].split(' ', 1)[1]}."
+    return f"Ce matin, {name} {facts[name]}."
+
+
+def test_answers_about_texts_are_right(questions, training):
+    asked = [turn for one in training for turn in _about_texts(one)]
+    texts = [question for question in questions if question.held_out == "text"]
+    for one in texts:
+        answer = (Message(role="assistant", text=one.answer),)
+        asked += _about_texts(Conversation(messages=(*one.conversation.messages, *answer)))
+    assert {question.split(" ")[0] for _, question, _ in asked} == set(
+        "Qui Que Où De Combien Est-ce".split(" ")
+    )
+    assert [turn for turn in asked if _right_answer(*turn[:2]) != turn[2]] == []
+
+
+def test_half_of_the_answers_are_yes_and_nothing_but_the_facts_tells_which(training):
+    verdicts = []
+    for facts, question, answer in (turn for one in training for turn in _about_texts(one)):
+        if question.startswith("Est-ce"):
+            words = " ".join(facts) + " " + " ".join(facts.values())
+            claim = question.removesuffix(" ?").removeprefix("Est-ce que ce matin, ")
+            assert set(claim.split(" ")) <= set(words.split(" "))
+            verdicts.append(answer.startswith("Oui, "))
+    assert len(verdicts) > 500
+    assert 0.45 < sum(verdicts) / len(verdicts) < 0.55
+
+
+def test_a_guess_at_who_did_it_or_whether_it_is_so_is_rarely_right(questions):
+    chances = {kind: {q.chance for q in questions if q.kind == kind} for kind in QUESTION_KINDS}
+    assert chances["who did it"] == {1 / 3}
+    assert chances["yes or no"] == {1 / 2}
+
+
+@pytest.mark.parametrize("kind", ["sum", "where", "who did it", "yes or no"])
+def test_a_kind_without_its_line_is_neither_trained_nor_scored(kind, monkeypatch):
+    signs = {"sum": r"\+", "where": "^Où ", "who did it": "^Qui ", "yes or no": "^Est-ce que ce"}
+
+    def count():
+        asked = [m.text for one in conversations(300, seed=0) for m in one.messages[::2]]
+        last = [split_sentences(text)[-1] for text in asked if "-tu" not in text]
+        return sum(re.search(signs[kind], text) is not None for text in last)
+
+    assert count() > 5
+    monkeypatch.delitem(QUESTION_KINDS, kind)
+    assert count() == 0
+    assert kind not in {question.kind for question in held_out_questions(2, seed=0)}
+
+
+@pytest.mark.parametrize(("kind", "mark"), [("sum", "+"), ("yes or no", "Est-ce que ce matin")])
+def test_a_kind_of_more_weight_is_asked_more_often(kind, mark, monkeypatch):
+    def count():
+        return sum(mark in m.text for one in conversations(400, seed=0) for m in one.messages[::2])
+
+    before = count()
+    monkeypatch.setitem(QUESTION_KINDS, kind, 20)
+    assert count() > 1.5 * before

@@ -39,6 +39,12 @@ def test_regular_feminines(masculine, expected):
         ("that", PAUL, "que Paul"),
         ("that", ANNA, "qu'Anna"),
         ("his", BEE, "son abeille"),
+        ("his", DOG, "son chien"),
+        ("my", Noun("balle", "balles", "f"), "ma balle"),
+        ("your", BEE, "ton abeille"),
+        ("how_nice", DOG, "Quel beau chien"),
+        ("how_nice", DONKEY, "Quel bel âne"),
+        ("how_nice", BEE, "Quelle belle abeille"),
         ("of_all", DONKEY, "d'ânes"),
         ("at", Place("à", Noun("parc", "parcs", "m")), "au parc"),
         ("at", Place("à", Noun("école", "écoles", "f")), "à l'école"),
@@ -69,6 +75,12 @@ def test_one_masculine_subject_makes_an_adjective_masculine():
 )
 def test_verbs_conjugate(verb, tense, person, expected):
     assert conjugate(Verb(verb), tense, person) == expected
+
+
+def test_one_masculine_hero_makes_a_pronoun_masculine():
+    assert FORMS["they"](ANNA, ANNA) == "elles"
+    assert FORMS["they"](ANNA, PAUL) == "ils"
+    assert [f"fatigué{FORMS['e'](name)}" for name in (ANNA, PAUL)] == ["fatiguée", "fatigué"]
 
 
 def test_movements_take_etre_and_agree():

@@ -1,0 +1,75 @@
+"""The facts of the demo's world: who does what, how a text tells it, and what one may ask about it.
+
+The scenes of `stories` tell facts, and so do the texts in the conversations of `corpus`.
+"""
+
+from collections.abc import Iterator
+from random import Random
+
+from dimgpt.demo.grammar import Binding, fill
+
+Fact = tuple[str, Binding]
+"""A family of `FACTS`, and its words."""
+
+FACTS: dict[str, str] = {
+    "place": "{name} {act present} {place at}.",
+    "use": "{name} {use present} {thing a} {colour agree thing}.",
+    "eat": "{name} {eat present} {food a}.",
+    "count": "{name} {eat present} {number} {food plural}.",
+    "care": "{name} {care present} {animal a}.",
+}
+FAMILIES = ("place", "place", "use", "use", "eat", "count", "count", "care")
+"""Each family as often as it takes to learn its questions."""
+OPENING = "Ce matin, "
+"""What a scene begins with, so that every name in it follows a space."""
+TEXT_QUESTIONS = (
+    ("place", "where", "Où {act present} {name} ?"),
+    ("use", "who does what", "Que {use present} {name} ?"),
+    ("use", "colour told", "De quelle couleur est {thing the} {name of} ?"),
+    ("eat", "who does what", "Que {eat present} {name} ?"),
+    ("count", "how many", "Combien {food of_all} {eat present} {name} ?"),
+    ("care", "who does what", "Que {care present} {name} ?"),
+)
+"""Family of a fact, kind of the question, and the question; `ask` has two more kinds."""
+COLOUR_ANSWER = "C'est {thing a} {colour agree thing}."
+"""Other answers repeat the text's own words: so small a model can learn to find a fact again."""
+
+
+def scene_facts(rng: Random, num_facts: int) -> list[Fact]:
+    """Draw facts about different people and things.
+
+    They are of two families at most, so that three facts hold two that are easily confused.
+    """
+    facts: list[Fact] = []
+    taken: set[object] = set()
+    families = rng.choices(FAMILIES, k=2)
+    while len(facts) < num_facts:
+        family, binding = rng.choice(families), Binding()
+        fill(FACTS[family], binding, rng)
+        if taken.isdisjoint(binding.values()):
+            taken.update(binding.values())
+            facts.append((family, binding))
+    return facts
+
+
+def tell(facts: list[Fact], rng: Random, *, opening: str = OPENING) -> str:
+    """Write a sentence for each fact."""
+    return opening + " ".join(fill(FACTS[family], dict(binding), rng) for family, binding in facts)
+
+
+def ask(fact: Fact, facts: list[Fact], rng: Random) -> Iterator[tuple[str, str, str]]:
+    """Ask everything about one of the facts, as (kind, question, answer)."""
+    family, words = fact
+    told = fill(FACTS[family], dict(words), rng)
+    for about, kind, question in TEXT_QUESTIONS:
+        if about == family:
+            answer = COLOUR_ANSWER if kind == "colour told" else OPENING + told
+            yield kind, fill(question, dict(words), rng), fill(answer, dict(words), rng)
+    name = words["name"]
+    yield "who did it", f"Qui{told.removeprefix(name.text)[:-1]} ?", OPENING + told
+    others = [other for other in facts if other is not fact]
+    family, words = rng.choice((fact, rng.choice(others)))
+    claim = fill(FACTS[family], {**words, "name": name}, rng)
+    verdict = "Oui" if claim == told else "Non"
+    # No `Est-ce qu'Anna`: a name that follows no space would be another token.
+    yield "yes or no", f"Est-ce que ce matin, {claim[:-1]} ?", f"{verdict}, {told}"

@@ -9,13 +9,13 @@ from random import Random
 from dimgpt.demo.corpus import stories
 
 _ROOT = Path(__file__).parents[1]
-_FOLDERS = (_ROOT / "data" / "french", _ROOT.parent / "shared" / "data" / "french")
+FRENCH_FOLDERS = (_ROOT / "data" / "french", _ROOT.parent / "shared" / "data" / "french")
 _FILES = ("books.jsonl.gz", "wiki_news.jsonl.gz", "institutions.jsonl.gz")
 
 
 def load_documents() -> tuple[str, list[str]]:
     """Return a name and shuffled documents: real ones where they are, else the demo's stories."""
-    for folder in _FOLDERS:
+    for folder in FRENCH_FOLDERS:
         paths = [folder / name for name in _FILES]
         if all(path.is_file() for path in paths):
             name = "books, encyclopaedia, news and institutions"

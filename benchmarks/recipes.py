@@ -1,0 +1,268 @@
+"""Claim: the modern recipe reaches the reference's bits per byte with far fewer tokens.
+
+Trains the reference (AdamW, the published architecture) and the modern recipes at several sizes on
+real French. Rates are tuned on the validation split, as often for each recipe; what is reported
+comes from the test split, over several seeds. At the smallest size, each part is also added to the
+reference alone, and left out of the whole.
+
+`run` trains what is missing, and keeps each run in benchmarks/results/recipes.json; it can be
+stopped at any time. `report` prints the tables and draws resources/recipes.png.
+
+    python benchmarks/recipes.py run --sizes small --jobs 2
+    python benchmarks/recipes.py report
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import multiprocessing
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
+
+import torch  # noqa: E402
+
+from benchmarks.recipes_report import report  # noqa: E402
+from benchmarks.texts import FRENCH_FOLDERS  # noqa: E402
+from dimgpt.config import DataConfig, Preset  # noqa: E402
+from dimgpt.pipeline.data import prepare_files  # noqa: E402
+from dimgpt.pipeline.training import (  # noqa: E402
+    build_trainer,
+    evaluate_documents,
+    match_model,
+)
+from dimgpt.pipeline.vocabulary import prepare_vocabulary  # noqa: E402
+from dimgpt.presets import PRESETS  # noqa: E402
+from dimgpt.runtime import choose_runtime  # noqa: E402
+from dimgpt.settings import override  # noqa: E402
+from dimgpt.training.journal import read_history  # noqa: E402
+from dimgpt.workspace import Workspace  # noqa: E402
+
+RESULTS = ROOT / "benchmarks" / "results" / "recipes.json"
+SCRATCH = ROOT / "data" / "recipes"
+TOKENS_PER_STEP = 16 * 256
+SIZES: dict[str, dict[str, int]] = {
+    "small": {"embedding_dim": 96, "num_heads": 4, "ffn_dim": 256, "max_steps": 250},
+    "medium": {"embedding_dim": 128, "num_heads": 4, "ffn_dim": 342, "max_steps": 500},
+    "large": {"embedding_dim": 192, "num_heads": 6, "ffn_dim": 512, "max_steps": 800},
+}
+SEEDS = (0, 1, 2)
+SHARES = (0.4, 0.55)
+"""Of the steps, with which the modern recipe is trained as well."""
+MUON = "Muon"
+RATES = {False: (1.5e-3, 3e-3, 6e-3), True: (0.01, 0.02, 0.04)}
+"""The rates that are tried, without Muon (of AdamW) and with it (of Muon)."""
+PARTS: dict[str, tuple[str, dict[str, Any]]] = {  # of the model, or of the training
+    MUON: ("training", {"optimizer": "muon", "learning_rate": 3e-3, "min_learning_rate": 3e-4}),
+    "cool-down over 65 %": (
+        "training",
+        {"schedule": "wsd", "cooldown": "linear", "min_learning_rate": 0.0},
+    ),
+    "cautious decay": ("training", {"muon_weight_decay": 0.1, "muon_cautious_decay": True}),
+    "normed queries and keys": ("model", {"qk_norm": True}),
+    "windows and full layers": ("model", {"attention_pattern": ("window", "full")}),
+    "zero outputs": ("model", {"scaled_outputs": "zero"}),
+    "squared ReLU": ("model", {"feed_forward": "relu2"}),
+    "capped logits": ("model", {"logit_cap": 15.0}),
+    "stream scalars": ("model", {"use_stream_scalars": True}),
+    "value embeddings": ("model", {"use_value_embeddings": True}),
+    "untied output": ("model", {"tie_embeddings": False}),
+}
+RECIPES = {"reference": (), "modern": tuple(PARTS)[:5], "modern-max": tuple(PARTS)}
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """What is trained; equal ones are trained once."""
+
+    size: str
+    parts: tuple[str, ...]
+    rate: float
+    seed: int = 0
+    share: float = 1.0
+    """Of the steps of its size."""
+
+    @property
+    def key(self) -> str:
+        """All of it, as a name."""
+        parts = " + ".join(self.parts) or "reference"
+        return f"{self.size}: {parts}; rate {self.rate:g}, seed {self.seed}, share {self.share:g}"
+
+
+def preset_of(run: Run) -> Preset:
+    """Return the settings of a run: those of `french-5m`, a size, and the parts."""
+    preset, shape = PRESETS["french-5m"], {**SIZES[run.size], "num_kv_heads": 2}
+    steps = round(shape.pop("max_steps") * run.share)
+    training: dict[str, Any] = {
+        "batch_size": 16,
+        "learning_rate": run.rate,
+        "min_learning_rate": run.rate / 10,
+        "warmup_steps": steps // 16,
+        "decay_steps": steps - steps // 16,
+        "max_steps": steps,
+        "seed": run.seed,
+        "validation_interval": steps // 10,
+        "validation_batches": 32,
+        "checkpoint_interval": steps,
+        "sample_interval": 10 * steps,
+        "use_compile": True,
+    }
+    if MUON in run.parts:
+        training |= {"muon_learning_rate": run.rate, "muon_warmup_steps": steps // 5}
+    for part in run.parts:
+        kind, changes = PARTS[part]
+        (shape if kind == "model" else training).update(changes)
+    if training.get("schedule") == "wsd":
+        training["decay_steps"] = round(0.65 * steps)
+    if shape.get("feed_forward") == "relu2":  # two matrices with the parameters of three
+        shape["ffn_dim"] = shape["ffn_dim"] * 3 // 2
+    return override(
+        preset,
+        name="recipes",
+        model=override(preset.model, **shape),
+        data=_data(preset),
+        pretraining=override(preset.pretraining, **training),
+    )
+
+
+def train(run: Run, threads: int) -> Result:
+    """Train a run from its beginning, and measure it on the test split."""
+    torch.set_num_threads(threads)
+    models = SCRATCH / "models" / run.key.replace("/", "-")
+    shutil.rmtree(models, ignore_errors=True)
+    workspace = Workspace(preset=preset_of(run), data_root=SCRATCH, models_root=models)
+    workspace = match_model(workspace, "pretraining")
+    runtime = choose_runtime(precision="fp32")
+    trainer = build_trainer(workspace, "pretraining", runtime=runtime)
+    start = time.process_time()
+    trainer.fit()
+    seconds = time.process_time() - start
+    rows = evaluate_documents(workspace, trainer.model, runtime=runtime, split="test")
+    bits = [row["loss"] * row["tokens"] / math.log(2) for row in rows]
+    size = sum(part / row["bits_per_byte"] for part, row in zip(bits, rows, strict=True))
+    history = read_history(workspace.run_dir("pretraining") / "history.jsonl")
+    shutil.rmtree(models)
+    return {
+        **dataclasses.asdict(run),
+        "parameters": trainer.model.num_parameters,
+        "tokens": workspace.preset.pretraining.max_steps * TOKENS_PER_STEP,
+        "cpu_seconds": round(seconds, 1),
+        "validation": [
+            (row["step"] * TOKENS_PER_STEP, round(row["loss"], 4))
+            for row in history
+            if row["kind"] == "validation"
+        ],
+        "bits_per_byte": round(sum(bits) / size, 4),
+    }
+
+
+def planned(results: dict[str, Result], size: str) -> Iterator[Run]:
+    """Yield the runs of a size that can be chosen by now; tuning comes first."""
+    best = {}
+    for parts in RECIPES.values():
+        tries = [Run(size=size, parts=parts, rate=rate) for rate in RATES[MUON in parts]]
+        yield from tries
+        if all(run.key in results for run in tries):
+            best[parts] = min(tries, key=lambda run: final_loss(results[run.key])).rate
+    for seed in SEEDS:
+        for parts, rate in best.items():
+            yield Run(size=size, parts=parts, rate=rate, seed=seed)
+    for seed in SEEDS:
+        for share in SHARES:
+            if (rate := best.get(modern := RECIPES["modern"])) is not None:
+                yield Run(size=size, parts=modern, rate=rate, seed=seed, share=share)
+    if size == next(iter(SIZES)) and len(best) == len(RECIPES):
+        yield from single_parts(best, size)
+
+
+def single_parts(best: dict[tuple[str, ...], float], size: str) -> Iterator[Run]:
+    """Yield the runs with one part alone, and with one part left out."""
+    whole, rates = RECIPES["modern-max"], {False: best[()], True: best[RECIPES["modern-max"]]}
+    for seed in SEEDS:
+        for part in PARTS:
+            alone = (MUON, part) if part == "cautious decay" else (part,)
+            rest = tuple(other for other in whole if other != part)
+            if part == MUON:  # without it there is no such decay
+                rest = tuple(other for other in rest if other != "cautious decay")
+            for parts in (alone, rest):
+                yield Run(size=size, parts=parts, rate=rates[MUON in parts], seed=seed)
+
+
+def final_loss(result: Result) -> float:
+    """Return the last validation loss."""
+    loss: float = result["validation"][-1][1]
+    return loss
+
+
+def run_all(sizes: Sequence[str], *, jobs: int) -> None:
+    """Train what is missing, several runs at a time, one thread each."""
+    results = load_results()
+    if not (SCRATCH / "recipes" / "config.json").is_file():
+        preset = preset_of(Run(size=sizes[0], parts=(), rate=1e-3))
+        workspace = Workspace(preset=preset, data_root=SCRATCH)
+        prepare_files(workspace, prepare_vocabulary(workspace))
+    context = multiprocessing.get_context("spawn")
+    running: dict[Future[Result], Run] = {}
+    with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
+        while True:
+            for run in (run for size in sizes for run in planned(results, size)):
+                is_free = len(running) < jobs and run not in running.values()
+                if is_free and run.key not in results:
+                    running[pool.submit(train, run, 1)] = run
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                run = running.pop(future)
+                results[run.key] = result = future.result()
+                RESULTS.write_text(json.dumps(list(results.values()), indent=0) + "\n")
+                print(f"{run.key}: {result['bits_per_byte']} bits a byte", flush=True)
+
+
+def load_results() -> dict[str, Result]:
+    """Return the runs that were trained, by their keys."""
+    if not RESULTS.is_file():
+        return {}
+    names = [field.name for field in dataclasses.fields(Run)]
+    found = {}
+    for result in json.loads(RESULTS.read_text()):
+        result["parts"] = tuple(result["parts"])
+        found[Run(**{name: result[name] for name in names}).key] = result
+    return found
+
+
+def _data(preset: Preset) -> DataConfig:
+    """Return the data of `french-5m`, without its conversations, with a test split."""
+    folder = next(path for path in FRENCH_FOLDERS if path.is_dir())
+    sources = tuple(
+        override(source, path=str(folder / Path(source.path).name))
+        for source in preset.data.sources
+    )
+    changes = {"vocab_size": 4_000, "validation_ratio": 0.02, "test_ratio": 0.02}
+    return override(preset.data, sources=sources, conversations=(), **changes)
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("action", choices=["run", "report"])
+    parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=SIZES)
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
+    arguments = parser.parse_args()
+    if arguments.action == "run":
+        run_all(arguments.sizes, jobs=arguments.jobs)
+    else:
+        print(report(load_results(), arguments.sizes))
+
+
+if __name__ == "__main__":
+    main()

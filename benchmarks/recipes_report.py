@@ -1,0 +1,3 @@
+"""x"""
+def report(results, sizes):
+    return ""

@@ -140,6 +140,14 @@ def card_text(
     return "\n\n".join(parts) + "\n"
 
 
+def architecture_rows(config: ModelConfig) -> dict[str, str]:
+    """Return a row that lists the parts that differ from the defaults, or none without any."""
+    usual = ModelConfig()
+    parts = {name: getattr(config, name) for name in _ARCHITECTURE}
+    shown = [f"{name}={part!r}" for name, part in parts.items() if part != getattr(usual, name)]
+    return {"Architecture": ", ".join(shown)} if shown else {}
+
+
 def _header(card: Card, usage: Usage) -> str:
     values: dict[str, Any] = {
         "language": list(card.languages),
@@ -151,14 +159,6 @@ def _header(card: Card, usage: Usage) -> str:
     # What JSON writes is YAML too.
     lines = [f"{key}: {json.dumps(value)}" for key, value in values.items() if value]
     return "\n".join(["---", *lines, "---"])
-
-
-def architecture_rows(config: ModelConfig) -> dict[str, str]:
-    """Return a row with the parts that are not those of the published DimensionGPT, if any is."""
-    usual = ModelConfig()
-    parts = {name: getattr(config, name) for name in _ARCHITECTURE}
-    shown = [f"{name}={part!r}" for name, part in parts.items() if part != getattr(usual, name)]
-    return {"Architecture": ", ".join(shown)} if shown else {}
 
 
 def _sizes(config: ModelConfig) -> dict[str, str]:

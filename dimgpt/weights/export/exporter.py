@@ -51,7 +51,8 @@ _ABOUT_GPT2 = (
     ". GPT-2, the nearest there, learns its positions, normalises before its output layer, and has "
     "no bias in its output layer"
 )
-# Name, its parts, and those that it needs to run a model whose layers differ in their windows.
+# The name of each program, the parts that it has, and those that it has in models whose layers
+# differ in their windows. DimensionGPT has no such models.
 _PROGRAMS: dict[ExportTarget, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "transformers": ("transformers", _LLAMA, {"qk_norm": True}),
     "gguf": ("llama.cpp", _LLAMA, {}),
@@ -156,7 +157,7 @@ def _require_architecture(config: ModelConfig, target: ExportTarget) -> None:
 
 
 def _lacking(config: ModelConfig, target: ExportTarget) -> list[str]:
-    """Say which parts of a model the program of a target lacks."""
+    """List the fields of a model for which the program of a target has another value."""
     _, parts, parts_for_mixed = _PROGRAMS[target]
     reasons = dict.fromkeys(parts, "")
     if len(set(config.windows)) > 1:

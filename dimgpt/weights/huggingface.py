@@ -181,7 +181,7 @@ def _attention_of(settings: Mapping[str, Any], num_layers: int) -> dict[str, Any
             f"layer_types is {ascii(layers)[:60]}: it must be a list that calls each of "
             f"{num_layers} layers {' or '.join(allowed)}; save the folder with transformers again"
         )
-    lengths = range(1, _LONGEST_PATTERN)
+    lengths = range(1, _LONGEST_PATTERN + 1)
     length = next((n for n in lengths if layers[n:] == layers[:-n]), num_layers)
     return {**fields, "attention_pattern": tuple(SPANS[layer] for layer in layers[:length])}
 

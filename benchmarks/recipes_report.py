@@ -1,3 +1,5 @@
 """x"""
+
+
 def report(results, sizes):
     return ""

@@ -7,7 +7,7 @@ from dimgpt.config import ModelConfig
 from dimgpt.model.flops import num_parameters, training_flops_per_token
 from dimgpt.presets import PRESETS, Preset
 from dimgpt.runtime import PEAK_FLOPS, Runtime, available_memory, describe_machine, peak_flops
-from dimgpt.weights.card import architecture_rows
+from dimgpt.weights.card import active_rows, architecture_rows
 from dimgpt.weights.originals import load_weights
 
 # Weights, gradients and two moments in float32.
@@ -19,6 +19,7 @@ def describe_model(config: ModelConfig) -> dict[str, str]:
     parameters, trainable = num_parameters(config), num_parameters(config, only_trainable=True)
     return {
         "parameters": f"{parameters:,}",
+        **{name.lower(): row for name, row in active_rows(config).items()},
         "trainable parameters": f"{trainable:,}",
         "other parameters": f"{parameters - trainable:,}",
         "context": f"{config.context_length:,} tokens",

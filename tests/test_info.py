@@ -44,6 +44,14 @@ def test_a_model_is_described_by_its_real_size():
     assert describe_model(replace(TOY, qk_norm=True))["architecture"] == "qk_norm=True"
 
 
+def test_of_a_model_with_experts_the_active_parameters_are_shown_too():
+    sparse = replace(TOY, num_experts=8)
+    rows, idle = describe_model(sparse), 6 * 3 * 16 * 24
+    assert rows["active parameters"] == f"{num_parameters(sparse) - idle:,}"
+    assert rows["architecture"] == "num_experts=8"
+    assert "active parameters" not in describe_model(TOY)
+
+
 def test_parameters_that_do_not_learn_are_counted_apart(monkeypatch):
     class Frozen(Transformer):
         def __init__(self, config):

@@ -63,6 +63,12 @@ class ModelConfig:
     """Normalise the queries and keys of each head, with a learned weight, before they turn."""
     feed_forward: Literal["swiglu", "gelu", "relu2"] = "swiglu"
     """`swiglu` has a gate; `gelu` is the two-layer network of GPT-2; `relu2` squares its ReLU."""
+    num_experts: PositiveInt | None = None
+    """Feed-forwards of width `ffn_dim` in each layer, of which a router chooses; `None`: one."""
+    experts_per_token: PositiveInt = 2
+    """Experts that compute a token, the most probable ones."""
+    use_shared_expert: bool = False
+    """One more expert computes every token."""
     use_biases: bool = False
     """Biases in every linear layer, the output layer included, and in layer norms."""
     use_final_norm: bool = True
@@ -104,6 +110,25 @@ class ModelConfig:
             raise ValueError(
                 f"attention_pattern has {len(self.attention_pattern)} layers: it must have 1 to "
                 f"num_layers ({self.num_layers}); change one of the two"
+            )
+        self._check_experts()
+
+    def _check_experts(self) -> None:
+        if self.num_experts is None:
+            if self.use_shared_expert:
+                raise ValueError(
+                    "use_shared_expert is True and num_experts None: a shared expert stands beside "
+                    "others; set num_experts, or leave it out"
+                )
+        elif self.experts_per_token > self.num_experts:
+            raise ValueError(
+                f"experts_per_token is {self.experts_per_token}: it must be at most num_experts "
+                f"({self.num_experts}); lower it, or raise num_experts"
+            )
+        elif self.use_biases:
+            raise ValueError(
+                f"use_biases is True and num_experts {self.num_experts}: experts have no biases; "
+                "leave one of the two out"
             )
 
     @property

@@ -96,6 +96,10 @@ class TrainingConfig:
     """Parts in which the logits are computed, to save memory; `None` decides by the device."""
     use_micro_batch_search: bool | None = None
     """Measure which division of a step's sequences is fastest; `None`: long runs on CUDA do."""
+    router_balance_loss: NotNegativeFloat = 0.01
+    """Factor of the loss that is least where all experts get as many tokens, if there are any."""
+    router_z_loss: NotNegativeFloat = 0.001
+    """Factor of the loss that keeps the logits of the experts' routers small."""
     trackers: tuple[Tracker, ...] = ()
     """Where the curves go besides `history.jsonl`; each needs its package."""
     seed: NotNegativeInt = 0

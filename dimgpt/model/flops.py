@@ -13,6 +13,12 @@ def num_parameters(config: ModelConfig, *, only_trainable: bool = False) -> int:
     return sum(p.numel() for p in parameters if p.requires_grad or not only_trainable)
 
 
+def num_active_parameters(config: ModelConfig) -> int:
+    """Count the parameters that a token uses: all but those of the experts not chosen for it."""
+    num_idle = 0 if config.num_experts is None else config.num_experts - config.experts_per_token
+    return num_parameters(config) - config.num_layers * num_idle * _expert_weights(config)
+
+
 def training_flops_per_token(config: ModelConfig) -> float:
     """Return the FLOPs of forward and backward, averaged over a full context.
 
@@ -24,9 +30,17 @@ def training_flops_per_token(config: ModelConfig) -> float:
     keys = sum(_keys_in_sight(context, window) for window in config.windows)
     attention = 2 * config.embedding_dim * keys / context
     dim = config.embedding_dim
-    ffn_matrices = {"swiglu": 3, "gelu": 2, "relu2": 2}[config.feed_forward]
-    block = 2 * dim * dim + 2 * dim * config.kv_dim + ffn_matrices * dim * config.ffn_dim
+    block = 2 * dim * dim + 2 * dim * config.kv_dim + _expert_weights(config)
+    if config.num_experts is not None:
+        more_experts = config.experts_per_token + config.use_shared_expert - 1
+        block += more_experts * _expert_weights(config) + dim * config.num_experts
     return 6.0 * (config.vocab_size * dim + config.num_layers * block + attention)
+
+
+def _expert_weights(config: ModelConfig) -> int:
+    """Count the weights in the matrices of one feed-forward."""
+    num_matrices = {"swiglu": 3, "gelu": 2, "relu2": 2}[config.feed_forward]
+    return num_matrices * config.embedding_dim * config.ffn_dim
 
 
 def _keys_in_sight(context: int, window: int | None) -> float:

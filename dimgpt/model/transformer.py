@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dimgpt.config import DropoutPlace, ModelConfig
 from dimgpt.model.attention import KVCache, attention
+from dimgpt.model.experts import Experts
 from dimgpt.model.feed_forward import FEED_FORWARDS
 from dimgpt.model.positions import POSITIONS, Rotation, apply_rope
 
@@ -109,7 +110,10 @@ class Block(nn.Module):
         self.attention_norm = new_norm(config)
         self.attention = Attention(config, layer, kernel=kernel)
         self.ffn_norm = new_norm(config)
-        self.feed_forward = FEED_FORWARDS[config.feed_forward](config)
+        self.has_experts = config.num_experts is not None
+        self.feed_forward = (
+            Experts(config) if self.has_experts else FEED_FORWARDS[config.feed_forward](config)
+        )
         self.dropout = new_dropout(config, "outputs")
         self.stream_dropout = new_dropout(config, "stream")
         self.stream_scalars = (
@@ -123,14 +127,20 @@ class Block(nn.Module):
         rotation: Rotation | None,
         cache: KVCache | None,
         token_values: Tensor | None = None,
-    ) -> Tensor:
-        """Transform the residual stream, (B, T, C) -> (B, T, C), which began as `embedding`."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """Transform the residual stream, (B, T, C), which began as `embedding`.
+
+        Returns:
+            The stream, (B, T, C), and the logits of the router of experts, (B, T, E), if it exists.
+        """
         if self.stream_scalars is not None:
             old, first = self.stream_scalars
             x = old * x + first * embedding
         mixed = self.attention(self.attention_norm(x), rotation, cache, token_values)
         x = self.stream_dropout(x) + self.dropout(mixed)
-        return x + self.dropout(self.feed_forward(self.ffn_norm(x)))
+        mixed = self.feed_forward(self.ffn_norm(x))
+        mixed, routing = mixed if self.has_experts else (mixed, None)
+        return x + self.dropout(mixed), routing
 
 
 class Transformer(nn.Module):
@@ -181,6 +191,17 @@ class Transformer(nn.Module):
 
     def hidden_states(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
         """Compute what the output layer reads, (B, T, C); arguments as in `forward`."""
+        return self.hidden_states_and_routing(ids, cache)[0]
+
+    def hidden_states_and_routing(
+        self, ids: Tensor, cache: KVCache | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Compute the hidden states, and the logits of each layer's router of experts.
+
+        Returns:
+            What the output layer reads, (B, T, C), and the routers' logits, (B, T, E) each,
+            float32: one per layer of a model with experts, none of a model without.
+        """
         start = 0 if cache is None else cache.length
         end = start + ids.shape[1]
         if end > self.config.context_length:
@@ -191,11 +212,13 @@ class Transformer(nn.Module):
         x, rotation = self.positions(self.token_embedding(ids), start)
         x = embedding = self.dropout(x)
         values = {layer: table(ids) for layer, table in self.value_embeddings.items()}
+        routing = []
         for layer, block in enumerate(self.blocks):
-            x = block(x, embedding, rotation, cache, values.get(str(layer)))
+            x, logits = block(x, embedding, rotation, cache, values.get(str(layer)))
+            routing += [] if logits is None else [logits]
         if cache is not None:
             cache.length = end
-        return self.final_norm(x)
+        return self.final_norm(x), routing
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Apply the output layer, (..., C) -> (..., vocab_size).
@@ -227,7 +250,7 @@ def initialise(model: Transformer) -> None:
     Biases and the embeddings of values start at 0, norms at 1.
     """
     config = model.config
-    outputs = ("attention.output.weight", "feed_forward.down.weight")
+    outputs = ("attention.output.weight", "feed_forward.down.weight", "shared.down.weight")
     scaled = {"none": (), "attention": outputs[:1], "both": outputs, "zero": ()}
     zeros = outputs if config.scaled_outputs == "zero" else ()
     for name, weight in model.named_parameters():
@@ -235,8 +258,8 @@ def initialise(model: Transformer) -> None:
             nn.init.zeros_(weight)
         elif name.endswith(scaled[config.scaled_outputs]):  # two additions to the stream per block
             nn.init.normal_(weight, std=config.init_std / math.sqrt(2 * config.num_layers))
-        elif weight.dim() == 2:
-            std = config.init_std if config.init == "fixed" else weight.shape[1] ** -0.5
+        elif weight.dim() >= 2:  # a stack of experts has 3
+            std = config.init_std if config.init == "fixed" else weight.shape[-1] ** -0.5
             nn.init.normal_(weight, std=std)
         elif name.endswith("bias"):
             nn.init.zeros_(weight)

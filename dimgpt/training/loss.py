@@ -1,7 +1,7 @@
 """The loss of a batch, as sums: the caller adds up its batches and divides at the end."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dimgpt.config import TrainingConfig
 from dimgpt.data.reading.batch import Batch
+from dimgpt.model.experts import choose_experts
 from dimgpt.model.fused_attention import activate_newest_flash_attention
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime, available_memory
@@ -106,6 +107,38 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return (*grads, None, None, None, None)
 
 
+def router_losses(
+    routing: Sequence[Tensor], weights: Tensor, *, experts_per_token: int
+) -> tuple[Tensor, Tensor]:
+    """Return the losses of balance and of large logits, as sums over the tokens and the layers.
+
+    The balance is E * sum(f_i * p_i), where f_i is the share of expert i in the choices and p_i its
+    mean probability: Fedus et al. 2021, https://arxiv.org/abs/2101.03961, eq. 4. It is 1 if all
+    experts are equal, and at most E / K. As in DeepSeek-V3, https://arxiv.org/abs/2412.19437,
+    eq. 17, it is computed for each sequence, so that it does not depend on how a step is divided
+    into micro-batches. The loss of large logits: Zoph et al. 2022,
+    https://arxiv.org/abs/2202.08906, eq. 5.
+
+    Args:
+        routing: Logits of each layer's router, (B, T, E), float32.
+        weights: Of the tokens, (B, T); those of weight 0, such as padding, count in neither loss.
+        experts_per_token: K.
+    """
+    row_weights = weights.sum(dim=1)  # (B,)
+    shares = (weights / row_weights.clamp(min=1e-20)[:, None])[..., None]  # (B, T, 1)
+    balance = large_logits = weights.new_zeros(())
+    for logits in routing:
+        num_experts = logits.shape[-1]
+        _, chosen = choose_experts(logits, experts_per_token)
+        choices = F.one_hot(chosen, num_experts).sum(dim=-2) / experts_per_token  # (B, T, E)
+        load, probability = (
+            (shares * x).sum(dim=1) for x in (choices, logits.softmax(dim=-1))
+        )  # (B, E) each
+        balance = balance + (row_weights * num_experts * (load * probability).sum(dim=-1)).sum()
+        large_logits = large_logits + (weights * logits.logsumexp(dim=-1).square()).sum()
+    return balance, large_logits
+
+
 def choose_loss_chunks(*, num_tokens: int, vocab_size: int, free_bytes: int) -> int:
     """Return how many chunks a GPU cuts the logits of a micro-batch into: 1 if memory is plenty.
 
@@ -143,10 +176,19 @@ def compiled_loss(
     num_chunks = config.loss_chunks or _fitting_loss_chunks(model, config, runtime)
 
     def sums(inputs: Tensor, targets: Tensor, weights: Tensor) -> LossSums:
-        hidden = model.hidden_states(inputs)
+        hidden, routing = model.hidden_states_and_routing(inputs)
         if num_chunks == 1:
-            return weighted_cross_entropy(model.logits(hidden), targets, weights)
-        return chunked_cross_entropy(model, hidden, targets, weights, num_chunks=num_chunks)
+            loss, correct = weighted_cross_entropy(model.logits(hidden), targets, weights)
+        else:
+            loss, correct = chunked_cross_entropy(
+                model, hidden, targets, weights, num_chunks=num_chunks
+            )
+        if routing and torch.is_grad_enabled():
+            per_token = model.config.experts_per_token
+            balance, logits = router_losses(routing, weights, experts_per_token=per_token)
+            more = config.router_balance_loss * balance + config.router_z_loss * logits
+            loss = loss + (more - more.detach())  # its gradient; the value stays the cross-entropy
+        return LossSums(loss, correct)
 
     activate_newest_flash_attention(runtime.device)
     # The blocks of a sharded model are compiled one by one; see `sharding.py`.

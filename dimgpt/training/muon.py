@@ -58,7 +58,7 @@ class Muon(torch.optim.Optimizer):
         mean = torch.lerp(parameter.grad, state["momentum"], momentum)
         # As Nesterov: look ahead along the new mean.
         update = orthogonalise(torch.lerp(parameter.grad, mean, momentum))
-        num_rows, num_columns = parameter.shape
+        num_rows, num_columns = parameter.shape[-2:]
         rate = group["lr"] * max(1.0, num_rows / num_columns) ** 0.5
         decay: Tensor | float = group["lr"] * group["weight_decay"]
         if group.get("is_cautious"):
@@ -69,12 +69,13 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalise(matrix: Tensor) -> Tensor:
-    """Return a matrix with the same singular vectors, and singular values of about 0.7 to 1.2.
+    """Return matrices with the same singular vectors, and singular values of about 0.7 to 1.2.
 
     Computed by Newton-Schulz steps, in bfloat16 on CUDA, which is precise enough.
 
     Args:
-        matrix: (N, M); sharded ones are gathered, and the result is sharded in the same way.
+        matrix: (N, M), or a stack of matrices, (E, N, M), each computed by itself. Sharded ones
+            are gathered, and the result is sharded in the same way.
     """
     from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -82,13 +83,15 @@ def orthogonalise(matrix: Tensor) -> Tensor:
         whole = orthogonalise(matrix.full_tensor())
         # Every process has computed the whole, so none has to send its parts.
         return distribute_tensor(whole, matrix.device_mesh, matrix.placements, src_data_rank=None)
-    is_tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if is_tall else matrix
+    is_tall = matrix.shape[-2] > matrix.shape[-1]
+    x = matrix.mT if is_tall else matrix
     if matrix.is_cuda:
         x = x.bfloat16()
     a, b, c = _COEFFICIENTS
-    x = x / x.norm().clamp(min=_SMALLEST_NORM)  # no singular value is above the norm
+    add_product = torch.addmm if x.dim() == 2 else torch.baddbmm
+    # No singular value is above the norm.
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=_SMALLEST_NORM)
     for _ in range(_NUM_STEPS):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x.T if is_tall else x).type_as(matrix)
+        gram = x @ x.mT
+        x = add_product(x, add_product(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if is_tall else x).type_as(matrix)

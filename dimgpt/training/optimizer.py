@@ -22,13 +22,15 @@ _FIRST_MOMENTUM = 0.85
 def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str, Any]]:
     """Split the trainable parameters: matrices decay, vectors (norms, biases) if asked to.
 
-    With Muon, the matrices inside the blocks are a group of their own.
+    With Muon, the matrices inside the blocks are a group of their own, without the routers of
+    experts, each of whose rows stands for a choice.
     """
     matrices: list[nn.Parameter] = []
     vectors: list[nn.Parameter] = []
     inner: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         is_inner = config.optimizer == "muon" and name.startswith("blocks.")
+        is_inner = is_inner and not name.endswith("router.weight")
         group = vectors if parameter.dim() < 2 else inner if is_inner else matrices
         if parameter.requires_grad:
             group.append(parameter)

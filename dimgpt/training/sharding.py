@@ -62,16 +62,18 @@ def shard_model(model: Transformer, runtime: Runtime, *, use_compile: bool) -> N
             _compile(block)
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh)
-    register_fsdp_forward_method(model, "hidden_states")
+    register_fsdp_forward_method(model, "hidden_states_and_routing")
 
 
 def _compile(block: nn.Module) -> None:
     """Compile a block for whole sequences; with a cache it would compile once for every layer."""
     eager, compiled = block.forward, torch.compile(block.forward, dynamic=False)
 
-    def forward(x: Tensor, rotation: Any, cache: KVCache | None) -> Tensor:
+    def forward(
+        x: Tensor, embedding: Tensor, rotation: Any, cache: KVCache | None, token_values: Any
+    ) -> Any:
         compute = compiled if cache is None else eager
-        return compute(x, rotation, cache)
+        return compute(x, embedding, rotation, cache, token_values)
 
     block.forward = forward
 

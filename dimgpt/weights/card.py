@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dimgpt.config import ModelConfig
-from dimgpt.model.flops import num_parameters
+from dimgpt.model.flops import num_active_parameters, num_parameters
 from dimgpt.settings import from_dict, to_dict
 from dimgpt.weights.foreign_files import one_line
 
@@ -99,6 +99,9 @@ _ARCHITECTURE = (
     "positions",
     "qk_norm",
     "feed_forward",
+    "num_experts",
+    "experts_per_token",
+    "use_shared_expert",
     "use_biases",
     "use_final_norm",
     "tie_embeddings",
@@ -115,7 +118,8 @@ def card_text(
 
     The card's name is its title. With `has_curves` it shows the `curves.png` beside it.
     """
-    rows = {"Parameters": f"{num_parameters(config):,}", **card.facts, **_sizes(config)}
+    rows = {"Parameters": f"{num_parameters(config):,}", **active_rows(config), **card.facts}
+    rows |= _sizes(config)
     parts = [
         _header(card, usage),
         f"# {_escape(card.name)}",
@@ -138,6 +142,12 @@ def card_text(
     if card.notes:
         parts += ["## Licences and limits", *_bullets(card.notes)]
     return "\n\n".join(parts) + "\n"
+
+
+def active_rows(config: ModelConfig) -> dict[str, str]:
+    """Return a row of the parameters that a token uses, or none for a model without experts."""
+    is_sparse = config.num_experts is not None
+    return {"Active parameters": f"{num_active_parameters(config):,}"} if is_sparse else {}
 
 
 def architecture_rows(config: ModelConfig) -> dict[str, str]:

@@ -103,6 +103,8 @@ def sizes_in(tensors: Mapping[str, Tensor], layout: Layout, *, source: str) -> d
         layout.theirs("blocks.0.feed_forward.up.weight"),
     ]
     shapes = {name: tuple(tensors[name].shape) for name in names if name in tensors}
+    if len(shapes.get(up, ())) == 3:
+        shapes[up] = shapes[up][1:]  # a stack of experts, (E, ffn_dim, C)
     bad = [name for name in names if len(shapes.get(name, ())) != 2 or 0 in shapes[name]]
     if bad:
         raise ValueError(

@@ -62,7 +62,7 @@ def test_the_stream_is_dropped_where_attention_is_added_and_not_where_it_reads()
     block.attention.output.weight.data.zero_()
     block.feed_forward.down.weight.data.zero_()
     x = torch.ones(1, 64, 32)
-    kept = block(x, x, rotation, None)
+    kept, _ = block(x, x, rotation, None)
     assert torch.equal(read[0], x)
     assert set(kept.unique().tolist()) == {0.0, 2.0}
     assert (kept == 0).float().mean().item() == pytest.approx(0.5, abs=0.05)

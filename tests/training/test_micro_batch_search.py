@@ -98,7 +98,7 @@ def test_a_size_out_of_memory_is_no_measurement(config, make_trainer, monkeypatc
     def fail(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Transformer, "hidden_states", fail)
+    monkeypatch.setattr(Transformer, "hidden_states_and_routing", fail)
     assert measure_micro_batch(model, config, CPU) is None
 
 

@@ -36,6 +36,23 @@ def test_an_update_has_the_singular_vectors_of_the_matrix_and_values_of_about_on
     assert (kept - torch.diag(kept.diag())).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("shape", [(3, 24, 24), (3, 8, 40), (1, 40, 8)])
+def test_each_matrix_of_a_stack_is_updated_as_if_alone(shape):
+    generator = torch.Generator().manual_seed(0)
+    stack = nn.Parameter(torch.randn(shape, generator=generator))
+    alone = [nn.Parameter(matrix.clone()) for matrix in stack.detach()]
+    optimizer = Muon(
+        [{"name": "m", "params": [stack, *alone], "weight_decay": 0.1, "momentum": 0.9}], no_adam()
+    )
+    optimizer.param_groups[0]["lr"] = 0.02
+    for _ in range(3):
+        stack.grad = torch.randn(shape, generator=generator)
+        for number, matrix in enumerate(alone):
+            matrix.grad = stack.grad[number] * 10**number  # an update ignores its size
+        optimizer.step()
+    torch.testing.assert_close(stack.detach(), torch.stack(alone).detach(), atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("shape", [(12, 12), (6, 24), (24, 6)])
 def test_its_steps_are_those_of_torch(shape):
     generator = torch.Generator().manual_seed(1)
@@ -62,6 +79,20 @@ def test_it_gets_the_matrices_of_the_blocks_and_adamw_all_others(model, config):
     assert {p.dim() for p in groups["vectors"]["params"]} == {1}
     assert inner["weight_decay"] == 0.0
     assert groups["matrices"]["weight_decay"] == 0.1
+
+
+def test_it_gets_the_stacks_of_experts_and_adamw_their_routers(model, config, make_trainer):
+    shape = dataclasses.replace(model.config, num_experts=4, use_shared_expert=True)
+    model = make_trainer(config, model=shape).model
+    groups = {group["name"]: group for group in build_optimizer(model, config).param_groups}
+    inner = {id(parameter) for parameter in groups["matrices of the blocks"]["params"]}
+    names = {name for name, parameter in model.named_parameters() if id(parameter) in inner}
+    assert len(names) == 10 * len(model.blocks)
+    assert "blocks.1.feed_forward.down.weight" in names
+    matrices = {id(parameter) for parameter in groups["matrices"]["params"]}
+    assert matrices == {id(model.token_embedding.weight)} | {
+        id(block.feed_forward.router.weight) for block in model.blocks
+    }
 
 
 def test_its_rate_rises_and_falls_with_that_of_the_run_and_its_momentum_rises(model, config):

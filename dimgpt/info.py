@@ -7,6 +7,7 @@ from dimgpt.config import ModelConfig
 from dimgpt.model.flops import num_parameters, training_flops_per_token
 from dimgpt.presets import PRESETS, Preset
 from dimgpt.runtime import PEAK_FLOPS, Runtime, available_memory, describe_machine, peak_flops
+from dimgpt.weights.card import architecture_rows
 from dimgpt.weights.originals import load_weights
 
 # Weights, gradients and two moments in float32.
@@ -22,6 +23,7 @@ def describe_model(config: ModelConfig) -> dict[str, str]:
         "other parameters": f"{parameters - trainable:,}",
         "context": f"{config.context_length:,} tokens",
         "vocabulary": f"{config.vocab_size:,} tokens",
+        **{name.lower(): row for name, row in architecture_rows(config).items()},
         "memory for inference (bf16)": _size(2 * parameters),
         "memory for training, before activations": _size(
             _TRAINING_BYTES_PER_PARAMETER * parameters

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import torch
 
 from dimgpt import info
@@ -38,6 +40,8 @@ def test_a_model_is_described_by_its_real_size():
     assert rows["context"] == "16 tokens"
     assert describe_model(ModelConfig())["memory for training, before activations"] == "3.1 GiB"
     assert describe_model(TOY)["memory for inference (bf16)"] == "0.01 MiB"
+    assert "architecture" not in rows
+    assert describe_model(replace(TOY, qk_norm=True))["architecture"] == "qk_norm=True"
 
 
 def test_parameters_that_do_not_learn_are_counted_apart(monkeypatch):

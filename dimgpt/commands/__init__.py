@@ -17,7 +17,10 @@ VERBS = {
     "export": ("models.Export", "Write a model for transformers, llama.cpp or DimensionGPT."),
     "info": ("models.Info", "Show this machine, and the sizes of a preset or of a model folder."),
     "download": ("models.Download", "Fetch a model from the Hugging Face hub; resumable."),
-    "import": ("models.Import", "Convert DimensionGPT, lilLM, toyGPT, Llama or Mistral weights."),
+    "import": (
+        "models.Import",
+        "Convert DimensionGPT, lilLM, toyGPT, Llama, Mistral or Qwen3 weights.",
+    ),
     "demo": ("models.Demo", "Run the three notebooks on the demo corpus."),
 }
 """Verb -> its module and class, and its line of help."""

@@ -110,7 +110,7 @@ class Import:
     """Flags of `import`."""
 
     path: tyro.conf.Positional[Path]
-    """A .pt or .ckpt file of the first three systems, or a Hugging Face folder of the last two."""
+    """A .pt or .ckpt file of the first three systems, or a Hugging Face folder of the others."""
     name: str | None = None
     """Name of the folder in models/; the file's if not given."""
     tokenizer: Path | None = None
@@ -124,7 +124,7 @@ class Import:
     window_size: int | None = None
     """Tokens that a DimensionGPT looks back on, likewise; as many as the context is no window."""
     context_length: int | None = None
-    """Context in tokens, likewise; of a Llama or Mistral, to shorten it."""
+    """Context in tokens, likewise; of a Hugging Face folder, to shorten it."""
     models_root: Path = Path("models")
     """Gets the folder."""
 

@@ -17,6 +17,7 @@ from dimgpt.config.data import (
 )
 from dimgpt.config.model import (
     DROPOUT_FIELDS,
+    AttentionSpan,
     DropoutPlace,
     ExportConfig,
     ExportDtype,
@@ -30,6 +31,7 @@ __all__ = [
     "DROPOUT_FIELDS",
     "ConversationSourceConfig",
     "DataConfig",
+    "AttentionSpan",
     "DropoutPlace",
     "ExportConfig",
     "ExportDtype",

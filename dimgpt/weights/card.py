@@ -93,6 +93,19 @@ model = load_model(Path("."))  # this folder
     notes=("The folder has no tokenizer: the model gives logits for token ids, and no text.",),
 )
 """How a model folder without a tokenizer is used."""
+_ARCHITECTURE = (
+    "attention_pattern",
+    "norm",
+    "positions",
+    "qk_norm",
+    "feed_forward",
+    "use_biases",
+    "use_final_norm",
+    "tie_embeddings",
+    "logit_cap",
+    "use_stream_scalars",
+    "use_value_embeddings",
+)
 
 
 def card_text(
@@ -127,6 +140,14 @@ def card_text(
     return "\n\n".join(parts) + "\n"
 
 
+def architecture_rows(config: ModelConfig) -> dict[str, str]:
+    """Return a row that lists the parts that differ from the defaults, or none without any."""
+    usual = ModelConfig()
+    parts = {name: getattr(config, name) for name in _ARCHITECTURE}
+    shown = [f"{name}={part!r}" for name, part in parts.items() if part != getattr(usual, name)]
+    return {"Architecture": ", ".join(shown)} if shown else {}
+
+
 def _header(card: Card, usage: Usage) -> str:
     values: dict[str, Any] = {
         "language": list(card.languages),
@@ -141,15 +162,19 @@ def _header(card: Card, usage: Usage) -> str:
 
 
 def _sizes(config: ModelConfig) -> dict[str, str]:
-    window = config.window_size
+    windows = [window for window in config.windows if window is not None]
+    window = f"{windows[0]:,} tokens" if windows else "full"
+    if 0 < len(windows) < config.num_layers:
+        window += f" in {len(windows)} of {config.num_layers} layers, full in the others"
     return {
         "Vocabulary": f"{config.vocab_size:,} tokens",
         "Context": f"{config.context_length:,} tokens",
-        "Window": f"{window} tokens" if window else "full",
+        "Window": window,
         "Layers": str(config.num_layers),
         "Width": str(config.embedding_dim),
         "Width of the feed-forward": str(config.ffn_dim),
         "Heads": f"{config.num_heads} for queries, {config.num_kv_heads} for keys and values",
+        **architecture_rows(config),
     }
 
 

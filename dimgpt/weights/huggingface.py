@@ -1,8 +1,9 @@
-"""Weights of Llama's and Mistral's shape in a folder of the Hugging Face hub.
+"""Weights in the shape of Llama, Mistral or Qwen 3, in a folder of the Hugging Face hub.
 
 Reads config.json and safetensors files without the `transformers` package, and refuses a setting
 that our transformer does not support by its name. Their rotary positions rotate channels i and
-i + D / 2 together, ours 2i and 2i + 1: the rows of the query and key matrices are reordered.
+i + D / 2 together, ours 2i and 2i + 1: the rows of the query and key matrices are reordered, and
+with them the weights that normalise queries and keys.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dimgpt.config import ModelConfig
+from dimgpt.config import AttentionSpan, ModelConfig
 from dimgpt.model.transformer import Transformer
 from dimgpt.weights.foreign_files import (
     describe,
@@ -33,7 +34,16 @@ _DEFAULTS: dict[str, dict[str, Any]] = {  # of transformers, for settings that a
         "num_key_value_heads": 8,
         "sliding_window": 4_096,
     },
+    "qwen3": {
+        "max_position_embeddings": 32_768,
+        "num_key_value_heads": 32,
+        "head_dim": 128,
+        "use_sliding_window": False,
+        "sliding_window": 4_096,
+    },
 }
+SPANS: dict[str, AttentionSpan] = {"full_attention": "full", "sliding_attention": "window"}
+_LONGEST_PATTERN = 64  # looked for among the layers; beyond it, each layer is named
 _ONLY = {  # the only value of each setting that our transformer supports
     "attention_bias": False,
     "mlp_bias": False,
@@ -44,7 +54,7 @@ _ONLY = {  # the only value of each setting that our transformer supports
     "quantization_config": None,
 }
 LLAMA = Layout(
-    system="Llama or Mistral",
+    system="Llama, Mistral or Qwen3",
     blocks="model.layers",
     names={
         "token_embedding": "model.embed_tokens",
@@ -53,6 +63,8 @@ LLAMA = Layout(
         "attention_norm": "input_layernorm",
         "attention.query": "self_attn.q_proj",
         "attention.key": "self_attn.k_proj",
+        "attention.query_norm": "self_attn.q_norm",
+        "attention.key_norm": "self_attn.k_norm",
         "attention.value": "self_attn.v_proj",
         "attention.output": "self_attn.o_proj",
         "ffn_norm": "post_attention_layernorm",
@@ -64,7 +76,7 @@ LLAMA = Layout(
 
 
 def load_huggingface(folder: Path, *, context_length: int | None = None) -> Transformer:
-    """Load a folder of Llama's or Mistral's shape, in evaluation mode, on the CPU, as float32.
+    """Load a Llama, Mistral or Qwen 3, in evaluation mode, on the CPU, as float32.
 
     Args:
         folder: With config.json, and model.safetensors or the files of its index.
@@ -91,16 +103,23 @@ def load_huggingface(folder: Path, *, context_length: int | None = None) -> Tran
 def reorder_heads(
     name: str, weight: Tensor, config: ModelConfig, order: Callable[[Tensor, int], Tensor]
 ) -> Tensor:
-    """Reorder a query or key matrix by one of the two functions below; others stay as they are."""
-    if name.endswith("attention.query.weight"):
-        return order(weight, config.num_heads)
-    if name.endswith("attention.key.weight"):
-        return order(weight, config.num_kv_heads)
-    return weight
+    """Reorder what makes queries or keys by one of the two functions below; the rest stays."""
+    num_heads = {
+        "query.weight": config.num_heads,
+        "key.weight": config.num_kv_heads,
+        "query_norm.weight": 1,  # the same for every head
+        "key_norm.weight": 1,
+    }.get(name.rpartition("attention.")[2])
+    return weight if num_heads is None else order(weight, num_heads)
 
 
 def pairs_from_halves(weight: Tensor, num_heads: int) -> Tensor:
-    """Put the rows of each head (H * D, C) so that channels i and i + D / 2 become neighbours."""
+    """Put the rows of each head so that channels i and i + D / 2 become neighbours.
+
+    Args:
+        weight: A matrix (H * D, C), or the weight (D,) of a norm.
+        num_heads: H, 1 for a norm.
+    """
     return weight.unflatten(0, (num_heads, 2, -1)).transpose(1, 2).reshape(weight.shape)
 
 
@@ -125,12 +144,9 @@ def _config_of(theirs: Mapping[str, Any], context_length: int | None) -> ModelCo
         )
     if context_length is not None and not 0 < context_length <= longest:
         raise ValueError(f"context_length is {context_length}: it must lie in 1..{longest}")
-    has_window = settings.get("sliding_window") is not None
     return ModelConfig(
         vocab_size=size("vocab_size"),
         context_length=context_length or longest,
-        # Their window counts the current token.
-        window_size=size("sliding_window") - 1 if has_window else None,
         embedding_dim=dim,
         num_layers=size("num_hidden_layers"),
         num_heads=num_heads,
@@ -139,14 +155,44 @@ def _config_of(theirs: Mapping[str, Any], context_length: int | None) -> ModelCo
         norm_eps=read_setting(settings, "rms_norm_eps", float, 1e-6),
         rope_theta=read_setting(settings, "rope_theta", float, 10_000.0),
         tie_embeddings=read_setting(settings, "tie_word_embeddings", bool, False),
+        **_attention_of(settings, size("num_hidden_layers")),
     )
+
+
+def _attention_of(settings: Mapping[str, Any], num_layers: int) -> dict[str, Any]:
+    """Return the fields about windows and norms of queries and keys, which differ by the kind."""
+    is_qwen3 = settings["model_type"] == "qwen3"
+    has_window = settings.get("sliding_window") is not None and (
+        not is_qwen3 or read_setting(settings, "use_sliding_window", bool)
+    )
+    # Their window counts the current token.
+    window = read_setting(settings, "sliding_window", int) - 1 if has_window else None
+    fields: dict[str, Any] = {"window_size": window, "qk_norm": is_qwen3}
+    layers = settings.get("layer_types")
+    if not is_qwen3 or (layers is None and not has_window):
+        return fields
+    allowed = list(SPANS)[: 1 + has_window]
+    if (
+        not isinstance(layers, list)
+        or len(layers) != num_layers
+        or not all(layer in allowed for layer in layers)
+    ):
+        raise ValueError(
+            f"layer_types is {ascii(layers)[:60]}: it must be a list that calls each of "
+            f"{num_layers} layers {' or '.join(allowed)}; save the folder with transformers again"
+        )
+    lengths = range(1, _LONGEST_PATTERN + 1)
+    length = next((n for n in lengths if layers[n:] == layers[:-n]), num_layers)
+    return {**fields, "attention_pattern": tuple(SPANS[layer] for layer in layers[:length])}
 
 
 def _supported(theirs: Mapping[str, Any]) -> dict[str, Any]:
     """Fill in the defaults of missing settings; refuse those that our transformer lacks."""
     kind = theirs.get("model_type")
     if not isinstance(kind, str) or kind not in _DEFAULTS:
-        raise ValueError(f"model_type is {ascii(kind)[:60]}: llama and mistral can be opened here")
+        raise ValueError(
+            f"model_type is {ascii(kind)[:60]}: llama, mistral and qwen3 can be opened here"
+        )
     settings = {**_DEFAULTS[kind], **theirs}
     rope = settings.get("rope_parameters") or settings.pop("rope_scaling", None) or {}  # newer, old
     if not isinstance(rope, dict) or any(isinstance(part, dict) for part in rope.values()):
@@ -160,7 +206,8 @@ def _supported(theirs: Mapping[str, Any]) -> dict[str, Any]:
     if kind == "llama" and settings.get("sliding_window") is not None:
         problems.append("sliding_window is set, which Llama does not have")
     layers = settings.get("layer_types")
-    if isinstance(layers, list) and len({str(layer) for layer in layers}) > 1:
+    is_mixed = isinstance(layers, list) and len({str(layer) for layer in layers}) > 1
+    if kind != "qwen3" and is_mixed:
         problems.append("layer_types differ from layer to layer")
     if problems:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Opens weights of other systems: DimensionGPT's, lilLM's, toyGPT's, Llama's, Mistral's.
+"""Opens weights of other systems: DimensionGPT, lilLM, toyGPT, Llama, Mistral, Qwen 3.
 
 The files may come from anywhere: nothing of them is executed. Nothing is written to the disk.
 """
@@ -35,10 +35,10 @@ def load_original(
     """Load what another system made, in evaluation mode, on the CPU.
 
     Args:
-        path: A checkpoint, a folder with one, or a folder of Llama's or Mistral's shape.
+        path: A checkpoint, a folder with one, or a folder of what `load_huggingface` opens.
         config: As `load_checkpoint`.
         sizes: What a checkpoint does not say: `num_heads`, `num_kv_heads`, `window_size`,
-            `context_length`. For Llama and Mistral only `context_length`, which shortens theirs.
+            `context_length`. For a folder only `context_length`, which shortens its own.
 
     Raises:
         FileNotFoundError: There is nothing.
@@ -108,7 +108,7 @@ def _checkpoint_at(path: Path) -> Path:
         raise ValueError(
             f"{path} is {describe(path)}: give a checkpoint of DimensionGPT, lilLM or toyGPT "
             f"({' '.join(_CHECKPOINT_SUFFIXES)}), or a folder with {CONFIG_NAME} and the weights "
-            "of a Llama or Mistral"
+            "of a Llama, Mistral or Qwen3"
         )
     return path
 

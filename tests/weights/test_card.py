@@ -44,6 +44,19 @@ def test_what_is_not_known_has_no_line() -> None:
     assert "| Window | full |" in text
 
 
+def test_parts_that_are_not_the_usual_ones_are_told() -> None:
+    config = ModelConfig(
+        attention_pattern=("window", "window", "window", "full"), qk_norm=True, logit_cap=15.0
+    )
+    text = card_text(Card(name="m"), config)
+    assert "| Window | 256 tokens in 12 of 16 layers, full in the others |" in text
+    parts = "attention_pattern=('window', 'window', 'window', 'full'), qk_norm=True, logit_cap=15.0"
+    assert f"| Architecture | {parts.replace('_', chr(92) + '_')} |" in text
+    assert "Architecture" not in card_text(Card(name="m"), ModelConfig())
+    text = card_text(Card(name="m"), ModelConfig(attention_pattern=("full",)))
+    assert "| Window | full |" in text
+
+
 def test_sentences_make_one_list() -> None:
     usage = Usage(text="Open it.", notes=("One.", "Two."))
     text = card_text(Card(name="m"), ModelConfig(), usage=usage)

@@ -23,6 +23,7 @@ SIZES = {
     "pad_token_id": None,
 }
 IDS = torch.arange(48).view(2, 24)
+WINDOWS = {"head_dim": 8, "use_sliding_window": True, "sliding_window": 5}
 # Large enough that a wrong order of channels, window or base shows.
 WEIGHT_STD = 0.3
 
@@ -56,6 +57,13 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def qwen3(tmp_path: Path) -> Path:
+    """One layer without a window, one with."""
+    build("Qwen3", **WINDOWS, max_window_layers=1).save_pretrained(tmp_path / "qwen3")
+    return tmp_path / "qwen3"
+
+
+@pytest.fixture
 def folder(original: Path, tmp_path: Path) -> Path:
     shutil.copytree(original, tmp_path / "llama")
     return tmp_path / "llama"
@@ -83,6 +91,10 @@ def refused(folder: Path, match: str, kind: type[Exception] = ValueError) -> Non
         ("Mistral", {"sliding_window": 5}),
         ("Mistral", {"sliding_window": 5, "num_key_value_heads": 1, "tie_word_embeddings": True}),
         ("Mistral", {"sliding_window": None}),
+        ("Qwen3", {"head_dim": 8}),
+        ("Qwen3", {"head_dim": 8, "sliding_window": 5}),  # which it does not use
+        ("Qwen3", {**WINDOWS, "max_window_layers": 1, "tie_word_embeddings": True}),
+        ("Qwen3", {**WINDOWS, "max_window_layers": 0, "num_key_value_heads": 1}),
     ],
 )
 def test_the_logits_are_those_of_transformers(tmp_path: Path, kind: str, changes: dict) -> None:
@@ -112,6 +124,58 @@ def test_the_window_does_not_count_the_current_token(tmp_path: Path) -> None:
     assert load_huggingface(tmp_path).config.window_size == 4
 
 
+@pytest.mark.parametrize(
+    ("layers", "pattern"),
+    [
+        ("ssss", ("window",)),
+        ("ffff", ("full",)),
+        ("sfsf", ("window", "full")),
+        ("ssfs", ("window", "window", "full")),  # cut in the second repetition
+        ("fffs", ("full", "full", "full", "window")),
+    ],
+)
+def test_the_layers_of_a_qwen3_become_the_shortest_pattern(
+    tmp_path: Path, layers: str, pattern: tuple[str, ...]
+) -> None:
+    names = {"s": "sliding_attention", "f": "full_attention"}
+    kinds = [names[letter] for letter in layers]
+    build("Qwen3", **WINDOWS, num_hidden_layers=4, layer_types=kinds).save_pretrained(tmp_path)
+    config = load_huggingface(tmp_path).config
+    assert config.attention_pattern == pattern
+    assert config.window_size == 4
+    assert config.qk_norm
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"layer_types": None}, "layer_types is None: it must be a list that calls each of 2"),
+        ({"layer_types": ["full_attention"]}, "each of 2 layers full_attention or sliding_"),
+        ({"layer_types": ["full_attention", "chunked"]}, "'chunked'.*full_attention or sliding_"),
+        ({"layer_types": "full_attention"}, "layer_types is 'full_attention': it must be"),
+        ({"layer_types": [[], {}]}, r"layer_types is \[\[\], \{\}\]: it must be"),
+        ({"use_sliding_window": False}, "calls each of 2 layers full_attention; save"),
+        ({"sliding_window": None}, "calls each of 2 layers full_attention; save"),
+        ({"use_sliding_window": "yes"}, "use_sliding_window is 'yes': it must be true or false"),
+        ({"sliding_window": "5"}, "sliding_window is '5'"),
+        ({"sliding_window": 1}, "window_size is 0"),
+        ({"head_dim": 16}, "head_dim is 16: here it must be"),
+        ({"attention_bias": True}, "attention_bias is True"),
+        ({"num_hidden_layers": 10**9}, "each of 1000000000 layers"),
+        ({"num_hidden_layers": 10**9, "layer_types": None, "use_sliding_window": False}, "2 in"),
+        ({"model_type": "mistral"}, "layer_types differ"),
+        ({"model_type": "llama", "layer_types": None}, "sliding_window is set"),
+        ({"model_type": "mistral", "layer_types": None}, "q_norm.weight is unexpected"),
+    ],
+    ids=str,
+)
+def test_layers_of_a_qwen3_that_have_no_place_here_are_refused(
+    qwen3: Path, settings: dict[str, object], match: str
+) -> None:
+    change(qwen3, **settings)
+    refused(qwen3, match)
+
+
 def test_the_base_of_older_configs_is_read(folder: Path) -> None:
     change(folder, "rope_parameters", rope_theta=77.0, rope_scaling=None)
     assert load_huggingface(folder).config.rope_theta == 77.0
@@ -131,6 +195,22 @@ def test_the_defaults_are_those_of_transformers(folder: Path) -> None:
         assert ours.window_size == (getattr(config, "sliding_window", None) or 0) - 1 or (
             ours.window_size is None and kind == "llama"
         )
+
+
+def test_the_defaults_of_a_qwen3_are_those_of_transformers(qwen3: Path) -> None:
+    config = transformers.Qwen3Config(use_sliding_window=True)
+    change(qwen3, "max_position_embeddings", "rms_norm_eps", "sliding_window")
+    ours = load_huggingface(qwen3).config
+    assert ours.context_length == config.max_position_embeddings
+    assert ours.norm_eps == config.rms_norm_eps
+    assert ours.window_size == config.sliding_window - 1
+    change(qwen3, "use_sliding_window", "layer_types", "max_window_layers")
+    assert load_huggingface(qwen3).config.window_size is None
+    assert not transformers.Qwen3Config().use_sliding_window
+    change(qwen3, "head_dim")
+    refused(qwen3, f"head_dim is {config.head_dim}")
+    change(qwen3, "num_key_value_heads", head_dim=8)
+    refused(qwen3, f"num_kv_heads is {config.num_key_value_heads}")
 
 
 def test_the_context_can_be_shortened(folder: Path) -> None:
@@ -161,7 +241,7 @@ def test_tables_that_older_files_repeat_are_left_aside(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "match"),
     [
-        ({"model_type": "qwen2"}, "model_type is 'qwen2': llama and mistral"),
+        ({"model_type": "qwen2"}, "model_type is 'qwen2': llama, mistral and qwen3"),
         ({"model_type": ["llama"]}, r"model_type is \['llama'\]"),
         ({"attention_bias": True, "mlp_bias": True}, "attention_bias is True.*mlp_bias is True"),
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),

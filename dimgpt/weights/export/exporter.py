@@ -31,25 +31,33 @@ _DTYPES = {  # q8_0 is made from float32
     "bf16": torch.bfloat16,
     "q8_0": torch.float32,
 }
-# The parts of a model that each program has; Mistral is a Llama with a window.
+# The parts of a model that each program has; Mistral is a Llama with a window, Qwen 3 one with
+# normalised queries and keys.
 _LLAMA: dict[str, Any] = {
     "norm": "rms",
     "positions": "rotary",
     "feed_forward": "swiglu",
     "use_biases": False,
     "use_final_norm": True,
+    "logit_cap": None,
+    "use_stream_scalars": False,
+    "use_value_embeddings": False,
 }
 _DIMENSIONGPT = _LLAMA | {
-    name: getattr(ModelConfig(), name) for name in ("tie_embeddings", "norm_eps", "rope_theta")
+    name: getattr(ModelConfig(), name)
+    for name in ("qk_norm", "tie_embeddings", "norm_eps", "rope_theta")
 }
 _ABOUT_GPT2 = (
     ". GPT-2, the nearest there, learns its positions, normalises before its output layer, and has "
     "no bias in its output layer"
 )
-_PROGRAMS: dict[ExportTarget, tuple[str, dict[str, Any]]] = {
-    "transformers": ("transformers", _LLAMA),
-    "gguf": ("llama.cpp", _LLAMA),
-    "pt": ("the original DimensionGPT", _DIMENSIONGPT),
+# The name of each program, the parts that it has, and those that it has in models whose layers
+# differ in their windows. DimensionGPT has no such models.
+_PROGRAMS: dict[ExportTarget, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "transformers": ("transformers", _LLAMA, {"qk_norm": True}),
+    "gguf": ("llama.cpp", _LLAMA, {}),
+    "pt": ("the original DimensionGPT", _DIMENSIONGPT, {"window_size": None}),
+    "safetensors": ("dimgpt", {}, {}),
 }
 
 
@@ -123,9 +131,10 @@ def write_original(model: Transformer, tokenizer: Tokenizer, folder: Path) -> Us
     tensors[layout.theirs("output_weight")] = tensors["token_embedding.weight"]  # one storage
     torch.save(tensors, folder / "model.pt")
     tokenizer.save(folder / "vocab.txt")
-    command = "python -m dimgpt import model.pt"
+    command, config = "python -m dimgpt import model.pt", model.config
+    window = config.windows[0] or config.context_length
     for name in ("context_length", "window_size", "num_heads", "num_kv_heads"):
-        size = getattr(model.config, name) or model.config.context_length  # without a window
+        size = window if name == "window_size" else getattr(config, name)
         if size != getattr(ModelConfig(), name):  # the file does not show these sizes
             command += f" --{name.replace('_', '-')} {size}"
     return Usage(
@@ -137,20 +146,29 @@ def write_original(model: Transformer, tokenizer: Tokenizer, folder: Path) -> Us
 
 def _require_architecture(config: ModelConfig, target: ExportTarget) -> None:
     """Refuse a model that the program of a target cannot run, naming the parts that it lacks."""
-    program, wanted = _PROGRAMS.get(target, ("dimgpt", {}))
-    reasons = [
-        f"{name} is {getattr(config, name)!r}, not {value!r}"
-        for name, value in wanted.items()
-        if getattr(config, name) != value
-    ]
-    if reasons:
-        is_llama = all(getattr(config, name) == value for name, value in _LLAMA.items())
-        others = "transformers, gguf or safetensors" if is_llama else "safetensors"
+    if lacks := _lacking(config, target):
+        others = [name for name in _PROGRAMS if not _lacking(config, name)]
         is_near_gpt2 = target != "pt" and config.positions == "sinusoidal"
         hint = _ABOUT_GPT2 if is_near_gpt2 else ""
         raise ValueError(
-            f"{program} has no such model: {', '.join(reasons)}{hint}; export it with --to {others}"
+            f"{_PROGRAMS[target][0]} has no such model: {', '.join(lacks)}{hint}; export it with "
+            f"--to {' or '.join(others)}"
         )
+
+
+def _lacking(config: ModelConfig, target: ExportTarget) -> list[str]:
+    """List the fields of a model for which the program of a target has another value."""
+    _, parts, parts_for_mixed = _PROGRAMS[target]
+    reasons = dict.fromkeys(parts, "")
+    if len(set(config.windows)) > 1:
+        parts = parts | parts_for_mixed
+        pattern = f", for the attention_pattern {config.attention_pattern}"
+        reasons |= dict.fromkeys(parts_for_mixed, pattern)
+    return [
+        f"{name} is {getattr(config, name)!r}, not {value!r}{reasons[name]}"
+        for name, value in parts.items()
+        if getattr(config, name) != value
+    ]
 
 
 def _require_representable(model: Transformer, dtype: torch.dtype) -> None:

@@ -1,10 +1,11 @@
 """A model as one GGUF file, which llama.cpp and what is built on it run.
 
 The architecture `llama` of GGUF rotates neighbouring pairs of channels as ours does, so no weight
-is reordered. It has no window, so the file names a context of window + 1 tokens: up to there every
-position sees all tokens before it in either program. Matrices get the precision that was asked for,
-norms stay float32. Blocks of 32 weights need an `ffn_dim` that is a multiple of 32; zeros that fill
-it up change no result.
+is reordered. With `qk_norm` it is `qwen3`, which rotates halves as `transformers` does. Neither has
+a window, so the file names a context of window + 1 tokens: up to there every position sees all
+tokens before it in either program. Matrices get the precision that was asked for, norms stay
+float32. Blocks of 32 weights need an `ffn_dim` that is a multiple of 32; zeros that fill it up
+change no result.
 
 Byte-level BPE is GPT-2's there. llama.cpp has no greedy longest match, which a vocabulary of
 DimensionGPT needs: its WordPiece drops accents and capitals, its RWKV tokenizer never ends on
@@ -31,6 +32,7 @@ from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.weights.card import Usage
 from dimgpt.weights.export.charsmap import cleaning_charsmap
 from dimgpt.weights.export.transformers_folder import chat_template
+from dimgpt.weights.huggingface import halves_from_pairs, reorder_heads
 from dimgpt.weights.layout import Layout
 
 Entries = dict[str, Any]
@@ -47,6 +49,8 @@ _LAYOUT = Layout(
         "attention_norm": "attn_norm",
         "attention.query": "attn_q",
         "attention.key": "attn_k",
+        "attention.query_norm": "attn_q_norm",
+        "attention.key_norm": "attn_k_norm",
         "attention.value": "attn_v",
         "attention.output": "attn_output",
         "feed_forward.gate": "ffn_gate",
@@ -74,7 +78,7 @@ _FIRST_SPACE_NOTE = (
 def write_gguf(
     model: Transformer, tokenizer: Tokenizer, folder: Path, *, name: str, dtype: ExportDtype
 ) -> Usage:
-    """Write the file of a Llama or Mistral into an empty folder, and read it back.
+    """Write the file into an empty folder, and read it back.
 
     Raises:
         ImportError: The package `gguf` is not installed.
@@ -89,6 +93,7 @@ def write_gguf(
             "writing GGUF files needs the package gguf: pip install gguf==0.19.0"
         ) from error
     config = model.config
+    architecture = "qwen3" if config.qk_norm else "llama"
     if dtype == "q8_0" and config.embedding_dim % _BLOCK:
         raise ValueError(
             f"embedding_dim is {config.embedding_dim}: q8_0 stores blocks of {_BLOCK} weights, so "
@@ -101,14 +106,14 @@ def write_gguf(
         "general.name": name,
         "general.file_type": int(gguf.LlamaFileType[file_type]),
         "general.quantization_version": gguf.GGML_QUANT_VERSION,
-        **_shape_entries(config, dtype),
+        **{f"{architecture}.{key}": value for key, value in _shape_entries(config, dtype).items()},
         **tokenizer_part,
     }
     tensors = {
-        _LAYOUT.theirs(ours): _stored(gguf, tensor, ours, dtype)
+        _LAYOUT.theirs(ours): _stored(gguf, tensor, ours, config, dtype)
         for ours, tensor in model.state_dict().items()
     }
-    _write_file(gguf, path, entries, tensors)
+    _write_file(gguf, path, architecture, entries, tensors)
     context = exact_context_length(config)
     if context < config.context_length:
         notes = (_WINDOW_NOTE.format(context, config.context_length), *notes)
@@ -118,33 +123,36 @@ def write_gguf(
 
 def exact_context_length(config: ModelConfig) -> int:
     """Return how many tokens a model without a window reads as this one does."""
-    if config.window_size is None:
-        return config.context_length
-    return min(config.context_length, config.window_size + 1)
+    windows = (window + 1 for window in config.windows if window is not None)
+    return min((config.context_length, *windows))
 
 
 def _shape_entries(config: ModelConfig, dtype: ExportDtype) -> Entries:
     return {
-        "llama.vocab_size": config.vocab_size,
-        "llama.context_length": exact_context_length(config),
-        "llama.embedding_length": config.embedding_dim,
-        "llama.block_count": config.num_layers,
-        "llama.feed_forward_length": config.ffn_dim + _missing(config.ffn_dim, dtype),
-        "llama.attention.head_count": config.num_heads,
-        "llama.attention.head_count_kv": config.num_kv_heads,
-        "llama.attention.key_length": config.head_dim,
-        "llama.attention.value_length": config.head_dim,
-        "llama.attention.layer_norm_rms_epsilon": config.norm_eps,
-        "llama.rope.dimension_count": config.head_dim,
-        "llama.rope.freq_base": config.rope_theta,
+        "vocab_size": config.vocab_size,
+        "context_length": exact_context_length(config),
+        "embedding_length": config.embedding_dim,
+        "block_count": config.num_layers,
+        "feed_forward_length": config.ffn_dim + _missing(config.ffn_dim, dtype),
+        "attention.head_count": config.num_heads,
+        "attention.head_count_kv": config.num_kv_heads,
+        "attention.key_length": config.head_dim,
+        "attention.value_length": config.head_dim,
+        "attention.layer_norm_rms_epsilon": config.norm_eps,
+        "rope.dimension_count": config.head_dim,
+        "rope.freq_base": config.rope_theta,
     }
 
 
 def _write_file(
-    gguf: Any, path: Path, entries: Entries, tensors: dict[str, tuple[np.ndarray, Any]]
+    gguf: Any,
+    path: Path,
+    architecture: str,
+    entries: Entries,
+    tensors: dict[str, tuple[np.ndarray, Any]],
 ) -> None:
     """Write entries in the types that llama.cpp expects, and tensors; read the tensors back."""
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, architecture)
     adders: dict[type, Any] = {
         bool: writer.add_bool,
         int: writer.add_uint32,
@@ -172,9 +180,13 @@ def _missing(width: int, dtype: ExportDtype) -> int:
     return -width % _BLOCK if dtype == "q8_0" else 0
 
 
-def _stored(gguf: Any, tensor: Tensor, name: str, dtype: ExportDtype) -> tuple[np.ndarray, Any]:
+def _stored(
+    gguf: Any, tensor: Tensor, name: str, config: ModelConfig, dtype: ExportDtype
+) -> tuple[np.ndarray, Any]:
     """Return a tensor's numbers or blocks as the file holds them, and their type."""
     tensor = tensor.detach().cpu().float()
+    if config.qk_norm:
+        tensor = reorder_heads(name, tensor, config, halves_from_pairs)
     if name.endswith(("feed_forward.gate.weight", "feed_forward.up.weight")):
         tensor = F.pad(tensor, (0, 0, 0, _missing(tensor.shape[0], dtype)))
     elif name.endswith("feed_forward.down.weight"):

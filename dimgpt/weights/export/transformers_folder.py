@@ -1,9 +1,10 @@
 """A model as the folder that `transformers` opens without custom code.
 
-A model with a window becomes a `MistralForCausalLM`, one without a `LlamaForCausalLM`. The rows of
-the query and key matrices are reordered as `huggingface.py` says. Their window counts the current
-position, ours does not. Beyond `context_length` tokens their positions keep growing, while our
-generator keeps the latest tokens and starts their positions again.
+A model with `qk_norm` becomes a `Qwen3ForCausalLM`, any other with a window a `MistralForCausalLM`,
+one without a `LlamaForCausalLM`. The rows of the query and key matrices are reordered as
+`huggingface.py` says. Their window counts the current position, ours does not. Beyond
+`context_length` tokens their positions keep growing, while our generator keeps the latest tokens
+and starts their positions again.
 
 The `tokenizer.json` of a vocabulary of DimensionGPT is put together by hand from the parts of the
 `tokenizers` library, because the ids must be exactly ours: WordPiece with an empty continuation
@@ -46,7 +47,7 @@ from dimgpt.text.special_tokens import (
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.weights.card import Usage
 from dimgpt.weights.export.charsmap import character_class, normalizer_steps
-from dimgpt.weights.huggingface import LLAMA, halves_from_pairs, reorder_heads
+from dimgpt.weights.huggingface import LLAMA, SPANS, halves_from_pairs, reorder_heads
 
 _START = SPECIAL_TOKENS[2]
 _UNKNOWN_CHARACTER = "\N{REPLACEMENT CHARACTER}"
@@ -90,7 +91,7 @@ _TEMPLATES = {DIMENSIONGPT.name: _DIMENSIONGPT_TEMPLATE, LILLM.name: _LILLM_TEMP
 def write_transformers(
     model: Transformer, tokenizer: Tokenizer, folder: Path, *, dtype: torch.dtype
 ) -> Usage:
-    """Write weights, configuration and tokenizer of a Llama or Mistral into an empty folder."""
+    """Write weights, configuration and tokenizer into an empty folder."""
     config, special_tokens = model.config, tokenizer.special_tokens
     tensors = {}
     for name, tensor in model.state_dict().items():
@@ -122,10 +123,10 @@ def write_transformers(
 def _model_json(
     config: ModelConfig, special_tokens: SpecialTokens, dtype: torch.dtype
 ) -> dict[str, Any]:
-    window = config.window_size
-    content = {
-        "architectures": ["LlamaForCausalLM" if window is None else "MistralForCausalLM"],
-        "model_type": "llama" if window is None else "mistral",
+    kind, settings = _attention_json(config)
+    return {
+        "architectures": [f"{kind}ForCausalLM"],
+        "model_type": kind.lower(),
         "vocab_size": config.vocab_size,
         "max_position_embeddings": config.context_length,
         "hidden_size": config.embedding_dim,
@@ -146,10 +147,27 @@ def _model_json(
         "eos_token_id": special_tokens.end_of_text,
         "pad_token_id": special_tokens.padding,
         "dtype": str(dtype).removeprefix("torch."),
+        **settings,
     }
-    if window is None:
-        return {**content, "attention_bias": False, "mlp_bias": False}
-    return {**content, "sliding_window": window + 1}
+
+
+def _attention_json(config: ModelConfig) -> tuple[str, dict[str, Any]]:
+    """Return the name of a kind of model, and the settings that only this kind has."""
+    window = next((window for window in config.windows if window is not None), None)
+    windows = {} if window is None else {"sliding_window": window + 1}
+    if not config.qk_norm:
+        no_biases = {"attention_bias": False, "mlp_bias": False}
+        return ("Mistral", windows) if windows else ("Llama", no_biases)
+    names = {span: name for name, span in SPANS.items()}
+    layers = [names["full" if window is None else "window"] for window in config.windows]
+    return "Qwen3", {
+        "attention_bias": False,
+        "use_sliding_window": window is not None,
+        "sliding_window": None,
+        **windows,
+        "layer_types": layers,
+        "max_window_layers": config.windows.index(window),  # the first with a window
+    }
 
 
 def _generation_json(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, Any]:

@@ -61,11 +61,21 @@ def toygpt_model() -> Transformer:
 
 
 @pytest.fixture(scope="session")
+def qwen_model() -> Transformer:
+    """A model with normalised queries and keys, and with a layer that has no window."""
+    return new_model(qk_norm=True, attention_pattern=("window", "full"))
+
+
+@pytest.fixture(scope="session")
 def make_model() -> Callable[..., Transformer]:
     return new_model
 
 
 def new_model(**changes: object) -> Transformer:
-    """A model with weights large enough to tell tokens apart."""
+    """A model with weights large enough to tell tokens apart, and channels in norms of heads."""
     torch.manual_seed(0)
-    return Transformer(replace(TINY, init_std=0.1, **changes)).eval()
+    model = Transformer(replace(TINY, init_std=0.1, **changes)).eval()
+    for name, weight in model.named_parameters():
+        if name.endswith(("query_norm.weight", "key_norm.weight")):
+            torch.nn.init.uniform_(weight, 0.5, 1.5)
+    return model

@@ -18,6 +18,7 @@ from dimgpt.weights.store import load_card, load_model, load_tokenizer
 CARD = Card(name="tiny", facts={"Validation bits per byte": "1.234"})
 TINY_PT = Path(__file__).parents[2] / "fixtures" / "dimensiongpt" / "tiny.pt"
 TRANSFORMERS = ExportConfig(target="transformers")
+IDS = torch.arange(20, 60)[None]
 
 
 @pytest.fixture
@@ -178,6 +179,57 @@ def test_a_round_trip_gives_the_same_model(
     ids = torch.arange(20, 60)[None]
     assert torch.equal(again(ids), model(ids))
     assert "import model.pt --context-length 64 --window-size 16 --num-heads 4" in usage.text
+
+
+@pytest.mark.parametrize("target", ["transformers", "gguf", "pt"])
+@pytest.mark.parametrize(
+    ("part", "match"),
+    [
+        ({"logit_cap": 15.0}, "logit_cap is 15.0, not None"),
+        ({"use_stream_scalars": True}, "use_stream_scalars is True, not False"),
+        ({"use_value_embeddings": True}, "use_value_embeddings is True, not False"),
+        ({"feed_forward": "relu2"}, "feed_forward is 'relu2', not 'swiglu'"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_part_without_a_home_is_refused(
+    make_model: Callable[..., Transformer],
+    tokenizer: GreedyTokenizer,
+    tmp_path: Path,
+    target: str,
+    part: dict[str, object],
+    match: str,
+) -> None:
+    message = f"has no such model: {match}; export it with --to safetensors$"
+    refused(make_model(**part), tokenizer, tmp_path, message, target=target)
+    export_model(
+        make_model(**part), tokenizer, tmp_path, ExportConfig(target="safetensors"), card=CARD
+    )
+    assert (load_model(tmp_path)(IDS) - make_model(**part)(IDS)).abs().max() == 0
+
+
+def test_layers_of_different_windows_are_refused_where_they_have_no_home(
+    make_model: Callable[..., Transformer], tokenizer: GreedyTokenizer, tmp_path: Path
+) -> None:
+    model = make_model(attention_pattern=("window", "full"))
+    pattern = r"for the attention_pattern \('window', 'full'\)"
+    match = f"qk_norm is False, not True, {pattern}; export it with --to gguf or safetensors"
+    refused(model, tokenizer, tmp_path, match)
+    match = f"window_size is 16, not None, {pattern}; export it with --to gguf or safetensors"
+    refused(model, tokenizer, tmp_path, match, target="pt")
+    qwen = make_model(attention_pattern=("window", "full"), qk_norm=True)
+    match = "qk_norm is True, not False, window_size is 16.*--to transformers or gguf or safetens"
+    refused(qwen, tokenizer, tmp_path, match, target="pt")
+
+
+def test_a_pattern_of_equal_layers_goes_where_one_window_goes(
+    make_model: Callable[..., Transformer], tokenizer: GreedyTokenizer, tmp_path: Path
+) -> None:
+    model = make_model(attention_pattern=("full", "full"))
+    folder = export_model(model, tokenizer, tmp_path / "hub", TRANSFORMERS, card=CARD)
+    assert json.loads((folder / "config.json").read_text())["model_type"] == "llama"
+    usage = write_original(model, tokenizer, tmp_path)
+    assert "--window-size 64" in usage.text  # the context, which is no window
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -85,6 +86,34 @@ def test_a_file_in_full_precision_holds_every_tensor_unpermuted(
     assert "output.weight" not in tensors  # tied
 
 
+def test_normalised_queries_and_keys_make_a_qwen3_of_halves(
+    gguf: Any, make_model: Callable, llama_tokenizer: ByteLevelTokenizer, tmp_path: Path
+) -> None:
+    model = make_model(vocab_size=300, qk_norm=True, attention_pattern=("full", "window"))
+    usage = write_gguf(model, llama_tokenizer, tmp_path, name="tiny", dtype="f16")
+    entries, tensors = read(gguf, tmp_path)
+    assert entries["general.architecture"] == "qwen3"
+    assert entries["qwen3.attention.key_length"] == 16
+    assert entries["qwen3.context_length"] == 17  # of the layers that have a window
+    assert any("17 tokens" in note for note in usage.notes)
+    attention, num_heads = model.blocks[2].attention, {"q": 4, "k": 2}
+    weights = {
+        "q": (attention.query, attention.query_norm),
+        "k": (attention.key, attention.key_norm),
+    }
+    for name, (matrix, norm) in weights.items():
+        order = [*range(0, 16, 2), *range(1, 16, 2)]  # of the channels of a head
+        rows = matrix.weight.detach().half().float().unflatten(0, (num_heads[name], 16))
+        found = tensors[f"blk.2.attn_{name}.weight"]
+        np.testing.assert_array_equal(found, rows[:, order].flatten(0, 1).numpy())
+        found = tensors[f"blk.2.attn_{name}_norm.weight"]  # float32
+        np.testing.assert_array_equal(found, norm.weight.detach()[order].numpy())
+    known = {gguf.TENSOR_NAMES[kind] for kind in gguf.MODEL_TENSORS[gguf.MODEL_ARCH.QWEN3]}
+    assert {
+        re.sub(r"blk\.\d+", "blk.{bid}", name).removesuffix(".weight") for name in tensors
+    } <= known
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_rounds_matrices_and_keeps_norms(
     gguf: Any,
@@ -132,6 +161,8 @@ def test_the_context_is_what_a_model_without_a_window_reads_alike(
         difference = (full(ids) - tiny_model(ids)).abs().amax(dim=-1)[0]
     assert difference[:17].max() < 1e-5 < difference[17]
     assert exact_context_length(full.config) == 64
+    assert exact_context_length(make_model(attention_pattern=("full",)).config) == 64
+    assert exact_context_length(make_model(attention_pattern=("full", "window")).config) == 17
 
 
 def test_shape_and_tokens_are_described(

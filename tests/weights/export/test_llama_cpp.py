@@ -28,21 +28,27 @@ def open_file(llama_cpp: Any, folder: Path, model: Transformer) -> Any:
     )
 
 
+@pytest.fixture(params=["tiny_model", "qwen_model"])
+def model(request: pytest.FixtureRequest) -> Transformer:
+    found: Transformer = request.getfixturevalue(request.param)
+    return found
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [("f32", 1e-4), ("q8_0", 0.5)])
 def test_logits_and_decoded_text_are_ours(
     llama_cpp: Any,
-    tiny_model: Transformer,
+    model: Transformer,
     tokenizer: GreedyTokenizer,
     tmp_path: Path,
     dtype: Any,
     tolerance: float,
 ) -> None:
-    write_gguf(tiny_model, tokenizer, tmp_path, name="tiny", dtype=dtype)
-    theirs = open_file(llama_cpp, tmp_path, tiny_model)
-    ids = list(range(30, 30 + exact_context_length(tiny_model.config)))
+    write_gguf(model, tokenizer, tmp_path, name="tiny", dtype=dtype)
+    theirs = open_file(llama_cpp, tmp_path, model)
+    ids = list(range(30, 30 + exact_context_length(model.config)))
     theirs.eval(ids)
     with torch.inference_mode():
-        ours = tiny_model(torch.tensor([ids]))[0].numpy()
+        ours = model(torch.tensor([ids]))[0].numpy()
     found = np.array(theirs.scores[: len(ids)])
     assert np.abs(found - ours).max() < tolerance
     for text in TEXTS:
@@ -51,14 +57,14 @@ def test_logits_and_decoded_text_are_ours(
 
 
 def test_greedy_tokens_are_ours_up_to_the_exact_context(
-    llama_cpp: Any, tiny_model: Transformer, tokenizer: GreedyTokenizer, tmp_path: Path
+    llama_cpp: Any, model: Transformer, tokenizer: GreedyTokenizer, tmp_path: Path
 ) -> None:
-    write_gguf(tiny_model, tokenizer, tmp_path, name="tiny", dtype="f32")
-    theirs = open_file(llama_cpp, tmp_path, tiny_model)
+    write_gguf(model, tokenizer, tmp_path, name="tiny", dtype="f32")
+    theirs = open_file(llama_cpp, tmp_path, model)
     ids = tokenizer.encode_beginning("Le chat")
-    room = exact_context_length(tiny_model.config) - len(ids)
+    room = exact_context_length(model.config) - len(ids)
     found = [id for id, _ in zip(theirs.generate(ids, temp=0.0), range(room), strict=False)]
     for _ in range(room):
         with torch.inference_mode():
-            ids.append(int(tiny_model(torch.tensor([ids]))[0, -1].argmax()))
+            ids.append(int(model(torch.tensor([ids]))[0, -1].argmax()))
     assert found == ids[-room:]

@@ -24,7 +24,7 @@ from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 from dimgpt.weights.card import Card
 from dimgpt.weights.export.exporter import export_model
 from dimgpt.weights.export.transformers_folder import write_transformers
-from dimgpt.weights.huggingface import halves_from_pairs
+from dimgpt.weights.huggingface import halves_from_pairs, load_huggingface
 
 TALK = (
     ("system", "Tu es un <b>⮜user⮞</b> gentil."),
@@ -38,6 +38,7 @@ TALK = (
     ("user", ""),
 )
 GREEDY = SamplingConfig(temperature=0, max_new_tokens=200)
+SLIDING, FULL = "sliding_attention", "full_attention"
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +133,79 @@ def test_untied_embeddings_have_an_output_layer_of_their_own(
     write_transformers(ours, tokenizer, tmp_path, dtype=torch.float32)
     model, _ = open_folder(transformers, tmp_path)
     assert largest_difference(model, ours) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("changes", "layers"),
+    [
+        ({}, [SLIDING] * 3),
+        ({"window_size": None, "num_kv_heads": 1}, [FULL] * 3),
+        ({"attention_pattern": ("full",), "norm_eps": 1e-2}, [FULL] * 3),
+        ({"attention_pattern": ("window", "full"), "rope_theta": 500.0}, [SLIDING, FULL, SLIDING]),
+        ({"attention_pattern": ("full", "full", "window")}, [FULL, FULL, SLIDING]),
+        ({"attention_pattern": ("full", "window"), "tie_embeddings": False}, [FULL, SLIDING, FULL]),
+    ],
+    ids=str,
+)
+def test_a_model_with_normalised_queries_and_keys_is_a_qwen3_with_our_logits(
+    make_model: Callable[..., Transformer],
+    tokenizer: GreedyTokenizer,
+    transformers: ModuleType,
+    tmp_path: Path,
+    changes: dict[str, Any],
+    layers: list[str],
+) -> None:
+    ours = make_model(qk_norm=True, **changes)
+    write_transformers(ours, tokenizer, tmp_path, dtype=torch.float32)
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert type(model).__name__ == "Qwen3ForCausalLM"
+    assert model.config.layer_types == layers
+    assert model.config.sliding_window == (17 if SLIDING in layers else None)
+    assert largest_difference(model, ours) < 1e-4
+
+
+def test_a_qwen3_generates_our_greedy_tokens_with_its_cache(
+    qwen_model: Transformer,
+    tokenizer: GreedyTokenizer,
+    transformers: ModuleType,
+    tmp_path: Path,
+) -> None:
+    write_transformers(qwen_model, tokenizer, tmp_path, dtype=torch.float32)
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    prompt = tokenizer.encode_beginning("Le chat")
+    found, ids = greedy_ids(model, prompt, eos_token_id=-1, suppress_tokens=None), list(prompt)
+    while len(ids) < qwen_model.config.context_length:
+        with torch.inference_mode():
+            ids.append(int(qwen_model(torch.tensor([ids]))[0, -1].argmax()))
+    assert found[: len(ids) - len(prompt)] == ids[len(prompt) :]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"window_size": None},
+        {"qk_norm": True},
+        {"qk_norm": True, "window_size": None, "attention_pattern": ("full",)},
+        {"qk_norm": True, "attention_pattern": ("full", "window"), "tie_embeddings": False},
+    ],
+    ids=str,
+)
+def test_what_was_exported_is_imported_with_the_same_weights_and_windows(
+    make_model: Callable[..., Transformer],
+    tokenizer: GreedyTokenizer,
+    tmp_path: Path,
+    changes: dict[str, Any],
+) -> None:
+    ours = make_model(**changes)
+    write_transformers(ours, tokenizer, tmp_path, dtype=torch.float32)
+    again = load_huggingface(tmp_path)
+    assert again.config.windows == ours.config.windows
+    assert again.config.attention_pattern == ours.config.attention_pattern
+    weights = again.state_dict()
+    assert weights.keys() == ours.state_dict().keys()
+    for name, weight in ours.state_dict().items():
+        assert torch.equal(weights[name], weight), name
 
 
 def test_half_precision_is_stored_and_opened_as_such(
@@ -246,6 +320,7 @@ def test_no_code_is_in_the_folder(
 def test_pairs_become_halves_head_by_head() -> None:
     weight = torch.arange(8.0)[:, None]  # two heads of four rows
     assert halves_from_pairs(weight, 2)[:, 0].tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
+    assert halves_from_pairs(torch.arange(6.0), 1).tolist() == [0, 2, 4, 1, 3, 5]  # a norm
 
 
 def test_other_parts_are_named_with_what_gpt2_lacks(

@@ -115,7 +115,6 @@ def preset_of(run: Run) -> Preset:
         "validation_batches": 32,
         "checkpoint_interval": steps,
         "sample_interval": 10 * steps,
-        "use_compile": True,
     }
     if MUON in run.parts:
         training |= {"muon_learning_rate": run.rate, "muon_warmup_steps": steps // 5}
@@ -261,7 +260,8 @@ def main() -> None:
     if arguments.action == "run":
         run_all(arguments.sizes, jobs=arguments.jobs)
     else:
-        print(report(load_results(), arguments.sizes))
+        picture = ROOT / "resources" / "recipes.png"
+        print(report(load_results().values(), RECIPES, PARTS, picture))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from dimgpt.training.micro_batches import share_of, take_share
 from dimgpt.training.run_folder import lock_run
 
 HERE = Path(__file__).parent
-sys.path.append(str(HERE))  # tests are imported by path, the worker by name
+sys.path.insert(0, str(HERE))  # the worker imports the conftest.py that lies beside it
 Job = importlib.import_module("distributed_worker").Job
 ALONE = choose_runtime("fp32", "cpu")
 TORCHRUN = [
@@ -55,6 +55,7 @@ UNEVEN = replace(TOY, batch_size=3, accumulation_steps=5)
 PARTS = replace(TOY, sharding="full")
 HALF = replace(TOY, max_steps=6)
 MUON = replace(TOY, optimizer="muon")
+EXPERTS = {"num_experts": 4, "use_shared_expert": True}
 
 
 def start(*jobs):
@@ -103,6 +104,7 @@ def runs(tmp_path_factory):
         ("one-then-parts", HALF),
     ):
         job(root / name, config).train(ALONE)
+    job(root / "alone-experts", MUON, model=EXPERTS).train(ALONE)
     gone_back = replace(PARTS, checkpoint_interval=3)
     endless = replace(TOY, max_steps=50_000, checkpoint_interval=50_000)
     killed = start(job(root / "killed", TOY, fault="kill", steps=(7,)))  # imports meanwhile
@@ -123,6 +125,9 @@ def runs(tmp_path_factory):
             job(root / "parts-uneven", replace(UNEVEN, sharding="full")),
             job(root / "parts-muon", replace(MUON, sharding="full", max_steps=6)),
             job(root / "parts-muon", replace(MUON, sharding="full")),
+            job(root / "two-experts", MUON, model=EXPERTS),
+            job(root / "parts-experts", replace(MUON, sharding="full", max_steps=6), model=EXPERTS),
+            job(root / "parts-experts", replace(MUON, sharding="full"), model=EXPERTS),
             job(root / "parts-then-whole", replace(HALF, sharding="full")),
             job(root / "parts-then-whole", TOY),
             job(root / "whole-then-parts", HALF),
@@ -152,6 +157,11 @@ def runs(tmp_path_factory):
 
 def test_two_processes_train_as_one_does(runs):
     assert_same(runs / "two", runs / "alone")
+
+
+@pytest.mark.parametrize("name", ["two-experts", "parts-experts"])
+def test_a_model_with_experts_trains_as_in_one_process(runs, name):
+    assert_same(runs / name, runs / "alone-experts")
 
 
 def test_rows_that_cannot_be_halved_train_as_they_do_in_one_process(runs):

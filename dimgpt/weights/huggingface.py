@@ -6,6 +6,7 @@ i + D / 2 together, ours 2i and 2i + 1: the rows of the query and key matrices a
 with them the weights that normalise queries and keys.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,18 @@ def reorder_heads(
         "key_norm.weight": 1,
     }.get(name.rpartition("attention.")[2])
     return weight if num_heads is None else order(weight, num_heads)
+
+
+def unstack_experts(name: str, weight: Tensor) -> dict[str, Tensor]:
+    """Return a router or a stack of experts by the names of Mixtral; nothing for other tensors."""
+    found = re.fullmatch(r"blocks\.(\d+)\.feed_forward\.(router|gate|up|down)\.weight", name)
+    if found is None:
+        return {}
+    prefix = f"{LLAMA.blocks}.{found[1]}.block_sparse_moe"
+    if found[2] == "router":
+        return {f"{prefix}.gate.weight": weight}
+    kind = {"gate": "w1", "down": "w2", "up": "w3"}[found[2]]
+    return {f"{prefix}.experts.{number}.{kind}.weight": w for number, w in enumerate(weight)}
 
 
 def pairs_from_halves(weight: Tensor, num_heads: int) -> Tensor:

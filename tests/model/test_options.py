@@ -25,6 +25,7 @@ OPTIONS = {
     "norm": ("rms", "layer"),
     "positions": ("rotary", "sinusoidal"),
     "feed_forward": ("swiglu", "gelu", "relu2"),
+    "num_experts": (None, 4),
     "qk_norm": (False, True),
     "attention_pattern": (("window",), ("window", "full")),
     "logit_cap": (None, 15.0),
@@ -37,6 +38,7 @@ OPTIONS = {
 CHOICES = [(name, value) for name, values in OPTIONS.items() for value in values]
 # Every pair of choices of two options, with the first choice for all others.
 PAIRS = [dict(pair) for pair in itertools.combinations(CHOICES, 2) if pair[0][0] != pair[1][0]]
+PAIRS.remove({"num_experts": 4, "use_biases": True})  # experts have no biases
 MODERN = {
     "qk_norm": True,
     "attention_pattern": ("window", "full"),

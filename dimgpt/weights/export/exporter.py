@@ -37,11 +37,17 @@ _LLAMA: dict[str, Any] = {
     "norm": "rms",
     "positions": "rotary",
     "feed_forward": "swiglu",
+    "num_experts": None,
     "use_biases": False,
     "use_final_norm": True,
     "logit_cap": None,
     "use_stream_scalars": False,
     "use_value_embeddings": False,
+}
+# With experts it is a Mixtral, which has no other parts.
+_MIXTRAL = {name: part for name, part in _LLAMA.items() if name != "num_experts"} | {
+    "qk_norm": False,
+    "use_shared_expert": False,
 }
 _DIMENSIONGPT = _LLAMA | {
     name: getattr(ModelConfig(), name)
@@ -159,16 +165,22 @@ def _require_architecture(config: ModelConfig, target: ExportTarget) -> None:
 def _lacking(config: ModelConfig, target: ExportTarget) -> list[str]:
     """List the fields of a model for which the program of a target has another value."""
     _, parts, parts_for_mixed = _PROGRAMS[target]
+    is_mixtral = target == "transformers" and config.num_experts is not None
+    if is_mixtral:
+        parts, parts_for_mixed = _MIXTRAL, {"num_experts": None}
     reasons = dict.fromkeys(parts, "")
     if len(set(config.windows)) > 1:
         parts = parts | parts_for_mixed
         pattern = f", for the attention_pattern {config.attention_pattern}"
         reasons |= dict.fromkeys(parts_for_mixed, pattern)
-    return [
+    lacks = [
         f"{name} is {getattr(config, name)!r}, not {value!r}{reasons[name]}"
         for name, value in parts.items()
         if getattr(config, name) != value
     ]
+    if is_mixtral and config.experts_per_token == 1:  # its weight would be 1 there
+        lacks.append("experts_per_token is 1, not 2 or more")
+    return lacks
 
 
 def _require_representable(model: Transformer, dtype: torch.dtype) -> None:

@@ -1,10 +1,10 @@
 """A model as the folder that `transformers` opens without custom code.
 
-A model with `qk_norm` becomes a `Qwen3ForCausalLM`, any other with a window a `MistralForCausalLM`,
-one without a `LlamaForCausalLM`. The rows of the query and key matrices are reordered as
-`huggingface.py` says. Their window counts the current position, ours does not. Beyond
-`context_length` tokens their positions keep growing, while our generator keeps the latest tokens
-and starts their positions again.
+A model with experts becomes a `MixtralForCausalLM`, one with `qk_norm` a `Qwen3ForCausalLM`, any
+other with a window a `MistralForCausalLM`, one without a `LlamaForCausalLM`. The rows of the query
+and key matrices are reordered as `huggingface.py` says. Their window counts the current position,
+ours does not. Beyond `context_length` tokens their positions keep growing, while our generator
+keeps the latest tokens and starts their positions again.
 
 The `tokenizer.json` of a vocabulary of DimensionGPT is put together by hand from the parts of the
 `tokenizers` library, because the ids must be exactly ours: WordPiece with an empty continuation
@@ -30,6 +30,7 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers.normalizers import Replace
+from torch import Tensor
 
 from dimgpt.config import ModelConfig
 from dimgpt.model.transformer import Transformer
@@ -47,7 +48,13 @@ from dimgpt.text.special_tokens import (
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.weights.card import Usage
 from dimgpt.weights.export.charsmap import character_class, normalizer_steps
-from dimgpt.weights.huggingface import LLAMA, SPANS, halves_from_pairs, reorder_heads
+from dimgpt.weights.huggingface import (
+    LLAMA,
+    SPANS,
+    halves_from_pairs,
+    reorder_heads,
+    unstack_experts,
+)
 
 _START = SPECIAL_TOKENS[2]
 _UNKNOWN_CHARACTER = "\N{REPLACEMENT CHARACTER}"
@@ -93,11 +100,14 @@ def write_transformers(
 ) -> Usage:
     """Write weights, configuration and tokenizer into an empty folder."""
     config, special_tokens = model.config, tokenizer.special_tokens
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
         numbers = tensor.detach().to("cpu", torch.float32)
         numbers = reorder_heads(name, numbers, config, halves_from_pairs)
-        tensors[LLAMA.theirs(name)] = numbers.to(dtype).contiguous()
+        parts = {LLAMA.theirs(name): numbers}
+        if config.num_experts is not None:
+            parts = unstack_experts(name, numbers) or parts
+        tensors |= {theirs: part.to(dtype).contiguous() for theirs, part in parts.items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     template = chat_template(tokenizer)
     contents = {
@@ -155,6 +165,16 @@ def _attention_json(config: ModelConfig) -> tuple[str, dict[str, Any]]:
     """Return the name of a kind of model, and the settings that only this kind has."""
     window = next((window for window in config.windows if window is not None), None)
     windows = {} if window is None else {"sliding_window": window + 1}
+    if config.num_experts is not None:
+        is_aligned = config.embedding_dim % 8 == 0 == config.ffn_dim % 8
+        return "Mixtral", {
+            "sliding_window": None,
+            **windows,
+            "num_local_experts": config.num_experts,
+            "num_experts_per_tok": config.experts_per_token,
+            # Its faster product takes only rows of a multiple of 16 bytes.
+            **({} if is_aligned else {"experts_implementation": "eager"}),
+        }
     if not config.qk_norm:
         no_biases = {"attention_bias": False, "mlp_bias": False}
         return ("Mistral", windows) if windows else ("Llama", no_biases)

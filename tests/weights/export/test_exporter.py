@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from dimgpt.config import ExportConfig
 from dimgpt.model.transformer import Transformer
@@ -220,6 +221,57 @@ def test_layers_of_different_windows_are_refused_where_they_have_no_home(
     qwen = make_model(attention_pattern=("window", "full"), qk_norm=True)
     match = "qk_norm is True, not False, window_size is 16.*--to transformers or gguf or safetens"
     refused(qwen, tokenizer, tmp_path, match, target="pt")
+
+
+@pytest.mark.parametrize(
+    ("changes", "target", "match"),
+    [
+        ({}, "gguf", "num_experts is 4, not None; export it with --to transformers or safetensors"),
+        ({}, "pt", "num_experts is 4, not None; export it with --to transformers or safetensors"),
+        ({"experts_per_token": 1}, "transformers", "experts_per_token is 1, not 2 or more"),
+        ({"use_shared_expert": True}, "transformers", "use_shared_expert is True, not False"),
+        ({"qk_norm": True}, "transformers", "qk_norm is True, not False; .* --to safetensors$"),
+        (
+            {"attention_pattern": ("window", "full")},
+            "transformers",
+            "num_experts is 4, not None, for the attention_pattern",
+        ),
+    ],
+    ids=str,
+)
+def test_experts_without_a_home_are_refused(
+    make_model: Callable[..., Transformer],
+    tokenizer: GreedyTokenizer,
+    tmp_path: Path,
+    changes: dict[str, object],
+    target: str,
+    match: str,
+) -> None:
+    refused(make_model(num_experts=4, **changes), tokenizer, tmp_path, match, target=target)
+
+
+def test_a_model_with_experts_has_each_in_matrices_of_its_own_and_a_card_that_counts_them(
+    make_model: Callable[..., Transformer], tokenizer: GreedyTokenizer, tmp_path: Path
+) -> None:
+    model = make_model(num_experts=4)
+    folder = export_model(model, tokenizer, tmp_path / "hub", TRANSFORMERS, card=CARD)
+    tensors = load_file(folder / "model.safetensors")
+    name = "model.layers.2.block_sparse_moe.experts.3.w2.weight"
+    assert torch.equal(tensors[name], model.blocks[2].feed_forward.down.weight[3])
+    text = (folder / "README.md").read_text("utf-8")
+    assert "| Active parameters |" in text
+    assert r"num\_experts=4" in text
+
+
+def test_a_copy_of_a_model_with_experts_opens_as_it_was(
+    make_model: Callable[..., Transformer], tokenizer: GreedyTokenizer, tmp_path: Path
+) -> None:
+    model = make_model(num_experts=4, use_shared_expert=True)
+    config = ExportConfig(target="safetensors")
+    folder = export_model(model, tokenizer, tmp_path / "copy", config, card=CARD)
+    again = load_model(folder)
+    assert again.config == model.config
+    assert torch.equal(again(IDS), model(IDS))
 
 
 def test_a_pattern_of_equal_layers_goes_where_one_window_goes(

@@ -164,6 +164,30 @@ def test_a_model_with_normalised_queries_and_keys_is_a_qwen3_with_our_logits(
     assert largest_difference(model, ours) < 1e-4
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"window_size": None, "num_kv_heads": 1, "experts_per_token": 3, "ffn_dim": 168},
+        {"attention_pattern": ("full",), "tie_embeddings": False, "rope_theta": 500.0},
+    ],
+    ids=str,
+)
+def test_a_model_with_experts_is_a_mixtral_with_our_logits(
+    make_model: Callable[..., Transformer],
+    tokenizer: GreedyTokenizer,
+    transformers: ModuleType,
+    tmp_path: Path,
+    changes: dict[str, Any],
+) -> None:
+    ours = make_model(num_experts=4, **changes)
+    write_transformers(ours, tokenizer, tmp_path, dtype=torch.float32)
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert type(model).__name__ == "MixtralForCausalLM"
+    assert model.config.sliding_window == (17 if ours.config.windows[0] else None)
+    assert largest_difference(model, ours) < 1e-4
+
+
 def test_a_qwen3_generates_our_greedy_tokens_with_its_cache(
     qwen_model: Transformer,
     tokenizer: GreedyTokenizer,

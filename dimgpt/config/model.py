@@ -64,11 +64,11 @@ class ModelConfig:
     feed_forward: Literal["swiglu", "gelu", "relu2"] = "swiglu"
     """`swiglu` has a gate; `gelu` is the two-layer network of GPT-2; `relu2` squares its ReLU."""
     num_experts: PositiveInt | None = None
-    """Feed-forwards of width `ffn_dim` in each layer, of which a router chooses; `None`: one."""
+    """Feed-forwards of width `ffn_dim` in each layer; `None` has one, and no router."""
     experts_per_token: PositiveInt = 2
-    """Experts that compute a token, the most probable ones."""
+    """Experts that the router chooses for a token, the most probable ones."""
     use_shared_expert: bool = False
-    """One more expert computes every token."""
+    """One more expert, which computes every token."""
     use_biases: bool = False
     """Biases in every linear layer, the output layer included, and in layer norms."""
     use_final_norm: bool = True

@@ -97,9 +97,9 @@ class TrainingConfig:
     use_micro_batch_search: bool | None = None
     """Measure which division of a step's sequences is fastest; `None`: long runs on CUDA do."""
     router_balance_loss: NotNegativeFloat = 0.01
-    """Factor of the loss that is least where all experts get as many tokens, if there are any."""
+    """Factor of the loss that makes experts equally busy; other models do not have it."""
     router_z_loss: NotNegativeFloat = 0.001
-    """Factor of the loss that keeps the logits of the experts' routers small."""
+    """Factor of the loss that keeps the logits of the routers of experts small; likewise."""
     trackers: tuple[Tracker, ...] = ()
     """Where the curves go besides `history.jsonl`; each needs its package."""
     seed: NotNegativeInt = 0

@@ -110,14 +110,14 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 def router_losses(
     routing: Sequence[Tensor], weights: Tensor, *, experts_per_token: int
 ) -> tuple[Tensor, Tensor]:
-    """Return the losses of balance and of large logits, as sums over the tokens and the layers.
+    """Return the balance loss and the z-loss, as weighted sums over the tokens and the layers.
 
-    The balance is E * sum(f_i * p_i), where f_i is the share of expert i in the choices and p_i its
-    mean probability: Fedus et al. 2021, https://arxiv.org/abs/2101.03961, eq. 4. It is 1 if all
-    experts are equal, and at most E / K. As in DeepSeek-V3, https://arxiv.org/abs/2412.19437,
-    eq. 17, it is computed for each sequence, so that it does not depend on how a step is divided
-    into micro-batches. The loss of large logits: Zoph et al. 2022,
-    https://arxiv.org/abs/2202.08906, eq. 5.
+    The balance loss of a token is E * sum(f_i * p_i), where f_i is the share of expert i in the
+    choices, and p_i its mean probability: Fedus et al. 2021, https://arxiv.org/abs/2101.03961,
+    eq. 4. It is 1 if all experts are equal, and at most E / K. Shares and means are those of the
+    token's sequence, as in DeepSeek-V3, https://arxiv.org/abs/2412.19437, eq. 17, so that the loss
+    does not depend on how a step is divided into micro-batches. The z-loss of a token is the square
+    of log(sum(exp(logits))): Zoph et al. 2022, https://arxiv.org/abs/2202.08906.
 
     Args:
         routing: Logits of each layer's router, (B, T, E), float32.
@@ -126,17 +126,16 @@ def router_losses(
     """
     row_weights = weights.sum(dim=1)  # (B,)
     shares = (weights / row_weights.clamp(min=1e-20)[:, None])[..., None]  # (B, T, 1)
-    balance = large_logits = weights.new_zeros(())
+    balance = z_loss = weights.new_zeros(())
     for logits in routing:
         num_experts = logits.shape[-1]
         _, chosen = choose_experts(logits, experts_per_token)
-        choices = F.one_hot(chosen, num_experts).sum(dim=-2) / experts_per_token  # (B, T, E)
-        load, probability = (
-            (shares * x).sum(dim=1) for x in (choices, logits.softmax(dim=-1))
-        )  # (B, E) each
+        choices = torch.zeros_like(logits).scatter(-1, chosen, 1 / experts_per_token)
+        load = (shares * choices).sum(dim=1)  # (B, E)
+        probability = (shares * logits.softmax(dim=-1)).sum(dim=1)
         balance = balance + (row_weights * num_experts * (load * probability).sum(dim=-1)).sum()
-        large_logits = large_logits + (weights * logits.logsumexp(dim=-1).square()).sum()
-    return balance, large_logits
+        z_loss = z_loss + (weights * logits.logsumexp(dim=-1).square()).sum()
+    return balance, z_loss
 
 
 def choose_loss_chunks(*, num_tokens: int, vocab_size: int, free_bytes: int) -> int:
@@ -185,9 +184,10 @@ def compiled_loss(
             )
         if routing and torch.is_grad_enabled():
             per_token = model.config.experts_per_token
-            balance, logits = router_losses(routing, weights, experts_per_token=per_token)
-            more = config.router_balance_loss * balance + config.router_z_loss * logits
-            loss = loss + (more - more.detach())  # its gradient; the value stays the cross-entropy
+            balance, z_loss = router_losses(routing, weights, experts_per_token=per_token)
+            more = config.router_balance_loss * balance + config.router_z_loss * z_loss
+            # Adds the gradient and a value of 0: what is shown stays the cross-entropy.
+            loss = loss + (more - more.detach())
         return LossSums(loss, correct)
 
     activate_newest_flash_attention(runtime.device)

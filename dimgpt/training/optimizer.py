@@ -22,8 +22,8 @@ _FIRST_MOMENTUM = 0.85
 def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str, Any]]:
     """Split the trainable parameters: matrices decay, vectors (norms, biases) if asked to.
 
-    With Muon, the matrices inside the blocks are a group of their own, without the routers of
-    experts, each of whose rows stands for a choice.
+    With Muon, the matrices inside the blocks are a group of their own. The routers of experts are
+    not in it: like those of the output layer, each of their rows stands for a choice.
     """
     matrices: list[nn.Parameter] = []
     vectors: list[nn.Parameter] = []

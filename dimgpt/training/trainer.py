@@ -68,7 +68,8 @@ class Trainer:
         num_train_tokens: Tokens of the training split; tells how many epochs the run has seen.
         byte_counts: UTF-8 bytes that each token stands for, (vocab_size,); gives bits per byte.
         sample: Makes the text that is kept every `sample_interval` steps.
-        score: Measures values of any name, which are added to the record of each validation.
+        score: Measures values of any name, which are added to the record of each validation; it is
+            called in every process.
         observers: Called with every record that goes to the history.
         branch_from: A checkpoint, the folder of a run, or the `output/` of the original
             DimensionGPT, from which a new run begins with all its state; its data may be others.

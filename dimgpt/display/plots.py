@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from dimgpt.data.preparing.report import SourceReport
+from dimgpt.demo.copying import COPYING
 from dimgpt.display.tables import Picture
 from dimgpt.training.journal import read_history
 
@@ -23,13 +24,22 @@ _PANELS = {
     "loss": "loss (nats per token)",
     "accuracy": "accuracy",
     "bits_per_byte": "bits per byte of held-out text",
+    "copying": "loss (nats per word)",
 }
-_COLOURS = {"train": "#9db4d6", "average": "#1f5fa8", "validation": "#d9531e"}
+_COLOURS = {
+    "train": "#9db4d6",
+    "average": "#1f5fa8",
+    "validation": "#d9531e",
+    "first name": "#9db4d6",
+    "repeated name": "#1f5fa8",
+    "first noun": "#f0b79a",
+    "repeated noun": "#d9531e",
+}
 _SOURCE_COLOURS = "#1f5fa8 #d9531e #3c8d5a #8a5fb0 #c79a1b #4aa3b5 #a8475f #6b7280".split()
 
 
 def plot_history(path: Path, *, title: str = "") -> Figure:
-    """Draw loss, accuracy and, where it was measured, bits per byte against the tokens seen.
+    """Draw loss and accuracy against the tokens seen; bits per byte and copying where measured.
 
     The run may be going on, in this process or another.
 
@@ -42,12 +52,17 @@ def plot_history(path: Path, *, title: str = "") -> Figure:
     steps = [record for record in records if record["kind"] == "step"]
     validations = [record for record in records if record["kind"] == "validation"]
     measured = [record for record in validations if "bits_per_byte" in record]
-    panels = [key for key in _PANELS if measured or key != "bits_per_byte"]
+    copied = [record for record in validations if COPYING[0] in record]
+    is_drawn = {"bits_per_byte": measured, "copying": copied}
+    panels = [key for key in _PANELS if is_drawn.get(key, True)]
     figure = Figure(figsize=(5 * len(panels), 3.6), layout="constrained")
     figure.suptitle(title)
     for axes, key in zip(figure.subplots(1, len(panels)), panels, strict=True):
         if key == "bits_per_byte":
             _draw(axes, measured, key, "validation")
+        elif key == "copying":
+            for name in COPYING:
+                _draw(axes, copied, name, name.replace("_", " "))
         else:
             _draw(axes, steps, key, "train")
             _draw(axes, steps, f"{key}_average", "average")
@@ -63,7 +78,7 @@ def _draw(axes: Axes, rows: list[dict[str, Any]], key: str, name: str) -> None:
     tokens = [row["tokens"] / 1e6 for row in rows]
     # What was not finite is null in the file, and a gap in the curve.
     values = [math.nan if row[key] is None else row[key] for row in rows]
-    marker = "o" if name == "validation" else None
+    marker = "o" if name not in ("train", "average") else None
     axes.plot(tokens, values, color=_COLOURS[name], label=name, marker=marker, markersize=3)
 
 

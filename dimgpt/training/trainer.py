@@ -68,8 +68,8 @@ class Trainer:
         num_train_tokens: Tokens of the training split; tells how many epochs the run has seen.
         byte_counts: UTF-8 bytes that each token stands for, (vocab_size,); gives bits per byte.
         sample: Makes the text that is kept every `sample_interval` steps.
-        score: Measures values of any name, which are added to the record of each validation; it is
-            called in every process.
+        score: Measures further losses by name, in nats per word, which are added to the record of
+            each validation; it is called in every process.
         observers: Called with every record that goes to the history.
         branch_from: A checkpoint, the folder of a run, or the `output/` of the original
             DimensionGPT, from which a new run begins with all its state; its data may be others.
@@ -256,7 +256,8 @@ class Trainer:
     def _record_validation(self, measured: dict[str, float]) -> bool:
         """Record a validation; return whether its loss is among the lowest, which are kept."""
         is_kept = self.state.add_validation(measured, keep=self.config.keep_best)
-        self.journal.emit("validation", **measured, **(self.score() if self.score else {}))
+        scores = {"scores": self.score()} if self.score else {}
+        self.journal.emit("validation", **measured, **scores)
         if self.state.is_out_of_patience(self.config.patience):
             num, best = self.state.num_validations_since_best, self.state.best_loss
             self.journal.notice(

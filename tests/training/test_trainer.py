@@ -244,7 +244,10 @@ def test_a_score_joins_each_validation_and_changes_no_step(config, make_trainer)
     resumed = watched(config, "parts")
     assert same(plain, whole)
     assert same(whole, resumed)
-    means = [[(r["step"], r["mean"]) for r in records(t, "validation")] for t in (whole, resumed)]
+    means = [
+        [(r["step"], r["scores"]["mean"]) for r in records(t, "validation")]
+        for t in (whole, resumed)
+    ]
     assert [step for step, _ in means[0]] == [3, 6]
     assert means[0] == means[1]
 

@@ -71,6 +71,16 @@ def test_imports_go_down_only(path):
             )
 
 
+def test_only_what_reads_demo_texts_knows_the_demo():
+    found = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in FILES
+        if any(name.startswith("dimgpt.demo") for _, name in imports(path))
+    }
+    known = {name for name in found if not name.startswith("demo/")}
+    assert known == {"data/preparing/blocks.py", "pipeline/training.py"}
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_optional_packages_are_imported_inside_a_function(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))

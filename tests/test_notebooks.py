@@ -7,6 +7,8 @@ import papermill
 import pytest
 from jupyter_client.manager import start_new_kernel
 
+from dimgpt.training.journal import read_history
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -77,6 +79,14 @@ def test_both_stages_are_trained_with_the_seed_of_their_notebook(executed):
     for stage in ("pretraining", "finetuning"):
         recipe = executed[1] / "models" / "demo-runs" / stage / "run.json"
         assert json.loads(recipe.read_text())["preset"][stage]["seed"] == 5
+
+
+def test_both_stages_of_the_demo_measure_copying_at_each_validation(executed):
+    for stage in ("pretraining", "finetuning"):
+        path = executed[1] / "models" / "demo-runs" / stage / "history.jsonl"
+        validations = [r for r in read_history(path) if r["kind"] == "validation"]
+        assert validations
+        assert all(min(record["scores"].values()) > 0 for record in validations)
 
 
 def test_settings_tables_coloured_tokens_and_pictures_are_shown(executed):

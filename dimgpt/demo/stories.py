@@ -45,7 +45,7 @@ TEMPLATES: tuple[str, ...] = tuple(
 )
 
 
-def _scene(rng: Random) -> str:
+def write_scene(rng: Random) -> str:
     """Tell facts, tell them again at another time of the day, then some in other words."""
     facts = scene_facts(rng, rng.randint(2, 3))
     later = [tell(rng.sample(facts, len(facts)), rng, opening=opening) for opening in LATER]
@@ -58,7 +58,7 @@ def write_story(rng: Random) -> str:
     """Write one document."""
     (kind,) = rng.choices(list(STORY_SHARES), list(STORY_SHARES.values()))
     if kind == "scene":
-        return _scene(rng)
+        return write_scene(rng)
     steps = rng.choice(TALES if kind == "tale" else PETS)
     if kind == "pets":
         steps = (steps[0], *(step for step in steps[1:] if rng.random() < 0.85))

@@ -23,13 +23,14 @@ _PANELS = {
     "loss": "loss (nats per token)",
     "accuracy": "accuracy",
     "bits_per_byte": "bits per byte of held-out text",
+    "scores": "loss (nats per word)",
 }
 _COLOURS = {"train": "#9db4d6", "average": "#1f5fa8", "validation": "#d9531e"}
 _SOURCE_COLOURS = "#1f5fa8 #d9531e #3c8d5a #8a5fb0 #c79a1b #4aa3b5 #a8475f #6b7280".split()
 
 
 def plot_history(path: Path, *, title: str = "") -> Figure:
-    """Draw loss, accuracy and, where it was measured, bits per byte against the tokens seen.
+    """Draw loss and accuracy against the tokens seen; bits per byte and scores where measured.
 
     The run may be going on, in this process or another.
 
@@ -42,12 +43,17 @@ def plot_history(path: Path, *, title: str = "") -> Figure:
     steps = [record for record in records if record["kind"] == "step"]
     validations = [record for record in records if record["kind"] == "validation"]
     measured = [record for record in validations if "bits_per_byte" in record]
-    panels = [key for key in _PANELS if measured or key != "bits_per_byte"]
+    scored = [record | record["scores"] for record in validations if "scores" in record]
+    is_drawn = {"bits_per_byte": measured, "scores": scored}
+    panels = [key for key in _PANELS if is_drawn.get(key, True)]
     figure = Figure(figsize=(5 * len(panels), 3.6), layout="constrained")
     figure.suptitle(title)
     for axes, key in zip(figure.subplots(1, len(panels)), panels, strict=True):
         if key == "bits_per_byte":
             _draw(axes, measured, key, "validation")
+        elif key == "scores":
+            for number, name in enumerate(scored[0]["scores"]):
+                _draw(axes, scored, name, name.replace("_", " "), colour=_colour(number))
         else:
             _draw(axes, steps, key, "train")
             _draw(axes, steps, f"{key}_average", "average")
@@ -59,12 +65,16 @@ def plot_history(path: Path, *, title: str = "") -> Figure:
     return figure
 
 
-def _draw(axes: Axes, rows: list[dict[str, Any]], key: str, name: str) -> None:
+def _draw(
+    axes: Axes, rows: list[dict[str, Any]], key: str, name: str, *, colour: str | None = None
+) -> None:
     tokens = [row["tokens"] / 1e6 for row in rows]
     # What was not finite is null in the file, and a gap in the curve.
     values = [math.nan if row[key] is None else row[key] for row in rows]
-    marker = "o" if name == "validation" else None
-    axes.plot(tokens, values, color=_COLOURS[name], label=name, marker=marker, markersize=3)
+    marker = "o" if name not in ("train", "average") else None
+    axes.plot(
+        tokens, values, color=colour or _COLOURS[name], label=name, marker=marker, markersize=3
+    )
 
 
 class LivePlot:

@@ -12,6 +12,7 @@ import torch
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig, TrainingConfig
 from dimgpt.data.token_file import read_manifest
+from dimgpt.demo.copying import copying_score
 from dimgpt.evaluation.perplexity import measure_perplexity
 from dimgpt.files import replace_file
 from dimgpt.generation.chat import ChatSession
@@ -102,6 +103,7 @@ def build_trainer(
         num_train_tokens=sum(file.num_tokens for file in data.corpus.train.files),
         byte_counts=tokenizer.byte_counts(),
         sample=functools.partial(_sample, workspace.preset, stage, model, tokenizer),
+        score=copying_score(model, tokenizer, [source.path for source in data.corpus.sources]),
         observers=observers,
         branch_from=branch_from,
         recipe={

@@ -1,8 +1,9 @@
 """Trains a model in a run folder: what happens when, from the first step to the last.
 
 `data.batches(step)` returns the batches of any step, so a resumed run sees the same ones. Pass
-`observers` to watch the run and `sample` to generate text during it. Training again in the same
-folder resumes from the last checkpoint. The life of a step, of one process on one device:
+`observers` to watch the run, `sample` to generate text during it, and `score` to measure more at a
+validation. Training again in the same folder resumes from the last checkpoint. The life of a step,
+of one process on one device:
 
     prefetch thread     data.batches(step) -> take_share: the rows of the step
           |
@@ -67,6 +68,8 @@ class Trainer:
         num_train_tokens: Tokens of the training split; tells how many epochs the run has seen.
         byte_counts: UTF-8 bytes that each token stands for, (vocab_size,); gives bits per byte.
         sample: Makes the text that is kept every `sample_interval` steps.
+        score: Measures further losses by name, in nats per word, which are added to the record of
+            each validation; it is called in every process.
         observers: Called with every record that goes to the history.
         branch_from: A checkpoint, the folder of a run, or the `output/` of the original
             DimensionGPT, from which a new run begins with all its state; its data may be others.
@@ -88,12 +91,14 @@ class Trainer:
         num_train_tokens: int | None = None,
         byte_counts: np.ndarray | None = None,
         sample: Callable[[], str] | None = None,
+        score: Callable[[], dict[str, float]] | None = None,
         observers: Sequence[Observer] = (),
         branch_from: Path | None = None,
         recipe: Record | None = None,
     ) -> None:
         self.model, self.data, self.config = place_model(model, config, runtime), data, config
-        self.runtime, self.sample, self.branch_from = runtime, sample, branch_from
+        self.runtime, self.branch_from = runtime, branch_from
+        self.sample, self.score = sample, score
         self.byte_counts = None if byte_counts is None else torch.from_numpy(byte_counts)
         self.optimizer, loss = build_optimizer(model, config), compiled_loss(model, config, runtime)
         self.stepper = build_stepper(model, self.optimizer, loss, config, runtime)
@@ -251,7 +256,8 @@ class Trainer:
     def _record_validation(self, measured: dict[str, float]) -> bool:
         """Record a validation; return whether its loss is among the lowest, which are kept."""
         is_kept = self.state.add_validation(measured, keep=self.config.keep_best)
-        self.journal.emit("validation", **measured)
+        scores = {"scores": self.score()} if self.score else {}
+        self.journal.emit("validation", **measured, **scores)
         if self.state.is_out_of_patience(self.config.patience):
             num, best = self.state.num_validations_since_best, self.state.best_loss
             self.journal.notice(

@@ -71,6 +71,14 @@ def test_bits_per_byte_get_a_panel_where_they_were_measured(history):
     assert len(plot_history(history(step(1), VALIDATION)).axes) == 2
 
 
+def test_scores_get_a_panel_where_they_were_measured(history):
+    words = {"first_name": 3.0, "repeated_name": 1.0, "first_noun": 2.0, "repeated_noun": 0.5}
+    figure = plot_history(history(step(1), VALIDATION, VALIDATION | {"scores": words}))
+    assert figure.axes[2].get_ylabel() == "loss (nats per word)"
+    drawn = {name.replace("_", " "): [[2, value]] for name, value in words.items()}
+    assert curves(figure, 2) == drawn
+
+
 def test_a_step_that_was_skipped_is_a_gap(history, tmp_path):
     skipped = step(2) | {"loss": None, "loss_average": None}
     figure = plot_history(history(step(1), skipped, step(3)))

@@ -227,6 +227,31 @@ def test_a_fixed_prompt_is_sampled_now_and_then_and_at_the_end(config, make_trai
     assert [record["step"] for record in records(trainer, "sample")] == [4, 6]
 
 
+def test_a_score_joins_each_validation_and_changes_no_step(config, make_trainer):
+    def watched(config, folder):
+        def score():
+            assert not trainer.model.training
+            with torch.no_grad():
+                return {"mean": trainer.model(torch.arange(8)[None]).mean().item()}
+
+        trainer = make_trainer(config, folder=folder, score=score)
+        trainer.fit()
+        return trainer
+
+    plain, whole = make_trainer(config, folder="plain"), watched(config, "whole")
+    plain.fit()
+    watched(dataclasses.replace(config, max_steps=3), "parts")
+    resumed = watched(config, "parts")
+    assert same(plain, whole)
+    assert same(whole, resumed)
+    means = [
+        [(r["step"], r["scores"]["mean"]) for r in records(t, "validation")]
+        for t in (whole, resumed)
+    ]
+    assert [step for step, _ in means[0]] == [3, 6]
+    assert means[0] == means[1]
+
+
 def test_dropout_resumes_bit_for_bit(config, make_trainer):
     trainer = make_trainer(config, folder="whole")
     model = dataclasses.replace(trainer.model.config, dropout=0.3)

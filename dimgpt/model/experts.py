@@ -112,9 +112,14 @@ def grouped_product(rows: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
     return F.grouped_mm(rows, weight.mT, offs=ends)
 
 
-@torch.compiler.disable  # other numbers of rows would compile it again
 def product_by_product(rows: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
     """Compute what `ExpertMatrices.forward` returns, expert by expert."""
+    if torch.compiler.is_compiling():  # other numbers of rows would compile it again
+        return torch.compiler.disable(_product_by_product)(rows, weight, ends)
+    return _product_by_product(rows, weight, ends)
+
+
+def _product_by_product(rows: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
     parts = rows.tensor_split(ends.tolist()[:-1])
     # `unbind`, since each index of a stack would have a gradient as large as the stack.
     return torch.cat([F.linear(x, w) for x, w in zip(parts, weight.unbind(), strict=True)])

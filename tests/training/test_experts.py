@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from dimgpt.config import ModelConfig, TrainingConfig
 from dimgpt.data.reading.batch import Batch, make_batches
@@ -149,13 +150,25 @@ def test_with_the_grouped_product_model_and_loss_are_one_graph(monkeypatch):
     monkeypatch.setattr(experts, "has_grouped_product", lambda *_: True)
     model, batch = make_model(num_layers=1), make_batch()
     torch._dynamo.reset()
-    compile_ = torch.compile
-    monkeypatch.setattr(
-        torch, "compile", lambda f, **o: compile_(f, **o, backend="eager", fullgraph=True)
-    )
+    compile_, options = torch.compile, {"backend": "eager", "fullgraph": True}
+    monkeypatch.setattr(torch, "compile", lambda f, **o: compile_(f, **o, **options))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         expected, eager = gradients(model, batch)
         compiled, actual = gradients(model, batch, use_compile=True)
     torch.testing.assert_close(compiled, expected, atol=0, rtol=1e-2)
     for first, second in zip(eager, actual, strict=True):
         assert (first - second).norm() < 0.05 * first.norm()
+
+
+def test_one_by_one_other_choices_of_experts_compile_nothing_again(monkeypatch):
+    model = make_model(num_layers=1)
+    torch._dynamo.reset()
+    compile_, counter = torch.compile, CompileCounterWithBackend("eager")
+    monkeypatch.setattr(torch, "compile", lambda f, **o: compile_(f, **o, backend=counter))
+    compute, eager, counts = loss_function(model, use_compile=True), loss_function(model), []
+    for start in range(4):
+        batch = make_batch()
+        batch = dataclasses.replace(batch, inputs=(batch.inputs + start) % 32)
+        torch.testing.assert_close(compute(batch).loss, eager(batch).loss)
+        counts.append(counter.frame_count)
+    assert 0 < counts[0] == counts[-1]

@@ -42,6 +42,7 @@ from dimgpt.pipeline.training import (  # noqa: E402
 )
 from dimgpt.pipeline.vocabulary import prepare_vocabulary  # noqa: E402
 from dimgpt.presets import PRESETS  # noqa: E402
+from dimgpt.presets.modern import PARTS, with_parts  # noqa: E402
 from dimgpt.runtime import choose_runtime  # noqa: E402
 from dimgpt.settings import override  # noqa: E402
 from dimgpt.training.journal import read_history  # noqa: E402
@@ -61,23 +62,8 @@ SHARES = (0.4, 0.55)
 MUON = "Muon"
 RATES = {False: (1.5e-3, 3e-3, 6e-3), True: (0.01, 0.02, 0.04)}
 """The rates that are tried, without Muon (of AdamW) and with it (of Muon)."""
-PARTS: dict[str, tuple[str, dict[str, Any]]] = {  # of the model, or of the training
-    MUON: ("training", {"optimizer": "muon", "learning_rate": 3e-3, "min_learning_rate": 3e-4}),
-    "cool-down over 65 %": (
-        "training",
-        {"schedule": "wsd", "cooldown": "linear", "min_learning_rate": 0.0},
-    ),
-    "cautious decay": ("training", {"muon_weight_decay": 0.1, "muon_cautious_decay": True}),
-    "normed queries and keys": ("model", {"qk_norm": True}),
-    "windows and full layers": ("model", {"attention_pattern": ("window", "full")}),
-    "zero outputs": ("model", {"scaled_outputs": "zero"}),
-    "squared ReLU": ("model", {"feed_forward": "relu2"}),
-    "capped logits": ("model", {"logit_cap": 15.0}),
-    "stream scalars": ("model", {"use_stream_scalars": True}),
-    "value embeddings": ("model", {"use_value_embeddings": True}),
-    "untied output": ("model", {"tie_embeddings": False}),
-}
 RECIPES = {"reference": (), "modern": tuple(PARTS)[:5], "modern-max": tuple(PARTS)}
+"""`modern` has what standard architectures have; `modern-max` has everything."""
 Result = dict[str, Any]
 
 
@@ -103,7 +89,7 @@ def preset_of(run: Run) -> Preset:
     """Return the settings of a run: those of `french-5m`, a size, and the parts."""
     preset, shape = PRESETS["french-5m"], {**SIZES[run.size], "num_kv_heads": 2}
     steps = round(shape.pop("max_steps") * run.share)
-    training: dict[str, Any] = {
+    training = {
         "batch_size": 16,
         "learning_rate": run.rate,
         "min_learning_rate": run.rate / 10,
@@ -117,21 +103,17 @@ def preset_of(run: Run) -> Preset:
         "sample_interval": 10 * steps,
     }
     if MUON in run.parts:
-        training |= {"muon_learning_rate": run.rate, "muon_warmup_steps": steps // 5}
-    for part in run.parts:
-        kind, changes = PARTS[part]
-        (shape if kind == "model" else training).update(changes)
-    if training.get("schedule") == "wsd":
-        training["decay_steps"] = round(0.65 * steps)
-    if shape.get("feed_forward") == "relu2":  # two matrices with the parameters of three
-        shape["ffn_dim"] = shape["ffn_dim"] * 3 // 2
-    return override(
+        rates = {"learning_rate": 3e-3, "min_learning_rate": 3e-4, "muon_learning_rate": run.rate}
+        training |= {"optimizer": "muon", **rates, "muon_warmup_steps": steps // 5}
+    plain = override(
         preset,
         name="recipes",
         model=override(preset.model, **shape),
         data=_data(preset),
         pretraining=override(preset.pretraining, **training),
+        finetuning=override(preset.finetuning, optimizer=training.get("optimizer")),
     )
+    return with_parts(plain, run.parts)
 
 
 def train(run: Run, threads: int) -> Result:

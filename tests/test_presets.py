@@ -6,6 +6,7 @@ from dimgpt.config import ModelConfig, TrainingConfig
 from dimgpt.model.flops import num_parameters
 from dimgpt.pipeline.mixture import expected_shortfalls
 from dimgpt.presets import PRESETS, get_preset
+from dimgpt.presets.modern import PARTS, with_parts
 from dimgpt.presets.sources import (
     DIMENSIONGPT_CONVERSATIONS,
     DIMENSIONGPT_SOURCES,
@@ -17,6 +18,7 @@ from dimgpt.presets.sources import (
 )
 from dimgpt.settings import from_dict, to_dict
 from dimgpt.text.byte_level import LILLM_SPECIAL_TOKENS, TOYGPT_SPECIAL_TOKENS
+from dimgpt.training.optimizer import learning_rate_at
 
 PUBLISHED = PRESETS["dimensiongpt-0.2b"]
 
@@ -248,3 +250,29 @@ def test_a_preset_has_the_name_it_is_found_by():
 def test_an_unknown_preset_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="'nope': choose one of demo, french-5m, dimensiongpt"):
         get_preset("nope")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_any_preset_takes_any_part_of_the_modern_recipe(part):
+    if part == "cautious decay":
+        parts = ("Muon", part)
+    else:
+        parts = (part,)
+    for preset in PRESETS.values():
+        changed = with_parts(preset, parts)
+        kept = {**to_dict(changed.model), **to_dict(changed.pretraining)}
+        assert PARTS[part].items() <= kept.items()
+        assert changed.data == preset.data
+
+
+def test_squared_relu_keeps_the_number_of_parameters():
+    preset = get_preset("french-5m")
+    changed = with_parts(preset, ["squared ReLU"])
+    numbers = [num_parameters(p.model) for p in (preset, changed)]
+    assert numbers[0] == pytest.approx(numbers[1], rel=0.001)
+
+
+def test_the_long_cool_down_ends_with_the_run():
+    config = with_parts(get_preset("french-5m"), ["long cool-down"]).pretraining
+    rates = [learning_rate_at(step, config) for step in (100, 560, 1_080, 1_600)]
+    assert rates == pytest.approx([3e-3, 3e-3, 1.5e-3, 0.0])

@@ -1,0 +1,52 @@
+"""The modern recipe: what the field has learned since the published one, part by part.
+
+Any preset takes any of the parts. `benchmarks/recipes.py` measures each of them, alone and left out
+of the whole.
+"""
+
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from typing import Any
+
+from dimgpt.config import ModelConfig, Preset, TrainingConfig
+
+PARTS: dict[str, dict[str, Any]] = {
+    "Muon": {"optimizer": "muon"},
+    "cautious decay": {"muon_weight_decay": 0.1, "muon_cautious_decay": True},
+    "long cool-down": {"schedule": "wsd", "cooldown": "linear", "min_learning_rate": 0.0},
+    "normed queries and keys": {"qk_norm": True},
+    "windows and full layers": {"attention_pattern": ("window", "full")},
+    "untied output": {"tie_embeddings": False},
+    "zero outputs": {"scaled_outputs": "zero"},
+    "squared ReLU": {"feed_forward": "relu2"},
+    "capped logits": {"logit_cap": 15.0},
+    "stream scalars": {"use_stream_scalars": True},
+    "value embeddings": {"use_value_embeddings": True},
+}
+"""Part -> fields of `ModelConfig`, or of `TrainingConfig` in both stages."""
+_COOLDOWN_SHARE = 0.65
+
+
+def with_parts(preset: Preset, parts: Iterable[str]) -> Preset:
+    """Return a preset with parts of the modern recipe.
+
+    Raises:
+        KeyError: A part is unknown.
+    """
+    changes = {name: value for part in parts for name, value in PARTS[part].items()}
+    in_model = {field.name for field in fields(ModelConfig)} & changes.keys()
+    shape = {name: changes.pop(name) for name in in_model}
+    if shape.get("feed_forward") == "relu2":  # two matrices with the parameters of three
+        shape["ffn_dim"] = preset.model.ffn_dim * 3 // 2
+    return replace(
+        preset,
+        model=replace(preset.model, **shape),
+        pretraining=_changed(preset.pretraining, changes),
+        finetuning=_changed(preset.finetuning, changes),
+    )
+
+
+def _changed(config: TrainingConfig, changes: dict[str, Any]) -> TrainingConfig:
+    is_wsd = changes.get("schedule") == "wsd"
+    steps = round(_COOLDOWN_SHARE * config.max_steps) if is_wsd else config.decay_steps
+    return replace(config, **changes, decay_steps=steps)

@@ -112,7 +112,7 @@ Un jour, c'est la fête {name of} et {name2} a un cadeau.
 Un jour, {name} et {name2} trouvent {thing a} {colour agree thing} {place at}.
 "C'est {thing my} !" dit {name}.
 "Non, c'est {thing my} !" répond {name2}.
-{name} tire, {name2} tire et {thing the} tombe ! | {name} pleure et {name2} cache {thing the}.
+Les deux tirent très fort et {thing the} tombe ! | {name} pleure et {name2} cache {thing the}.
 "Veux-tu jouer avec moi ?" demande {name2}. | "Pardon, veux-tu jouer ?" demande {name2}.
 {name} et {name2} rient : {name they name2} sont {glad agree name name2}.
 | {name} et {name2} jouent avec {thing the} et {name they name2} sont {glad agree name name2}.

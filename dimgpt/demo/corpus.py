@@ -19,7 +19,7 @@ from dimgpt.demo.lexicon import WORDS
 from dimgpt.demo.stories import write_story
 
 QUESTION_KINDS: Mapping[str, float] = {
-    "sum": 5,
+    "sum": 8,
     "neighbour": 2,
     "plural": 1,
     "feminine": 1,
@@ -32,8 +32,6 @@ QUESTION_KINDS: Mapping[str, float] = {
     "who does what": 1,
     "colour told": 1,
     "how many": 1,
-    "who did it": 0.5,
-    "yes or no": 0.5,
 }
 """Kind of question -> its weight in training, a positive number.
 
@@ -42,7 +40,7 @@ two groups, and the weights divide each group. A kind without a line is neither 
 """
 HELD_OUT_SHARE = 0.25
 """Share of each kind's items that training never sees, in 0..1."""
-TEXT_RATIO = 0.55
+TEXT_RATIO = 0.5
 """Share of the training conversations that are about a text, in 0..1."""
 PLAIN_HELLO_RATIO = 0.2
 """Share of greetings without a name, which are too few to be held out, in 0..1."""
@@ -185,9 +183,8 @@ def _draw_text(rng: Random, *, num_facts: int) -> tuple[str, list[tuple[str, str
     """
     facts = scene_facts(rng, num_facts)
     text = tell(facts, rng)
-    asked = [turn for fact in facts for turn in ask(fact, facts, rng) if turn[0] in QUESTION_KINDS]
+    asked = [turn for fact in facts for turn in ask(fact, rng) if turn[0] in QUESTION_KINDS]
     rivals = Counter(kind for kind, *_ in asked)
-    rivals["yes or no"] = 2
     asked.sort(key=lambda turn: rng.expovariate(QUESTION_KINDS[turn[0]]))  # weighted order
     return text, [(*turn, rivals[turn[0]]) for turn in asked]
 

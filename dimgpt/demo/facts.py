@@ -30,7 +30,7 @@ TEXT_QUESTIONS = (
     ("count", "how many", "Combien {food of_all} {eat present} {name} ?"),
     ("care", "who does what", "Que {care present} {name} ?"),
 )
-"""Family of a fact, kind of the question, and the question; `ask` has two more kinds."""
+"""Family of a fact, kind of the question, and the question."""
 COLOUR_ANSWER = "C'est {thing a} {colour agree thing}."
 """Other answers repeat the text's own words: so small a model can learn to find a fact again."""
 
@@ -57,19 +57,11 @@ def tell(facts: list[Fact], rng: Random, *, opening: str = OPENING) -> str:
     return opening + " ".join(fill(FACTS[family], dict(binding), rng) for family, binding in facts)
 
 
-def ask(fact: Fact, facts: list[Fact], rng: Random) -> Iterator[tuple[str, str, str]]:
-    """Ask everything about one of the facts, as (kind, question, answer)."""
+def ask(fact: Fact, rng: Random) -> Iterator[tuple[str, str, str]]:
+    """Ask everything about a fact, as (kind, question, answer)."""
     family, words = fact
-    told = fill(FACTS[family], dict(words), rng)
+    told = OPENING + fill(FACTS[family], dict(words), rng)
     for about, kind, question in TEXT_QUESTIONS:
         if about == family:
-            answer = COLOUR_ANSWER if kind == "colour told" else OPENING + told
-            yield kind, fill(question, dict(words), rng), fill(answer, dict(words), rng)
-    name = words["name"]
-    yield "who did it", f"Qui{told.removeprefix(name.text)[:-1]} ?", OPENING + told
-    others = [other for other in facts if other is not fact]
-    family, words = rng.choice((fact, rng.choice(others)))
-    claim = fill(FACTS[family], {**words, "name": name}, rng)
-    verdict = "Oui" if claim == told else "Non"
-    # No `Est-ce qu'Anna`: a name that follows no space would be another token.
-    yield "yes or no", f"Est-ce que ce matin, {claim[:-1]} ?", f"{verdict}, {told}"
+            answer = fill(COLOUR_ANSWER, dict(words), rng) if kind == "colour told" else told
+            yield kind, fill(question, dict(words), rng), answer

@@ -203,12 +203,6 @@ def _about_texts(conversation):
 def _right_answer(facts, question):
     """Find the answer by comparing words, without the templates that ask."""
     kind, rest = question.removesuffix(" ?").split(" ", 1)
-    if kind == "Qui":
-        (name,) = [name for name, does in facts.items() if does == rest]
-        return f"Ce matin, {name} {facts[name]}."
-    if kind == "Est-ce":
-        name, does = rest.removeprefix("que ce matin, ").split(" ", 1)
-        return f"{'Oui' if facts[name] == does else 'Non'}, {name} {facts[name]}."
     name = re.findall(r"\w+", rest)[-1]
     if kind == "De":
         return f"C'est {facts[name].split(' ', 1)[1]}."
@@ -221,33 +215,13 @@ def test_answers_about_texts_are_right(questions, training):
     for one in texts:
         answer = (Message(role="assistant", text=one.answer),)
         asked += _about_texts(Conversation(messages=(*one.conversation.messages, *answer)))
-    assert {question.split(" ")[0] for _, question, _ in asked} == set(
-        "Qui Que Où De Combien Est-ce".split(" ")
-    )
+    assert {question.split(" ")[0] for _, question, _ in asked} == {"Que", "Où", "De", "Combien"}
     assert [turn for turn in asked if _right_answer(*turn[:2]) != turn[2]] == []
 
 
-def test_half_of_the_answers_are_yes_and_nothing_but_the_facts_tells_which(training):
-    verdicts = []
-    for facts, question, answer in (turn for one in training for turn in _about_texts(one)):
-        if question.startswith("Est-ce"):
-            words = " ".join(facts) + " " + " ".join(facts.values())
-            claim = question.removesuffix(" ?").removeprefix("Est-ce que ce matin, ")
-            assert set(claim.split(" ")) <= set(words.split(" "))
-            verdicts.append(answer.startswith("Oui, "))
-    assert len(verdicts) > 500
-    assert 0.45 < sum(verdicts) / len(verdicts) < 0.55
-
-
-def test_a_guess_at_who_did_it_or_whether_it_is_so_is_rarely_right(questions):
-    chances = {kind: {q.chance for q in questions if q.kind == kind} for kind in QUESTION_KINDS}
-    assert chances["who did it"] == {1 / 3}
-    assert chances["yes or no"] == {1 / 2}
-
-
-@pytest.mark.parametrize("kind", ["sum", "where", "who did it", "yes or no"])
+@pytest.mark.parametrize("kind", ["sum", "where"])
 def test_a_kind_without_its_line_is_neither_trained_nor_scored(kind, monkeypatch):
-    signs = {"sum": r"\+", "where": "^Où ", "who did it": "^Qui ", "yes or no": "^Est-ce que ce"}
+    signs = {"sum": r"\+", "where": "^Où "}
 
     def count():
         asked = [m.text for one in conversations(300, seed=0) for m in one.messages[::2]]
@@ -260,11 +234,13 @@ def test_a_kind_without_its_line_is_neither_trained_nor_scored(kind, monkeypatch
     assert kind not in {question.kind for question in held_out_questions(2, seed=0)}
 
 
-@pytest.mark.parametrize(("kind", "mark"), [("sum", "+"), ("yes or no", "Est-ce que ce matin")])
+@pytest.mark.parametrize(
+    ("kind", "mark"), [("sum", "+"), ("colour told", "De quelle couleur est l")]
+)
 def test_a_kind_of_more_weight_is_asked_more_often(kind, mark, monkeypatch):
     def count():
         return sum(mark in m.text for one in conversations(400, seed=0) for m in one.messages[::2])
 
     before = count()
-    monkeypatch.setitem(QUESTION_KINDS, kind, 20)
+    monkeypatch.setitem(QUESTION_KINDS, kind, 40)
     assert count() > 1.5 * before

@@ -235,12 +235,12 @@ def test_a_kind_without_its_line_is_neither_trained_nor_scored(kind, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("kind", "mark"), [("sum", "+"), ("colour told", "De quelle couleur est l")]
+    ("kind", "mark"), [("sum", "+"), ("conjugation", "Conjugue ")]
 )
 def test_a_kind_of_more_weight_is_asked_more_often(kind, mark, monkeypatch):
     def count():
         return sum(mark in m.text for one in conversations(400, seed=0) for m in one.messages[::2])
 
     before = count()
-    monkeypatch.setitem(QUESTION_KINDS, kind, 40)
+    monkeypatch.setitem(QUESTION_KINDS, kind, 20)
     assert count() > 1.5 * before

@@ -242,5 +242,5 @@ def test_a_kind_of_more_weight_is_asked_more_often(kind, mark, monkeypatch):
         return sum(mark in m.text for one in conversations(400, seed=0) for m in one.messages[::2])
 
     before = count()
-    monkeypatch.setitem(QUESTION_KINDS, kind, 20)
+    monkeypatch.setitem(QUESTION_KINDS, kind, 40)
     assert count() > 1.5 * before

@@ -19,8 +19,8 @@ from dimgpt.demo.lexicon import WORDS
 from dimgpt.demo.stories import write_story
 
 QUESTION_KINDS: Mapping[str, float] = {
-    "sum": 8,
-    "neighbour": 2,
+    "sum": 12,
+    "neighbour": 3,
     "plural": 1,
     "feminine": 1,
     "conjugation": 4,
@@ -40,7 +40,7 @@ two groups, and the weights divide each group. A kind without a line is neither 
 """
 HELD_OUT_SHARE = 0.25
 """Share of each kind's items that training never sees, in 0..1."""
-TEXT_RATIO = 0.5
+TEXT_RATIO = 0.45
 """Share of the training conversations that are about a text, in 0..1."""
 PLAIN_HELLO_RATIO = 0.2
 """Share of greetings without a name, which are too few to be held out, in 0..1."""

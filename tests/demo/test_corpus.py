@@ -234,9 +234,7 @@ def test_a_kind_without_its_line_is_neither_trained_nor_scored(kind, monkeypatch
     assert kind not in {question.kind for question in held_out_questions(2, seed=0)}
 
 
-@pytest.mark.parametrize(
-    ("kind", "mark"), [("sum", "+"), ("conjugation", "Conjugue ")]
-)
+@pytest.mark.parametrize(("kind", "mark"), [("sum", "+"), ("conjugation", "Conjugue ")])
 def test_a_kind_of_more_weight_is_asked_more_often(kind, mark, monkeypatch):
     def count():
         return sum(mark in m.text for one in conversations(400, seed=0) for m in one.messages[::2])

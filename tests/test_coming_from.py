@@ -100,7 +100,7 @@ RUN = """--device cpu --training.batch-size 2 --training.accumulation-steps 1
 DATA = """--data.vocab-size 512 --data.num-workers 1 --data.validation-ratio 0.1
     --data.test-ratio 0.1 --data.min-document-characters 16
     --data.vocabulary-characters 20000""".split()
-TEXTS = ["--sources", "demo://stories/200", "--conversations", "demo://conversations/200"]
+TEXTS = ["--sources", "demo://stories/200", "--conversations", "demo://conversations/800"]
 FEW = ["--sampling.max-new-tokens", "5", "--sampling.seed", "0"]
 VALUES = {  # of the flags that a row names alone: neither the preset's nor the toy run's
     "--data-root": "R",

@@ -20,7 +20,7 @@ from conftest import MODEL, ToyData
 from dimgpt.config import TrainingConfig
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import join_processes
-from dimgpt.settings import override
+from dimgpt.settings import merge
 from dimgpt.training import sharding
 from dimgpt.training.trainer import Trainer
 
@@ -39,7 +39,7 @@ class Job:
     def train(self, runtime):
         config = TrainingConfig(**self.config)
         torch.manual_seed(0)
-        model = Transformer(override(MODEL, **self.model))
+        model = Transformer(merge(MODEL, self.model))
         trainer = Trainer(
             model,
             FaultyData(config, self, runtime.rank),

@@ -55,7 +55,15 @@ UNEVEN = replace(TOY, batch_size=3, accumulation_steps=5)
 PARTS = replace(TOY, sharding="full")
 HALF = replace(TOY, max_steps=6)
 MUON = replace(TOY, optimizer="muon")
-EXPERTS = {"num_experts": 4, "use_shared_expert": True}
+EVERYTHING = {  # each part that the published model does not have
+    "num_experts": 4,
+    "use_shared_expert": True,
+    "qk_norm": True,
+    "attention_pattern": ("window", "full"),
+    "logit_cap": 15.0,
+    "use_stream_scalars": True,
+    "use_value_embeddings": True,
+}
 
 
 def start(*jobs):
@@ -104,7 +112,7 @@ def runs(tmp_path_factory):
         ("one-then-parts", HALF),
     ):
         job(root / name, config).train(ALONE)
-    job(root / "alone-experts", MUON, model=EXPERTS).train(ALONE)
+    job(root / "alone-everything", MUON, model=EVERYTHING).train(ALONE)
     gone_back = replace(PARTS, checkpoint_interval=3)
     endless = replace(TOY, max_steps=50_000, checkpoint_interval=50_000)
     killed = start(job(root / "killed", TOY, fault="kill", steps=(7,)))  # imports meanwhile
@@ -125,9 +133,13 @@ def runs(tmp_path_factory):
             job(root / "parts-uneven", replace(UNEVEN, sharding="full")),
             job(root / "parts-muon", replace(MUON, sharding="full", max_steps=6)),
             job(root / "parts-muon", replace(MUON, sharding="full")),
-            job(root / "two-experts", MUON, model=EXPERTS),
-            job(root / "parts-experts", replace(MUON, sharding="full", max_steps=6), model=EXPERTS),
-            job(root / "parts-experts", replace(MUON, sharding="full"), model=EXPERTS),
+            job(root / "two-everything", MUON, model=EVERYTHING),
+            job(
+                root / "parts-everything",
+                replace(MUON, sharding="full", max_steps=6),
+                model=EVERYTHING,
+            ),
+            job(root / "parts-everything", replace(MUON, sharding="full"), model=EVERYTHING),
             job(root / "parts-then-whole", replace(HALF, sharding="full")),
             job(root / "parts-then-whole", TOY),
             job(root / "whole-then-parts", HALF),
@@ -159,9 +171,9 @@ def test_two_processes_train_as_one_does(runs):
     assert_same(runs / "two", runs / "alone")
 
 
-@pytest.mark.parametrize("name", ["two-experts", "parts-experts"])
+@pytest.mark.parametrize("name", ["two-everything", "parts-everything"])
 def test_a_model_with_experts_trains_as_in_one_process(runs, name):
-    assert_same(runs / name, runs / "alone-experts")
+    assert_same(runs / name, runs / "alone-everything")
 
 
 def test_rows_that_cannot_be_halved_train_as_they_do_in_one_process(runs):

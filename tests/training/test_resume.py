@@ -63,6 +63,30 @@ def test_a_run_with_muon_goes_on_bit_for_bit(config, make_trainer):
     assert steps(whole, "loss", "grad_norm") == steps(resumed, "loss", "grad_norm")
 
 
+@pytest.mark.parametrize("feed_forward", ["swiglu", "relu2"])
+def test_a_model_of_all_modern_parts_goes_on_bit_for_bit(config, make_trainer, feed_forward):
+    config = dataclasses.replace(
+        config, optimizer="muon", muon_weight_decay=0.1, muon_cautious_decay=True
+    )
+    model = dataclasses.replace(
+        make_trainer(config, folder="whole").model.config,
+        feed_forward=feed_forward,
+        qk_norm=True,
+        attention_pattern=("window", "full"),
+        scaled_outputs="zero",
+        logit_cap=15.0,
+        use_stream_scalars=True,
+        use_value_embeddings=True,
+        tie_embeddings=False,
+    )
+    whole = make_trainer(config, folder="whole", model=model)
+    whole.fit()
+    stopped(make_trainer, config, 4, model=model)
+    resumed = make_trainer(config, model=model)
+    resumed.fit()
+    assert same(whole, resumed)
+
+
 @pytest.mark.parametrize(("first", "second"), [("adamw", "muon"), ("muon", "adamw")])
 def test_a_run_of_another_optimizer_is_refused_with_both(config, make_trainer, first, second):
     stopped(make_trainer, dataclasses.replace(config, optimizer=first), 4)

@@ -3,7 +3,8 @@
 It trains the matrices inside the blocks; AdamW trains the embedding, the output layer and the
 vectors. Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/. A group may have a
 cautious decay, only of the weights that the update shrinks as well: Chen et al. 2025,
-https://arxiv.org/abs/2510.12402.
+https://arxiv.org/abs/2510.12402. Where an update is nearly 0, rounding decides its sign, so runs on
+several processes then differ from those on one by some 1e-6.
 
 `torch.optim.Muon` does not honour `found_inf`, and takes no sharded parameters. So the loop is
 here, and its results are the same.

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from dimgpt.data.conversation import Conversation, Message
 from dimgpt.demo import lexicon
-from dimgpt.demo.facts import ask, scene_facts, tell
+from dimgpt.demo.facts import TEXT_QUESTIONS, ask, scene_facts, tell
 from dimgpt.demo.grammar import PERSONS, TENSES, a, agree, capitalize, conjugate
 from dimgpt.demo.lexicon import WORDS
 from dimgpt.demo.stories import write_story
@@ -148,6 +148,8 @@ def _draw(kind: str, rng: Random) -> tuple[str, str, str, float]:
     """
     if kind in KINDS:
         return *KINDS[kind].draw(rng), 1 / KINDS[kind].num_answers
+    if kind not in (known := [kind for _, kind, _ in TEXT_QUESTIONS]):
+        raise ValueError(f"QUESTION_KINDS has {kind!r}: choose of {', '.join((*KINDS, *known))}")
     while True:
         text, items = _draw_text(rng, num_facts=3)
         for found, question, answer, num_answers in items:

@@ -219,6 +219,12 @@ def test_answers_about_texts_are_right(questions, training):
     assert [turn for turn in asked if _right_answer(*turn[:2]) != turn[2]] == []
 
 
+def test_a_kind_that_does_not_exist_is_refused(monkeypatch):
+    monkeypatch.setitem(QUESTION_KINDS, "sums", 1)
+    with pytest.raises(ValueError, match="QUESTION_KINDS has 'sums': choose of sum, .*, how many"):
+        held_out_questions(2, seed=0)
+
+
 @pytest.mark.parametrize("kind", ["sum", "where"])
 def test_a_kind_without_its_line_is_neither_trained_nor_scored(kind, monkeypatch):
     signs = {"sum": r"\+", "where": "^Où "}

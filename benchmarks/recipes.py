@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
 
 import torch  # noqa: E402
 
-from benchmarks.recipes_report import report  # noqa: E402
+from benchmarks.recipes_report import MUON, around, best_rate, report  # noqa: E402
 from benchmarks.texts import FRENCH_FOLDERS  # noqa: E402
 from dimgpt.config import DataConfig, Preset  # noqa: E402
 from dimgpt.pipeline.data import prepare_files  # noqa: E402
@@ -59,7 +59,6 @@ SIZES: dict[str, dict[str, int]] = {
 SEEDS = (0, 1, 2)
 SHARES = (0.4, 0.55)
 """Of the steps, with which the modern recipe is trained as well."""
-MUON = "Muon"
 RATES = {False: (1.5e-3, 3e-3, 6e-3), True: (0.01, 0.02, 0.04)}
 """The rates that are tried, without Muon (of AdamW) and with it (of Muon)."""
 RECIPES = {"reference": (), "modern": tuple(PARTS)[:5], "modern-max": tuple(PARTS)}
@@ -154,7 +153,7 @@ def planned(results: dict[str, Result], size: str) -> Iterator[Run]:
         tries = [Run(size=size, parts=parts, rate=rate) for rate in RATES[MUON in parts]]
         yield from tries
         if all(run.key in results for run in tries):
-            best[parts] = min(tries, key=lambda run: final_loss(results[run.key])).rate
+            best[parts] = best_rate(results[run.key] for run in tries)
     for seed in SEEDS:
         for parts, rate in best.items():
             yield Run(size=size, parts=parts, rate=rate, seed=seed)
@@ -171,18 +170,8 @@ def single_parts(best: dict[tuple[str, ...], float], size: str) -> Iterator[Run]
     whole, rates = RECIPES["modern-max"], {False: best[()], True: best[RECIPES["modern-max"]]}
     for seed in SEEDS:
         for part in PARTS:
-            alone = (MUON, part) if part == "cautious decay" else (part,)
-            rest = tuple(other for other in whole if other != part)
-            if part == MUON:  # without it there is no such decay
-                rest = tuple(other for other in rest if other != "cautious decay")
-            for parts in (alone, rest):
+            for parts in around(part, whole)[1:]:
                 yield Run(size=size, parts=parts, rate=rates[MUON in parts], seed=seed)
-
-
-def final_loss(result: Result) -> float:
-    """Return the last validation loss."""
-    loss: float = result["validation"][-1][1]
-    return loss
 
 
 def run_all(sizes: Sequence[str], *, jobs: int) -> None:
@@ -243,7 +232,9 @@ def main() -> None:
         run_all(arguments.sizes, jobs=arguments.jobs)
     else:
         picture = ROOT / "resources" / "recipes.png"
-        print(report(load_results().values(), RECIPES, PARTS, picture))
+        results = load_results().values()
+        chosen = [result for result in results if result["size"] in arguments.sizes]
+        print(report(chosen, RECIPES, PARTS, picture))
 
 
 if __name__ == "__main__":

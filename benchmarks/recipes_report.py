@@ -7,6 +7,21 @@ from typing import Any
 
 Result = dict[str, Any]
 Parts = tuple[str, ...]
+MUON, MUON_DECAY = "Muon", "cautious decay"
+"""Parts of the recipe; the second one needs the first."""
+
+
+def best_rate(tries: Iterable[Result]) -> float:
+    """Return the rate of the run with the lowest last validation loss."""
+    rate: float = min(tries, key=lambda run: run["validation"][-1][1])["rate"]
+    return rate
+
+
+def around(part: str, whole: Parts) -> tuple[Parts, Parts, Parts]:
+    """Return what a part is added to, the two together, and the whole without the part."""
+    base: Parts = (MUON,) if part == MUON_DECAY else ()
+    gone = {MUON, MUON_DECAY} if part == MUON else {part}
+    return base, (*base, part), tuple(other for other in whole if other not in gone)
 
 
 def report(
@@ -40,9 +55,7 @@ def _best(runs: Iterable[Result]) -> list[Result]:
     """Return the runs of all steps at the rate with the lowest validation loss of seed 0."""
     whole = [run for run in runs if run["share"] == 1]
     tries = [run for run in whole if run["seed"] == 0]
-    if not tries:
-        return []
-    rate = min(tries, key=lambda run: run["validation"][-1][1])["rate"]
+    rate = best_rate(tries) if tries else None
     return [run for run in whole if run["rate"] == rate]
 
 
@@ -115,7 +128,6 @@ def compare_parts(
     of = {(run["parts"], run["rate"], run["seed"]): run for run in runs if run["size"] == size}
     everything: Parts = whole[0]["parts"]
     rates = {False: reference[0]["rate"], True: whole[0]["rate"]}
-    muon = next(iter(parts))
     rows = ["| part | alone | left out of all |", "| --- | --- | --- |"]
 
     def change(after: Parts, before: Parts) -> str:
@@ -123,17 +135,15 @@ def compare_parts(
             found["bits_per_byte"] - other["bits_per_byte"]
             for (run_parts, rate, seed), found in of.items()
             if run_parts == after
-            and rate == rates[muon in after]
+            and rate == rates[MUON in after]
             and found["share"] == 1
-            and (other := of.get((before, rates[muon in before], seed))) is not None
+            and (other := of.get((before, rates[MUON in before], seed))) is not None
         ]
         return _spread(differences, sign="+") if differences else ""
 
     for part in parts:
-        base: Parts = (muon,) if part == "cautious decay" else ()
-        gone = {part, "cautious decay"} if part == muon else {part}
-        rest = tuple(other for other in everything if other not in gone)
-        rows.append(f"| {part} | {change((*base, part), base)} | {change(rest, everything)} |")
+        base, both, rest = around(part, everything)
+        rows.append(f"| {part} | {change(both, base)} | {change(rest, everything)} |")
     return "\n".join(rows)
 
 

@@ -97,7 +97,7 @@ def preset_of(run: Run) -> Preset:
         "max_steps": steps,
         "seed": run.seed,
         "validation_interval": steps // 10,
-        "validation_batches": 32,
+        "validation_batches": 12,
         "checkpoint_interval": steps,
         "sample_interval": 10 * steps,
     }

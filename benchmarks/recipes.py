@@ -65,6 +65,8 @@ RATES = {False: (1.5e-3, 3e-3, 6e-3), True: (0.01, 0.02, 0.04)}
 """The rates that are tried, without Muon (of AdamW) and with it (of Muon)."""
 RECIPES = {"reference": (), "modern": tuple(PARTS)[:5], "modern-max": tuple(PARTS)}
 """`modern` has what standard architectures have; `modern-max` has everything."""
+EXPERTS = "8 experts, 2 a token"
+"""Beside what `modern` has, at its rate; an expert is half as wide, so a token costs as much."""
 Result = dict[str, Any]
 
 
@@ -114,7 +116,11 @@ def preset_of(run: Run) -> Preset:
         pretraining=override(preset.pretraining, **training),
         finetuning=override(preset.finetuning, optimizer=training.get("optimizer")),
     )
-    return with_parts(plain, run.parts)
+    changed = with_parts(plain, (part for part in run.parts if part != EXPERTS))
+    if EXPERTS not in run.parts:
+        return changed
+    shape = {"num_experts": 8, "experts_per_token": 2, "ffn_dim": changed.model.ffn_dim // 2}
+    return override(changed, model=override(changed.model, **shape))
 
 
 def train(run: Run, threads: int) -> Result:
@@ -165,11 +171,14 @@ def planned(results: dict[str, Result], size: str) -> Iterator[Run]:
     for seed in SEEDS:
         for parts, rate in best.items():
             yield Run(size=size, parts=parts, rate=rate, seed=seed)
+    modern = RECIPES["modern"]
     for seed in SEEDS:
         for share in SHARES:
-            if (rate := best.get(modern := RECIPES["modern"])) is not None:
-                yield Run(size=size, parts=modern, rate=rate, seed=seed, share=share)
+            if modern in best:
+                yield Run(size=size, parts=modern, rate=best[modern], seed=seed, share=share)
     if size == next(iter(SIZES)) and len(best) == len(RECIPES):
+        for seed in SEEDS:
+            yield Run(size=size, parts=(*modern, EXPERTS), rate=best[modern], seed=seed)
         yield from single_parts(best, size)
 
 
@@ -260,7 +269,8 @@ def main() -> None:
         picture = ROOT / "resources" / "recipes.png"
         results = load_results(RESULTS).values()
         chosen = [result for result in results if result["size"] in arguments.sizes]
-        print(report(chosen, RECIPES, PARTS, picture))
+        experts = {"experts": (*RECIPES["modern"], EXPERTS)}
+        print(report(chosen, RECIPES | experts, PARTS, picture))
 
 
 if __name__ == "__main__":

@@ -58,6 +58,11 @@ SIZES: dict[str, dict[str, int]] = {
     "medium": {"embedding_dim": 128, "num_heads": 4, "ffn_dim": 342, "max_steps": 500},
     "large": {"embedding_dim": 192, "num_heads": 6, "ffn_dim": 512, "max_steps": 800},
 }
+SMALLER: dict[str, dict[str, int]] = {
+    "tiny": {"embedding_dim": 48, "num_heads": 4, "ffn_dim": 128, "max_steps": 250},
+    "mini": {"embedding_dim": 72, "num_heads": 4, "ffn_dim": 192, "max_steps": 250},
+}
+"""Sizes that are not reported; `sizing.py` fits its curve to them as well."""
 SEEDS = (0, 1, 2)
 SHARES = (0.4, 0.55)
 """Of the steps, with which the modern recipe is trained as well."""
@@ -88,9 +93,9 @@ class Run:
         return f"{self.size}: {parts}; rate {self.rate:g}, seed {self.seed}, share {self.share:g}"
 
 
-def preset_of(run: Run) -> Preset:
+def preset_of(run: Run, *, validations: int = 10) -> Preset:
     """Return the settings of a run: those of `french-5m`, a size, and the parts."""
-    preset, shape = PRESETS["french-5m"], {**SIZES[run.size], "num_kv_heads": 2}
+    preset, shape = PRESETS["french-5m"], {**(SIZES | SMALLER)[run.size], "num_kv_heads": 2}
     steps = round(shape.pop("max_steps") * run.share)
     training = {
         "batch_size": 16,
@@ -100,7 +105,7 @@ def preset_of(run: Run) -> Preset:
         "decay_steps": steps - steps // 16,
         "max_steps": steps,
         "seed": run.seed,
-        "validation_interval": steps // 10,
+        "validation_interval": steps // validations,
         "validation_batches": 12,
         "checkpoint_interval": steps,
         "sample_interval": 10 * steps,
@@ -123,12 +128,13 @@ def preset_of(run: Run) -> Preset:
     return override(changed, model=override(changed.model, **shape))
 
 
-def train(run: Run, threads: int) -> Result:
+def train(run: Run, threads: int, *, validations: int = 10) -> Result:
     """Train a run from its beginning, and measure it on the test split."""
     torch.set_num_threads(threads)
     models = SCRATCH / "models" / run.key.replace("/", "-")
     shutil.rmtree(models, ignore_errors=True)
-    workspace = Workspace(preset=preset_of(run), data_root=SCRATCH, models_root=models)
+    preset = preset_of(run, validations=validations)
+    workspace = Workspace(preset=preset, data_root=SCRATCH, models_root=models)
     workspace = match_model(workspace, "pretraining")
     runtime = choose_runtime(precision="fp32")
     trainer = build_trainer(workspace, "pretraining", runtime=runtime)

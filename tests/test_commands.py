@@ -194,6 +194,7 @@ def test_a_setting_out_of_range_is_one_line_and_status_1(here):
         (["finetune", *FOLDERS, "--models-root", "none"], "config.json is missing"),
         (["info", "--preset", "nope"], "choose one of demo"),
         (["info", "--preset", "demo", "--preset=nope"], "choose one of demo"),
+        (["info", "--budget", "3x"], "budget is '3x': give minutes, hours or days"),
         (["info", "--model", "empty"], "empty/config.json is missing"),
         (["generate", "--model", "my data"], "config.json is missing"),
         (["generate", "--model", "nothing.pt"], "nothing.pt is missing"),

@@ -20,7 +20,7 @@ import multiprocessing
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +34,10 @@ import torch  # noqa: E402
 from benchmarks.recipes_report import MUON, around, best_rate, report  # noqa: E402
 from benchmarks.texts import FRENCH_FOLDERS  # noqa: E402
 from dimgpt.config import DataConfig, Preset  # noqa: E402
+from dimgpt.model.transformer import Transformer  # noqa: E402
 from dimgpt.pipeline.data import prepare_files  # noqa: E402
 from dimgpt.pipeline.training import (  # noqa: E402
+    HeldOut,
     build_trainer,
     evaluate_documents,
     match_model,
@@ -59,10 +61,12 @@ SIZES: dict[str, dict[str, int]] = {
 SEEDS = (0, 1, 2)
 SHARES = (0.4, 0.55)
 """Of the steps, with which the modern recipe is trained as well."""
-RATES = {False: (1.5e-3, 3e-3, 6e-3), True: (0.01, 0.02, 0.04)}
+RATES = {False: (3e-3, 6e-3, 1.2e-2), True: (0.01, 0.02, 0.04)}
 """The rates that are tried, without Muon (of AdamW) and with it (of Muon)."""
 RECIPES = {"reference": (), "modern": tuple(PARTS)[:5], "modern-max": tuple(PARTS)}
 """`modern` has what standard architectures have; `modern-max` has everything."""
+EXPERTS = "8 experts, 2 a token"
+"""Beside what `modern` has, at its rate; an expert is half as wide, so a token costs as much."""
 Result = dict[str, Any]
 
 
@@ -97,7 +101,7 @@ def preset_of(run: Run) -> Preset:
         "max_steps": steps,
         "seed": run.seed,
         "validation_interval": steps // 10,
-        "validation_batches": 32,
+        "validation_batches": 12,
         "checkpoint_interval": steps,
         "sample_interval": 10 * steps,
     }
@@ -112,7 +116,11 @@ def preset_of(run: Run) -> Preset:
         pretraining=override(preset.pretraining, **training),
         finetuning=override(preset.finetuning, optimizer=training.get("optimizer")),
     )
-    return with_parts(plain, run.parts)
+    changed = with_parts(plain, (part for part in run.parts if part != EXPERTS))
+    if EXPERTS not in run.parts:
+        return changed
+    shape = {"num_experts": 8, "experts_per_token": 2, "ffn_dim": changed.model.ffn_dim // 2}
+    return override(changed, model=override(changed.model, **shape))
 
 
 def train(run: Run, threads: int) -> Result:
@@ -127,9 +135,6 @@ def train(run: Run, threads: int) -> Result:
     start = time.process_time()
     trainer.fit()
     seconds = time.process_time() - start
-    rows = evaluate_documents(workspace, trainer.model, runtime=runtime, split="test")
-    bits = [row["loss"] * row["tokens"] / math.log(2) for row in rows]
-    size = sum(part / row["bits_per_byte"] for part, row in zip(bits, rows, strict=True))
     history = read_history(workspace.run_dir("pretraining") / "history.jsonl")
     shutil.rmtree(models)
     return {
@@ -142,8 +147,17 @@ def train(run: Run, threads: int) -> Result:
             for row in history
             if row["kind"] == "validation"
         ],
-        "bits_per_byte": round(sum(bits) / size, 4),
+        "bits_per_byte": bits_per_byte(workspace, trainer.model, "test"),
     }
+
+
+def bits_per_byte(workspace: Workspace, model: Transformer, split: HeldOut) -> float:
+    """Return what a model needs for a byte of all documents of a split."""
+    runtime = choose_runtime(precision="fp32")
+    rows = evaluate_documents(workspace, model, runtime=runtime, split=split)
+    bits = [row["loss"] * row["tokens"] / math.log(2) for row in rows]
+    size = sum(part / row["bits_per_byte"] for part, row in zip(bits, rows, strict=True))
+    return round(sum(bits) / size, 4)
 
 
 def planned(results: dict[str, Result], size: str) -> Iterator[Run]:
@@ -157,11 +171,14 @@ def planned(results: dict[str, Result], size: str) -> Iterator[Run]:
     for seed in SEEDS:
         for parts, rate in best.items():
             yield Run(size=size, parts=parts, rate=rate, seed=seed)
+    modern = RECIPES["modern"]
     for seed in SEEDS:
         for share in SHARES:
-            if (rate := best.get(modern := RECIPES["modern"])) is not None:
-                yield Run(size=size, parts=modern, rate=rate, seed=seed, share=share)
+            if modern in best:
+                yield Run(size=size, parts=modern, rate=best[modern], seed=seed, share=share)
     if size == next(iter(SIZES)) and len(best) == len(RECIPES):
+        for seed in SEEDS:
+            yield Run(size=size, parts=(*modern, EXPERTS), rate=best[modern], seed=seed)
         yield from single_parts(best, size)
 
 
@@ -174,18 +191,27 @@ def single_parts(best: dict[tuple[str, ...], float], size: str) -> Iterator[Run]
                 yield Run(size=size, parts=parts, rate=rates[MUON in parts], seed=seed)
 
 
-def run_all(sizes: Sequence[str], *, jobs: int) -> None:
-    """Train what is missing, several runs at a time, one thread each."""
-    results = load_results()
-    if not (SCRATCH / "recipes" / "config.json").is_file():
-        preset = preset_of(Run(size=sizes[0], parts=(), rate=1e-3))
-        workspace = Workspace(preset=preset, data_root=SCRATCH)
-        prepare_files(workspace, prepare_vocabulary(workspace))
+def run_all(
+    plan: Callable[[dict[str, Result]], Iterable[Any]],
+    train: Callable[[Any, int], Result],
+    path: Path,
+    *,
+    jobs: int,
+) -> None:
+    """Train what is missing, several runs at a time, one thread each.
+
+    Args:
+        plan: Turns the results until now, by their keys, into the runs that can be chosen by then.
+        train: Trains a run with so many threads.
+        path: File of the results; each is added as soon as it is there.
+        jobs: Runs at a time.
+    """
+    results = load_results(path)
     context = multiprocessing.get_context("spawn")
-    running: dict[Future[Result], Run] = {}
+    running: dict[Future[Result], Any] = {}
     with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
         while True:
-            for run in (run for size in sizes for run in planned(results, size)):
+            for run in plan(results):
                 is_free = len(running) < jobs and run not in running.values()
                 if is_free and run.key not in results:
                     running[pool.submit(train, run, 1)] = run
@@ -193,21 +219,25 @@ def run_all(sizes: Sequence[str], *, jobs: int) -> None:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 run = running.pop(future)
-                results[run.key] = result = future.result()
-                RESULTS.write_text(json.dumps(list(results.values()), indent=0) + "\n")
+                results[run.key] = result = {"key": run.key, **future.result()}
+                path.write_text(json.dumps(list(results.values()), indent=0) + "\n")
                 print(f"{run.key}: {result['bits_per_byte']} bits a byte", flush=True)
 
 
-def load_results() -> dict[str, Result]:
+def load_results(path: Path) -> dict[str, Result]:
     """Return the runs that were trained, by their keys."""
-    if not RESULTS.is_file():
-        return {}
-    names = [field.name for field in dataclasses.fields(Run)]
-    found = {}
-    for result in json.loads(RESULTS.read_text()):
-        result["parts"] = tuple(result["parts"])
-        found[Run(**{name: result[name] for name in names}).key] = result
-    return found
+    found = json.loads(path.read_text()) if path.is_file() else []
+    return {result["key"]: result | {"parts": tuple(result.get("parts", ()))} for result in found}
+
+
+def prepare(preset: Preset, data_name: str) -> None:
+    """Prepare the texts of a preset once, with the vocabulary of the first that was prepared."""
+    vocabulary = SCRATCH / "recipes" / "vocab.txt"
+    workspace = Workspace(preset=preset, data_root=SCRATCH, data_name=data_name)
+    if vocabulary.is_file() and not workspace.vocabulary_path.is_file():
+        workspace.vocabulary_path.parent.mkdir(parents=True)
+        shutil.copy(vocabulary, workspace.vocabulary_path)
+    prepare_files(workspace, prepare_vocabulary(workspace))
 
 
 def _data(preset: Preset) -> DataConfig:
@@ -229,12 +259,18 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
     arguments = parser.parse_args()
     if arguments.action == "run":
-        run_all(arguments.sizes, jobs=arguments.jobs)
+        prepare(preset_of(Run(size=arguments.sizes[0], parts=(), rate=1e-3)), "recipes")
+
+        def plan(results: dict[str, Result]) -> Iterator[Run]:
+            return (run for size in arguments.sizes for run in planned(results, size))
+
+        run_all(plan, train, RESULTS, jobs=arguments.jobs)
     else:
         picture = ROOT / "resources" / "recipes.png"
-        results = load_results().values()
+        results = load_results(RESULTS).values()
         chosen = [result for result in results if result["size"] in arguments.sizes]
-        print(report(chosen, RECIPES, PARTS, picture))
+        experts = {"experts": (*RECIPES["modern"], EXPERTS)}
+        print(report(chosen, RECIPES | experts, PARTS, picture))
 
 
 if __name__ == "__main__":

@@ -141,15 +141,15 @@ def to_conversations(
     """
     known = form
     for _, group in groupby(enumerate(rows), lambda row: _key(row[0], row[1][1], form)):
-        rows_of_one: list[Row] = []
+        found_rows: list[Row] = []
         for _, (place, values) in group:
-            if isinstance(values, ValueError):
+            if isinstance(values, ValueError):  # alone in its group
                 yield values
             else:
-                rows_of_one.append((place, values))
-        if not rows_of_one:
+                found_rows.append((place, values))
+        if not found_rows:
             continue
-        place, values = rows_of_one[0]
+        place, values = found_rows[0]
         found = form or form_of(values)
         if known is None and found is not None:
             known = found
@@ -161,7 +161,7 @@ def to_conversations(
             )
             continue
         try:
-            yield _to_conversation(rows_of_one, known)
+            yield _to_conversation(found_rows, known)
         except ValueError as error:
             yield error
 

@@ -98,6 +98,21 @@ class ConversationSourceConfig:
     """Folder name of its token files."""
     path: str
     """A local file or folder, `hf://datasets/owner/name`, or `demo://conversations/9000`."""
+    form: (
+        Literal[
+            "DimensionGPT",
+            "ShareGPT",
+            "messages",
+            "message_rows",
+            "prompt_completion",
+            "Alpaca",
+            "user_assistant",
+            "question_answer",
+        ]
+        | None
+    ) = None
+    """How its records hold a conversation, see docs/conversations.md; `None` recognises it in the
+    first record of each file, and says so."""
     ratio: PositiveFloat = 1.0
     """Share of the conversations drawn from this group, in 0..1."""
     system_prompts_path: str | None = None

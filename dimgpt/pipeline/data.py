@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig, TrainingConfig
-from dimgpt.data.conversation import Message, encode_message
+from dimgpt.data.conversation import Message, encode_message, has_answer
 from dimgpt.data.preparing.finishing import read_report
 from dimgpt.data.preparing.originals import convert_dimensiongpt_data
 from dimgpt.data.preparing.plan import Plan, missing_bytes, require_room
@@ -20,6 +20,7 @@ from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.workspace import Stage, Workspace, load_data_config, load_vocabulary
 
 log = logging.getLogger(__name__)
+_BLOCK_TOKENS = 1 << 20
 
 
 def prepare_files(
@@ -175,8 +176,10 @@ def open_data(
         for group in groups
         if (prompt := group.validation_system_prompt) is not None
     }
+    corpus = ConversationCorpus.open(workspace.data_dir(stage), groups, tokenizer.fingerprint)
+    _require_answers(corpus, tokenizer)
     return FinetuningData(
-        ConversationCorpus.open(workspace.data_dir(stage), groups, tokenizer.fingerprint),
+        corpus,
         chat=tokenizer.chat,
         instruction_weight=data.instruction_weight,
         is_later_uniform=data.later_conversations == "uniform",
@@ -184,6 +187,27 @@ def open_data(
         padding=(end if padding is None else padding) if data.packing == "pad" else None,
         **shape,
     )
+
+
+def _require_answers(corpus: ConversationCorpus, tokenizer: Tokenizer) -> None:
+    """Refuse a group without any token that the model would say, such as one of an older version.
+
+    Raises:
+        ValueError: Names the group.
+    """
+    for groups, split in ((corpus.sources, corpus.train), (corpus.validated, corpus.validation)):
+        for group, file in zip(groups, split.files, strict=True):
+            blocks = (
+                part[start : start + _BLOCK_TOKENS]
+                for part in file.parts
+                for start in range(0, len(part), _BLOCK_TOKENS)
+            )
+            if not any(has_answer(block, tokenizer.chat) for block in blocks):
+                raise ValueError(
+                    f"the conversations of {group.name!r} hold no answer of the assistant that "
+                    "counts in the loss: correct the roles in its files, and prepare them again "
+                    "under another name"
+                )
 
 
 def _plan_jobs(workspace: Workspace, tokenizer: Tokenizer, *, num_shares: int = 1) -> list[Plan]:

@@ -30,7 +30,7 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, no_curves):
     """A folder in which the rows were run up to the fine-tuned model."""
     folder = tmp_path_factory.mktemp("lillm")
     with pytest.MonkeyPatch.context() as patch:

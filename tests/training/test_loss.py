@@ -189,8 +189,7 @@ def compiler(monkeypatch):
     return counter
 
 
-@pytest.mark.parametrize("kernel", ["matmul", "sdpa"])
-@pytest.mark.parametrize("chunks", [1, 3])
+@pytest.mark.parametrize(("kernel", "chunks"), [("matmul", 1), ("sdpa", 3)])
 def test_model_and_loss_compile_into_one_graph_with_the_same_values(compiler, kernel, chunks):
     model = make_model(attention_kernel=kernel)
     expected = values_and_gradients(model)

@@ -34,6 +34,8 @@ from dimgpt.demo.corpus import stories
 from dimgpt.text.byte_level import train_byte_level
 from dimgpt.weights.download import REPOSITORIES
 
+pytestmark = pytest.mark.slow
+
 PAGE = (Path(__file__).parents[1] / "docs" / "coming-from.md").read_text(encoding="utf-8")
 ROWS = [
     (section.partition("\n")[0], theirs.replace("`", ""), here)

@@ -19,6 +19,8 @@ from dimgpt.commands import data as data_commands
 from dimgpt.files import sha256_of
 from dimgpt.weights.store import load_model, save_model
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 FOLDERS = ["--name", "toy", "--data-root", "my data", "--models-root", "modèles"]
 TOY_DATA = ["--data.vocab-size", "300", "--data.num-workers", "1"]

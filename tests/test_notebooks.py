@@ -9,6 +9,8 @@ from jupyter_client.manager import start_new_kernel
 
 from dimgpt.training.journal import read_history
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

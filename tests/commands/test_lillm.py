@@ -11,6 +11,8 @@ from dimgpt.cli import main
 from dimgpt.text.byte_level import train_byte_level
 from dimgpt.weights.store import load_tokenizer
 
+pytestmark = pytest.mark.slow
+
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "lillm"
 TEXT = "".join(f"{n} times {n % 7} is a number of cats on mat {n} " * 2 for n in range(400))
 SETTINGS = {

@@ -14,7 +14,7 @@ import pytest
 
 WORKER = Path(__file__).with_name("fault_worker.py")
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 
 
 @pytest.fixture(scope="module")

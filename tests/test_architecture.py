@@ -71,6 +71,7 @@ def test_imports_go_down_only(path):
             )
 
 
+@pytest.mark.slow
 def test_only_what_reads_demo_texts_knows_the_demo():
     found = {
         path.relative_to(PACKAGE).as_posix()

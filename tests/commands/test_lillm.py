@@ -11,6 +11,8 @@ from dimgpt.cli import main
 from dimgpt.text.byte_level import train_byte_level
 from dimgpt.weights.store import load_tokenizer
 
+pytestmark = pytest.mark.slow
+
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "lillm"
 TEXT = "".join(f"{n} times {n % 7} is a number of cats on mat {n} " * 2 for n in range(400))
 SETTINGS = {
@@ -30,7 +32,7 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, no_curves):
     """A folder in which the rows were run up to the fine-tuned model."""
     folder = tmp_path_factory.mktemp("lillm")
     with pytest.MonkeyPatch.context() as patch:

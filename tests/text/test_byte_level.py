@@ -136,6 +136,7 @@ def test_too_few_documents_or_too_small_a_vocabulary_are_refused():
         train_byte_level(TEXTS, 271)
 
 
+@pytest.mark.slow
 def test_the_ids_are_those_of_the_original(lillm, encode_template):
     for line in (SHARED / "cases.jsonl").read_text(encoding="utf-8").splitlines():
         case = json.loads(line)

@@ -77,6 +77,7 @@ def test_a_tokenizer_knows_its_format_by_its_special_tokens(name):
     assert TOKENIZERS[name].chat_format == CHAT_FORMATS[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHAT_FORMATS)
 @given(talk=st.lists(st.tuples(st.sampled_from(ROLES), st.text()), max_size=6))
 def test_ids_weights_and_stops_agree(name, talk):

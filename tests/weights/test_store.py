@@ -164,6 +164,7 @@ def killed_after(num_operations: int, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(owner, name, counted(getattr(owner, name)))
 
 
+@pytest.mark.slow
 def test_a_save_killed_before_any_file_operation_leaves_the_old_model_or_the_new(
     folder: Path, tokenizer: GreedyTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

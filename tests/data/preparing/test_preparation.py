@@ -86,6 +86,7 @@ def test_preparing_again_gives_identical_files(source, tokenizer, tmp_path):
     assert first == second
 
 
+@pytest.mark.slow
 def test_the_number_of_processes_changes_no_byte(source, tokenizer, tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "MAX_VALUES_WITHOUT_PROCESSES", 1)
     first, second = (

@@ -15,6 +15,8 @@ from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 from dimgpt.weights.card import Usage
 from dimgpt.weights.export.gguf_file import exact_context_length, write_gguf
 
+pytestmark = pytest.mark.slow
+
 NAMES = {
     "token_embd.weight": "token_embedding.weight",
     "blk.1.attn_q.weight": "blocks.1.attention.query.weight",

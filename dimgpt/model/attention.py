@@ -8,6 +8,7 @@ GQA: Ainslie et al. 2023, https://arxiv.org/abs/2305.13245. Window: Beltagy et a
 "Longformer", https://arxiv.org/abs/2004.05150.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +33,7 @@ def attention(
     window_size: int | None,
     kernel: str = "auto",
     dropout: float = 0.0,
+    documents: Tensor | None = None,
 ) -> Tensor:
     """Mix the values that each query may see.
 
@@ -42,6 +44,8 @@ def attention(
         window_size: Positions seen besides the query's own; `None` sees all before it.
         kernel: One of `KERNELS`, or `auto` for the fastest that this device and dtype have.
         dropout: Probability of hiding a position from a query, in 0..1; the others weigh more.
+        documents: Tokens of each document of a row, int64 (B, D), which add up to T = S: a query
+            sees only its own. `None` takes a row as one.
 
     Returns:
         (B, T, H, D), in the dtype of `q`.
@@ -52,7 +56,9 @@ def attention(
     if window_size is not None and window_size >= k.shape[1] - 1:
         window_size = None  # the window covers all keys: the plain causal paths are faster
     has_dropout = dropout > 0
-    name = fastest_kernel(q.device, q.dtype, has_dropout) if kernel == "auto" else kernel
+    name = kernel
+    if kernel == "auto":
+        name = fastest_kernel(q.device, q.dtype, has_dropout, documents is not None)
     if name not in KERNELS:
         raise ValueError(f"attention kernel is {name!r}: choose auto, {', '.join(KERNELS)}")
     if has_dropout and name in _WITHOUT_DROPOUT:
@@ -61,20 +67,42 @@ def attention(
             f"attention kernel is {name!r}: it has no dropout, and attention_dropout is {dropout}; "
             f"choose auto, {', '.join(others)}"
         )
-    options = {"dropout": dropout} if has_dropout else {}
-    return KERNELS[name](q, k, v, window_size, **options)
+    options: dict[str, Any] = {"dropout": dropout} if has_dropout else {}
+    if documents is None:
+        return KERNELS[name](q, k, v, window_size, **options)
+    if name in _WITH_DOCUMENTS:
+        return KERNELS[name](q, k, v, window_size, documents=documents, **options)
+    return _one_by_one(functools.partial(KERNELS[name], **options), q, k, v, window_size, documents)
 
 
-def fastest_kernel(device: torch.device, dtype: torch.dtype, has_dropout: bool = False) -> str:
+def fastest_kernel(
+    device: torch.device,
+    dtype: torch.dtype,
+    has_dropout: bool = False,
+    has_documents: bool = False,
+) -> str:
     """Name the fastest kernel that runs on this device with this dtype, and drops if it must."""
     if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16):
         if fused_attention.HAS_FLASH_ATTN:
             return "flash_attn"
         if not has_dropout and fused_attention.supports_varlen(device):
             return "varlen"
+    if device.type == "cuda" and has_documents and not has_dropout:
+        return "flex"
     if device.type == "cpu" and dtype == torch.bfloat16:
         return "matmul"  # torch's fused kernel is four times slower backward in bf16 there
     return "sdpa"
+
+
+@torch.compiler.disable  # compiled code would be made anew for the lengths of each batch
+def _one_by_one(
+    kernel: Kernel, q: Tensor, k: Tensor, v: Tensor, window_size: int | None, documents: Tensor
+) -> Tensor:
+    """Attend in one document after the other: less work than in whole rows behind a mask."""
+    lengths = [length for length in documents.flatten().tolist() if length]
+    cuts = (x.flatten(0, 1)[None].split(lengths, dim=1) for x in (q, k, v))
+    mixed = [kernel(*document, window_size) for document in zip(*cuts, strict=True)]
+    return torch.cat(mixed, dim=1).view(q.shape)
 
 
 def visible(num_queries: int, num_keys: int, window_size: int | None, device: Any) -> Tensor:
@@ -181,6 +209,7 @@ KERNELS: dict[str, Kernel] = {
     "flash_attn": fused_attention.flash_attn,
 }
 _WITHOUT_DROPOUT = ("flex", "varlen")
+_WITH_DOCUMENTS = ("flex", "varlen", "flash_attn")
 
 
 class KVCache:

@@ -33,6 +33,7 @@ def data_of(made):
         made,
         chat=CHAT,
         instruction_weight=0.0,
+        packing="pad",
         padding=PADDING,
         context_length=CONTEXT,
         batch_size=3,

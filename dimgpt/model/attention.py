@@ -19,6 +19,7 @@ from torch import Tensor
 
 from dimgpt.config import ModelConfig
 from dimgpt.model import fused_attention
+from dimgpt.model.positions import positions_in
 
 Kernel = Callable[..., Tensor]
 # Queries that SDPA takes together, where a window hides some of the keys from them.
@@ -68,11 +69,7 @@ def attention(
             f"choose auto, {', '.join(others)}"
         )
     options: dict[str, Any] = {"dropout": dropout} if has_dropout else {}
-    if documents is None:
-        return KERNELS[name](q, k, v, window_size, **options)
-    if name in _WITH_DOCUMENTS:
-        return KERNELS[name](q, k, v, window_size, documents=documents, **options)
-    return _one_by_one(functools.partial(KERNELS[name], **options), q, k, v, window_size, documents)
+    return KERNELS[name](q, k, v, window_size, documents=documents, **options)
 
 
 def fastest_kernel(
@@ -94,58 +91,94 @@ def fastest_kernel(
     return "sdpa"
 
 
-@torch.compiler.disable  # compiled code would be made anew for the lengths of each batch
-def _one_by_one(
-    kernel: Kernel, q: Tensor, k: Tensor, v: Tensor, window_size: int | None, documents: Tensor
+def visible(
+    num_queries: int,
+    num_keys: int,
+    window_size: int | None,
+    device: Any,
+    documents: Tensor | None = None,
 ) -> Tensor:
-    """Attend in one document after the other: less work than in whole rows behind a mask."""
-    lengths = [length for length in documents.flatten().tolist() if length]
-    cuts = (x.flatten(0, 1)[None].split(lengths, dim=1) for x in (q, k, v))
-    mixed = [kernel(*document, window_size) for document in zip(*cuts, strict=True)]
-    return torch.cat(mixed, dim=1).view(q.shape)
-
-
-def visible(num_queries: int, num_keys: int, window_size: int | None, device: Any) -> Tensor:
-    """Return the (T, S) mask that is true where a query may look."""
+    """Return the mask that is true where a query may look, (T, S), of documents (B, 1, T, S)."""
     query = torch.arange(num_keys - num_queries, num_keys, device=device)[:, None]
     key = torch.arange(num_keys, device=device)[None, :]
     mask = key <= query
+    if documents is not None:
+        mask = mask & (key >= query - positions_in(documents, num_keys)[:, None, :, None])
     return mask if window_size is None else mask & (key >= query - window_size)
 
 
+def _bias(q: Tensor, k: Tensor, window_size: int | None, documents: Tensor | None) -> Tensor:
+    """Return what is added to the scores: 0 where a query may look, else minus infinity."""
+    is_kept = documents is not None and not torch.compiler.is_compiling()
+    make = _cached_bias if is_kept else _make_bias
+    return make(q.shape[1], k.shape[1], window_size, q.device, documents, q.dtype)
+
+
+def _make_bias(*shape: Any) -> Tensor:
+    mask = visible(*shape[:-1])
+    return torch.zeros_like(mask, dtype=shape[-1]).masked_fill(~mask, -math.inf)
+
+
+# For documents, one serves all layers with the same window: their tensor is found by its identity.
+_cached_bias = functools.lru_cache(maxsize=2)(_make_bias)
+
+
 def _naive(
-    q: Tensor, k: Tensor, v: Tensor, window_size: int | None, dropout: float = 0.0
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    window_size: int | None,
+    dropout: float = 0.0,
+    documents: Tensor | None = None,
 ) -> Tensor:
     groups = q.shape[2] // k.shape[2]
     k, v = k.repeat_interleave(groups, dim=2), v.repeat_interleave(groups, dim=2)
     scores = torch.einsum("bthd,bshd->bhts", q.float(), k.float()) / math.sqrt(q.shape[-1])
-    mask = visible(q.shape[1], k.shape[1], window_size, q.device)
+    mask = visible(q.shape[1], k.shape[1], window_size, q.device, documents)
     weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)  # (B, H, T, S)
     weights = F.dropout(weights, dropout)
     return torch.einsum("bhts,bshd->bthd", weights, v.float()).type_as(q)
 
 
 def _matmul(
-    q: Tensor, k: Tensor, v: Tensor, window_size: int | None, dropout: float = 0.0
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    window_size: int | None,
+    dropout: float = 0.0,
+    documents: Tensor | None = None,
 ) -> Tensor:
     num_queries, num_kv_heads, groups = q.shape[1], k.shape[2], q.shape[2] // k.shape[2]
     # All query heads of a key-value head, one below the other: (B, H_kv, G, T, D) -> (B * H_kv, ..)
     rows = q.unflatten(2, (num_kv_heads, groups)).permute(0, 2, 3, 1, 4)
     rows = rows.reshape(-1, groups * num_queries, q.shape[-1])
     k, v = (x.transpose(1, 2).flatten(0, 1) for x in (k, v))  # (B * H_kv, S, D)
-    mask = visible(num_queries, k.shape[1], window_size, q.device).repeat(groups, 1)
-    bias = torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, -math.inf)
+    bias = _bias(q, k, window_size, documents)
+    if documents is None:
+        bias = bias.repeat(groups, 1)
+    else:
+        bias = bias.expand(-1, q.shape[2], -1, -1).reshape(len(rows), -1, k.shape[1])
     scores = torch.baddbmm(bias, rows, k.transpose(1, 2), alpha=1 / math.sqrt(q.shape[-1]))
     mixed = torch.bmm(F.dropout(scores.softmax(dim=-1), dropout), v)
     mixed = mixed.view(-1, num_kv_heads, groups, *q.shape[1::2])
     return mixed.permute(0, 3, 1, 2, 4).flatten(2, 3)
 
 
-def _sdpa(q: Tensor, k: Tensor, v: Tensor, window_size: int | None, dropout: float = 0.0) -> Tensor:
+def _sdpa(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    window_size: int | None,
+    dropout: float = 0.0,
+    documents: Tensor | None = None,
+) -> Tensor:
     num_queries, num_keys = q.shape[1], k.shape[1]
+    bias = None if documents is None else _bias(q, k, window_size, documents)
     if num_queries == 1 and window_size is not None:  # decoding: cut instead of masking
         k, v, window_size = k[:, -window_size - 1 :], v[:, -window_size - 1 :], None
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, T, D)
+    if bias is not None:
+        return _scaled_dot_product(q, k, v, mask=bias, dropout=dropout).transpose(1, 2)
     if window_size is not None and num_queries == num_keys:
         num_before = math.ceil(window_size / _BLOCK_LENGTH)
         if num_keys > _BLOCK_LENGTH * (1 + num_before):  # blocks are less work than one large mask
@@ -209,7 +242,6 @@ KERNELS: dict[str, Kernel] = {
     "flash_attn": fused_attention.flash_attn,
 }
 _WITHOUT_DROPOUT = ("flex", "varlen")
-_WITH_DOCUMENTS = ("flex", "varlen", "flash_attn")
 
 
 class KVCache:

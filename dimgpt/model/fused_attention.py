@@ -143,7 +143,7 @@ def _block_mask(
         position = query + offset
         mask = key <= position
         if places is not None:
-            mask &= key >= position - places[batch, query]
+            mask = mask & (key >= position - places[batch, query])
         return mask if window_size is None else mask & (key >= position - window_size)
 
     return create_block_mask(is_visible, batch_size, None, num_queries, num_keys, device=device)

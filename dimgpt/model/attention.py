@@ -177,15 +177,14 @@ def _sdpa(
     if num_queries == 1 and window_size is not None:  # decoding: cut instead of masking
         k, v, window_size = k[:, -window_size - 1 :], v[:, -window_size - 1 :], None
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, T, D)
-    if bias is not None:
-        return _scaled_dot_product(q, k, v, mask=bias, dropout=dropout).transpose(1, 2)
     if window_size is not None and num_queries == num_keys:
         num_before = math.ceil(window_size / _BLOCK_LENGTH)
         if num_keys > _BLOCK_LENGTH * (1 + num_before):  # blocks are less work than one large mask
-            return _sdpa_in_blocks(q, k, v, window_size, num_before, dropout).transpose(1, 2)
-    is_causal = window_size is None and num_queries == num_keys
-    is_masked = not is_causal and num_queries > 1
-    mask = visible(num_queries, num_keys, window_size, q.device) if is_masked else None
+            return _sdpa_in_blocks(q, k, v, window_size, num_before, dropout, bias).transpose(1, 2)
+    is_causal = window_size is None and num_queries == num_keys and bias is None
+    mask = bias
+    if bias is None and not is_causal and num_queries > 1:
+        mask = visible(num_queries, num_keys, window_size, q.device)
     mixed = _scaled_dot_product(q, k, v, mask=mask, dropout=dropout, is_causal=is_causal)
     return mixed.transpose(1, 2)
 
@@ -216,19 +215,30 @@ def _scaled_dot_product(
 
 
 def _sdpa_in_blocks(
-    q: Tensor, k: Tensor, v: Tensor, window_size: int, num_before: int, dropout: float
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    window_size: int,
+    num_before: int,
+    dropout: float,
+    bias: Tensor | None,
 ) -> Tensor:
     """Attend block by block of queries, each to its own block of keys and `num_before` others.
 
-    Takes and returns (B, H, T, D). Cut and joined instead of sliced: the gradient of a slice is as
-    long as the whole.
+    Takes and returns (B, H, T, D); `bias`, of documents, is (B, 1, T, T). Cut and joined instead of
+    sliced: the gradient of a slice is as long as the whole.
     """
     q_blocks, k_blocks, v_blocks = (x.split(_BLOCK_LENGTH, dim=2) for x in (q, k, v))
     mixed = []
     for number, block in enumerate(q_blocks):
-        in_sight = slice(max(0, number - num_before), number + 1)
+        first = max(0, number - num_before)
+        in_sight = slice(first, number + 1)
         keys, values = (torch.cat(blocks[in_sight], dim=2) for blocks in (k_blocks, v_blocks))
-        mask = visible(block.shape[2], keys.shape[2], window_size, block.device)
+        if bias is None:
+            mask = visible(block.shape[2], keys.shape[2], window_size, block.device)
+        else:
+            begin, end = first * _BLOCK_LENGTH, number * _BLOCK_LENGTH + block.shape[2]
+            mask = bias[:, :, number * _BLOCK_LENGTH : end, begin:end]
         mixed.append(_scaled_dot_product(block, keys, values, mask=mask, dropout=dropout))
     return torch.cat(mixed, dim=2)
 

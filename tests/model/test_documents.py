@@ -52,6 +52,18 @@ def test_a_kernel_mixes_each_document_as_if_it_were_alone(kernel, window_size, n
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_blocks_of_a_long_row_stay_inside_documents():
+    generator = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(2, 300, heads, 8, generator=generator) for heads in (4, 2, 2)]
+    inputs = [x.requires_grad_() for x in inputs]
+    documents = torch.tensor([[100, 0, 90, 110], [7, 63, 64, 166]])
+    results = []
+    for kernel in ("naive", "sdpa"):
+        mixed = attention(*inputs, window_size=70, kernel=kernel, documents=documents)
+        results.append([mixed, *torch.autograd.grad(mixed.square().sum(), inputs)])
+    torch.testing.assert_close(*results, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("kernel", ["matmul", "sdpa"])
 def test_no_gradient_crosses_a_border(kernel):
     inputs = [x.requires_grad_() for x in queries_keys_values()]

@@ -34,12 +34,12 @@ class ConversationRows:
         groups: The groups of the split.
         split: Their conversations.
         prompts: Name of every group of the corpus -> its system prompts, if it has any.
-        fixed_prompts: Group -> ids of the only system prompt that it draws.
         chat: How conversations are written.
         instruction_weight: Loss weight, in 0..1, of what the model does not say itself.
         is_later_uniform: As in `FinetuningData`.
         padding: Id that fills up a row; it never counts in the loss.
         context_length: Tokens of a row, less one.
+        fixed_prompts: Group -> ids of the only system prompt that it draws.
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class ConversationRows:
         split: Mixture,
         *,
         prompts: Mapping[str, TokenFile | None],
-        fixed_prompts: Mapping[str, Sequence[int]],
         chat: ChatIds,
         instruction_weight: float,
         is_later_uniform: bool,
         padding: int,
         context_length: int,
+        fixed_prompts: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         self._chat, self._instruction_weight = chat, instruction_weight
         self._is_later_uniform = is_later_uniform
@@ -62,7 +62,7 @@ class ConversationRows:
         self._num_conversations = np.array([file.num_documents for file in split.files])
         self._offsets = [file.offsets for file in split.files]
         # No group has ":" in its name.
-        fixed = {f"{name}:": np.array(ids) for name, ids in fixed_prompts.items()}
+        fixed = {f"{name}:": np.array(ids) for name, ids in (fixed_prompts or {}).items()}
         self._prompt_offsets = [
             *(file.offsets if file else np.zeros(1, np.int64) for file in prompts.values()),
             *(np.array([0, len(ids)]) for ids in fixed.values()),

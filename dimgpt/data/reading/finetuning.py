@@ -130,24 +130,17 @@ class FinetuningData(DrawnBatches):
             padding=padding,
             context_length=shape["context_length"],
         )
-        train = make(
-            corpus.sources, corpus.train, instruction_weight=instruction_weight, fixed_prompts={}
-        )
-        validation = make(
-            corpus.validated,
-            corpus.validation,
-            instruction_weight=0.0,
-            fixed_prompts=validation_prompts or {},
-        )
+        train = make(corpus.sources, corpus.train, instruction_weight=instruction_weight)
+        fixed: Any = {"instruction_weight": 0.0, "fixed_prompts": validation_prompts}
+        validation = make(corpus.validated, corpus.validation, **fixed)
         super().__init__(train.draw, validation.draw, **shape)
         used = self._used_share(train) if isinstance(train, PackedRows) else 1.0
-        self.row_use = (
-            f"{packing}: conversations take {used:.1%} of the places, padding {1 - used:.1%}"
-        )
-        """What the rows of the first steps hold."""
+        share = f"conversations take {used:.1%} of the tokens, padding {1 - used:.1%}"
+        self.row_use = f"{packing}: {share}"
         log.info("rows for fine-tuning, %s", self.row_use)
 
     def _used_share(self, rows: PackedRows) -> float:
+        """Return the share of the first steps' rows that is not padding."""
         size = (self._batch_size * self._accumulation_steps, self._row_length)
         drawn = [rows.arrange(self._generator(step), *size) for step in range(1, 5)]
         return sum(int(lengths.sum()) for *_, lengths in drawn) / (len(drawn) * math.prod(size))

@@ -207,7 +207,7 @@ def test_what_rows_hold_is_told_as_fine_tuning_begins(tmp_path, write_files, cap
     made = corpus(tmp_path, write_files, [43])  # three in a row of 129 tokens
     with caplog.at_level(logging.INFO):
         data = packed(made)
-        assert data.row_use == "best_fit: conversations take 100.0% of the places, padding 0.0%"
+        assert data.row_use == "best_fit: conversations take 100.0% of the tokens, padding 0.0%"
         assert packed(made, packing="pad", instruction_weight=0.0).row_use.endswith("padding 66.7%")
         assert packed(made, packing="concatenate").row_use.endswith("padding 0.0%")
     assert caplog.text.count("rows for fine-tuning, ") == 3

@@ -228,10 +228,12 @@ class DataConfig:
     instruction_weight: Ratio = 0.1
     """Loss weight, in 0..1, of what the model does not say itself; 0 in validation."""
     later_conversations: Literal["by_length", "uniform"] = "by_length"
-    """How conversations are drawn that follow a row's first, which is always drawn by length."""
-    packing: Literal["concatenate", "pad"] = "concatenate"
-    """Rows for fine-tuning: conversations one after the other, as the published model's; or one
-    each and padding, as lilLM's, without those that have as many tokens as the context or more."""
+    """How conversations are drawn: with `concatenate` those that follow a row's first, which is
+    always drawn by length; with `best_fit` all; with `pad` they are always drawn uniformly."""
+    packing: Literal["concatenate", "best_fit", "pad"] = "concatenate"
+    """Rows for fine-tuning: conversations one after the other, as the published model's; or whole
+    conversations, as many as fit, which do not see each other; or one each, as lilLM's, without
+    those that have as many tokens as the context or more. The last two fill up with padding."""
     compose_accents: bool = False
     """Compose accents (Unicode NFC) before cleaning; the published model did not."""
     num_workers: PositiveInt | None = None

@@ -184,7 +184,8 @@ def open_data(
         instruction_weight=data.instruction_weight,
         is_later_uniform=data.later_conversations == "uniform",
         validation_prompts=fixed_prompts,
-        padding=(end if padding is None else padding) if data.packing == "pad" else None,
+        packing=data.packing,
+        padding=end if padding is None else padding,
         **shape,
     )
 

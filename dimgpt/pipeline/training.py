@@ -242,8 +242,9 @@ def _last_run(name: str | Path | None, models_root: Path) -> Path:
 
 def _card(workspace: Workspace, stage: Stage, trainer: Trainer) -> Card:
     """Return what the card of a trained model tells: results, data and settings of its run."""
-    corpus: Any = trainer.data.corpus  # type: ignore[attr-defined]  # as `open_data` made it
-    sources, rows = corpus.sources, corpus.table()
+    data: Any = trainer.data  # as `open_data` made it
+    sources, rows = data.corpus.sources, data.corpus.table()
+    packing = {"Rows": data.row_use} if stage == "finetuning" else {}
     notes = []
     for source, row in zip(sources, rows, strict=True):
         # A path on the hub is told; a person's own path is not.
@@ -253,7 +254,7 @@ def _card(workspace: Workspace, stage: Stage, trainer: Trainer) -> Card:
         if licence := source.licence or (origin and "the licence of its publisher applies"):
             notes.append(f"Data {source.name}{origin}: {licence}.")
     return Card(
-        facts={"Run": workspace.preset.name, "Stage": stage, **trainer.summary().rows()},
+        facts={"Run": workspace.preset.name, "Stage": stage, **packing, **trainer.summary().rows()},
         languages=languages_of(sources),
         mixture=tuple(rows),
         training=to_dict(trainer.config),

@@ -174,8 +174,10 @@ def compiled_loss(
     """
     num_chunks = config.loss_chunks or _fitting_loss_chunks(model, config, runtime)
 
-    def sums(inputs: Tensor, targets: Tensor, weights: Tensor) -> LossSums:
-        hidden, routing = model.hidden_states_and_routing(inputs)
+    def sums(
+        inputs: Tensor, targets: Tensor, weights: Tensor, documents: Tensor | None
+    ) -> LossSums:
+        hidden, routing = model.hidden_states_and_routing(inputs, documents=documents)
         if num_chunks == 1:
             loss, correct = weighted_cross_entropy(model.logits(hidden), targets, weights)
         else:
@@ -194,4 +196,4 @@ def compiled_loss(
     # The blocks of a sharded model are compiled one by one; see `sharding.py`.
     is_whole = uses_compile(config, runtime) and not is_sharded(config, runtime)
     compute = torch.compile(sums, dynamic=False) if is_whole else sums
-    return lambda batch: compute(batch.inputs, batch.targets, batch.weights)
+    return lambda batch: compute(batch.inputs, batch.targets, batch.weights, batch.documents)

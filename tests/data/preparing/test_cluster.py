@@ -6,7 +6,6 @@ import pytest
 
 from dimgpt.config import DataConfig, SourceConfig
 from dimgpt.data.preparing.preparation import (
-    make_executor,
     merge,
     plan_preparation,
     prepare_source,
@@ -14,7 +13,7 @@ from dimgpt.data.preparing.preparation import (
 )
 from dimgpt.data.token_file import TokenFile
 
-pytest.importorskip("datatrove", reason="datatrove is not installed")
+executor = pytest.importorskip("datatrove.executor", reason="datatrove is not installed")
 
 
 def tokens(folder, tokenizer):
@@ -39,29 +38,9 @@ def test_four_tasks_of_the_local_executor_write_the_documents_of_one_run(tokeniz
         finetuning_dir=tmp_path / "talk",
         **sizes,
     )
-    executor = make_executor("local", step, num_shares=4, logging_dir=tmp_path / "logs", workers=2)
-    executor.run()
+    executor.LocalPipelineExecutor(
+        [step], tasks=4, logging_dir=str(tmp_path / "logs"), workers=2
+    ).run()
     merge(plan_preparation(source, tokenizer, tmp_path / "four", config=config, **sizes))
     whole = prepare_source(source, tokenizer, tmp_path / "one", config=config, **sizes)
     assert tokens(tmp_path / "four" / "cats", tokenizer) == tokens(whole, tokenizer)
-
-
-def test_slurm_gets_one_array_of_tasks(tmp_path):
-    step = functools.partial(
-        write_share,
-        config=DataConfig(),
-        vocabulary_path=tmp_path / "vocab.txt",
-        pretraining_dir=tmp_path,
-        finetuning_dir=tmp_path,
-    )
-    executor = make_executor(
-        "slurm", step, num_shares=64, logging_dir=tmp_path, time="02:00:00", partition="cpu"
-    )
-    assert executor.world_size == 64
-    assert executor.pipeline == [step]
-
-
-def test_without_datatrove_an_error_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "datatrove.executor", None)
-    with pytest.raises(ImportError, match=r"pip install 'datatrove\[ray\]'"):
-        make_executor("local", None, num_shares=1, logging_dir=tmp_path)

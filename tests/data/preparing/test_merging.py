@@ -9,8 +9,8 @@ import pytest
 
 from dimgpt.cli import main
 from dimgpt.config import ConversationSourceConfig, DataConfig, QualityConfig, SourceConfig
+from dimgpt.data.preparing.plan import Share
 from dimgpt.data.preparing.preparation import merge, plan_preparation, prepare_source, run_share
-from dimgpt.data.preparing.shares import Share
 from dimgpt.data.token_file import TokenFile
 
 ROOT = Path(__file__).parents[3]

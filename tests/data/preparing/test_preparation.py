@@ -106,7 +106,7 @@ def test_the_number_of_processes_changes_no_byte(source, tokenizer, tmp_path, mo
 def test_a_finished_folder_is_kept(source, tokenizer, tmp_path, monkeypatch):
     folder = prepare_source(source, tokenizer, tmp_path, config=CONFIG)
     before = (folder / "train-00000-00000.bin").stat().st_mtime_ns
-    monkeypatch.setattr(preparation, "run_job", None)
+    monkeypatch.setattr(preparation, "run_share", None)
     other_multiplier = dataclasses.replace(source, multiplier=3.0, group="pets")
     other_vocabulary_size = dataclasses.replace(CONFIG, vocabulary_characters=5)
     prepare_source(other_multiplier, tokenizer, tmp_path, config=other_vocabulary_size)

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig, TrainingConfig
 from dimgpt.data.conversation import Message, encode_message
@@ -59,6 +60,29 @@ def prepare_files(
         for job in jobs:
             run_share(job, progress=progress)
         keep_data_config(workspace)
+
+
+def write_share(
+    data: Any = None, rank: int = 0, world_size: int = 1, *, workspace: Workspace
+) -> tuple[()]:
+    """Write one share of every source, as a step of a `datatrove` pipeline, for `merge_shares`.
+
+    `LocalPipelineExecutor([functools.partial(write_share, workspace=workspace)], tasks=4).run()`
+    writes four on this machine; the executors for Slurm and Ray take the same step. The vocabulary
+    must be there. No documents pass from step to step.
+
+    Args:
+        data: Not used.
+        rank: Of the task; it writes share `rank + 1` of `world_size`.
+        world_size: Tasks.
+        workspace: What to prepare, and where: the same folder for all tasks, as on a shared disk.
+            `num_workers` is 1 unless a task has several cores.
+    """
+    preset, tokenizer = workspace.preset, load_vocabulary(workspace)
+    data_config = override(preset.data, num_workers=preset.data.num_workers or 1)
+    workspace = override(workspace, preset=override(preset, data=data_config))
+    prepare_files(workspace, tokenizer, share=Share(index=rank + 1, count=world_size))
+    return ()
 
 
 def merge_shares(workspace: Workspace) -> None:

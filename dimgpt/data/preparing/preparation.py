@@ -8,9 +8,7 @@ vocabulary is kept as it is; multipliers and ratios do not count, they act when 
 """
 
 import dataclasses
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from dimgpt.config import ConversationSourceConfig, DataConfig, QualityConfig
 from dimgpt.data.preparing.blocks import BLOCK_BYTES
@@ -184,41 +182,3 @@ def _require_all(parts: Parts, *, num_shares: int) -> None:
             f"has no part {place} of the same settings, texts and vocabulary; run "
             f"`python -m dimgpt prepare --shard {share.index}/{share.count}`"
         )
-
-
-def write_share(
-    data: Any = None,
-    rank: int = 0,
-    world_size: int = 1,
-    *,
-    config: DataConfig,
-    vocabulary_path: Path,
-    pretraining_dir: Path,
-    finetuning_dir: Path,
-    **sizes: int,
-) -> Iterable[Any]:
-    """Write one share of every source, as a step of a `datatrove` pipeline, for `merge`.
-
-    Bind the named arguments with `functools.partial`. No documents pass from step to step.
-
-    Args:
-        data: Not used.
-        rank: Of the task; it writes share `rank + 1` of `world_size`.
-        world_size: Tasks.
-        config: What to prepare; `num_workers` is 1 unless a task has several cores.
-        vocabulary_path: An existing vocabulary, seen from the machine of the task.
-        pretraining_dir: Gets the documents; the same folder for all tasks, as on a shared disk.
-        finetuning_dir: Gets the conversations.
-        sizes: `block_bytes` and `part_blocks` of `plan_preparation`; the same for the merge.
-    """
-    tokenizer = Tokenizer.load(vocabulary_path)
-    config = override(config, num_workers=config.num_workers or 1)
-    for folder, sources in (
-        (pretraining_dir, config.sources),
-        (finetuning_dir, config.conversations),
-    ):
-        for source in sources:
-            plan = plan_preparation(source, tokenizer, folder, config=config, **sizes)
-            if plan is not None:
-                run_share(plan, Share(index=rank + 1, count=world_size))
-    return ()

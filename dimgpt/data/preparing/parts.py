@@ -89,8 +89,8 @@ class Parts:
 
         Args:
             plan: What the parts follow. A run that is alone deletes those of another plan.
-            share: Its own parts are read once to check their sha256, of others only the sizes are
-                checked. `None` has none.
+            share: Its own parts are read once, to check their sha256; those of others are not.
+                `None` writes none, and only sizes and indexes of all parts are checked.
 
         Raises:
             ValueError: Other shares follow another plan.
@@ -113,6 +113,7 @@ class Parts:
         content = json.dumps(found, sort_keys=True).encode()
         self.plan_sha256 = hashlib.sha256(content).hexdigest()
         self.done = dict(self._load())
+        self._counts = sum((Counter(part.counts) for part in self.done.values()), Counter[str]())
 
     def first_missing(self, shard: int) -> Place | None:
         """Return the first part of a shard that is not there; `None` if all are."""
@@ -124,18 +125,24 @@ class Parts:
         raise AssertionError(shard)
 
     def lacks_own(self, shard: int) -> bool:
-        """Tell whether parts of a shard that this share writes are missing, or may be."""
+        """Tell whether parts of a shard that this share writes are missing, or may be.
+
+        Of as many parts as there are shares, this one has at least one, or it has none of them all.
+        """
         assert self.share is not None
-        last = next(
-            (p.number for p in self.done if p.shard == shard and self.done[p].is_last), None
-        )
-        numbers = range(self.share.count if last is None else last + 1)
-        own = [place for n in numbers if self.share.takes(self.plan, place := Place(shard, n))]
-        return bool(own) and (last is None or not all(place in self.done for place in own))
+        has_own = False
+        for place in (Place(shard, number) for number in count()):
+            part, is_own = self.done.get(place), self.share.takes(self.plan, place)
+            has_own |= is_own
+            if part is None and (is_own or place.number >= self.share.count):
+                return has_own
+            if part is not None and part.is_last:
+                return False
+        raise AssertionError(shard)
 
     def progress(self, counts: Counter[str]) -> Progress:
         """Return how far the source is, with the counts of the part that is being written."""
-        total = sum((Counter(part.counts) for part in self.done.values()), counts)
+        total = self._counts + counts
         return Progress(
             source=self.plan.source.name,
             num_documents=total["num_documents"],
@@ -150,6 +157,7 @@ class Parts:
         values = dataclasses.asdict(part) | {"report": part.report.to_dict()}
         replace_file(self._record_path(place), json.dumps(values, indent=1).encode())
         self.done[place] = part
+        self._counts.update(part.counts)
 
     def write_copy_keys(self, place: Place, keys: np.ndarray[Any, Any]) -> str | None:
         """Write the keys of a part's documents, uint64 (N, K), and return their file's sha256."""
@@ -181,11 +189,12 @@ class Parts:
     def _check(self, place: Place, part: Part) -> None:
         if part.plan_sha256 != self.plan_sha256:
             raise ValueError("it was made with other settings, texts or another vocabulary")
+        if self.share is not None and not self.share.takes(self.plan, place):
+            return
         folder, vocab_size = self.plan.folder, self.plan.tokenizer.vocab_size
-        is_own = self.share is not None and self.share.takes(self.plan, place)
         hashes = {}
         for name, summary in part.files.items():
-            check_parts(folder, summary.parts, vocab_size=vocab_size, verify=is_own)
+            check_parts(folder, summary.parts, vocab_size=vocab_size, verify=self.share is not None)
             hashes[folder / f"{name}-{place}.index.npy"] = summary.index_sha256
         if part.copy_keys_sha256 is not None:
             hashes[self._copy_keys_path(place)] = part.copy_keys_sha256

@@ -127,7 +127,7 @@ class Parts:
     def lacks_own(self, shard: int) -> bool:
         """Tell whether parts of a shard that this share writes are missing, or may be.
 
-        Of as many parts as there are shares, this one has at least one, or it has none of them all.
+        Of N parts in a row, each of N shares writes one, or one share writes all.
         """
         assert self.share is not None
         has_own = False
@@ -178,6 +178,8 @@ class Parts:
             path = self._record_path(place)
             try:
                 values = json.loads(path.read_bytes())
+                if values["plan_sha256"] != self.plan_sha256:
+                    raise ValueError("it was made with other settings, texts or vocabulary")
                 report = SourceReport.from_dict(values["report"])
                 part = from_dict(Part, values | {"report": report})
                 self._check(place, part)
@@ -187,8 +189,6 @@ class Parts:
                 yield place, part
 
     def _check(self, place: Place, part: Part) -> None:
-        if part.plan_sha256 != self.plan_sha256:
-            raise ValueError("it was made with other settings, texts or another vocabulary")
         if self.share is not None and not self.share.takes(self.plan, place):
             return
         folder, vocab_size = self.plan.folder, self.plan.tokenizer.vocab_size

@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from dimgpt.data.preparing.shares import Progress
+from dimgpt.data.preparing.parts import Progress
 
 _FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
 _FORMAT_WITHOUT_TOTAL = "{desc}: {elapsed}{postfix}"

@@ -63,7 +63,7 @@ def with_fastest_micro_batch(
 ) -> TrainingConfig:
     """Return the config with the fastest division of its global batch; weights do not change."""
     model.to(runtime.device)
-    free_bytes = available_memory(runtime) - _BYTES_PER_WEIGHT * model.num_parameters
+    free_bytes = available_memory(runtime) - _BYTES_PER_WEIGHT * model.num_trained_parameters
     sizes = candidate_sizes(config.sequences_per_step, context_length=model.config.context_length)
 
     def measure(batch_size: int) -> Measurement | None:

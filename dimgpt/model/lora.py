@@ -34,6 +34,7 @@ class LoraLinear(nn.Linear):
         a = torch.empty(config.rank, layer.in_features).uniform_(-bound, bound)
         self.lora_a = nn.Parameter(a.to(layer.weight.device))
         self.lora_b = nn.Parameter(layer.weight.new_zeros(layer.out_features, config.rank))
+        self.train(layer.training)
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer and its adapter, (..., inputs) -> (..., outputs)."""

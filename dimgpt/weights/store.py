@@ -200,6 +200,9 @@ def _describe(
     shutil.copymode(staging / CONFIG_NAME, staging / weights_name)
     card = card or Card()
     card = replace(card, name=card.name or staging.absolute().parent.name)
+    if base is not None:
+        note = f"The files are adapters of the model {base.name}, which must be beside this folder."
+        card = replace(card, notes=(*card.notes, note))
     usage = USAGE_WITHOUT_TEXT if tokenizer is None else OWN_USAGE
     text = card_text(card, model.config, usage=usage, has_curves=curves is not None)
     (staging / "README.md").write_text(text, encoding="utf-8")

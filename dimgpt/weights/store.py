@@ -69,10 +69,7 @@ def save_model(
     """
     if tokenizer is not None:
         tokenizer.require_vocab_size(model.config.vocab_size)
-    weights = {
-        name: tensor.detach().to("cpu", dtype).contiguous()
-        for name, tensor in model.state_dict().items()
-    }
+    weights = _weights_as(dtype, model)
     require_finite(weights, source=f"the model to save in {folder}")
     _finish_save(folder)  # of a run that was interrupted
     staging = folder / SAVING
@@ -152,6 +149,12 @@ def load_card(folder: Path) -> tuple[Card, bytes | None]:
     if CURVES_NAME in hashes:
         curves = _verified_path(folder, CURVES_NAME, hashes).read_bytes()
     return card, curves
+
+
+def _weights_as(dtype: torch.dtype, model: Transformer) -> dict[str, torch.Tensor]:
+    """Return the weights of a model on the CPU."""
+    weights = model.state_dict().items()
+    return {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in weights}
 
 
 def _load_merged(

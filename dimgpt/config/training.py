@@ -141,8 +141,8 @@ class LoraConfig:
     """Low-rank adapters, which a fine-tuning trains in place of the weights."""
 
     rank: NotNegativeInt = 0
-    """Rank of the adapters; 0 trains all weights. Adapters train with AdamW, about 10 times as fast
-    as weights: raise `learning_rate`."""
+    """Rank of the adapters; 0 trains all weights. Adapters train with AdamW at `learning_rate`,
+    whichever `optimizer` is set."""
     alpha: PositiveFloat = 16.0
     """What an adapter adds is multiplied by alpha / rank."""
     targets: tuple[LoraTarget, ...] = ("query", "key", "value", "output", "gate", "up", "down")

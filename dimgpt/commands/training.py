@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from dimgpt.commands.data import Folders
-from dimgpt.config import ModelConfig, TrainingConfig
+from dimgpt.config import LoraConfig, ModelConfig, TrainingConfig
 from dimgpt.display.progress import TrainingBar
 from dimgpt.display.tables import Table
 from dimgpt.pipeline.training import (
@@ -29,8 +29,8 @@ from dimgpt.workspace import Stage, Workspace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finetune(Folders):
-    """Flags of `finetune`, which `train` has too."""
+class _Trained(Folders):
+    """Flags that `train` and `finetune` share."""
 
     config: Path | None = None
     """JSON with any of these settings, nested as here: {"training": {"max_steps": 9}}; flags
@@ -42,14 +42,22 @@ class Finetune(Folders):
     the output/ of the original DimensionGPT."""
     training: TrainingConfig
 
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finetune(_Trained):
+    """Flags of `finetune`."""
+
+    lora: LoraConfig
+
     def run(self) -> None:
         """Fine-tune."""
-        workspace = match_model(self.workspace(finetuning=self.training), "finetuning")
+        workspace = self.workspace(finetuning=self.training, lora=self.lora)
+        workspace = match_model(workspace, "finetuning")
         _train(workspace, "finetuning", device=self.device, branch_from=self.branch_from)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Train(Finetune):
+class Train(_Trained):
     """Flags of `train`."""
 
     model: ModelConfig

@@ -6,7 +6,7 @@ published DimensionGPT-0.2B. Nothing here computes or opens anything; `settings.
 classes into JSON and back.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dimgpt.config.data import (
     ConversationSourceConfig,
@@ -25,7 +25,7 @@ from dimgpt.config.model import (
     ModelConfig,
     SamplingConfig,
 )
-from dimgpt.config.training import Precision, Tracker, TrainingConfig
+from dimgpt.config.training import LoraConfig, Precision, Tracker, TrainingConfig
 
 __all__ = [
     "DROPOUT_FIELDS",
@@ -36,6 +36,7 @@ __all__ = [
     "ExportConfig",
     "ExportDtype",
     "ExportTarget",
+    "LoraConfig",
     "ModelConfig",
     "Precision",
     "Preset",
@@ -60,6 +61,8 @@ class Preset:
     pretraining: TrainingConfig
     finetuning: TrainingConfig
     sampling: SamplingConfig
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    """Adapters of the fine-tuning."""
     prompt: str
     """Text that is completed now and then while the model trains."""
     questions: tuple[str, ...] = ()

@@ -17,6 +17,7 @@ from dimgpt.evaluation.perplexity import measure_perplexity
 from dimgpt.files import replace_file
 from dimgpt.generation.chat import ChatSession
 from dimgpt.generation.generator import TextGenerator
+from dimgpt.model.lora import add_adapters
 from dimgpt.model.transformer import Transformer
 from dimgpt.pipeline.data import open_corpus, open_data, require_conversations
 from dimgpt.presets import PRESETS, Preset
@@ -27,6 +28,7 @@ from dimgpt.training.journal import Observer
 from dimgpt.training.micro_batch_search import wants_micro_batch_search, with_fastest_micro_batch
 from dimgpt.training.run_folder import lock_run
 from dimgpt.training.trainer import Trainer
+from dimgpt.weights.adapter import AdapterBase, fingerprint_base
 from dimgpt.weights.card import CURVES_NAME, Card
 from dimgpt.weights.store import load_model, load_model_config, load_tokenizer, save_model
 from dimgpt.workspace import Stage, Workspace, load_data_config, load_vocabulary
@@ -56,7 +58,7 @@ def match_model(workspace: Workspace, stage: Stage) -> Workspace:
 
 
 def build_model(workspace: Workspace, stage: Stage) -> Transformer:
-    """Return a new model, or the pretrained one that fine-tuning starts from.
+    """Return a new model, or the pretrained one that fine-tuning starts from, with its adapters.
 
     Raises:
         FileNotFoundError, ValueError: As `load_model` and `require_vocabulary_of_data`.
@@ -64,7 +66,12 @@ def build_model(workspace: Workspace, stage: Stage) -> Transformer:
     if stage == "finetuning":
         folder = workspace.model_dir("pretraining")
         require_vocabulary_of_data(workspace, folder)
-        return load_model(folder, **_dropout_of(workspace.config(stage)))
+        config, lora = workspace.config(stage), workspace.preset.lora
+        model = load_model(folder, **_dropout_of(config))
+        if lora.rank:
+            torch.manual_seed(config.seed)
+            add_adapters(model, lora)
+        return model
     torch.manual_seed(workspace.preset.pretraining.seed)
     return Transformer(workspace.preset.model)
 
@@ -85,7 +92,7 @@ def build_trainer(
     """
     tokenizer, model = load_vocabulary(workspace), build_model(workspace, stage)
     tokenizer.require_vocab_size(model.config.vocab_size)
-    base_fingerprint = _fingerprint_weights(model) if stage == "finetuning" else ""
+    base_fingerprint = fingerprint_base(model) if stage == "finetuning" else ""
     config = workspace.config(stage)
     if wants_micro_batch_search(config, runtime):
         with lock_run(workspace.run_dir(stage)):  # the search uses all memory that it finds
@@ -116,14 +123,19 @@ def build_trainer(
 
 
 def save_trained(workspace: Workspace, stage: Stage, trainer: Trainer) -> Path:
-    """Write the model of a finished stage to its folder, with tokenizer and card."""
+    """Write the model of a finished stage, or its adapters, with tokenizer and card."""
     folder, curves = workspace.model_dir(stage), workspace.run_dir(stage) / CURVES_NAME
+    model, base = trainer.folder.whole_model(), None
+    if model.lora.rank:
+        name = workspace.model_dir("pretraining").name
+        base = AdapterBase(name=name, sha256=fingerprint_base(model), lora=model.lora)
     save_model(
-        trainer.folder.whole_model(),
+        model,
         folder,
         load_vocabulary(workspace),
         card=_card(workspace, stage, trainer),
         curves=curves.read_bytes() if curves.is_file() else None,
+        base=base,
     )
     return folder
 
@@ -275,15 +287,6 @@ def _fingerprint_data(workspace: Workspace, stage: Stage) -> str:
         source.name: to_dict(read_manifest(folder / source.name))["files"] for source in sources
     }
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-
-
-def _fingerprint_weights(model: Transformer) -> str:
-    """Return the SHA-256 of a model's weights on the CPU, in whatever file they were stored."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _sample(preset: Preset, stage: Stage, model: Transformer, tokenizer: Tokenizer) -> str:

@@ -21,6 +21,7 @@ def contents(folder):
     }
 
 
+@pytest.mark.slow
 def test_four_tasks_of_the_local_executor_write_the_documents_of_one_run(tmp_path):
     sources = []
     for name in ("cats", "dogs", "birds", "trees"):

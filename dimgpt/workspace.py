@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 from dimgpt.config import (
     ConversationSourceConfig,
     DataConfig,
+    Packing,
     QualityConfig,
     SourceConfig,
     TrainingConfig,
@@ -45,6 +46,11 @@ class Workspace:
     models_root: Path = Path("models")
     data_name: str | None = None
     """Name of the folder in `data_root`; the preset's if not given."""
+    finetune_from: Path | None = None
+    """What fine-tuning begins with: a model folder, or weights of another system as they are; the
+    pretrained model of this name if not given."""
+    packing: Packing | None = None
+    """Rows for fine-tuning, see `DataConfig`; those that the data name if not given."""
 
     def __post_init__(self) -> None:
         require_folder_name(self.data_name or self.preset.name)
@@ -75,6 +81,12 @@ class Workspace:
         """Finished model of a stage; fine-tuning makes the chat model."""
         suffix = _CHAT if stage == "finetuning" else ""
         return self.models_root / f"{self.preset.name}{suffix}"
+
+    def base_path(self, stage: Stage) -> Path | None:
+        """Model that a stage begins with; none for pretraining."""
+        if stage == "pretraining":
+            return None
+        return self.finetune_from or self.model_dir("pretraining")
 
     def run_dir(self, stage: Stage) -> Path:
         """Checkpoints and history of a stage."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from dimgpt.config.data import (
     ConversationSourceConfig,
     DataConfig,
+    Packing,
     QualityConfig,
     SourceConfig,
     TokenizerConfig,
@@ -38,6 +39,7 @@ __all__ = [
     "ExportTarget",
     "LoraConfig",
     "ModelConfig",
+    "Packing",
     "Precision",
     "Preset",
     "QualityConfig",

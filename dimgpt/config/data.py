@@ -14,6 +14,8 @@ from dimgpt.config.rules import (
     check_fields,
 )
 
+Packing = Literal["concatenate", "best_fit", "pad"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceConfig:
@@ -230,7 +232,7 @@ class DataConfig:
     later_conversations: Literal["by_length", "uniform"] = "by_length"
     """How conversations are drawn: with `concatenate` those that follow a row's first, which is
     always drawn by length; with `best_fit` all; with `pad` they are always drawn uniformly."""
-    packing: Literal["concatenate", "best_fit", "pad"] = "concatenate"
+    packing: Packing = "concatenate"
     """Rows for fine-tuning: conversations one after the other, as the published model's; or whole
     conversations, as many as fit, which do not see each other; or one each, as lilLM's, without
     those that have as many tokens as the context or more. The last two fill up with padding."""

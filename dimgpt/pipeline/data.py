@@ -1,5 +1,7 @@
 """Sources -> token files -> batches: which files of a workspace they are."""
 
+import hashlib
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,11 @@ from dimgpt.data.preparing.preparation import merge, plan_preparation, run_share
 from dimgpt.data.preparing.report import SourceReport
 from dimgpt.data.reading.finetuning import ConversationCorpus, FinetuningData
 from dimgpt.data.reading.pretraining import Corpus, PretrainingData
+from dimgpt.data.token_file import read_manifest
 from dimgpt.partial_file import require_space
 from dimgpt.pipeline.mixture import expected_shortfalls
 from dimgpt.pipeline.vocabulary import keep_data_config, only_one
-from dimgpt.settings import override
+from dimgpt.settings import override, to_dict
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.workspace import Stage, Workspace, load_data_config, load_vocabulary
 
@@ -194,7 +197,8 @@ def open_data(
     if stage == "pretraining":
         return PretrainingData(open_corpus(workspace), **shape)
     tokenizer, groups = load_vocabulary(workspace), require_conversations(workspace)
-    data, special_tokens = load_data_config(workspace), tokenizer.special_tokens
+    data = override(load_data_config(workspace), packing=workspace.packing)
+    special_tokens = tokenizer.special_tokens
     padding, end = special_tokens.padding, special_tokens.end_of_text
     fixed_prompts = {
         group.name: encode_message(Message(role="system", text=prompt), tokenizer)
@@ -213,6 +217,16 @@ def open_data(
         padding=end if padding is None else padding,
         **shape,
     )
+
+
+def fingerprint_data(workspace: Workspace, stage: Stage) -> str:
+    """Return the SHA-256 of what the token files of a stage hold, as their manifests say."""
+    config, folder = load_data_config(workspace), workspace.data_dir(stage)
+    sources = config.sources if stage == "pretraining" else config.conversations
+    files = {
+        source.name: to_dict(read_manifest(folder / source.name))["files"] for source in sources
+    }
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 def _require_answers(corpus: ConversationCorpus, tokenizer: Tokenizer) -> None:

@@ -1,79 +1,84 @@
 """A stage of training: its trainer, its finished model with a card, and its run found again."""
 
-import functools
-import hashlib
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig, TrainingConfig
-from dimgpt.data.token_file import read_manifest
 from dimgpt.demo.copying import copying_score
-from dimgpt.evaluation.perplexity import measure_perplexity
 from dimgpt.files import replace_file
 from dimgpt.generation.chat import ChatSession
 from dimgpt.generation.generator import TextGenerator
 from dimgpt.model.lora import add_adapters
 from dimgpt.model.transformer import Transformer
-from dimgpt.pipeline.data import open_corpus, open_data, require_conversations
+from dimgpt.pipeline.data import fingerprint_data, open_data, require_conversations
+from dimgpt.pipeline.models import open_model
 from dimgpt.presets import PRESETS, Preset
-from dimgpt.runtime import Runtime
+from dimgpt.runtime import Runtime, choose_runtime
 from dimgpt.settings import from_dict, override, to_dict
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.training.journal import Observer
 from dimgpt.training.micro_batch_search import wants_micro_batch_search, with_fastest_micro_batch
 from dimgpt.training.run_folder import lock_run
 from dimgpt.training.trainer import Trainer
+from dimgpt.weights import layout
 from dimgpt.weights.adapter import AdapterBase, fingerprint_base
 from dimgpt.weights.card import CURVES_NAME, Card
-from dimgpt.weights.store import load_model, load_model_config, load_tokenizer, save_model
-from dimgpt.workspace import Stage, Workspace, load_data_config, load_vocabulary
+from dimgpt.weights.originals import is_original, load_weights
+from dimgpt.weights.store import load_model_config, save_model
+from dimgpt.workspace import Stage, Workspace, load_vocabulary
 
-HeldOut = Literal["validation", "test"]
 _RECIPE = "run.json"
 
 
 def match_model(workspace: Workspace, stage: Stage) -> Workspace:
     """Return the workspace with the settings of the model that a stage trains.
 
-    Pretraining makes one as large as the vocabulary; fine-tuning takes the pretrained one as it is.
+    Pretraining makes one as large as the vocabulary; fine-tuning takes its base model as it is.
     The stage's dropout, where it has its own, goes before the model's.
 
     Raises:
-        FileNotFoundError: There is no vocabulary, or no pretrained model.
-        ValueError: There are no conversations to fine-tune on.
+        FileNotFoundError: There is no vocabulary, or no model to begin with.
+        ValueError: There are no conversations to fine-tune on; or as `load_weights`.
     """
-    if stage == "finetuning":
-        require_conversations(workspace)
-        model = load_model_config(workspace.model_dir("pretraining"))
-    else:
+    base = workspace.base_path(stage)
+    if base is None:
         vocab_size = load_vocabulary(workspace).vocab_size
         model = override(workspace.preset.model, vocab_size=vocab_size)
+    else:
+        require_conversations(workspace)
+        model = load_weights(base).config if is_original(base) else load_model_config(base)
     model = override(model, **_dropout_of(workspace.config(stage)))
     return override(workspace, preset=override(workspace.preset, model=model))
 
 
 def build_model(workspace: Workspace, stage: Stage) -> Transformer:
-    """Return a new model, or the pretrained one that fine-tuning starts from, with its adapters.
+    """Return a new model, or the base model that fine-tuning begins with, with its adapters.
 
     Raises:
-        FileNotFoundError, ValueError: As `load_model` and `require_vocabulary_of_data`.
+        FileNotFoundError, ValueError: As `open_model` and `require_vocabulary_of_data`; or the run
+            would write over its base model, or its adapters would not be beside theirs.
     """
-    if stage == "finetuning":
-        folder = workspace.model_dir("pretraining")
-        require_vocabulary_of_data(workspace, folder)
-        config, lora = workspace.config(stage), workspace.preset.lora
-        model = load_model(folder, **_dropout_of(config))
-        if lora.rank:
-            torch.manual_seed(config.seed)
-            add_adapters(model, lora)
-        return model
-    torch.manual_seed(workspace.preset.pretraining.seed)
-    return Transformer(workspace.preset.model)
+    config, lora = workspace.config(stage), workspace.preset.lora
+    base = workspace.base_path(stage)
+    if base is None:
+        torch.manual_seed(config.seed)
+        return Transformer(workspace.preset.model)
+    _require_apart(workspace, stage, base)
+    vocabulary_path, runtime = workspace.data_root / "vocab.txt", choose_runtime("fp32", "cpu")
+    model, tokenizer = open_model(base, runtime=runtime, vocabulary_path=vocabulary_path)
+    require_vocabulary_of_data(workspace, tokenizer, source=base)
+    changed = override(model.config, **_dropout_of(config))
+    if changed != model.config:
+        model = layout.build_model(changed, model.state_dict(), source=str(base))
+    if lora.rank:
+        torch.manual_seed(config.seed)
+        add_adapters(model, lora)
+    return model
 
 
 def build_trainer(
@@ -92,7 +97,7 @@ def build_trainer(
     """
     tokenizer, model = load_vocabulary(workspace), build_model(workspace, stage)
     tokenizer.require_vocab_size(model.config.vocab_size)
-    base_fingerprint = fingerprint_base(model) if stage == "finetuning" else ""
+    base_fingerprint = fingerprint_base(model) if workspace.base_path(stage) else ""
     config = workspace.config(stage)
     if wants_micro_batch_search(config, runtime):
         with lock_run(workspace.run_dir(stage)):  # the search uses all memory that it finds
@@ -105,11 +110,11 @@ def build_trainer(
         run_dir=workspace.run_dir(stage),
         runtime=runtime,
         vocabulary=tokenizer.fingerprint,
-        data_fingerprint=_fingerprint_data(workspace, stage),
+        data_fingerprint=fingerprint_data(workspace, stage),
         base_fingerprint=base_fingerprint,
         num_train_tokens=sum(file.num_tokens for file in data.corpus.train.files),
         byte_counts=tokenizer.byte_counts(),
-        sample=functools.partial(_sample, workspace.preset, stage, model, tokenizer),
+        sample=_sampler(workspace.preset, stage, model, tokenizer),
         score=copying_score(model, tokenizer, [source.path for source in data.corpus.sources]),
         observers=observers,
         branch_from=branch_from,
@@ -117,6 +122,8 @@ def build_trainer(
             "stage": stage,
             "data_root": str(workspace.data_root),
             "data_name": workspace.data_name,
+            "finetune_from": workspace.finetune_from and str(workspace.finetune_from),
+            "packing": workspace.packing,
             "preset": to_dict(workspace.preset),
         },
     )
@@ -125,10 +132,10 @@ def build_trainer(
 def save_trained(workspace: Workspace, stage: Stage, trainer: Trainer) -> Path:
     """Write the model of a finished stage, or its adapters, with tokenizer and card."""
     folder, curves = workspace.model_dir(stage), workspace.run_dir(stage) / CURVES_NAME
-    model, base = trainer.folder.whole_model(), None
-    if model.lora.rank:
-        name = workspace.model_dir("pretraining").name
-        base = AdapterBase(name=name, sha256=fingerprint_base(model), lora=model.lora)
+    model, path, base = trainer.folder.whole_model(), workspace.base_path(stage), None
+    if path and model.lora.rank:
+        name, sha256 = path.absolute().name, fingerprint_base(model)
+        base = AdapterBase(name=name, sha256=sha256, lora=model.lora)
     save_model(
         model,
         folder,
@@ -155,41 +162,17 @@ def save_curves(workspace: Workspace, stage: Stage) -> Path:
     return run_dir / CURVES_NAME
 
 
-def evaluate_documents(
-    workspace: Workspace, model: Transformer, *, runtime: Runtime, split: HeldOut = "validation"
-) -> list[dict[str, Any]]:
-    """Measure a model on all documents of a held-out split, source by source, as rows of a table.
+def require_vocabulary_of_data(workspace: Workspace, tokenizer: Tokenizer, *, source: Path) -> None:
+    """Refuse the tokenizer of a model, which is at `source`, whose ids are not those of the data.
 
     Raises:
-        ValueError: The data have no such split, or the model is of another vocabulary.
+        ValueError: It is another vocabulary.
     """
-    corpus, tokenizer = open_corpus(workspace), load_vocabulary(workspace)
-    mixture = {"validation": corpus.validation, "test": corpus.test}.get(split)
-    if mixture is None:
+    if tokenizer.fingerprint != load_vocabulary(workspace).fingerprint:
         raise ValueError(
-            f"split is {split!r}: {workspace.data_folder} has no such documents; measure "
-            f"validation, or make a test split with `{workspace.prepare_command} --data.test-ratio "
-            "0.01` and train a new model on the rest"
-        )
-    tokenizer.require_vocab_size(model.config.vocab_size)
-    model, byte_counts = model.to(runtime.device).eval(), tokenizer.byte_counts()
-    return [
-        {"source": source.name}
-        | to_dict(measure_perplexity(model, file, byte_counts=byte_counts, runtime=runtime))
-        for source, file in zip(corpus.sources, mixture.files, strict=True)
-    ]
-
-
-def require_vocabulary_of_data(workspace: Workspace, folder: Path) -> None:
-    """Refuse a model folder whose ids are not those of the data.
-
-    Raises:
-        ValueError: It was trained with another vocabulary.
-    """
-    if load_tokenizer(folder).fingerprint != load_vocabulary(workspace).fingerprint:
-        raise ValueError(
-            f"{folder} was trained with another vocabulary than {workspace.vocabulary_path}: "
-            "copy its vocab.txt there and prepare again, or train a new model"
+            f"{source} was trained with another vocabulary than {workspace.vocabulary_path}: "
+            f"prepare the data with its {tokenizer.file_name} (`prepare --name NEW "
+            "--data.tokenizer.path FILE`), or train a new model"
         )
 
 
@@ -279,21 +262,39 @@ def _dropout_of(config: TrainingConfig) -> dict[str, Any]:
     return {"dropout": config.dropout, "attention_dropout": config.attention_dropout}
 
 
-def _fingerprint_data(workspace: Workspace, stage: Stage) -> str:
-    """Return the SHA-256 of what the token files of a stage hold, as their manifests say."""
-    config, folder = load_data_config(workspace), workspace.data_dir(stage)
-    sources = config.sources if stage == "pretraining" else config.conversations
-    files = {
-        source.name: to_dict(read_manifest(folder / source.name))["files"] for source in sources
-    }
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+def _require_apart(workspace: Workspace, stage: Stage, base: Path) -> None:
+    """Refuse a run that would write over its base model, or adapters that would not be beside it.
+
+    Raises:
+        ValueError: It would.
+    """
+    target, rank = workspace.model_dir(stage), workspace.preset.lora.rank
+    if base.resolve() == target.resolve():
+        raise ValueError(
+            f"finetune_from is {base}: this run writes its model there; give it another --name"
+        )
+    is_beside = base.absolute().parent.resolve() == target.absolute().parent.resolve()
+    if rank and (is_original(base) or not is_beside):
+        raise ValueError(
+            f"finetune_from is {base} and lora.rank {rank}: adapters need a model folder in "
+            f"{workspace.models_root}, beside theirs; copy it there, or import it with `python -m "
+            "dimgpt import`"
+        )
 
 
-def _sample(preset: Preset, stage: Stage, model: Transformer, tokenizer: Tokenizer) -> str:
-    """Show how the model learns: let it complete a text, or answer a question."""
+def _sampler(
+    preset: Preset, stage: Stage, model: Transformer, tokenizer: Tokenizer
+) -> Callable[[], str]:
+    """Return a function that lets the model complete a text, or answer a question."""
     sampling = override(preset.sampling, max_new_tokens=40, seed=0)
     if stage == "pretraining":
-        return preset.prompt + TextGenerator(model, tokenizer).complete(preset.prompt, sampling)
+        writer, prompt = TextGenerator(model, tokenizer), preset.prompt
+        return lambda: prompt + writer.complete(prompt, sampling)
     question = preset.questions[-1]
-    session = ChatSession(model, tokenizer, sampling, preset.system_prompt)
-    return f"{question} {''.join(session.ask(question))}"
+    session = ChatSession(model, tokenizer, sampling, preset.system_prompt)  # may warn: once a run
+
+    def answer() -> str:
+        session.reset()
+        return f"{question} {''.join(session.ask(question))}"
+
+    return answer

@@ -36,12 +36,8 @@ from benchmarks.texts import FRENCH_FOLDERS  # noqa: E402
 from dimgpt.config import DataConfig, Preset  # noqa: E402
 from dimgpt.model.transformer import Transformer  # noqa: E402
 from dimgpt.pipeline.data import prepare_files  # noqa: E402
-from dimgpt.pipeline.training import (  # noqa: E402
-    HeldOut,
-    build_trainer,
-    evaluate_documents,
-    match_model,
-)
+from dimgpt.pipeline.evaluation import HeldOut, evaluate_documents  # noqa: E402
+from dimgpt.pipeline.training import build_trainer, match_model  # noqa: E402
 from dimgpt.pipeline.vocabulary import prepare_vocabulary  # noqa: E402
 from dimgpt.presets import PRESETS  # noqa: E402
 from dimgpt.presets.modern import PARTS, with_parts  # noqa: E402

@@ -118,14 +118,7 @@ def build_trainer(
         score=copying_score(model, tokenizer, [source.path for source in data.corpus.sources]),
         observers=observers,
         branch_from=branch_from,
-        recipe={
-            "stage": stage,
-            "data_root": str(workspace.data_root),
-            "data_name": workspace.data_name,
-            "finetune_from": workspace.finetune_from and str(workspace.finetune_from),
-            "packing": workspace.packing,
-            "preset": to_dict(workspace.preset),
-        },
+        recipe=_recipe(workspace, stage),
     )
 
 
@@ -215,6 +208,13 @@ def languages_of(sources: Iterable[SourceConfig | ConversationSourceConfig]) -> 
             if places and places <= {(source.path, source.hub_config) for source in published}:
                 return preset.languages
     return ()
+
+
+def _recipe(workspace: Workspace, stage: Stage) -> dict[str, Any]:
+    """Return what `open_run` reads; where the models are, it knows by the place of the file."""
+    values = to_dict(workspace) | {"stage": stage}
+    del values["models_root"]
+    return {name: str(x) if isinstance(x, Path) else x for name, x in values.items()}
 
 
 def _last_run(name: str | Path | None, models_root: Path) -> Path:

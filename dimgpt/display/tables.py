@@ -89,7 +89,7 @@ class ColouredTokens:
     notes: tuple[str, ...] | None = None
     """Said beside the id of each token."""
     legend: str = ""
-    """What the shades are; a line under the text shows them with it."""
+    """What the shades are; said beside each id, and with samples in a line under the text."""
 
     def __repr__(self) -> str:
         return "|".join(self.tokens)
@@ -98,17 +98,19 @@ class ColouredTokens:
         spans = []
         for place, (token, id) in enumerate(zip(self.tokens, self.ids, strict=True)):
             colour = _COLOURS[place % len(_COLOURS)]
+            note = self.notes[place] if self.notes else ""
             if self.shades is not None:
                 colour = _shade(self.shades[place])
-            hint = f"{id}" if self.notes is None else f"{id}: {self.notes[place]}"
+                note = note or (self.legend and f"{self.legend} {self.shades[place]:.3g}")
+            hint = f"{id}: {note}" if note else f"{id}"
             shown = html.escape(token).replace("\n", "⏎\n")
             spans.append(
                 f"<span title='{html.escape(hint)}' style='{_TOKEN};background:{colour}'>"
                 f"{shown}</span>"
             )
         return (
-            "<div style='line-height:1.9;font-family:monospace;background:#fff;padding:0.6em'>"
-            f"{''.join(spans)}{self._legend_html()}</div>"
+            "<div style='line-height:1.9;font-family:monospace;background:#fff;padding:0.6em;"
+            f"overflow-wrap:anywhere'>{''.join(spans)}{self._legend_html()}</div>"
         )
 
     def _legend_html(self) -> str:

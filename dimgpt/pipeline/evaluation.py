@@ -69,7 +69,7 @@ def compare_answers(
     ]
     held_out = _held_out_exchanges(workspace, tokenizer)
     exchanges += itertools.islice(held_out, num_questions - len(exchanges))
-    prompts, *_ = zip(*exchanges, strict=True)
+    prompts = [prompt for prompt, *_ in exchanges]
     rows = [{"question": question, "in the data": answer} for _, question, answer in exchanges]
     sampling = override(preset.sampling, max_new_tokens=40, seed=0)
     for name, model in models.items():

@@ -164,8 +164,7 @@ def require_vocabulary_of_data(workspace: Workspace, tokenizer: Tokenizer, *, so
     if tokenizer.fingerprint != load_vocabulary(workspace).fingerprint:
         raise ValueError(
             f"{source} was trained with another vocabulary than {workspace.vocabulary_path}: "
-            f"prepare the data with its {tokenizer.file_name} (`prepare --name NEW "
-            "--data.tokenizer.path FILE`), or train a new model"
+            "prepare the data with its own (`prepare --name NEW --data.tokenizer.path FILE`)"
         )
 
 
@@ -239,7 +238,8 @@ def _card(workspace: Workspace, stage: Stage, trainer: Trainer) -> Card:
     """Return what the card of a trained model tells: results, data and settings of its run."""
     data: Any = trainer.data  # as `open_data` made it
     sources, rows = data.corpus.sources, data.corpus.table()
-    packing = {"Rows": data.row_use} if stage == "finetuning" else {}
+    base = workspace.base_path(stage)
+    begun = {"Base model": base.name, "Rows": data.row_use} if base else {}
     notes = []
     for source, row in zip(sources, rows, strict=True):
         # A path on the hub is told; a person's own path is not.
@@ -249,7 +249,7 @@ def _card(workspace: Workspace, stage: Stage, trainer: Trainer) -> Card:
         if licence := source.licence or (origin and "the licence of its publisher applies"):
             notes.append(f"Data {source.name}{origin}: {licence}.")
     return Card(
-        facts={"Run": workspace.preset.name, "Stage": stage, **packing, **trainer.summary().rows()},
+        facts={"Run": workspace.preset.name, "Stage": stage, **begun, **trainer.summary().rows()},
         languages=languages_of(sources),
         mixture=tuple(rows),
         training=to_dict(trainer.config),

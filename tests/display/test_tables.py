@@ -101,6 +101,7 @@ def test_a_legend_shows_each_shade_or_the_weakest_and_the_strongest():
     few = html(ColouredTokens(**text, shades=(0.05, 1.0, 1.0, 0.05, 0.0, 0.0)))
     assert "weight &lt;b&gt;" in few
     assert re.findall(r"> ([\d.]+) <", few) == ["0", "0.05", "1"]
+    assert "title='1: weight &lt;b&gt; 1'" in few
     many = html(ColouredTokens(**text, shades=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6)))
     assert re.findall(r"> ([\d.]+) <", many) == ["0.1", "0.6"]
     assert "weight" not in html(ColouredTokens(**text))

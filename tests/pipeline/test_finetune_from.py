@@ -1,6 +1,7 @@
 """Fine-tuning that begins with a model of another name, another folder or another system."""
 
 import dataclasses
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -142,9 +143,24 @@ def test_a_run_keeps_where_it_began_and_refuses_another_base(toy):
     assert trainer_of(begun).fit().is_finished
     found, stage = open_run("chat2", models_root=toy.models_root)
     assert (found.base_path(stage), found.data_folder) == (base, toy.data_folder)
-    assert trainer_of(found).fit().step == 2
+    trainer = trainer_of(found)
+    assert trainer.fit().step == 2
+    card = save_trained(found, stage, trainer) / "README.md"
+    assert "| Base model | toy |" in card.read_text()
     with pytest.raises(ValueError, match="base model: .*or train under another name"):
         trainer_of(named(toy, "chat2", again)).fit()
+
+
+def test_a_run_of_an_older_version_began_with_the_model_of_its_name(toy):
+    trainer_of(match_model(toy, "finetuning")).fit()
+    path = toy.run_dir("finetuning") / "run.json"
+    recipe = json.loads(path.read_text())
+    for name in ("finetune_from", "packing"):
+        assert recipe.pop(name) is None
+    path.write_text(json.dumps(recipe))
+    found, stage = open_run("toy", models_root=toy.models_root)
+    assert found.base_path(stage) == toy.models_root / "toy"
+    assert trainer_of(found).fit().is_finished
 
 
 def test_adapters_and_all_weights_are_trained_from_one_base_under_two_names(toy):
@@ -186,7 +202,7 @@ def test_a_base_of_another_vocabulary_names_the_way_which_works(toy, tmp_path):
     prepare_vocabulary(other)
     base = tmp_path / "elsewhere" / "base"
     save_base(other, base)
-    with pytest.raises(ValueError, match=r"with its vocab.txt \(`prepare --name NEW --data.tok"):
+    with pytest.raises(ValueError, match=r"its own \(`prepare --name NEW --data.tokenizer"):
         trainer_of(named(toy, "chat2", base))
     tokenizer = TokenizerConfig(path=str(base / "vocab.txt"))
     preset = override(toy.preset, name="new", data=override(data, tokenizer=tokenizer))

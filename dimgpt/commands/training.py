@@ -11,6 +11,7 @@ from dimgpt.commands.data import Folders
 from dimgpt.config import ModelConfig, TrainingConfig
 from dimgpt.display.progress import TrainingBar
 from dimgpt.display.tables import Table
+from dimgpt.pipeline.preferences import compare_stages
 from dimgpt.pipeline.training import (
     HeldOut,
     build_trainer,
@@ -30,7 +31,7 @@ from dimgpt.workspace import Stage, Workspace
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finetune(Folders):
-    """Flags of `finetune`, which `train` has too."""
+    """Flags of `finetune`, which `train` and `prefer` have too."""
 
     config: Path | None = None
     """JSON with any of these settings, nested as here: {"training": {"max_steps": 9}}; flags
@@ -46,6 +47,16 @@ class Finetune(Folders):
         """Fine-tune."""
         workspace = match_model(self.workspace(finetuning=self.training), "finetuning")
         _train(workspace, "finetuning", device=self.device, branch_from=self.branch_from)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prefer(Finetune):
+    """Flags of `prefer`."""
+
+    def run(self) -> None:
+        """Train on preferences, and print what it changed."""
+        workspace = match_model(self.workspace(preferences=self.training), "preferences")
+        _train(workspace, "preferences", device=self.device, branch_from=self.branch_from)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,6 +132,9 @@ def _train(
         if runtime.is_first and summary.is_finished:
             save_curves(workspace, stage)
             save_trained(workspace, stage, trainer)
+            if stage == "preferences":
+                title = "Held-out pairs, before and after"
+                print(Table.of(compare_stages(workspace, runtime=runtime)[0], title=title))
     if runtime.is_first:
         print(Table.of(summary.rows(), title=str(workspace.model_dir(stage))))
         if not summary.is_finished:

@@ -100,6 +100,9 @@ class TrainingConfig:
     """Factor of the loss that makes experts equally busy; other models do not have it."""
     router_z_loss: NotNegativeFloat = 0.001
     """Factor of the loss that keeps the logits of the routers of experts small; likewise."""
+    dpo_beta: PositiveFloat = 0.1
+    """How much a model that learns preferences is held to the one it began with; other runs do not
+    use it."""
     trackers: tuple[Tracker, ...] = ()
     """Where the curves go besides `history.jsonl`; each needs its package."""
     seed: NotNegativeInt = 0

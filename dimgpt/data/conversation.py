@@ -29,14 +29,28 @@ class Conversation:
     messages: tuple[Message, ...]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preference(Conversation):
+    """A conversation whose last answer is better than another one."""
+
+    rejected: Message
+    """The other one."""
+
+
 def encode_message(message: Message, tokenizer: Tokenizer) -> list[int]:
     """Encode a message in the tokenizer's chat format; nothing if its role is left out."""
     return tokenizer.chat.encode_message(message.role, message.text)
 
 
 def encode_conversation(conversation: Conversation, tokenizer: Tokenizer) -> list[int]:
-    """Encode every message, without what stands around a whole conversation."""
-    return [id for message in conversation.messages for id in encode_message(message, tokenizer)]
+    """Encode every message, without what stands around a whole conversation.
+
+    The rejected answer of a preference comes last, after the better one.
+    """
+    messages = conversation.messages
+    if isinstance(conversation, Preference):
+        messages += (conversation.rejected,)
+    return [id for message in messages for id in encode_message(message, tokenizer)]
 
 
 def encode_prompt(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
@@ -82,6 +96,24 @@ def loss_weights(
     weights = np.full(len(tokens), instruction_weight, dtype=np.float32)
     weights[1:][is_open[:-1]] = 1.0
     return weights
+
+
+def split_pair(
+    ids: np.ndarray[Any, Any], chat: ChatIds
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Cut the ids of a `Preference` into its conversation, the better answer and the rejected one.
+
+    Raises:
+        ValueError: They do not hold two answers.
+    """
+    opener = chat.assistant_opener
+    places = np.flatnonzero(_ends_of(opener, np.asarray(ids))) - len(opener) + 1
+    if len(places) < 2:
+        raise ValueError(
+            f"a document of {len(ids)} tokens holds no two answers: it is no pair; prepare again"
+        )
+    conversation, better, rejected = np.split(np.asarray(ids), places[-2:])
+    return conversation, better, rejected
 
 
 def _ends_of(opener: Sequence[int], tokens: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

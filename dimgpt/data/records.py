@@ -8,6 +8,10 @@ A conversation is one record: a list `conversation` or `messages` of `{role, tex
 `assistant`, or `question` and `answer`, perhaps with `system`. Or each record is one message, with
 `conversation_id`, `role` and `text` or `content`; those of one conversation follow each other.
 
+A preference is one record: two answers, `chosen` and `rejected`, each a text or a list of messages
+that ends with it. What they answer is `prompt`, a text of the user or a list of messages;
+`messages` or `question`, likewise, perhaps with `system`; or what the two lists begin with.
+
 A `context`, as in French Instruct, is what the user speaks about: it is put before the first
 message of the user, and not into the system prompt. Roles are read without case. A record of no
 known format is refused, never guessed at.
@@ -18,7 +22,7 @@ from itertools import groupby, starmap
 from typing import Any
 
 from dimgpt.config import SourceConfig
-from dimgpt.data.conversation import Conversation, Message
+from dimgpt.data.conversation import Conversation, Message, Preference
 from dimgpt.text.detokenizing import detokenize
 
 Row = tuple[str, dict[str, Any]]
@@ -26,6 +30,7 @@ Row = tuple[str, dict[str, Any]]
 _LISTS = ("conversation", "messages")
 _TEXTS = ("text", "content")
 _PAIRS = (("user", "assistant"), ("question", "answer"))
+_PROMPTS = ("prompt", "messages", "conversation", "question")
 _ID = "conversation_id"
 
 
@@ -172,3 +177,51 @@ def _put_before_first_question(messages: list[Message], context: str) -> list[Me
         return [Message(role="user", text=context), *messages]
     question = Message(role="user", text=f"{context}\n\n{messages[place].text}")
     return [*messages[:place], question, *messages[place + 1 :]]
+
+
+def to_preferences(
+    rows: Iterable[Row], *, on_bad: Callable[[ValueError], None]
+) -> Iterator[Preference]:
+    """Turn records into preferences, in their order; `on_bad` takes the error of each bad one."""
+    for place, values in rows:
+        try:
+            preference = to_preference(place, values)
+        except ValueError as error:
+            on_bad(error)
+            continue
+        yield preference
+
+
+def to_preference(place: str, values: dict[str, Any]) -> Preference:
+    """Turn one record into the preference that it holds.
+
+    Raises:
+        ValueError: It is none, the answers are the same, or they answer different conversations.
+    """
+    name = next((name for name in _PROMPTS if values.get(name)), None)
+    prompt = [] if name is None else _messages_of(place, values, name, "user")
+    if values.get("system"):
+        prompt = [*_messages_of(place, values, "system", "system"), *prompt]
+    whole = []
+    for column in ("chosen", "rejected"):
+        said = _messages_of(place, values, column, "assistant")
+        said = said if said[: len(prompt)] == prompt else [*prompt, *said]
+        if len(said) < 2 or said[-1].role != "assistant" or not said[-1].text.strip():
+            raise ValueError(
+                f"{place}: {column!r} must end with an answer of the assistant that is not empty, "
+                "to a 'prompt' or to messages before it"
+            )
+        whole.append(said)
+    (*before, chosen), (*others, rejected) = whole
+    if before != others:
+        raise ValueError(f"{place}: 'chosen' and 'rejected' answer different conversations")
+    if chosen.text.strip() == rejected.text.strip():
+        raise ValueError(f"{place}: 'chosen' and 'rejected' are the same answer")
+    return Preference(messages=tuple(whole[0]), rejected=rejected)
+
+
+def _messages_of(place: str, values: dict[str, Any], column: str, role: str) -> list[Message]:
+    """Return the messages of a list, or a text as the message of a role."""
+    if isinstance(values.get(column), list):
+        return _listed_messages(place, column, values[column])
+    return [Message(role=role, text=text_of(place, values, column))]

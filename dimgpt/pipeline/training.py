@@ -6,19 +6,20 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig, TrainingConfig
-from dimgpt.data.token_file import read_manifest
+from dimgpt.data.reading.preferences import PreferenceData
 from dimgpt.demo.copying import copying_score
 from dimgpt.evaluation.perplexity import measure_perplexity
 from dimgpt.files import replace_file
 from dimgpt.generation.chat import ChatSession
 from dimgpt.generation.generator import TextGenerator
 from dimgpt.model.transformer import Transformer
-from dimgpt.pipeline.data import open_corpus, open_data, require_conversations
+from dimgpt.pipeline.data import fingerprint_data, groups_of, open_corpus, open_data
+from dimgpt.pipeline.preferences import add_reference
 from dimgpt.presets import PRESETS, Preset
 from dimgpt.runtime import Runtime
 from dimgpt.settings import from_dict, override, to_dict
@@ -29,7 +30,7 @@ from dimgpt.training.run_folder import lock_run
 from dimgpt.training.trainer import Trainer
 from dimgpt.weights.card import CURVES_NAME, Card
 from dimgpt.weights.store import load_model, load_model_config, load_tokenizer, save_model
-from dimgpt.workspace import Stage, Workspace, load_data_config, load_vocabulary
+from dimgpt.workspace import STAGES, Stage, Workspace, load_vocabulary
 
 HeldOut = Literal["validation", "test"]
 _RECIPE = "run.json"
@@ -38,33 +39,34 @@ _RECIPE = "run.json"
 def match_model(workspace: Workspace, stage: Stage) -> Workspace:
     """Return the workspace with the settings of the model that a stage trains.
 
-    Pretraining makes one as large as the vocabulary; fine-tuning takes the pretrained one as it is.
-    The stage's dropout, where it has its own, goes before the model's.
+    Pretraining makes one as large as the vocabulary; later stages take that of the stage before as
+    it is. The stage's dropout, where it has its own, goes before the model's.
 
     Raises:
-        FileNotFoundError: There is no vocabulary, or no pretrained model.
-        ValueError: There are no conversations to fine-tune on.
+        FileNotFoundError: There is no vocabulary, or no model to start from.
+        ValueError: There are no conversations or preferences to train on.
     """
-    if stage == "finetuning":
-        require_conversations(workspace)
-        model = load_model_config(workspace.model_dir("pretraining"))
-    else:
+    base = workspace.base_dir(stage)
+    if base is None:
         vocab_size = load_vocabulary(workspace).vocab_size
         model = override(workspace.preset.model, vocab_size=vocab_size)
+    else:
+        groups_of(workspace, stage)
+        model = load_model_config(base)
     model = override(model, **_dropout_of(workspace.config(stage)))
     return override(workspace, preset=override(workspace.preset, model=model))
 
 
 def build_model(workspace: Workspace, stage: Stage) -> Transformer:
-    """Return a new model, or the pretrained one that fine-tuning starts from.
+    """Return a new model, or the one of the stage before, which later stages start from.
 
     Raises:
         FileNotFoundError, ValueError: As `load_model` and `require_vocabulary_of_data`.
     """
-    if stage == "finetuning":
-        folder = workspace.model_dir("pretraining")
-        require_vocabulary_of_data(workspace, folder)
-        return load_model(folder, **_dropout_of(workspace.config(stage)))
+    base = workspace.base_dir(stage)
+    if base is not None:
+        require_vocabulary_of_data(workspace, base)
+        return load_model(base, **_dropout_of(workspace.config(stage)))
     torch.manual_seed(workspace.preset.pretraining.seed)
     return Transformer(workspace.preset.model)
 
@@ -85,12 +87,15 @@ def build_trainer(
     """
     tokenizer, model = load_vocabulary(workspace), build_model(workspace, stage)
     tokenizer.require_vocab_size(model.config.vocab_size)
-    base_fingerprint = _fingerprint_weights(model) if stage == "finetuning" else ""
-    config = workspace.config(stage)
-    if wants_micro_batch_search(config, runtime):
+    base_fingerprint = _fingerprint_weights(model) if workspace.base_dir(stage) else ""
+    config, data_fingerprint = workspace.config(stage), fingerprint_data(workspace, stage)
+    if stage != "preferences" and wants_micro_batch_search(config, runtime):
         with lock_run(workspace.run_dir(stage)):  # the search uses all memory that it finds
             config = with_fastest_micro_batch(model, config, runtime)
     data = open_data(workspace, stage, config)
+    if isinstance(data, PreferenceData):
+        key = f"{base_fingerprint} {data_fingerprint}"
+        add_reference(data, model, workspace.run_dir(stage), key=key, runtime=runtime)
     return Trainer(
         model,
         data,
@@ -98,10 +103,10 @@ def build_trainer(
         run_dir=workspace.run_dir(stage),
         runtime=runtime,
         vocabulary=tokenizer.fingerprint,
-        data_fingerprint=_fingerprint_data(workspace, stage),
+        data_fingerprint=data_fingerprint,
         base_fingerprint=base_fingerprint,
         num_train_tokens=sum(file.num_tokens for file in data.corpus.train.files),
-        byte_counts=tokenizer.byte_counts(),
+        byte_counts=None if stage == "preferences" else tokenizer.byte_counts(),
         sample=functools.partial(_sample, workspace.preset, stage, model, tokenizer),
         score=copying_score(model, tokenizer, [source.path for source in data.corpus.sources]),
         observers=observers,
@@ -204,7 +209,7 @@ def open_run(name: str | Path | None, *, models_root: Path) -> tuple[Workspace, 
             f"{path} is damaged ({error}): start the run again with `python -m dimgpt train`; it "
             "goes on from its checkpoints"
         ) from error
-    if stage not in get_args(Stage) or workspace.run_dir(stage) != folder.absolute():
+    if stage not in STAGES or workspace.run_dir(stage) != folder.absolute():
         raise ValueError(
             f"{folder} holds the {stage} of {workspace.preset.name!r}: give the folder the name it "
             f"had, {workspace.run_dir(stage)}"
@@ -216,7 +221,8 @@ def languages_of(sources: Iterable[SourceConfig | ConversationSourceConfig]) -> 
     """Return those of the preset whose sources these are; of other texts nothing is known."""
     places = {(source.path, source.hub_config) for source in sources}
     for preset in PRESETS.values():
-        for published in (preset.data.sources, preset.data.conversations):
+        data = preset.data
+        for published in (data.sources, data.conversations, data.preferences):
             if places and places <= {(source.path, source.hub_config) for source in published}:
                 return preset.languages
     return ()
@@ -264,16 +270,6 @@ def _card(workspace: Workspace, stage: Stage, trainer: Trainer) -> Card:
 def _dropout_of(config: TrainingConfig) -> dict[str, Any]:
     """Return the fields of `ModelConfig` that a run may set; `None` keeps the model's."""
     return {"dropout": config.dropout, "attention_dropout": config.attention_dropout}
-
-
-def _fingerprint_data(workspace: Workspace, stage: Stage) -> str:
-    """Return the SHA-256 of what the token files of a stage hold, as their manifests say."""
-    config, folder = load_data_config(workspace), workspace.data_dir(stage)
-    sources = config.sources if stage == "pretraining" else config.conversations
-    files = {
-        source.name: to_dict(read_manifest(folder / source.name))["files"] for source in sources
-    }
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 def _fingerprint_weights(model: Transformer) -> str:

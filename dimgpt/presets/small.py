@@ -6,6 +6,7 @@ from dimgpt.config import (
     ConversationSourceConfig,
     DataConfig,
     ModelConfig,
+    PreferenceSourceConfig,
     Preset,
     SamplingConfig,
     SourceConfig,
@@ -48,6 +49,7 @@ DEMO = Preset(
         conversations=(
             ConversationSourceConfig(name="conversations", path="demo://conversations/60000"),
         ),
+        preferences=(PreferenceSourceConfig(name="preferences", path="demo://preferences/12000"),),
         vocab_size=1_000,
         vocabulary_characters=2_000_000,
         use_conversations_in_vocabulary=True,

@@ -7,7 +7,7 @@ device needs for any share.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import torch
@@ -66,17 +66,16 @@ def share_of(batches: Sequence[Batch], runtime: Runtime) -> list[Batch]:
         return list(batches[rank * num_each : (rank + 1) * num_each])
     num_rows = math.ceil(sum(sizes) / num_processes)
     rows = torch.arange(rank * num_rows, (rank + 1) * num_rows)
-    is_real = (rows < sum(sizes))[:, None]
-    rows = rows.clamp(max=sum(sizes) - 1)
-    weights = torch.cat([batch.weights for batch in batches])[rows]
-    parts = (
-        torch.cat([batch.inputs for batch in batches])[rows],
-        torch.cat([batch.targets for batch in batches])[rows],
-        torch.where(is_real, weights, 0.0),
-    )
+    share = join(batches).rows(rows.clamp(max=sum(sizes) - 1))
+    share.weights[rows >= sum(sizes)] = 0.0
     num_batches = math.ceil(num_rows / max(sizes))
-    cuts = zip(*(part.tensor_split(num_batches) for part in parts), strict=True)
-    return [Batch(inputs=ids, targets=targets, weights=kept) for ids, targets, kept in cuts]
+    return [share.rows(chosen) for chosen in torch.arange(num_rows).tensor_split(num_batches)]
+
+
+def join(batches: Sequence[Batch]) -> Batch:
+    """Return the rows of several batches as one."""
+    names = [field.name for field in fields(Batch) if getattr(batches[0], field.name) is not None]
+    return Batch(**{name: torch.cat([getattr(one, name) for one in batches]) for name in names})
 
 
 def cut(batches: Sequence[Batch], num_rows: int | None) -> list[Batch]:
@@ -84,11 +83,7 @@ def cut(batches: Sequence[Batch], num_rows: int | None) -> list[Batch]:
     if num_rows is None:
         return list(batches)
     return [
-        Batch(
-            inputs=batch.inputs[first : first + num_rows],
-            targets=batch.targets[first : first + num_rows],
-            weights=batch.weights[first : first + num_rows],
-        )
+        batch.rows(slice(first, first + num_rows))
         for batch in batches
         for first in range(0, len(batch.inputs), num_rows)
     ]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dimgpt.config import DataConfig
-from dimgpt.data.conversation import Conversation, encode_conversation
+from dimgpt.data.conversation import Conversation, Message, Preference, encode_conversation
 from dimgpt.data.preparing.blocks import Block, Item
 from dimgpt.data.preparing.items import read_items
 from dimgpt.data.preparing.listing import Source
@@ -179,7 +179,7 @@ def _encode_conversation(
     Messages of roles that the chat format leaves out are not there.
     """
     written = (message for message in conversation.messages if tokenizer.chat.role_of(message.role))
-    conversation = Conversation(messages=tuple(written))
+    conversation = dataclasses.replace(conversation, messages=tuple(written))
     if config.compose_accents:
         conversation = _composed(conversation)
     text, beginning = _clean_conversation(conversation, tokenizer)
@@ -196,21 +196,29 @@ def _encode_conversation(
 
 
 def _composed(conversation: Conversation) -> Conversation:
-    messages = (
-        dataclasses.replace(message, text=unicodedata.normalize("NFC", message.text))
-        for message in conversation.messages
-    )
-    return Conversation(messages=tuple(messages))
+    def compose(message: Message) -> Message:
+        return dataclasses.replace(message, text=unicodedata.normalize("NFC", message.text))
+
+    messages = tuple(map(compose, conversation.messages))
+    if isinstance(conversation, Preference):
+        return Preference(messages=messages, rejected=compose(conversation.rejected))
+    return Conversation(messages=messages)
 
 
 def _clean_conversation(conversation: Conversation, tokenizer: Tokenizer) -> tuple[str, str]:
     """Return its cleaned text, and the beginning of that without system prompts.
 
     A few system prompts open all conversations of a source, so they do not count for split keys.
+    Nor do the answers of a preference: all pairs that answer one question are in one split.
     """
     texts = [tokenizer.clean(message.text) for message in conversation.messages]
     roles = [message.role for message in conversation.messages]
-    said = "".join(text for role, text in zip(roles, texts, strict=True) if role != "system")
+    num_keyed = len(texts) - isinstance(conversation, Preference)
+    said = "".join(
+        text
+        for role, text in zip(roles[:num_keyed], texts[:num_keyed], strict=True)
+        if role != "system"
+    )
     text = "".join(texts)
     return text, (said or text)[:OPENING_CHARACTERS]
 

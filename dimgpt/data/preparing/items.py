@@ -11,12 +11,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dimgpt.config import ConversationSourceConfig, SourceConfig
+from dimgpt.config import ConversationSourceConfig, PreferenceSourceConfig, SourceConfig
 from dimgpt.data.conversation import Conversation
 from dimgpt.data.preparing.blocks import BLOCK_BYTES, Block, Item, made_blocks, read_blocks
 from dimgpt.data.preparing.listing import Source, SourceFile, is_demo, list_source
 from dimgpt.data.preparing.tables import Record, read_csv, read_json_lines, read_parquet
-from dimgpt.data.records import Row, document_of, text_of, to_conversations
+from dimgpt.data.records import Row, document_of, text_of, to_conversations, to_preferences
 
 T = TypeVar("T", str, Conversation)
 
@@ -54,7 +54,7 @@ def read_conversations(
     """Yield the conversations of a source.
 
     As `read_documents`, but without text files. Records have one of the forms that
-    `conversations/formats.py` knows; or `demo://conversations/30000`.
+    `records.py` knows; or `demo://conversations/30000`. A group of preferences yields `Preference`.
     """
     return _read_all(source, Conversation, "conversation", seed=seed, skip_bad=skip_bad)
 
@@ -99,7 +99,7 @@ def read_source(
     )
     if isinstance(source, SourceConfig) or is_demo(source.path):
         return blocks
-    return _gather_conversations(blocks, skip_bad, block_bytes)
+    return _gather_conversations(blocks, source, skip_bad, block_bytes)
 
 
 def read_items(block: Block, source: Source, *, skip_bad: bool = False) -> Iterator[Item | None]:
@@ -165,7 +165,7 @@ class _BadRecords:
 
 
 def _gather_conversations(
-    blocks: Iterable[Block], skip_bad: bool, block_bytes: int
+    blocks: Iterable[Block], source: ConversationSourceConfig, skip_bad: bool, block_bytes: int
 ) -> Iterator[Block]:
     """Turn blocks of records into blocks of conversations."""
     file_bytes = counted = 0
@@ -176,16 +176,19 @@ def _gather_conversations(
             file_bytes += block.file_bytes
             yield block
 
-    conversations = _conversations(watched(), _BadRecords(skip_bad))
+    are_pairs = isinstance(source, PreferenceSourceConfig)
+    conversations = _conversations(watched(), _BadRecords(skip_bad), are_pairs=are_pairs)
     for block in made_blocks(conversations, name="conversations", block_bytes=block_bytes):
         yield dataclasses.replace(block, file_bytes=file_bytes - counted)
         counted = file_bytes
 
 
-def _conversations(blocks: Iterable[Block], bad: _BadRecords) -> Iterator[Conversation | None]:
+def _conversations(
+    blocks: Iterable[Block], bad: _BadRecords, *, are_pairs: bool
+) -> Iterator[Conversation | None]:
     """Yield the conversations of blocks; `None` for one that is skipped."""
-    num_skipped = 0
-    for conversation in to_conversations(_rows(blocks, bad), on_bad=bad.add):
+    num_skipped, convert = 0, to_preferences if are_pairs else to_conversations
+    for conversation in convert(_rows(blocks, bad), on_bad=bad.add):
         yield from [None] * (bad.num_bad - num_skipped)
         num_skipped = bad.num_bad
         bad.num_good += 1

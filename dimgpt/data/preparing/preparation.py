@@ -207,6 +207,7 @@ def write_share(
     vocabulary_path: Path,
     pretraining_dir: Path,
     finetuning_dir: Path,
+    preferences_dir: Path | None = None,
     **sizes: int,
 ) -> Iterable[Any]:
     """Write one share of every source, as a step of a `datatrove` pipeline, for `merge`.
@@ -221,6 +222,7 @@ def write_share(
         vocabulary_path: An existing vocabulary, seen from the machine of the task.
         pretraining_dir: Gets the documents; the same folder for all tasks, as on a shared disk.
         finetuning_dir: Gets the conversations.
+        preferences_dir: Gets the pairs of answers; `preferences` beside the others if not given.
         sizes: `block_bytes` and `part_blocks` of `plan_preparation`; the same for the merge.
     """
     tokenizer = Tokenizer.load(vocabulary_path)
@@ -228,6 +230,7 @@ def write_share(
     for folder, sources in (
         (pretraining_dir, config.sources),
         (finetuning_dir, config.conversations),
+        (preferences_dir or finetuning_dir.with_name("preferences"), config.preferences),
     ):
         for source in sources:
             plan = plan_preparation(source, tokenizer, folder, config=config, **sizes)

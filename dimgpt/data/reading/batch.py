@@ -8,7 +8,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 Array = np.ndarray[Any, Any]
-DrawRows = Callable[[np.random.Generator, int, int], tuple[Array, Array]]
+DrawRows = Callable[[np.random.Generator, int, int], tuple[Array, ...]]
 """Draws so many rows of so many tokens: their ids, int64, and loss weights, float32, (R, T)."""
 T = TypeVar("T")
 _Queue = queue.SimpleQueue[tuple[T | None, BaseException | None]]
@@ -35,38 +35,43 @@ class Batch:
     """`inputs` shifted by one, int64 (B, T)."""
     weights: Tensor
     """Weight of each target in the loss, float32 (B, T); 0 ignores it."""
+    reference: Tensor | None = None
+    """Set where a row is a pair of answers, the better one first, and the shapes above (B, 2, T):
+    their log-probabilities under the model that the run began with, float32 (B, 2)."""
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """Apply a function to each tensor."""
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        changed = {name: change(value) for name, value in tensors.items() if value is not None}
+        return Batch(**changed)
+
+    def rows(self, chosen: slice | Tensor) -> "Batch":
+        """Return some of the rows."""
+        return self.map(lambda tensor: tensor[chosen])
 
     def pin_memory(self) -> "Batch":
         """Copy into page-locked memory, from which copies to a GPU do not block; needs a GPU."""
-        return Batch(
-            inputs=self.inputs.pin_memory(),
-            targets=self.targets.pin_memory(),
-            weights=self.weights.pin_memory(),
-        )
+        return self.map(Tensor.pin_memory)
 
     def to(self, device: torch.device | str) -> "Batch":
         """Copy to a device; from pinned memory the copy does not block."""
-        return Batch(
-            inputs=self.inputs.to(device, non_blocking=True),
-            targets=self.targets.to(device, non_blocking=True),
-            weights=self.weights.to(device, non_blocking=True),
-        )
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
 
 def make_batches(rows: Array, weights: Array, *, batch_size: int) -> list[Batch]:
     """Cut rows into batches, in their order.
 
     Args:
-        rows: Token ids, int64 (R, T + 1).
-        weights: One weight per id as a target, float32 (R, T + 1); the first column is unused.
+        rows: Token ids, int64 (R, T + 1), or (R, 2, T + 1) of pairs.
+        weights: One weight per id as a target, float32 like them; the first column is unused.
         batch_size: Rows of a batch; the last one may hold fewer.
     """
     parts = (torch.from_numpy(values).split(batch_size) for values in (rows, weights))
     return [
         Batch(
-            inputs=ids[:, :-1].contiguous(),
-            targets=ids[:, 1:].contiguous(),
-            weights=weights_of_ids[:, 1:].contiguous(),
+            inputs=ids[..., :-1].contiguous(),
+            targets=ids[..., 1:].contiguous(),
+            weights=weights_of_ids[..., 1:].contiguous(),
         )
         for ids, weights_of_ids in zip(*parts, strict=True)
     ]

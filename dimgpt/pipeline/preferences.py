@@ -24,7 +24,6 @@ from dimgpt.weights.store import load_model
 from dimgpt.workspace import Stage, Workspace, load_vocabulary
 
 _BATCH_SIZE = 32
-_MAX_ANSWER_TOKENS = 256
 
 
 def add_reference(
@@ -93,13 +92,14 @@ def compare_models(
     """
     chosen, chat = pairs.pairs[:num_pairs], tokenizer.chat
     opener = chat.assistant_opener
-    prompts = [[*chat.beginning, *prompt, *opener] for prompt, *_ in chosen]
+    prompts = [[*chat.beginning, *prompt.tolist(), *opener] for prompt, *_ in chosen]
     better = [tokenizer.decode(answer[len(opener) :]).strip() for _, answer, _ in chosen]
     answers = [
         {"question": tokenizer.decode(prompt), "better": text}
         for (prompt, *_), text in zip(chosen, better, strict=True)
     ]
-    greedy, scores = SamplingConfig(temperature=0.0, max_new_tokens=_MAX_ANSWER_TOKENS), []
+    longest = max(len(answer) for _, answer, _ in chosen)
+    greedy, scores = SamplingConfig(temperature=0.0, max_new_tokens=2 * longest), []
     for name, model in models.items():
         batches = pairs.batches(_BATCH_SIZE, limit=num_pairs)
         found = _log_probabilities(model, batches, runtime)

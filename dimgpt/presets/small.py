@@ -49,7 +49,11 @@ DEMO = Preset(
         conversations=(
             ConversationSourceConfig(name="conversations", path="demo://conversations/60000"),
         ),
-        preferences=(PreferenceSourceConfig(name="preferences", path="demo://preferences/12000"),),
+        preferences=(
+            PreferenceSourceConfig(
+                name="preferences", path="demo://preferences/12000", validation_ratio=0.02
+            ),
+        ),
         vocab_size=1_000,
         vocabulary_characters=2_000_000,
         use_conversations_in_vocabulary=True,

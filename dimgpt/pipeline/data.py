@@ -128,7 +128,9 @@ def open_corpus(workspace: Workspace) -> Corpus:
     return Corpus.open(workspace.data_dir("pretraining"), sources, fingerprint)
 
 
-def groups_of(workspace: Workspace, stage: Stage) -> tuple[ConversationSourceConfig, ...]:
+def require_conversations(
+    workspace: Workspace, stage: Stage = "finetuning"
+) -> tuple[ConversationSourceConfig, ...]:
     """Return the groups of conversations, or of preferences, that were prepared for a stage.
 
     Raises:
@@ -175,7 +177,7 @@ def open_data(
     }
     if stage == "pretraining":
         return PretrainingData(open_corpus(workspace), **shape)
-    tokenizer, groups = load_vocabulary(workspace), groups_of(workspace, stage)
+    tokenizer, groups = load_vocabulary(workspace), require_conversations(workspace, stage)
     corpus = ConversationCorpus.open(workspace.data_dir(stage), groups, tokenizer.fingerprint)
     data, special_tokens = load_data_config(workspace), tokenizer.special_tokens
     padding, end = special_tokens.padding, special_tokens.end_of_text

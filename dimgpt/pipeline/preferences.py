@@ -20,6 +20,7 @@ from dimgpt.pipeline.data import open_data
 from dimgpt.runtime import Runtime
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.training.loss import answer_log_probabilities
+from dimgpt.training.micro_batches import TrainingData
 from dimgpt.weights.store import load_model
 from dimgpt.workspace import Stage, Workspace, load_vocabulary
 
@@ -27,19 +28,21 @@ _BATCH_SIZE = 32
 
 
 def add_reference(
-    data: PreferenceData, model: Transformer, run_dir: Path, *, key: str, runtime: Runtime
+    data: TrainingData, model: Transformer, run_dir: Path, *, key: str, runtime: Runtime
 ) -> None:
     """Give pairs the log-probabilities of their answers under the model that a run begins with.
 
     They are computed once and kept in the run's folder. Each process computes them for itself.
 
     Args:
-        data: Gets them.
+        data: Gets them; data of other stages need none.
         model: Moved to the runtime's device.
         run_dir: Folder of the run.
         key: Says what they depend on; another one computes them again.
         runtime: Device and precision.
     """
+    if not isinstance(data, PreferenceData):
+        return
     splits = (data.train, data.validation)
     num_train, num_pairs = len(data.train.pairs), sum(len(split.pairs) for split in splits)
     name = hashlib.sha256(f"{key} {num_train} {num_pairs}".encode()).hexdigest()[:16]

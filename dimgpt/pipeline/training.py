@@ -11,14 +11,13 @@ from typing import Any, Literal
 import torch
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig, TrainingConfig
-from dimgpt.data.reading.preferences import PreferenceData
 from dimgpt.demo.copying import copying_score
 from dimgpt.evaluation.perplexity import measure_perplexity
 from dimgpt.files import replace_file
 from dimgpt.generation.chat import ChatSession
 from dimgpt.generation.generator import TextGenerator
 from dimgpt.model.transformer import Transformer
-from dimgpt.pipeline.data import fingerprint_data, groups_of, open_corpus, open_data
+from dimgpt.pipeline.data import fingerprint_data, open_corpus, open_data, require_conversations
 from dimgpt.pipeline.preferences import add_reference
 from dimgpt.presets import PRESETS, Preset
 from dimgpt.runtime import Runtime
@@ -51,7 +50,7 @@ def match_model(workspace: Workspace, stage: Stage) -> Workspace:
         vocab_size = load_vocabulary(workspace).vocab_size
         model = override(workspace.preset.model, vocab_size=vocab_size)
     else:
-        groups_of(workspace, stage)
+        require_conversations(workspace, stage)
         model = load_model_config(base)
     model = override(model, **_dropout_of(workspace.config(stage)))
     return override(workspace, preset=override(workspace.preset, model=model))
@@ -88,19 +87,18 @@ def build_trainer(
     tokenizer, model = load_vocabulary(workspace), build_model(workspace, stage)
     tokenizer.require_vocab_size(model.config.vocab_size)
     base_fingerprint = _fingerprint_weights(model) if workspace.base_dir(stage) else ""
-    config, data_fingerprint = workspace.config(stage), fingerprint_data(workspace, stage)
+    config, run_dir = workspace.config(stage), workspace.run_dir(stage)
+    data_fingerprint = fingerprint_data(workspace, stage)
     if stage != "preferences" and wants_micro_batch_search(config, runtime):
-        with lock_run(workspace.run_dir(stage)):  # the search uses all memory that it finds
+        with lock_run(run_dir):  # the search uses all memory that it finds
             config = with_fastest_micro_batch(model, config, runtime)
     data = open_data(workspace, stage, config)
-    if isinstance(data, PreferenceData):
-        key = f"{base_fingerprint} {data_fingerprint}"
-        add_reference(data, model, workspace.run_dir(stage), key=key, runtime=runtime)
+    add_reference(data, model, run_dir, key=base_fingerprint + data_fingerprint, runtime=runtime)
     return Trainer(
         model,
         data,
         config,
-        run_dir=workspace.run_dir(stage),
+        run_dir=run_dir,
         runtime=runtime,
         vocabulary=tokenizer.fingerprint,
         data_fingerprint=data_fingerprint,

@@ -51,7 +51,7 @@ DEMO = Preset(
         ),
         preferences=(
             PreferenceSourceConfig(
-                name="preferences", path="demo://preferences/12000", validation_ratio=0.02
+                name="preferences", path="demo://preferences/4000", validation_ratio=0.02
             ),
         ),
         vocab_size=1_000,
@@ -76,6 +76,22 @@ DEMO = Preset(
         validation_interval=100,
         sample_interval=300,
         checkpoint_interval=300,
+    ),
+    preferences=TrainingConfig(
+        batch_size=16,
+        accumulation_steps=1,
+        learning_rate=3e-5,
+        min_learning_rate=0.0,
+        schedule="linear",
+        warmup_steps=15,
+        decay_steps=135,
+        max_steps=150,
+        adam_eps=1e-8,
+        weight_decay=0.0,
+        validation_interval=50,
+        validation_batches=5,
+        sample_interval=50,
+        checkpoint_interval=50,
     ),
     sampling=SamplingConfig(temperature=0.5, top_p=0.9, max_new_tokens=100),
     languages=("fr",),

@@ -87,14 +87,14 @@ def test_a_model_learns_the_pairs_and_a_stopped_run_goes_on_with_the_same_refere
     trainer = build_trainer(prepared, "preferences", runtime=CPU)
     summary = trainer.fit()
     assert losses(prepared) == losses(whole)
-    assert 0 <= summary.validation_accuracy <= 1
+    assert 0 <= summary.validation_accuracy <= 1 + 1e-6
     assert summary.bits_per_byte is None
     save_trained(prepared, "preferences", trainer)
     monkeypatch.undo()
 
-    scores, answers = compare_stages(prepared, runtime=CPU, num_pairs=5)
+    scores, answers = compare_stages(prepared, runtime=CPU, num_pairs=3)
     assert [row["model"] for row in scores] == ["toy-chat", "toy-preferred"]
-    assert len(answers) == 5
+    assert len(answers) == 3
     assert list(answers[0]) == ["question", "better", "toy-chat", "toy-preferred"]
 
 

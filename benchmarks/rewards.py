@@ -5,6 +5,7 @@ not held out and, for each, a group of answers at temperature 1. Each answer get
 it is right, less the mean of its group, as a weight of its tokens in the loss: REINFORCE, Williams
 1992, with the group's mean as in GRPO, https://arxiv.org/abs/2402.03300, and nothing else of it. To
 compare, the same model learns the right answers of as many questions, each once, by cross-entropy.
+What ends an answer does not count: a chat format may have several tokens for it.
 Before and after, all kinds of held-out questions are asked and the loss on stories is measured.
 
     make demo && make demo SEED=1 && make demo SEED=2
@@ -114,9 +115,7 @@ def reward_rows(
         rewards = [float(tokenizer.decode(ids).strip() == right) for ids in group]
         mean = sum(rewards) / len(rewards)
         for ids, reward in zip(group, rewards, strict=True):
-            is_ended = len(ids) < MAX_ANSWER_TOKENS
-            answer = [*ids, *(tokenizer.chat.end if is_ended else [])]
-            rows += [(prompts[number], answer, reward - mean)] if reward != mean else []
+            rows += [(prompts[number], ids, reward - mean)] if ids and reward != mean else []
     return rows
 
 
@@ -125,7 +124,7 @@ def right_rows(
 ) -> list[Row]:
     """Take the right answer to each question."""
     return [
-        (prompt_of(question, tokenizer), [*tokenizer.encode(answer), *tokenizer.chat.end], 1.0)
+        (prompt_of(question, tokenizer), tokenizer.encode(answer), 1.0)
         for question, answer in asked
     ]
 
@@ -164,7 +163,7 @@ def measure(model: Transformer, tokenizer: Tokenizer) -> dict[str, float]:
     others = [question.kind not in TRAINED for question in questions]
     found["other kinds"] = _mean(is_right, others)
     rows = [
-        (prompt, [*tokenizer.encode(question.answer), *tokenizer.chat.end], 1.0)
+        (prompt, tokenizer.encode(question.answer), 1.0)
         for prompt, question, is_other in zip(prompts, questions, others, strict=True)
         if is_other
     ]

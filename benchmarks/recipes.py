@@ -58,13 +58,20 @@ SIZES: dict[str, dict[str, int]] = {
     "medium": {"embedding_dim": 128, "num_heads": 4, "ffn_dim": 342, "max_steps": 500},
     "large": {"embedding_dim": 192, "num_heads": 6, "ffn_dim": 512, "max_steps": 800},
 }
+SMALLER: dict[str, dict[str, int]] = {
+    "tiny": {"embedding_dim": 48, "num_heads": 4, "ffn_dim": 128, "max_steps": 250},
+    "mini": {"embedding_dim": 72, "num_heads": 4, "ffn_dim": 192, "max_steps": 250},
+}
+"""Sizes that are not reported; `sizing.py` fits its curve to them as well."""
 SEEDS = (0, 1, 2)
 SHARES = (0.4, 0.55)
 """Of the steps, with which the modern recipe is trained as well."""
-RATES = {False: (1.5e-3, 3e-3, 6e-3), True: (0.01, 0.02, 0.04)}
+RATES = {False: (3e-3, 6e-3, 1.2e-2), True: (0.01, 0.02, 0.04)}
 """The rates that are tried, without Muon (of AdamW) and with it (of Muon)."""
 RECIPES = {"reference": (), "modern": tuple(PARTS)[:5], "modern-max": tuple(PARTS)}
 """`modern` has what standard architectures have; `modern-max` has everything."""
+EXPERTS = "8 experts, 2 a token"
+"""Beside what `modern` has, at its rate; an expert is half as wide, so a token costs as much."""
 Result = dict[str, Any]
 
 
@@ -86,9 +93,9 @@ class Run:
         return f"{self.size}: {parts}; rate {self.rate:g}, seed {self.seed}, share {self.share:g}"
 
 
-def preset_of(run: Run) -> Preset:
+def preset_of(run: Run, *, validations: int = 10) -> Preset:
     """Return the settings of a run: those of `french-5m`, a size, and the parts."""
-    preset, shape = PRESETS["french-5m"], {**SIZES[run.size], "num_kv_heads": 2}
+    preset, shape = PRESETS["french-5m"], {**(SIZES | SMALLER)[run.size], "num_kv_heads": 2}
     steps = round(shape.pop("max_steps") * run.share)
     training = {
         "batch_size": 16,
@@ -98,7 +105,7 @@ def preset_of(run: Run) -> Preset:
         "decay_steps": steps - steps // 16,
         "max_steps": steps,
         "seed": run.seed,
-        "validation_interval": steps // 10,
+        "validation_interval": steps // validations,
         "validation_batches": 12,
         "checkpoint_interval": steps,
         "sample_interval": 10 * steps,
@@ -114,15 +121,20 @@ def preset_of(run: Run) -> Preset:
         pretraining=override(preset.pretraining, **training),
         finetuning=override(preset.finetuning, optimizer=training.get("optimizer")),
     )
-    return with_parts(plain, run.parts)
+    changed = with_parts(plain, (part for part in run.parts if part != EXPERTS))
+    if EXPERTS not in run.parts:
+        return changed
+    shape = {"num_experts": 8, "experts_per_token": 2, "ffn_dim": changed.model.ffn_dim // 2}
+    return override(changed, model=override(changed.model, **shape))
 
 
-def train(run: Run, threads: int) -> Result:
+def train(run: Run, threads: int, *, validations: int = 10) -> Result:
     """Train a run from its beginning, and measure it on the test split."""
     torch.set_num_threads(threads)
     models = SCRATCH / "models" / run.key.replace("/", "-")
     shutil.rmtree(models, ignore_errors=True)
-    workspace = Workspace(preset=preset_of(run), data_root=SCRATCH, models_root=models)
+    preset = preset_of(run, validations=validations)
+    workspace = Workspace(preset=preset, data_root=SCRATCH, models_root=models)
     workspace = match_model(workspace, "pretraining")
     runtime = choose_runtime(precision="fp32")
     trainer = build_trainer(workspace, "pretraining", runtime=runtime)
@@ -165,11 +177,14 @@ def planned(results: dict[str, Result], size: str) -> Iterator[Run]:
     for seed in SEEDS:
         for parts, rate in best.items():
             yield Run(size=size, parts=parts, rate=rate, seed=seed)
+    modern = RECIPES["modern"]
     for seed in SEEDS:
         for share in SHARES:
-            if (rate := best.get(modern := RECIPES["modern"])) is not None:
-                yield Run(size=size, parts=modern, rate=rate, seed=seed, share=share)
+            if modern in best:
+                yield Run(size=size, parts=modern, rate=best[modern], seed=seed, share=share)
     if size == next(iter(SIZES)) and len(best) == len(RECIPES):
+        for seed in SEEDS:
+            yield Run(size=size, parts=(*modern, EXPERTS), rate=best[modern], seed=seed)
         yield from single_parts(best, size)
 
 
@@ -260,7 +275,8 @@ def main() -> None:
         picture = ROOT / "resources" / "recipes.png"
         results = load_results(RESULTS).values()
         chosen = [result for result in results if result["size"] in arguments.sizes]
-        print(report(chosen, RECIPES, PARTS, picture))
+        experts = {"experts": (*RECIPES["modern"], EXPERTS)}
+        print(report(chosen, RECIPES | experts, PARTS, picture))
 
 
 if __name__ == "__main__":

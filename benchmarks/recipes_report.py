@@ -161,7 +161,7 @@ def draw_curves(chosen: Mapping[tuple[str, str], list[Result]], picture: Path) -
     sizes = list(dict.fromkeys(size for size, _ in chosen))
     figure = Figure(figsize=(10, 3.2 * len(sizes)), layout="constrained")
     axes = figure.subplots(len(sizes), 2, squeeze=False, sharey="row")
-    colours = {"reference": "C0", "modern": "C1", "modern-max": "C2"}
+    colours = {"reference": "C0", "modern": "C1", "modern-max": "C2", "experts": "C3"}
     for (size, name), runs in chosen.items():
         row = axes[sizes.index(size)]
         seconds = statistics.mean(run["cpu_seconds"] for run in runs)

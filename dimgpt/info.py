@@ -25,8 +25,8 @@ def describe_model(config: ModelConfig) -> dict[str, str]:
         "context": f"{config.context_length:,} tokens",
         "vocabulary": f"{config.vocab_size:,} tokens",
         **{name.lower(): row for name, row in architecture_rows(config).items()},
-        "memory for inference (bf16)": _size(2 * parameters),
-        "memory for training, before activations": _size(
+        "memory for inference (bf16)": memory_size(2 * parameters),
+        "memory for training, before activations": memory_size(
             _TRAINING_BYTES_PER_PARAMETER * parameters
         ),
         "FLOPs per trained token": f"{training_flops_per_token(config):.3g}",
@@ -40,7 +40,7 @@ def describe_preset(preset: Preset) -> dict[str, str]:
         "what it is": preset.description,
         **describe_model(preset.model),
         "tokens per step": f"{tokens:,}",
-        "tokens of the pretraining": f"{_num_tokens(preset):,}",
+        "tokens of the pretraining": f"{num_tokens(preset):,}",
         "sources": ", ".join(source.path for source in preset.data.sources),
     }
 
@@ -69,10 +69,12 @@ def advise(preset: Preset, *, memory: float, disk: float, flops: float) -> str:
         disk: Free bytes.
         flops: Peak of the device, FLOP/s.
     """
-    needed = {"memory": _training_memory(preset.model), "disk": 4 * _num_tokens(preset)}
+    needed = {"memory": training_memory(preset.model), "disk": 4 * num_tokens(preset)}
     for resource, free in (("memory", memory), ("disk", disk)):
         if needed[resource] > free:
-            return f"needs about {_size(needed[resource])} of {resource}: choose a smaller one"
+            return (
+                f"needs about {memory_size(needed[resource])} of {resource}: choose a smaller one"
+            )
     return f"fits; pretraining takes about {_duration(_training_hours(preset, flops))} here"
 
 
@@ -82,10 +84,10 @@ def compare_sizes(flops: float) -> list[dict[str, str]]:
         {
             "preset": name,
             "parameters": f"{num_parameters(preset.model):,}",
-            "training": _size(_training_memory(preset.model)),
-            "inference (bf16)": _size(2 * num_parameters(preset.model)),
+            "training": memory_size(training_memory(preset.model)),
+            "inference (bf16)": memory_size(2 * num_parameters(preset.model)),
             "FLOPs a token": f"{training_flops_per_token(preset.model):.3g}",
-            "tokens": f"{_num_tokens(preset):.3g}",
+            "tokens": f"{num_tokens(preset):.3g}",
             "tokens/s here": f"{_training_speed(preset.model, flops):,.0f}",
             "time here": _duration(_training_hours(preset, flops)),
         }
@@ -106,12 +108,13 @@ def compare_cards() -> list[dict[str, str]]:
     ]
 
 
-def _training_memory(model: ModelConfig) -> float:
+def training_memory(model: ModelConfig) -> float:
     """Return bytes, with half as much again for activations."""
     return 1.5 * _TRAINING_BYTES_PER_PARAMETER * num_parameters(model)
 
 
-def _num_tokens(preset: Preset) -> int:
+def num_tokens(preset: Preset) -> int:
+    """Return the tokens of a preset's pretraining."""
     run = preset.pretraining
     return run.sequences_per_step * preset.model.context_length * run.max_steps
 
@@ -122,7 +125,7 @@ def _training_speed(model: ModelConfig, flops: float) -> float:
 
 
 def _training_hours(preset: Preset, flops: float) -> float:
-    return _num_tokens(preset) / _training_speed(preset.model, flops) / 3600
+    return num_tokens(preset) / _training_speed(preset.model, flops) / 3600
 
 
 def _duration(hours: float) -> str:
@@ -134,7 +137,8 @@ def _duration(hours: float) -> str:
     return f"{minutes} minute{'s' * (minutes > 1)}"
 
 
-def _size(num_bytes: float) -> str:
+def memory_size(num_bytes: float) -> str:
+    """Write a number of bytes in MiB or GiB."""
     if num_bytes > 2**30:
         return f"{num_bytes / 2**30:.1f} GiB"
     return f"{num_bytes / 2**20:.{0 if num_bytes > 2**20 else 2}f} MiB"

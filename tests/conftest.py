@@ -12,6 +12,24 @@ _ROOT = Path(__file__).parents[1]
 sys.path.append(str(_ROOT / "tests"))
 # The models of the tests are tiny: one thread computes them in half the processor time of two.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What inductor would compile in other processes is nothing here, and each of them imports torch.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_waiting_for_the_disk():
+    """No test can cut the power: what was written is there without waiting for the disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def no_curves():
+    """Leave out the picture of a toy run, most of its time; `test_commands.py` looks at it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dimgpt.commands.training.save_curves", lambda *_: None)
+        yield
 
 
 @pytest.fixture

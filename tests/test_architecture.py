@@ -20,7 +20,7 @@ FLOORS = (
     {"data.preparing", "data.reading"},
     {"training", "generation", "evaluation"},
     {"presets", "display", "demo.score"},
-    {"info", "workspace", "pipeline", "commands", "cli", "__main__"},
+    {"info", "sizing", "workspace", "pipeline", "commands", "cli", "__main__"},
 )
 OPTIONAL = {
     "papermill",
@@ -71,6 +71,7 @@ def test_imports_go_down_only(path):
             )
 
 
+@pytest.mark.slow
 def test_only_what_reads_demo_texts_knows_the_demo():
     found = {
         path.relative_to(PACKAGE).as_posix()

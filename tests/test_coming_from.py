@@ -34,6 +34,8 @@ from dimgpt.demo.corpus import stories
 from dimgpt.text.byte_level import train_byte_level
 from dimgpt.weights.download import REPOSITORIES
 
+pytestmark = pytest.mark.slow
+
 PAGE = (Path(__file__).parents[1] / "docs" / "coming-from.md").read_text(encoding="utf-8")
 ROWS = [
     (section.partition("\n")[0], theirs.replace("`", ""), here)
@@ -237,7 +239,7 @@ LEAVE = {"DimensionGPT": leave_dimensiongpt, "lilLM": leave_lillm, "toyGPT": lea
 
 
 @pytest.fixture(scope="module")
-def followed(tmp_path_factory):
+def followed(tmp_path_factory, no_curves):
     """Return the folder of a system after all its commands, and what each of them printed."""
 
     @functools.cache
@@ -245,8 +247,6 @@ def followed(tmp_path_factory):
         folder = tmp_path_factory.mktemp(system)
         with HubServer() as hub, pytest.MonkeyPatch.context() as patch:
             patch.chdir(folder)
-            # Most of a toy run's time; `test_commands.py` draws them.
-            patch.setattr("dimgpt.commands.training.save_curves", lambda *_: None)
             template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(
                 constants.ENDPOINT, hub.endpoint
             )

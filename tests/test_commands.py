@@ -19,6 +19,8 @@ from dimgpt.commands import data as data_commands
 from dimgpt.files import sha256_of
 from dimgpt.weights.store import load_model, save_model
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 FOLDERS = ["--name", "toy", "--data-root", "my data", "--models-root", "modèles"]
 TOY_DATA = ["--data.vocab-size", "300", "--data.num-workers", "1"]
@@ -36,28 +38,15 @@ NUM_STEPS = 300
 TRAIN = ["train", *FOLDERS, *TOY_MODEL, *TOY_RUN, "--training.max-steps", str(NUM_STEPS)]
 
 
-def options(folder, **environment):
-    variables = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | environment
-    return {"cwd": folder, "env": variables, "stdout": -1, "stderr": -1, "stdin": -1}
-
-
 def start(folder, words):
-    return subprocess.Popen([sys.executable, "-m", "dimgpt", *words], **options(folder))
+    variables = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    options = {"cwd": folder, "env": variables, "stdout": -1, "stderr": -1, "stdin": -1}
+    return subprocess.Popen([sys.executable, "-m", "dimgpt", *words], **options)
 
 
 def finish(process):
     out, error = (text.decode("utf-8") for text in process.communicate(timeout=120))
     return process.returncode, out, error
-
-
-def run(folder, words, *, status=0, stdin="", **environment):
-    """Run a verb as a person would, and return what it printed."""
-    settings = options(folder, **environment)
-    process = subprocess.Popen([sys.executable, "-m", "dimgpt", *words], **settings)
-    out, error = process.communicate(stdin.encode(), timeout=120)
-    assert process.returncode == status, error.decode()
-    assert b"Traceback" not in error
-    return out.decode("utf-8")
 
 
 def interrupt(folder, words, number, run_dir):
@@ -83,8 +72,10 @@ def prepared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("é") / "à b"
     folder.mkdir()
     sources = ["--sources", "demo://stories/300", "--conversations", "demo://conversations/100"]
-    shown = run(folder, ["prepare", *FOLDERS, *TOY_DATA, *sources])
-    assert "stories" in shown
+    status, out, error = finish(start(folder, ["prepare", *FOLDERS, *TOY_DATA, *sources]))
+    assert status == 0, error
+    assert "stories" in out
+    assert "Traceback" not in error
     return folder
 
 
@@ -153,17 +144,21 @@ def test_a_run_stopped_by_sigterm_goes_on_to_the_same_model(trained, monkeypatch
     shutil.rmtree(trained / "other")
 
 
-def test_a_chat_answers_each_line_until_an_empty_one(here):
-    words = ["chat", "--model", "modèles/toy-chat", "--sampling.max-new-tokens", "4"]
-    shown = run(here, words, stdin="Bonjour !\n⮜assistant⮞ é 🙂\n\nnot read\n")
+def test_a_chat_answers_each_line_until_an_empty_one(here, monkeypatch, capsys):
+    typed = io.BytesIO("Bonjour !\n⮜assistant⮞ é 🙂\n\nnot read\n".encode())
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(typed, encoding="utf-8"))
+    main(["chat", "--model", "modèles/toy-chat", "--sampling.max-new-tokens", "4"])
+    shown = capsys.readouterr().out
     assert shown.count("> ") == 3
     assert "not read" not in shown
 
 
-def test_a_terminal_without_accents_shows_question_marks(here):
+def test_a_terminal_without_accents_shows_question_marks(here, monkeypatch):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", terminal)
     words = ["generate", "--model", "modèles/toy", "--prompt", "Été", "--sampling.temperature", "0"]
-    shown = run(here, [*words, "--sampling.max-new-tokens", "2"], PYTHONIOENCODING="ascii")
-    assert shown.startswith("?t?")
+    main([*words, "--sampling.max-new-tokens", "2"])
+    assert terminal.buffer.getvalue().startswith(b"?t?")
 
 
 def test_info_describes_machine_and_model(here, capsys):
@@ -194,6 +189,7 @@ def test_a_setting_out_of_range_is_one_line_and_status_1(here):
         (["finetune", *FOLDERS, "--models-root", "none"], "config.json is missing"),
         (["info", "--preset", "nope"], "choose one of demo"),
         (["info", "--preset", "demo", "--preset=nope"], "choose one of demo"),
+        (["info", "--budget", "3x"], "budget is '3x': give minutes, hours or days"),
         (["info", "--model", "empty"], "empty/config.json is missing"),
         (["generate", "--model", "my data"], "config.json is missing"),
         (["generate", "--model", "nothing.pt"], "nothing.pt is missing"),

@@ -54,6 +54,7 @@ def write_folder(folder: Path, content: str) -> None:
         (new / "sub" / "b").write_text(content)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL is not there")
 def test_a_folder_killed_at_any_step_is_the_old_one_or_the_new_one(tmp_path):
     states = set()

@@ -24,6 +24,8 @@ from dimgpt.weights.layout import Layout
 from dimgpt.weights.originals import load_original
 from dimgpt.weights.store import load_model, load_tokenizer
 
+pytestmark = pytest.mark.slow
+
 FIXTURES = Path(__file__).parent / "fixtures"
 SHARED = Path(__file__).parents[2] / "shared" / "fixtures"
 VOCABULARY = FIXTURES / "dimensiongpt_sampling" / "vocab_512.txt"

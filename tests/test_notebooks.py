@@ -9,13 +9,40 @@ from jupyter_client.manager import start_new_kernel
 
 from dimgpt.training.journal import read_history
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
+
+
+# Each kernel begins with this: the notebooks as they are, with a demo of toy size.
+TOY_DEMO = """
+import dataclasses
+from dimgpt import presets
+from dimgpt.demo import score
+
+demo = presets.PRESETS["demo"]
+presets.PRESETS["demo"] = dataclasses.replace(
+    demo,
+    model=dataclasses.replace(demo.model, num_layers=2),
+    sampling=dataclasses.replace(demo.sampling, max_new_tokens=20),
+)
+score.score_models.__kwdefaults__.update(num_stories=4, questions_per_kind=6)
+"""
 
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
     """Run data, both trainings and test as a person would, and return the notebooks by name."""
     folder = tmp_path_factory.mktemp("notebooks")
+    startup = folder / "ipython" / "profile_default" / "startup" / "toy_demo.py"
+    startup.parent.mkdir(parents=True)
+    startup.write_text(TOY_DEMO)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IPYTHONDIR", str(folder / "ipython"))
+        return execute(folder), folder
+
+
+def execute(folder):
     roots = {"DATA_ROOT": str(folder / "data"), "MODELS_ROOT": str(folder / "models")}
     training = {**roots, "MAX_STEPS": 3, "BATCH_SIZE": 4, "SEED": 5}
     runs = {
@@ -42,7 +69,7 @@ def executed(tmp_path_factory):
             cwd=ROOT,
             progress_bar=False,
         )
-    return books, folder
+    return books
 
 
 def outputs(book, kind):

@@ -14,6 +14,8 @@ from dimgpt.files import sha256_of
 from dimgpt.presets import PRESETS
 from dimgpt.workspace import customise_data
 
+pytestmark = pytest.mark.slow
+
 DEMO = PRESETS["demo"]
 TOY = ["--data.vocab-size", "260", "--data.num-workers", "1"]
 PREPARE = ["prepare", "--name", "mine", *TOY]

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from dimgpt.config import ConversationSourceConfig, DataConfig, ModelConfig, SourceConfig
+from dimgpt.data.conversation import Conversation, Message
+from dimgpt.data.preparing import blocks
 from dimgpt.files import sha256_of
 from dimgpt.model.transformer import Transformer
-from dimgpt.pipeline.data import open_corpus, prepare_files, read_reports
+from dimgpt.pipeline.data import open_corpus, open_data, prepare_files, read_reports
 from dimgpt.pipeline.models import open_model
 from dimgpt.pipeline.training import build_model, match_model
 from dimgpt.pipeline.vocabulary import prepare_vocabulary
@@ -224,3 +226,18 @@ def test_a_dimensiongpt_file_opens_with_the_vocabulary_beside_it(tmp_path):
     )
     ids = torch.tensor([tokenizer.encode("Bonjour, qui es-tu ?")])
     torch.testing.assert_close(opened(ids), model.eval()(ids))
+
+
+def test_conversations_without_an_answer_are_refused_before_training(tmp_path, monkeypatch):
+    question = Conversation(messages=(Message(role="user", text="Combien font deux et deux ?"),))
+    monkeypatch.setattr(blocks.demo_corpus, "conversations", lambda num, seed: [question] * num)
+    workspace = toy(tmp_path)
+    rows = "".join(f"Question {n} ?,Oui.\n" for n in range(30))
+    (tmp_path / "good.csv").write_text("user,assistant\n" + rows)
+    silent = override(workspace.preset.data.conversations[0], validation_ratio=0.0)
+    good = ConversationSourceConfig(name="good", path=str(tmp_path / "good.csv"))
+    data = override(workspace.preset.data, conversations=(silent, good))
+    workspace = override(workspace, preset=override(workspace.preset, data=data))
+    prepare_files(workspace, prepare_vocabulary(workspace))
+    with pytest.raises(ValueError, match="the conversations of 'talk' hold no answer"):
+        open_data(workspace, "finetuning")

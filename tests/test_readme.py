@@ -9,6 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 TOY_MODEL = (
     "--model.context-length 32 --model.window-size 8 --model.embedding-dim 16 --device cpu "

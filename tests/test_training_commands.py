@@ -36,6 +36,7 @@ CONFIG = {
         "adam_betas": [0.9, 0.99],
     },
 }
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_curves")]
 PRETRAINING = Path("models/toy-runs/pretraining")
 PREPARE = [
     *("prepare", "--name", "toy", "--data-root", "my data", "--data.vocab-size", "300"),

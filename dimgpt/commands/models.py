@@ -21,6 +21,7 @@ from dimgpt.pipeline.models import export, import_model, open_model
 from dimgpt.presets import get_preset
 from dimgpt.runtime import choose_runtime, peak_flops
 from dimgpt.settings import override
+from dimgpt.sizing import propose
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.weights.download import download_model
 from dimgpt.workspace import Stage, Workspace
@@ -152,10 +153,15 @@ class Info:
     """Model folder, or weights of another system, to describe instead."""
     sizes: bool = False
     """Compare all presets instead: size, memory, speed here and on known cards."""
+    budget: str | None = None
+    """Say instead what to train here in a time, such as 90m, 24h or 2d; measures the speed."""
 
     def run(self) -> None:
         """Print the tables."""
         runtime = choose_runtime()
+        if self.budget is not None:
+            print(propose(self.budget, runtime))
+            return
         if self.sizes:
             flops = peak_flops(runtime)
             print(Table.of(compare_sizes(flops), title=f"At half of {flops:.3g} FLOP/s, this peak"))

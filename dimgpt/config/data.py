@@ -98,6 +98,21 @@ class ConversationSourceConfig:
     """Folder name of its token files."""
     path: str
     """A local file or folder, `hf://datasets/owner/name`, or `demo://conversations/9000`."""
+    form: (
+        Literal[
+            "DimensionGPT",
+            "ShareGPT",
+            "messages",
+            "message_rows",
+            "prompt_completion",
+            "Alpaca",
+            "user_assistant",
+            "question_answer",
+        ]
+        | None
+    ) = None
+    """How its records hold a conversation, see docs/conversations.md; `None` recognises it in the
+    first record of each file, and says so."""
     ratio: PositiveFloat = 1.0
     """Share of the conversations drawn from this group, in 0..1."""
     system_prompts_path: str | None = None
@@ -131,17 +146,15 @@ class ConversationSourceConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreferenceSourceConfig(ConversationSourceConfig):
-    """One group of preferences: conversations with two last answers, of which one is better.
-
-    They bring their own system prompts, in their records.
-    """
+    """One group of preferences: conversations with two last answers, of which one is better."""
 
     def __post_init__(self) -> None:
         ConversationSourceConfig.__post_init__(self)
-        if self.system_prompts_path or self.system_prompt_ratios or self.validation_system_prompt:
+        prompts = (self.system_prompts_path, self.validation_system_prompt)
+        if self.form is not None or self.system_prompt_ratios or any(prompts):
             raise ValueError(
-                f"system prompts are set for the preferences {self.name!r}: their records bring "
-                "their own, as messages of the system; remove the setting"
+                f"form or system prompts are set for the preferences {self.name!r}: these have one "
+                "form, and their records bring their own system messages; remove the setting"
             )
 
 
@@ -231,10 +244,12 @@ class DataConfig:
     instruction_weight: Ratio = 0.1
     """Loss weight, in 0..1, of what the model does not say itself; 0 in validation."""
     later_conversations: Literal["by_length", "uniform"] = "by_length"
-    """How conversations are drawn that follow a row's first, which is always drawn by length."""
-    packing: Literal["concatenate", "pad"] = "concatenate"
-    """Rows for fine-tuning: conversations one after the other, as the published model's; or one
-    each and padding, as lilLM's, without those that have as many tokens as the context or more."""
+    """How conversations are drawn: with `concatenate` those that follow a row's first, which is
+    always drawn by length; with `best_fit` all; with `pad` they are always drawn uniformly."""
+    packing: Literal["concatenate", "best_fit", "pad"] = "concatenate"
+    """Rows for fine-tuning: conversations one after the other, as the published model's; or whole
+    conversations, as many as fit, which do not see each other; or one each, as lilLM's, without
+    those that have as many tokens as the context or more. The last two fill up with padding."""
     compose_accents: bool = False
     """Compose accents (Unicode NFC) before cleaning; the published model did not."""
     num_workers: PositiveInt | None = None

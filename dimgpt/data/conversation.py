@@ -116,6 +116,11 @@ def split_pair(
     return conversation, better, rejected
 
 
+def has_answer(ids: Sequence[int] | np.ndarray[Any, Any], chat: ChatIds) -> bool:
+    """Tell whether the model would learn to say one of these ids, (T,)."""
+    return bool(loss_weights(ids, chat, instruction_weight=0.0).any())
+
+
 def _ends_of(opener: Sequence[int], tokens: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Mark the last token of every place where these ids stand, bool (T,)."""
     found = np.zeros(len(tokens), dtype=bool)

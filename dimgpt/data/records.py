@@ -3,35 +3,60 @@
 A record is named values from a file or a data set. It comes with its place, so that an error can
 name it. `preparing/items.py` reads records.
 
-A conversation is one record: a list `conversation` or `messages` of `{role, text}` or
-`{role, content}` (DimensionGPT, French Instruct, smoltalk, magpie), or columns `user` and
-`assistant`, or `question` and `answer`, perhaps with `system`. Or each record is one message, with
-`conversation_id`, `role` and `text` or `content`; those of one conversation follow each other.
-
-A preference is one record: two answers, `chosen` and `rejected`, each a text or a list of messages
-that ends with it. What they answer is `prompt`, a text of the user or a list of messages;
-`messages` or `question`, likewise, perhaps with `system`; or what the two lists begin with.
-
-A `context`, as in French Instruct, is what the user speaks about: it is put before the first
-message of the user, and not into the system prompt. Roles are read without case. A record of no
-known format is refused, never guessed at.
+`FORMS` says in which forms conversations are written, and `ROLES` what their roles are called. In
+every form a column `system` is the system message, and a `context`, as in French Instruct, is what
+the user speaks about: it is put before the first message of the user. `docs/conversations.md` shows
+a record of each form.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby, starmap
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import Any, Literal, NamedTuple
 
 from dimgpt.config import SourceConfig
-from dimgpt.data.conversation import Conversation, Message, Preference
+from dimgpt.data.conversation import Conversation, Message
 from dimgpt.text.detokenizing import detokenize
 
 Row = tuple[str, dict[str, Any]]
 """The place of a record, for error messages, and its values."""
-_LISTS = ("conversation", "messages")
-_TEXTS = ("text", "content")
-_PAIRS = (("user", "assistant"), ("question", "answer"))
-_PROMPTS = ("prompt", "messages", "conversation", "question")
-_ID = "conversation_id"
+
+
+class Form(NamedTuple):
+    """One way to write conversations in records."""
+
+    shape: Literal["list", "rows", "pair"]
+    """A record is a list of messages, or one message, or a question and its answer."""
+    columns: tuple[str, ...]
+    """`list`: names that the list may have. `rows`: what the messages of one conversation share,
+    and the role. `pair`: the question and the answer, each a text or a list of messages."""
+    texts: tuple[str, ...] = ("text", "content")
+    """Names that the text of a message may have."""
+    role: str = "role"
+    """Name of a message's role."""
+    more: str = ""
+    """`pair`: a column that continues the question; it may be empty."""
+
+
+FORMS = {
+    "DimensionGPT": Form("list", ("conversation",), ("text",)),
+    "ShareGPT": Form("list", ("conversations", "conversation"), ("value",), "from"),
+    "messages": Form("list", ("messages", "conversations", "conversation")),
+    "message_rows": Form("rows", ("conversation_id", "role")),
+    "prompt_completion": Form("pair", ("prompt", "completion")),
+    "Alpaca": Form("pair", ("instruction", "output"), more="input"),
+    "user_assistant": Form("pair", ("user", "assistant")),
+    "question_answer": Form("pair", ("question", "answer")),
+}
+"""Name, as in `ConversationSourceConfig.form` -> form. A record has the first one that fits."""
+
+ROLES = {
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "bot", "chatbot", "gpt", "model", "ai"), "assistant"),
+}
+"""What a role is called, in lower case -> the role."""
+# DimensionGPT's own data also holds talk among people, which its model learns to imitate.
+_ROLES_OF = {"DimensionGPT": {**ROLES, "human": "human"}}
 
 
 def document_of(place: str, record: dict[str, Any] | str, source: SourceConfig) -> str:
@@ -84,91 +109,185 @@ def names_of(values: dict[str, Any]) -> str:
     return ", ".join(map(repr, values)) or "nothing"
 
 
+def form_of(values: dict[str, Any]) -> str | None:
+    """Return the name of the form that a record fits, if there is one."""
+    return next((name for name, form in FORMS.items() if _fits(form, values)), None)
+
+
+def _fits(form: Form, values: dict[str, Any]) -> bool:
+    if form.shape != "list":
+        return values.keys() >= {*form.columns}
+    lists = (values[name] for name in form.columns if isinstance(values.get(name), list))
+    first = [turns[0] for turns in lists if turns and isinstance(turns[0], dict)]
+    return any(turn.get(name) is not None for turn in first for name in form.texts)
+
+
 def to_conversations(
-    rows: Iterable[Row], *, on_bad: Callable[[ValueError], None] | None = None
-) -> Iterator[Conversation]:
-    """Turn records into conversations, in their order.
+    rows: Iterable[tuple[str, dict[str, Any] | ValueError]],
+    *,
+    form: str | None = None,
+    on_form: Callable[[str], None] = lambda name: None,
+) -> Iterator[Conversation | ValueError]:
+    """Turn the records of a file into conversations, in their order.
 
     Args:
-        rows: Records with their places, of any of the formats.
-        on_bad: Takes the error of each conversation that is left out; `None` raises it.
+        rows: Records with their places, or why one cannot be read.
+        form: The name of their form. `None` recognises it by the first record that has one; then
+            records of other forms cannot be used.
+        on_form: Takes the name of the form that was recognised.
 
-    Raises:
-        ValueError: Names the record that is no conversation.
+    Yields:
+        A conversation, or an error that names the record that is none.
     """
-    for _, group in groupby(enumerate(rows), key=_conversation_key):
-        members = [row for _, row in group]
-        place, values = members[0]
-        try:
-            if _ID in values:
-                conversation = Conversation(messages=tuple(starmap(_to_message, members)))
+    known = form
+    for _, group in groupby(enumerate(rows), lambda row: _key(row[0], row[1][1], form)):
+        found_rows: list[Row] = []
+        for _, (place, values) in group:
+            if isinstance(values, ValueError):  # alone in its group
+                yield values
             else:
-                conversation = to_conversation(place, values)
-        except ValueError as error:
-            if on_bad is None:
-                raise
-            on_bad(error)
+                found_rows.append((place, values))
+        if not found_rows:
             continue
-        yield conversation
+        place, values = found_rows[0]
+        found = form or form_of(values)
+        if known is None and found is not None:
+            known = found
+            on_form(known)
+        if found not in (known, None):
+            yield ValueError(
+                f"{place} has the form {found!r}, and the records before it have {known!r}: put "
+                "them into another file, or set the form of the source"
+            )
+            continue
+        try:
+            yield _to_conversation(found_rows, known)
+        except ValueError as error:
+            yield error
 
 
-def to_conversation(place: str, values: dict[str, Any]) -> Conversation:
-    """Turn one record into the conversation that it holds.
+def _key(number: int, values: dict[str, Any] | ValueError, form: str | None) -> tuple[str, Any]:
+    """Return what the records of one conversation share: its id, or the record's number."""
+    if isinstance(values, dict) and (form or form_of(values)) == "message_rows":
+        return "id", values.get("conversation_id")
+    return "number", number
+
+
+def to_conversation(place: str, values: dict[str, Any], form: str | None = None) -> Conversation:
+    """Turn one record into the conversation that it holds, whose form it tells if none is given.
 
     Raises:
-        ValueError: It is no conversation of a known format.
+        ValueError: It is no conversation of that form, or of any.
     """
-    name = next((name for name in _LISTS if name in values), None)
-    if name is not None:
-        messages = _listed_messages(place, name, values[name])
-    else:
-        messages = _paired_messages(place, values)
+    return _to_conversation([(place, values)], form or form_of(values))
+
+
+def _to_conversation(rows: Sequence[Row], name: str | None) -> Conversation:
+    place, values = rows[0]
+    if name is None and values.keys() & FORMS["messages"].columns:
+        name = "messages"  # says what is wrong with the list
+    if name is None:
+        raise ValueError(
+            f"{place} is no conversation: it takes columns such as 'messages', or 'user' and "
+            f"'assistant' (docs/conversations.md has all); it has {names_of(values)}"
+        )
     context = values.get("context") or ""
     if not isinstance(context, str):
         raise ValueError(f"{place}: 'context' is {type(context).__name__}: it must be text")
+    messages: list[Message] = []
+    for turn in _turns(rows, FORMS[name]):
+        message = _to_message(turn, _ROLES_OF.get(name, ROLES))
+        if message.role == "system" and not message.text.strip():
+            continue  # none, as a column may say it
+        _check_order(turn, message, messages)
+        messages.append(message)
+    roles = {message.role for message in messages}
+    if not roles & {"assistant", "human"}:
+        raise ValueError(f"{place} has no message of the assistant: there is nothing to learn")
+    if "human" in roles and roles & {"user", "assistant"}:
+        raise ValueError(
+            f"{place}: in the form DimensionGPT 'human' is for talk among people: write 'user', or "
+            "set the form of the source to 'messages'"
+        )
     if context.strip():
         messages = _put_before_first_question(messages, context.strip())
     return Conversation(messages=tuple(messages))
 
 
-def _conversation_key(numbered: tuple[int, Row]) -> tuple[str, Any]:
-    """Return what the records of one conversation share: its id, or the record's number."""
-    number, (_, values) = numbered
-    return (_ID, values[_ID]) if _ID in values else ("", number)
+class _Turn(NamedTuple):
+    """A message as a record holds it."""
+
+    place: str
+    role: str
+    column: str
+    """Where its text is."""
+    content: Any
 
 
-def _listed_messages(place: str, name: str, turns: Any) -> list[Message]:
+def _turns(rows: Sequence[Row], form: Form) -> Iterator[_Turn]:
+    place, values = rows[0]
+    if values.get("system"):
+        yield _Turn(place, "system", "system", values["system"])
+    if form.shape == "rows":
+        for place, values in rows:
+            yield _turn(place, values, form)
+    elif form.shape == "list":
+        column = next((name for name in form.columns if name in values), form.columns[0])
+        yield from _listed_turns(place, values, column, form)
+    else:
+        for role, column in zip(("user", "assistant"), form.columns, strict=True):
+            if isinstance(values.get(column), list):
+                yield from _listed_turns(place, values, column, FORMS["messages"])
+                continue
+            text = text_of(place, values, column)
+            if role == "user" and form.more and values.get(form.more):
+                text = f"{text}\n\n{text_of(place, values, form.more)}"
+            yield _Turn(place, role, column, text)
+
+
+def _listed_turns(place: str, values: dict[str, Any], column: str, form: Form) -> Iterator[_Turn]:
+    turns = values.get(column)
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-        raise ValueError(f"{place}: {name!r} is no list of objects with 'role' and 'text'")
-    return [_to_message(f"{place}, message {number}", turn) for number, turn in enumerate(turns, 1)]
+        names = f"{form.role!r} and {form.texts[0]!r}"
+        raise ValueError(f"{place}: {column!r} is no list of objects with {names}")
+    for number, turn in enumerate(turns, start=1):
+        yield _turn(f"{place}, message {number}", turn, form)
 
 
-def _to_message(place: str, turn: dict[str, Any]) -> Message:
-    name = next((name for name in _TEXTS if name in turn), None)
-    if name is None:
-        raise ValueError(f"{place} has no 'text' or 'content': it has {names_of(turn)}")
-    role = text_of(place, turn, "role").strip().lower()
-    if not role:
-        raise ValueError(f"{place}: 'role' is empty: it must be user, assistant, system or human")
-    return Message(role=role, text=text_of(place, turn, name))
+def _turn(place: str, values: dict[str, Any], form: Form) -> _Turn:
+    # A table with both names has null in one of them.
+    column = max(form.texts, key=lambda name: (values.get(name) is not None, name in values))
+    if column not in values:
+        names = " or ".join(map(repr, form.texts))
+        raise ValueError(f"{place} has no {names}: it has {names_of(values)}")
+    if values.get("tool_calls"):
+        raise ValueError(f"{place} calls a tool: only messages of text can be learned")
+    return _Turn(place, text_of(place, values, form.role), column, values[column])
 
 
-def _paired_messages(place: str, values: dict[str, Any]) -> list[Message]:
-    pair = next((pair for pair in _PAIRS if set(pair) <= set(values)), None)
-    if pair is None:
+def _to_message(turn: _Turn, roles: dict[str, str]) -> Message:
+    parts = [turn.content]
+    if isinstance(turn.content, list):  # as OpenAI writes it
+        parts = [part.get("text") if isinstance(part, dict) else None for part in turn.content]
+    if not all(isinstance(part, str) for part in parts):
+        kind = "null" if turn.content is None else type(turn.content).__name__
+        raise ValueError(f"{turn.place}: {turn.column!r} is {kind}: it must be text")
+    name = turn.role.strip().lower()
+    if name not in roles:
         raise ValueError(
-            f"{place} is no conversation: it takes a list 'conversation' or 'messages', or columns "
-            "'user' and 'assistant', 'question' and 'answer', or 'conversation_id', 'role' and "
-            f"'text'; it has {names_of(values)}"
+            f"{turn.place}: the role is {turn.role!r}: it must be one of {', '.join(roles)}"
         )
-    texts = {"system": values.get("system") or "", "user": "", "assistant": ""}
-    for role, column in zip(("user", "assistant"), pair, strict=True):
-        texts[role] = text_of(place, values, column)
-        if not texts[role].strip():
-            raise ValueError(f"{place}: {column!r} is empty; fill it in or remove the record")
-    if not isinstance(texts["system"], str):
-        raise ValueError(f"{place}: 'system' must be text")
-    return [Message(role=role, text=text) for role, text in texts.items() if text.strip()]
+    return Message(role=roles[name], text="".join(parts))
+
+
+def _check_order(turn: _Turn, message: Message, before: Sequence[Message]) -> None:
+    """Refuse an empty message, or one that cannot follow those before it."""
+    if not message.text.strip():
+        raise ValueError(f"{turn.place}: {turn.column!r} is empty")
+    if message.role == "system" and before:
+        raise ValueError(f"{turn.place} is a system message: it must be the first of all")
+    if before and message.role == before[-1].role != "human":
+        raise ValueError(f"{turn.place}: two messages of the {message.role} follow each other")
 
 
 def _put_before_first_question(messages: list[Message], context: str) -> list[Message]:
@@ -177,51 +296,3 @@ def _put_before_first_question(messages: list[Message], context: str) -> list[Me
         return [Message(role="user", text=context), *messages]
     question = Message(role="user", text=f"{context}\n\n{messages[place].text}")
     return [*messages[:place], question, *messages[place + 1 :]]
-
-
-def to_preferences(
-    rows: Iterable[Row], *, on_bad: Callable[[ValueError], None]
-) -> Iterator[Preference]:
-    """Turn records into preferences, in their order; `on_bad` takes the error of each bad one."""
-    for place, values in rows:
-        try:
-            preference = to_preference(place, values)
-        except ValueError as error:
-            on_bad(error)
-            continue
-        yield preference
-
-
-def to_preference(place: str, values: dict[str, Any]) -> Preference:
-    """Turn one record into the preference that it holds.
-
-    Raises:
-        ValueError: It is none, the answers are the same, or they answer different conversations.
-    """
-    name = next((name for name in _PROMPTS if values.get(name)), None)
-    prompt = [] if name is None else _messages_of(place, values, name, "user")
-    if values.get("system"):
-        prompt = [*_messages_of(place, values, "system", "system"), *prompt]
-    whole = []
-    for column in ("chosen", "rejected"):
-        said = _messages_of(place, values, column, "assistant")
-        said = said if said[: len(prompt)] == prompt else [*prompt, *said]
-        if len(said) < 2 or said[-1].role != "assistant" or not said[-1].text.strip():
-            raise ValueError(
-                f"{place}: {column!r} must end with an answer of the assistant that is not empty, "
-                "to a 'prompt' or to messages before it"
-            )
-        whole.append(said)
-    (*before, chosen), (*others, rejected) = whole
-    if before != others:
-        raise ValueError(f"{place}: 'chosen' and 'rejected' answer different conversations")
-    if chosen.text.strip() == rejected.text.strip():
-        raise ValueError(f"{place}: 'chosen' and 'rejected' are the same answer")
-    return Preference(messages=tuple(whole[0]), rejected=rejected)
-
-
-def _messages_of(place: str, values: dict[str, Any], column: str, role: str) -> list[Message]:
-    """Return the messages of a list, or a text as the message of a role."""
-    if isinstance(values.get(column), list):
-        return _listed_messages(place, column, values[column])
-    return [Message(role=role, text=text_of(place, values, column))]

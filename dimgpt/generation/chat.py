@@ -3,6 +3,7 @@
 `generate_ids` chooses the tokens. Special tokens that a user types stay text.
 """
 
+import logging
 from collections.abc import Generator
 
 from dimgpt.config import SamplingConfig
@@ -11,9 +12,13 @@ from dimgpt.generation.generator import generate_ids, stream_text
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.tokenizer import Tokenizer
 
+log = logging.getLogger(__name__)
+
 
 class ChatSession:
     """Ask, read the answer as it comes, ask again.
+
+    A chat format without a system role leaves the system prompt out; a warning says so.
 
     Raises:
         ValueError: The tokenizer has another number of tokens than the model.
@@ -27,6 +32,10 @@ class ChatSession:
         system_prompt: str | None = None,
     ) -> None:
         tokenizer.require_vocab_size(model.config.vocab_size)
+        if system_prompt is not None and tokenizer.chat.role_of("system") is None:
+            name = tokenizer.chat.format.name
+            log.warning("chat format %r has no system role: the system prompt is left out", name)
+            system_prompt = None
         self.model = model
         self.tokenizer = tokenizer
         self.config = config

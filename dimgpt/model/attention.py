@@ -8,6 +8,7 @@ GQA: Ainslie et al. 2023, https://arxiv.org/abs/2305.13245. Window: Beltagy et a
 "Longformer", https://arxiv.org/abs/2004.05150.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from dimgpt.config import ModelConfig
 from dimgpt.model import fused_attention
+from dimgpt.model.positions import positions_in
 
 Kernel = Callable[..., Tensor]
 # Queries that SDPA takes together, where a window hides some of the keys from them.
@@ -32,6 +34,7 @@ def attention(
     window_size: int | None,
     kernel: str = "auto",
     dropout: float = 0.0,
+    documents: Tensor | None = None,
 ) -> Tensor:
     """Mix the values that each query may see.
 
@@ -42,6 +45,8 @@ def attention(
         window_size: Positions seen besides the query's own; `None` sees all before it.
         kernel: One of `KERNELS`, or `auto` for the fastest that this device and dtype have.
         dropout: Probability of hiding a position from a query, in 0..1; the others weigh more.
+        documents: Tokens of each document of a row, int64 (B, D), which add up to T = S: a query
+            sees only its own. `None` takes a row as one.
 
     Returns:
         (B, T, H, D), in the dtype of `q`.
@@ -52,7 +57,9 @@ def attention(
     if window_size is not None and window_size >= k.shape[1] - 1:
         window_size = None  # the window covers all keys: the plain causal paths are faster
     has_dropout = dropout > 0
-    name = fastest_kernel(q.device, q.dtype, has_dropout) if kernel == "auto" else kernel
+    name = kernel
+    if kernel == "auto":
+        name = fastest_kernel(q.device, q.dtype, has_dropout, documents is not None)
     if name not in KERNELS:
         raise ValueError(f"attention kernel is {name!r}: choose auto, {', '.join(KERNELS)}")
     if has_dropout and name in _WITHOUT_DROPOUT:
@@ -61,70 +68,123 @@ def attention(
             f"attention kernel is {name!r}: it has no dropout, and attention_dropout is {dropout}; "
             f"choose auto, {', '.join(others)}"
         )
-    options = {"dropout": dropout} if has_dropout else {}
-    return KERNELS[name](q, k, v, window_size, **options)
+    options: dict[str, Any] = {"dropout": dropout} if has_dropout else {}
+    return KERNELS[name](q, k, v, window_size, documents=documents, **options)
 
 
-def fastest_kernel(device: torch.device, dtype: torch.dtype, has_dropout: bool = False) -> str:
+def fastest_kernel(
+    device: torch.device,
+    dtype: torch.dtype,
+    has_dropout: bool = False,
+    has_documents: bool = False,
+) -> str:
     """Name the fastest kernel that runs on this device with this dtype, and drops if it must."""
     if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16):
         if fused_attention.HAS_FLASH_ATTN:
             return "flash_attn"
         if not has_dropout and fused_attention.supports_varlen(device):
             return "varlen"
+    if device.type == "cuda" and has_documents and not has_dropout:
+        return "flex"
     if device.type == "cpu" and dtype == torch.bfloat16:
         return "matmul"  # torch's fused kernel is four times slower backward in bf16 there
     return "sdpa"
 
 
-def visible(num_queries: int, num_keys: int, window_size: int | None, device: Any) -> Tensor:
-    """Return the (T, S) mask that is true where a query may look."""
+def visible(
+    num_queries: int,
+    num_keys: int,
+    window_size: int | None,
+    device: Any,
+    documents: Tensor | None = None,
+) -> Tensor:
+    """Return the mask that is true where a query may look, (T, S), of documents (B, 1, T, S)."""
     query = torch.arange(num_keys - num_queries, num_keys, device=device)[:, None]
     key = torch.arange(num_keys, device=device)[None, :]
     mask = key <= query
+    if documents is not None:
+        mask = mask & (key >= query - positions_in(documents, num_keys)[:, None, :, None])
     return mask if window_size is None else mask & (key >= query - window_size)
 
 
+def _bias(q: Tensor, k: Tensor, window_size: int | None, documents: Tensor | None) -> Tensor:
+    """Return what is added to the scores: 0 where a query may look, else minus infinity."""
+    is_kept = documents is not None and not torch.compiler.is_compiling()
+    make = _cached_bias if is_kept else _make_bias
+    return make(q.shape[1], k.shape[1], window_size, q.device, documents, q.dtype)
+
+
+def _make_bias(*shape: Any) -> Tensor:
+    mask = visible(*shape[:-1])
+    return torch.zeros_like(mask, dtype=shape[-1]).masked_fill(~mask, -math.inf)
+
+
+# For documents, one serves all layers with the same window: their tensor is found by its identity.
+_cached_bias = functools.lru_cache(maxsize=2)(_make_bias)
+
+
 def _naive(
-    q: Tensor, k: Tensor, v: Tensor, window_size: int | None, dropout: float = 0.0
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    window_size: int | None,
+    dropout: float = 0.0,
+    documents: Tensor | None = None,
 ) -> Tensor:
     groups = q.shape[2] // k.shape[2]
     k, v = k.repeat_interleave(groups, dim=2), v.repeat_interleave(groups, dim=2)
     scores = torch.einsum("bthd,bshd->bhts", q.float(), k.float()) / math.sqrt(q.shape[-1])
-    mask = visible(q.shape[1], k.shape[1], window_size, q.device)
+    mask = visible(q.shape[1], k.shape[1], window_size, q.device, documents)
     weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)  # (B, H, T, S)
     weights = F.dropout(weights, dropout)
     return torch.einsum("bhts,bshd->bthd", weights, v.float()).type_as(q)
 
 
 def _matmul(
-    q: Tensor, k: Tensor, v: Tensor, window_size: int | None, dropout: float = 0.0
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    window_size: int | None,
+    dropout: float = 0.0,
+    documents: Tensor | None = None,
 ) -> Tensor:
     num_queries, num_kv_heads, groups = q.shape[1], k.shape[2], q.shape[2] // k.shape[2]
     # All query heads of a key-value head, one below the other: (B, H_kv, G, T, D) -> (B * H_kv, ..)
     rows = q.unflatten(2, (num_kv_heads, groups)).permute(0, 2, 3, 1, 4)
     rows = rows.reshape(-1, groups * num_queries, q.shape[-1])
     k, v = (x.transpose(1, 2).flatten(0, 1) for x in (k, v))  # (B * H_kv, S, D)
-    mask = visible(num_queries, k.shape[1], window_size, q.device).repeat(groups, 1)
-    bias = torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, -math.inf)
+    bias = _bias(q, k, window_size, documents)
+    if documents is None:
+        bias = bias.repeat(groups, 1)
+    else:
+        bias = bias.expand(-1, q.shape[2], -1, -1).reshape(len(rows), -1, k.shape[1])
     scores = torch.baddbmm(bias, rows, k.transpose(1, 2), alpha=1 / math.sqrt(q.shape[-1]))
     mixed = torch.bmm(F.dropout(scores.softmax(dim=-1), dropout), v)
     mixed = mixed.view(-1, num_kv_heads, groups, *q.shape[1::2])
     return mixed.permute(0, 3, 1, 2, 4).flatten(2, 3)
 
 
-def _sdpa(q: Tensor, k: Tensor, v: Tensor, window_size: int | None, dropout: float = 0.0) -> Tensor:
+def _sdpa(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    window_size: int | None,
+    dropout: float = 0.0,
+    documents: Tensor | None = None,
+) -> Tensor:
     num_queries, num_keys = q.shape[1], k.shape[1]
+    bias = None if documents is None else _bias(q, k, window_size, documents)
     if num_queries == 1 and window_size is not None:  # decoding: cut instead of masking
         k, v, window_size = k[:, -window_size - 1 :], v[:, -window_size - 1 :], None
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, T, D)
     if window_size is not None and num_queries == num_keys:
         num_before = math.ceil(window_size / _BLOCK_LENGTH)
         if num_keys > _BLOCK_LENGTH * (1 + num_before):  # blocks are less work than one large mask
-            return _sdpa_in_blocks(q, k, v, window_size, num_before, dropout).transpose(1, 2)
-    is_causal = window_size is None and num_queries == num_keys
-    is_masked = not is_causal and num_queries > 1
-    mask = visible(num_queries, num_keys, window_size, q.device) if is_masked else None
+            return _sdpa_in_blocks(q, k, v, window_size, num_before, dropout, bias).transpose(1, 2)
+    is_causal = window_size is None and num_queries == num_keys and bias is None
+    mask = bias
+    if bias is None and not is_causal and num_queries > 1:
+        mask = visible(num_queries, num_keys, window_size, q.device)
     mixed = _scaled_dot_product(q, k, v, mask=mask, dropout=dropout, is_causal=is_causal)
     return mixed.transpose(1, 2)
 
@@ -155,19 +215,30 @@ def _scaled_dot_product(
 
 
 def _sdpa_in_blocks(
-    q: Tensor, k: Tensor, v: Tensor, window_size: int, num_before: int, dropout: float
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    window_size: int,
+    num_before: int,
+    dropout: float,
+    bias: Tensor | None,
 ) -> Tensor:
     """Attend block by block of queries, each to its own block of keys and `num_before` others.
 
-    Takes and returns (B, H, T, D). Cut and joined instead of sliced: the gradient of a slice is as
-    long as the whole.
+    Takes and returns (B, H, T, D); `bias`, of documents, is (B, 1, T, T). Cut and joined instead of
+    sliced: the gradient of a slice is as long as the whole.
     """
     q_blocks, k_blocks, v_blocks = (x.split(_BLOCK_LENGTH, dim=2) for x in (q, k, v))
     mixed = []
     for number, block in enumerate(q_blocks):
-        in_sight = slice(max(0, number - num_before), number + 1)
+        first = max(0, number - num_before)
+        in_sight = slice(first, number + 1)
         keys, values = (torch.cat(blocks[in_sight], dim=2) for blocks in (k_blocks, v_blocks))
-        mask = visible(block.shape[2], keys.shape[2], window_size, block.device)
+        if bias is None:
+            mask = visible(block.shape[2], keys.shape[2], window_size, block.device)
+        else:
+            begin, end = first * _BLOCK_LENGTH, number * _BLOCK_LENGTH + block.shape[2]
+            mask = bias[:, :, number * _BLOCK_LENGTH : end, begin:end]
         mixed.append(_scaled_dot_product(block, keys, values, mask=mask, dropout=dropout))
     return torch.cat(mixed, dim=2)
 

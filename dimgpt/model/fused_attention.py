@@ -16,7 +16,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from dimgpt.model.positions import positions_in
 
 logger = logging.getLogger(__name__)
 # torch's name of a version, and the module that it needs; the fastest first.
@@ -48,7 +51,9 @@ def supports_varlen(device: torch.device) -> bool:
     return _varlen_attn is not None and torch.cuda.get_device_properties(device).major >= 8
 
 
-def varlen(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tensor:
+def varlen(
+    q: Tensor, k: Tensor, v: Tensor, window_size: int | None, documents: Tensor | None = None
+) -> Tensor:
     """Compute FlashAttention through torch's function for sequences of any length."""
     options: dict[str, Any] = {}
     if q.shape[2] != k.shape[2]:
@@ -57,16 +62,30 @@ def varlen(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tensor:
         else:
             k, v = (x.repeat_interleave(q.shape[2] // k.shape[2], dim=2) for x in (k, v))
     batch, num_queries, num_keys = q.shape[0], q.shape[1], k.shape[1]
-    starts = torch.arange(batch + 1, dtype=torch.int32, device=q.device)
+    if documents is None:
+        starts = torch.arange(batch + 1, dtype=torch.int32, device=q.device)
+        bounds = (starts * num_queries, starts * num_keys)
+    else:
+        bounds = (_bounds(documents),) * 2
     q, k, v = (x.flatten(0, 1) for x in (q, k, v))  # (B * T, H, D)
-    lengths = (starts * num_queries, starts * num_keys, num_queries, num_keys)
+    lengths = (*bounds, num_queries, num_keys)
     window = (-1 if window_size is None else window_size, 0)
     mixed = _varlen_attn(q, k, v, *lengths, window_size=window, **options)
     return mixed.unflatten(0, (batch, num_queries))
 
 
+def _bounds(documents: Tensor) -> Tensor:
+    """Return where each document begins, and the end, int32 (B * D + 1,); some may be empty."""
+    return F.pad(documents.flatten().cumsum(0), (1, 0)).int()
+
+
 def flash_attn(
-    q: Tensor, k: Tensor, v: Tensor, window_size: int | None, dropout: float = 0.0
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    window_size: int | None,
+    dropout: float = 0.0,
+    documents: Tensor | None = None,
 ) -> Tensor:
     """Compute FlashAttention through the package of that name.
 
@@ -74,16 +93,23 @@ def flash_attn(
         ImportError: It is not installed.
     """
     try:
-        from flash_attn import flash_attn_func
+        from flash_attn import flash_attn_func, flash_attn_varlen_func
     except ImportError as error:
         raise ImportError(
             "attention kernel is 'flash_attn': pip install flash-attn, or choose another"
         ) from error
     window = (-1, -1) if window_size is None else (window_size, 0)
-    return flash_attn_func(q, k, v, dropout_p=dropout, causal=True, window_size=window)
+    options = {"dropout_p": dropout, "causal": True, "window_size": window}
+    if documents is None:
+        return flash_attn_func(q, k, v, **options)
+    lengths = ((_bounds(documents),) * 2, (q.shape[1],) * 2)
+    flat = (x.flatten(0, 1) for x in (q, k, v))  # (B * T, H, D)
+    return flash_attn_varlen_func(*flat, *lengths[0], *lengths[1], **options).view(q.shape)
 
 
-def flex(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tensor:
+def flex(
+    q: Tensor, k: Tensor, v: Tensor, window_size: int | None, documents: Tensor | None = None
+) -> Tensor:
     """Compute FlexAttention: blocks that no query sees are skipped."""
     from torch.nn.attention.flex_attention import flex_attention
 
@@ -94,28 +120,37 @@ def flex(q: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> Tensor:
         make_mask = _block_mask
     elif q.is_cuda:  # outside of a compiled model, the plain function would hold all the scores
         attend = _compiled_flex_attention()
-    mask = make_mask(num_queries, num_keys, window_size, q.device)
+    mask = make_mask(num_queries, num_keys, window_size, q.device, documents)
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, T, D)
     mixed = attend(q, k, v, block_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
     return mixed.transpose(1, 2)
 
 
 def _block_mask(
-    num_queries: int, num_keys: int, window_size: int | None, device: torch.device
+    num_queries: int,
+    num_keys: int,
+    window_size: int | None,
+    device: torch.device,
+    documents: Tensor | None = None,
 ) -> Any:
     from torch.nn.attention.flex_attention import create_block_mask
 
     offset = num_keys - num_queries
+    batch_size = None if documents is None else len(documents)
+    places = None if documents is None else positions_in(documents, num_keys)
 
     def is_visible(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         position = query + offset
         mask = key <= position
+        if places is not None:
+            mask = mask & (key >= position - places[batch, query])
         return mask if window_size is None else mask & (key >= position - window_size)
 
-    return create_block_mask(is_visible, None, None, num_queries, num_keys, device=device)
+    return create_block_mask(is_visible, batch_size, None, num_queries, num_keys, device=device)
 
 
-# One mask serves all layers and steps; a compiled model keeps its own in its graph.
+# One mask serves all layers, and without documents all steps, too: a tensor is found again by its
+# identity. A compiled model keeps its own in its graph.
 _cached_block_mask = functools.lru_cache(maxsize=16)(_block_mask)
 
 

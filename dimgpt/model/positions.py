@@ -4,6 +4,9 @@ Both kinds are computed, not learned and not stored: rotary angles turn queries 
 attention, sinusoidal waves are added to the embedding once. The tables are made on the CPU even
 when the model is built on the meta device, because no weight file would fill them.
 
+Positions restart in each document that attention stays inside. Rotary ones are relative, so there
+this changes only how the angles are rounded.
+
 Rotary pairs are neighbouring channels, 2i and 2i + 1, as in the paper. Other code bases pair
 channel i with i + D / 2; exporting to them permutes the weights.
 """
@@ -16,7 +19,7 @@ from torch import Tensor, nn
 from dimgpt.config import ModelConfig
 
 Rotation = tuple[Tensor, Tensor]
-"""Cosine and sine of the angles of T positions, (T, D / 2) each, float32."""
+"""Cosine and sine of the angles of T positions, (T, D / 2) or (B, T, D / 2) each, float32."""
 
 
 class RotaryPositions(nn.Module):
@@ -32,9 +35,8 @@ class RotaryPositions(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
-    def forward(self, x: Tensor, start: int) -> tuple[Tensor, Rotation | None]:
-        """Return embeddings (B, T, C) at positions `start` onwards, and how attention turns."""
-        places = slice(start, start + x.shape[1])
+    def forward(self, x: Tensor, places: slice | Tensor) -> tuple[Tensor, Rotation | None]:
+        """Return embeddings (B, T, C) at positions, a slice or (B, T), and how attention turns."""
         return x, (self.cos[places], self.sin[places])
 
 
@@ -56,9 +58,24 @@ class SinusoidalPositions(nn.Module):
             table = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)  # (T, C)
         self.register_buffer("table", table, persistent=False)
 
-    def forward(self, x: Tensor, start: int) -> tuple[Tensor, Rotation | None]:
+    def forward(self, x: Tensor, places: slice | Tensor) -> tuple[Tensor, Rotation | None]:
         """Return embeddings (B, T, C) with their positions added; attention does not turn."""
-        return x + self.table[start : start + x.shape[1]].type_as(x), None
+        return x + self.table[places].type_as(x), None
+
+
+def positions_in(documents: Tensor, num_tokens: int) -> Tensor:
+    """Return the position of each token in its document.
+
+    Args:
+        documents: Tokens of each document of a row, int64 (B, D); they add up to `num_tokens`.
+        num_tokens: T.
+
+    Returns:
+        int64 (B, T).
+    """
+    lengths, size = documents.flatten(), len(documents) * num_tokens
+    begins = (lengths.cumsum(0) - lengths).repeat_interleave(lengths, output_size=size)
+    return (torch.arange(size, device=documents.device) - begins).unflatten(0, (-1, num_tokens))
 
 
 def rope_table(num_positions: int, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
@@ -75,14 +92,14 @@ def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
     Args:
         x: Queries or keys, shape (B, T, H, D).
-        cos: Cosines of the T positions' angles, shape (T, D / 2), float32.
+        cos: Cosines of the positions' angles, shape (T, D / 2) or (B, T, D / 2), float32.
         sin: Their sines, of the same shape.
 
     Returns:
         Same shape and dtype as `x`; the rotation is computed in float32.
     """
     even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)  # (B, T, H, D / 2) each
-    cos, sin = cos[:, None, :], sin[:, None, :]  # one angle for all heads
+    cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)  # one angle for all heads
     rotated = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
     return rotated.flatten(-2).type_as(x)
 

@@ -15,7 +15,7 @@ from dimgpt.config import DropoutPlace, ModelConfig
 from dimgpt.model.attention import KVCache, attention
 from dimgpt.model.experts import Experts
 from dimgpt.model.feed_forward import FEED_FORWARDS
-from dimgpt.model.positions import POSITIONS, Rotation, apply_rope
+from dimgpt.model.positions import POSITIONS, Rotation, apply_rope, positions_in
 
 
 class RMSNorm(nn.Module):
@@ -78,6 +78,7 @@ class Attention(nn.Module):
         rotation: Rotation | None,
         cache: KVCache | None,
         token_values: Tensor | None = None,
+        documents: Tensor | None = None,
     ) -> Tensor:
         """Mix positions, (B, T, C) -> (B, T, C); `token_values`, (B, T, H_kv * D), are added."""
         heads = (-1, self.head_dim)
@@ -93,7 +94,13 @@ class Attention(nn.Module):
             k, v = cache.append(self.layer, k, v)  # (B, S, H_kv, D)
         dropout = self.attention_dropout if self.training else 0.0
         mixed = attention(
-            q, k, v, window_size=self.window_size, kernel=self.kernel, dropout=dropout
+            q,
+            k,
+            v,
+            window_size=self.window_size,
+            kernel=self.kernel,
+            dropout=dropout,
+            documents=documents,
         )
         return self.output(mixed.flatten(-2))
 
@@ -127,6 +134,7 @@ class Block(nn.Module):
         rotation: Rotation | None,
         cache: KVCache | None,
         token_values: Tensor | None = None,
+        documents: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Transform the residual stream, (B, T, C), which began as `embedding`.
 
@@ -136,7 +144,7 @@ class Block(nn.Module):
         if self.stream_scalars is not None:
             old, first = self.stream_scalars
             x = old * x + first * embedding
-        mixed = self.attention(self.attention_norm(x), rotation, cache, token_values)
+        mixed = self.attention(self.attention_norm(x), rotation, cache, token_values, documents)
         x = self.stream_dropout(x) + self.dropout(mixed)
         mixed = self.feed_forward(self.ffn_norm(x))
         mixed, routing = mixed if self.has_experts else (mixed, None)
@@ -194,9 +202,15 @@ class Transformer(nn.Module):
         return self.hidden_states_and_routing(ids, cache)[0]
 
     def hidden_states_and_routing(
-        self, ids: Tensor, cache: KVCache | None = None
+        self, ids: Tensor, cache: KVCache | None = None, documents: Tensor | None = None
     ) -> tuple[Tensor, list[Tensor]]:
         """Compute the hidden states, and the logits of each layer's router of experts.
+
+        Args:
+            ids: As in `forward`.
+            cache: As in `forward`.
+            documents: Tokens of each document of a row, int64 (B, D), which add up to T: each
+                document is seen as if it were alone. `None` takes a row as one; so must a cache.
 
         Returns:
             What the output layer reads, (B, T, C), and the routers' logits, (B, T, E) each,
@@ -209,12 +223,13 @@ class Transformer(nn.Module):
                 f"the sequence has {end} positions: context_length is "
                 f"{self.config.context_length}; crop it to its last tokens"
             )
-        x, rotation = self.positions(self.token_embedding(ids), start)
+        places = slice(start, end) if documents is None else positions_in(documents, end)
+        x, rotation = self.positions(self.token_embedding(ids), places)
         x = embedding = self.dropout(x)
         values = {layer: table(ids) for layer, table in self.value_embeddings.items()}
         routing = []
         for layer, block in enumerate(self.blocks):
-            x, logits = block(x, embedding, rotation, cache, values.get(str(layer)))
+            x, logits = block(x, embedding, rotation, cache, values.get(str(layer)), documents)
             routing += [] if logits is None else [logits]
         if cache is not None:
             cache.length = end

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig, TrainingConfig
-from dimgpt.data.conversation import Message, encode_message
+from dimgpt.data.conversation import Message, encode_message, has_answer
 from dimgpt.data.preparing.finishing import read_report
 from dimgpt.data.preparing.originals import convert_dimensiongpt_data
 from dimgpt.data.preparing.plan import Plan, missing_bytes, require_room
@@ -24,6 +24,7 @@ from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.workspace import STAGES, Stage, Workspace, load_data_config, load_vocabulary
 
 log = logging.getLogger(__name__)
+_BLOCK_TOKENS = 1 << 20
 
 
 def prepare_files(
@@ -189,13 +190,15 @@ def open_data(
         for group in groups
         if (prompt := group.validation_system_prompt) is not None
     }
+    _require_answers(corpus, tokenizer)
     return FinetuningData(
         corpus,
         chat=tokenizer.chat,
         instruction_weight=data.instruction_weight,
         is_later_uniform=data.later_conversations == "uniform",
         validation_prompts=fixed_prompts,
-        padding=filler if data.packing == "pad" else None,
+        packing=data.packing,
+        padding=filler,
         **shape,
     )
 
@@ -218,6 +221,27 @@ def _all_sources(
     for stage, kind in zip(STAGES, ("sources", "conversations", "preferences"), strict=True):
         found += [(source, workspace.data_dir(stage)) for source in getattr(data, kind)]
     return found
+
+
+def _require_answers(corpus: ConversationCorpus, tokenizer: Tokenizer) -> None:
+    """Refuse a group without any token that the model would say, such as one of an older version.
+
+    Raises:
+        ValueError: Names the group.
+    """
+    for groups, split in ((corpus.sources, corpus.train), (corpus.validated, corpus.validation)):
+        for group, file in zip(groups, split.files, strict=True):
+            blocks = (
+                part[start : start + _BLOCK_TOKENS]
+                for part in file.parts
+                for start in range(0, len(part), _BLOCK_TOKENS)
+            )
+            if not any(has_answer(block, tokenizer.chat) for block in blocks):
+                raise ValueError(
+                    f"the conversations of {group.name!r} hold no answer of the assistant that "
+                    "counts in the loss: correct the roles in its files, and prepare them again "
+                    "under another name"
+                )
 
 
 def _plan_jobs(workspace: Workspace, tokenizer: Tokenizer, *, num_shares: int = 1) -> list[Plan]:

@@ -88,11 +88,10 @@ def build_trainer(
     tokenizer.require_vocab_size(model.config.vocab_size)
     base_fingerprint = _fingerprint_weights(model) if workspace.base_dir(stage) else ""
     config, run_dir = workspace.config(stage), workspace.run_dir(stage)
-    data_fingerprint = fingerprint_data(workspace, stage)
     if stage != "preferences" and wants_micro_batch_search(config, runtime):
         with lock_run(run_dir):  # the search uses all memory that it finds
             config = with_fastest_micro_batch(model, config, runtime)
-    data = open_data(workspace, stage, config)
+    data, data_fingerprint = open_data(workspace, stage, config), fingerprint_data(workspace, stage)
     add_reference(data, model, run_dir, key=base_fingerprint + data_fingerprint, runtime=runtime)
     return Trainer(
         model,
@@ -246,8 +245,9 @@ def _last_run(name: str | Path | None, models_root: Path) -> Path:
 
 def _card(workspace: Workspace, stage: Stage, trainer: Trainer) -> Card:
     """Return what the card of a trained model tells: results, data and settings of its run."""
-    corpus: Any = trainer.data.corpus  # type: ignore[attr-defined]  # as `open_data` made it
-    sources, rows = corpus.sources, corpus.table()
+    data: Any = trainer.data  # as `open_data` made it
+    sources, rows = data.corpus.sources, data.corpus.table()
+    packing = {"Rows": data.row_use} if stage == "finetuning" else {}
     notes = []
     for source, row in zip(sources, rows, strict=True):
         # A path on the hub is told; a person's own path is not.
@@ -257,7 +257,7 @@ def _card(workspace: Workspace, stage: Stage, trainer: Trainer) -> Card:
         if licence := source.licence or (origin and "the licence of its publisher applies"):
             notes.append(f"Data {source.name}{origin}: {licence}.")
     return Card(
-        facts={"Run": workspace.preset.name, "Stage": stage, **trainer.summary().rows()},
+        facts={"Run": workspace.preset.name, "Stage": stage, **packing, **trainer.summary().rows()},
         languages=languages_of(sources),
         mixture=tuple(rows),
         training=to_dict(trainer.config),

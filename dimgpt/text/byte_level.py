@@ -105,8 +105,8 @@ class ByteLevelTokenizer(Tokenizer):
         parts = [np.array(encode(part).ids, dtype=self.dtype) for part in _segments(text)]
         return np.concatenate(parts)
 
-    def __reduce__(self) -> tuple[Callable[..., Self], tuple[str]]:
-        return type(self), (self._backend.to_str(),)
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[str], dict[str, Any]]:
+        return type(self), (self._backend.to_str(),), {"chat_format": self.chat_format}
 
 
 def train_byte_level(

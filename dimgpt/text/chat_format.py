@@ -2,7 +2,7 @@
 
 A `ChatFormat` is data. `ChatIds` binds one to a tokenizer; from it come the ids of messages, what
 counts in the loss, and what ends an answer. Special tokens are inserted by their ids: text never
-becomes one, whatever a user types.
+becomes one, whatever a user types. `chat_template.py` writes a format for other programs.
 """
 
 import re
@@ -33,6 +33,10 @@ class ChatFormat:
     """Special token after a whole conversation."""
     other_role: str | None = None
     """The role that speaks for a role without an opener; `None` drops its messages."""
+    strips: bool = False
+    """Drop white space before a message: it would merge with a line end that opens it."""
+    cleaned: str = ""
+    """Characters that the tokenizer drops from text, as it drops white space around a message."""
 
 
 _START, _ROLES, _END = SPECIAL_TOKENS[2], SPECIAL_TOKENS[5:9], SPECIAL_TOKENS[9]
@@ -48,6 +52,7 @@ DIMENSIONGPT = ChatFormat(
     beginning=_START,
     end=_END,
     other_role="human",
+    cleaned="⮜⮞",
 )
 LILLM = ChatFormat(
     name="lillm",
@@ -65,12 +70,13 @@ CHATML = ChatFormat(
     closers=dict.fromkeys(("system", "user", "assistant"), "<|im_end|>\n"),
     learned=("assistant",),
     stops=("<|im_end|>",),
+    strips=True,
 )
 CHAT_FORMATS = {chat.name: chat for chat in (DIMENSIONGPT, LILLM, CHATML)}
 
 
 def find_chat_format(special_tokens: Mapping[str, int]) -> ChatFormat | None:
-    """Return the format that a tokenizer with these special tokens can write, if there is one."""
+    """Return the first format that a tokenizer with these special tokens can write, if any."""
     formats = CHAT_FORMATS.values()
     return next((chat for chat in formats if special_tokens.keys() >= {*chat.special_tokens}), None)
 
@@ -125,14 +131,18 @@ class ChatIds:
         written = self.role_of(role)
         if written is None:
             return []
-        closer = self.format.closers.get(written, "")
-        return [*self._openers[written], *self._ids(closer, before=text)]
+        text = text.lstrip() if self.format.strips else text
+        return self._ids(self.format.openers[written], text, self.format.closers.get(written, ""))
 
-    def _ids(self, pieces: str, *, before: str = "") -> list[int]:
-        """Encode special tokens and text, and a text before them that holds no special token."""
-        names = "|".join(map(re.escape, self.format.special_tokens))
-        text, *rest = re.split(f"({names})", pieces)
-        ids = self._encode(before + text) if before + text else []
-        for name, following in zip(rest[::2], rest[1::2], strict=True):
-            ids += [self._special_tokens[name], *(self._encode(following) if following else [])]
+    def _ids(self, opener: str, text: str = "", closer: str = "") -> list[int]:
+        """Encode each stretch of text between two special tokens as one, as other programs do."""
+        names = f"({'|'.join(map(re.escape, self.format.special_tokens))})"
+        *opening, before = re.split(names, opener)
+        after, *closing = re.split(names, closer)
+        ids: list[int] = []
+        for place, piece in enumerate([*opening, before + text + after, *closing]):
+            if place % 2:  # special tokens stand between texts, which may be empty
+                ids.append(self._special_tokens[piece])
+            elif piece:
+                ids += self._encode(piece)
         return ids

@@ -200,8 +200,10 @@ def compiled_loss(
     """
     num_chunks = config.loss_chunks or _fitting_loss_chunks(model, config, runtime)
 
-    def sums(inputs: Tensor, targets: Tensor, weights: Tensor) -> LossSums:
-        hidden, routing = model.hidden_states_and_routing(inputs)
+    def sums(
+        inputs: Tensor, targets: Tensor, weights: Tensor, documents: Tensor | None
+    ) -> LossSums:
+        hidden, routing = model.hidden_states_and_routing(inputs, documents=documents)
         if num_chunks == 1:
             loss, correct = weighted_cross_entropy(model.logits(hidden), targets, weights)
         else:
@@ -224,6 +226,6 @@ def compiled_loss(
     def loss(batch: Batch) -> LossSums:
         if batch.reference is not None:
             return preference_loss(model, batch, beta=config.dpo_beta)
-        return compute(batch.inputs, batch.targets, batch.weights)
+        return compute(batch.inputs, batch.targets, batch.weights, batch.documents)
 
     return loss

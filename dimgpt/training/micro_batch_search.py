@@ -62,6 +62,16 @@ def with_fastest_micro_batch(
     model: Transformer, config: TrainingConfig, runtime: Runtime
 ) -> TrainingConfig:
     """Return the config with the fastest division of its global batch; weights do not change."""
+    tried = measure_sizes(model, config, runtime)
+    for one in tried:
+        logger.info("micro-batch of %d: %.0f tokens/s", one.batch_size, one.tokens_per_second)
+    return divide(config, fastest(tried)) if tried else config
+
+
+def measure_sizes(
+    model: Transformer, config: TrainingConfig, runtime: Runtime
+) -> list[Measurement]:
+    """Measure divisions of the global batch, as `search` chooses them; weights do not change."""
     model.to(runtime.device)
     free_bytes = available_memory(runtime) - _BYTES_PER_WEIGHT * model.num_parameters
     sizes = candidate_sizes(config.sequences_per_step, context_length=model.config.context_length)
@@ -69,10 +79,7 @@ def with_fastest_micro_batch(
     def measure(batch_size: int) -> Measurement | None:
         return measure_micro_batch(model, divide(config, batch_size), runtime)
 
-    tried = search(measure, sizes, start=config.batch_size, free_bytes=free_bytes)
-    for one in tried:
-        logger.info("micro-batch of %d: %.0f tokens/s", one.batch_size, one.tokens_per_second)
-    return divide(config, fastest(tried)) if tried else config
+    return search(measure, sizes, start=config.batch_size, free_bytes=free_bytes)
 
 
 def divide(config: TrainingConfig, batch_size: int) -> TrainingConfig:

@@ -10,6 +10,8 @@ from dimgpt.config import ModelConfig, TrainingConfig
 from dimgpt.model.flops import num_parameters
 from dimgpt.runtime import choose_runtime
 
+pytestmark = pytest.mark.slow
+
 CPU = choose_runtime("fp32", "cpu")
 MODEL = ModelConfig(
     vocab_size=60,

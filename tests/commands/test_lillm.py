@@ -11,6 +11,8 @@ from dimgpt.cli import main
 from dimgpt.text.byte_level import train_byte_level
 from dimgpt.weights.store import load_tokenizer
 
+pytestmark = pytest.mark.slow
+
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "lillm"
 TEXT = "".join(f"{n} times {n % 7} is a number of cats on mat {n} " * 2 for n in range(400))
 SETTINGS = {
@@ -30,7 +32,7 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, no_curves):
     """A folder in which the rows were run up to the fine-tuned model."""
     folder = tmp_path_factory.mktemp("lillm")
     with pytest.MonkeyPatch.context() as patch:
@@ -64,12 +66,17 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_the_original_chats_as_it_is(folder, monkeypatch, capsys):
+def test_the_original_chats_as_it_is_and_as_it_was_imported(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("sys.stdin", io.StringIO("What is the capital of France?\n"))
     few = ["--preset", "lillm-39m", "--sampling.max-new-tokens", "5", "--sampling.seed", "0"]
-    main(["chat", "--model", "download/best_model.pt", *few])
-    assert capsys.readouterr().out.startswith("> ")
+    answers = []
+    for model in ("download/best_model.pt", "models/tiny"):
+        monkeypatch.setattr("sys.stdin", io.StringIO("What is the capital of France?\n"))
+        main(["chat", "--model", model, *few])
+        answers.append(capsys.readouterr().out)
+    assert answers[0].startswith("> ")
+    assert answers[0] == answers[1]
+    assert json.loads(Path("models/tiny/config.json").read_text())["chat_format"] == "lillm"
 
 
 def test_a_bare_checkpoint_asks_for_its_tokenizer(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from dimgpt.presets import PRESETS
 from dimgpt.text.byte_level import train_byte_level
 from dimgpt.training.journal import read_history
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_curves")]
 SHAPE = {
     "context-length": 96,
     "embedding-dim": 16,

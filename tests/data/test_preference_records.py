@@ -8,13 +8,18 @@ import pytest
 
 from dimgpt.config import ConversationSourceConfig, DataConfig, PreferenceSourceConfig
 from dimgpt.data.conversation import Message, encode_conversation, split_pair
+from dimgpt.data.preferences import to_preference
 from dimgpt.data.preparing.encoding import encode_chunk
 from dimgpt.data.preparing.items import read_conversations
 from dimgpt.data.preparing.listing import list_source
-from dimgpt.data.records import to_preference
 
 USER, ANSWER, OTHER = ("user", "Ça va ?"), ("assistant", "Oui."), ("assistant", "Bof.")
 SYSTEM = ("system", "Sois bref.")
+
+SHARED = {
+    "chosen": [{"from": "gpt", "value": "Oui."}],
+    "rejected": [{"from": "gpt", "value": "Bof."}],
+}
 
 
 def messages(*turns):
@@ -35,6 +40,7 @@ def read(record):
         {"messages": messages(USER), "chosen": "Oui.", "rejected": "Bof."},
         {"prompt": messages(USER), "chosen": messages(ANSWER), "rejected": messages(OTHER)},
         {"chosen": messages(USER, ANSWER), "rejected": messages(USER, OTHER)},
+        {"conversations": [{"from": "human", "value": "Ça va ?"}], **SHARED},
         {
             "prompt": "Ça va ?",
             "chosen": messages(USER, ANSWER),
@@ -59,13 +65,15 @@ def test_what_was_said_before_stays_with_both_answers():
     [
         ({"prompt": "a", "chosen": "b ", "rejected": "b"}, "line 1: .* are the same answer"),
         ({"prompt": "a", "chosen": "b"}, "line 1 has no 'rejected': it has 'prompt', 'chosen'"),
-        ({"prompt": "a", "chosen": " ", "rejected": "b"}, "'chosen' must end with an answer"),
+        ({"prompt": "a", "chosen": " ", "rejected": "b"}, "line 1, 'chosen', .* is empty"),
+        ({"prompt": "a", "chosen": "b", "rejected": None}, "'rejected', .* 'content' is null"),
         ({"chosen": "a", "rejected": "b"}, "to a 'prompt' or to messages before it"),
         (
-            {"chosen": messages(USER, ANSWER), "rejected": messages(("user", "Et ?"), OTHER)},
+            {"chosen": messages(USER, ANSWER), "rejected": messages(("human", "Et ?"), OTHER)},
             "answer different conversations",
         ),
-        ({"prompt": "a", "chosen": messages(USER), "rejected": "b"}, "must end with an answer"),
+        ({"prompt": "a", "chosen": messages(USER), "rejected": "b"}, "two messages of the user"),
+        ({"chosen": messages(USER, ANSWER, USER), "rejected": "b"}, "must end with an answer"),
     ],
 )
 def test_what_is_no_pair_is_refused_with_its_place(record, message):
@@ -122,7 +130,7 @@ def test_a_document_that_is_no_pair_is_refused(tokenizer):
 
 
 def test_preferences_have_no_system_prompts_of_their_group():
-    with pytest.raises(ValueError, match="their records bring their own"):
+    with pytest.raises(ValueError, match="their records bring their own system"):
         PreferenceSourceConfig(name="x", path="x", system_prompts_path="y")
 
 

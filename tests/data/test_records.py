@@ -1,11 +1,13 @@
 import csv
 import io
+import re
 
 import pytest
 
 from dimgpt.config import SourceConfig
 from dimgpt.data.records import (
     document_of,
+    form_of,
     names_of,
     text_of,
     to_conversation,
@@ -66,7 +68,13 @@ def turns(conversation):
 
 def read(*records):
     rows = [(f"a.jsonl, line {number}", record) for number, record in enumerate(records, start=1)]
-    return [turns(conversation) for conversation in to_conversations(rows)]
+    return [turns(one) for one in map(good, to_conversations(rows))]
+
+
+def good(conversation):
+    if isinstance(conversation, ValueError):
+        raise conversation
+    return conversation
 
 
 ASKED = [("user", "Ça va ?"), ("assistant", "Oui.")]
@@ -97,25 +105,22 @@ def test_records_of_one_message_are_joined_by_their_id():
         row("1", "user", "a"),
         row("1", "assistant", "b"),
         row("1", "user", "c"),
-        row("2", "user", "d"),
-        row("1", "user", "e"),
-        {"question": "f", "answer": "g"},
-        {"question": "f", "answer": "g"},
+        row("2", "assistant", "d"),
+        row("1", "assistant", "e"),
     ) == [
         [("user", "a"), ("assistant", "b"), ("user", "c")],
-        [("user", "d")],
-        [("user", "e")],
-        [("user", "f"), ("assistant", "g")],
-        [("user", "f"), ("assistant", "g")],
+        [("assistant", "d")],
+        [("assistant", "e")],
     ]
+    pair = {"question": "f", "answer": "g"}
+    assert read(pair, pair) == [[("user", "f"), ("assistant", "g")]] * 2
 
 
 def test_a_csv_of_conversations_is_read():
-    table = 'conversation_id,role,text\n1,User,"Un, deux ?"\n1, assistant ,Trois.\n2,human,Bof\n'
-    rows = [(f"row {n}", row) for n, row in enumerate(csv.DictReader(io.StringIO(table)), 1)]
-    assert [turns(conversation) for conversation in to_conversations(rows)] == [
+    table = 'conversation_id,role,text\n1,User,"Un, deux ?"\n1, assistant ,Trois.\n2,bot,Bof\n'
+    assert read(*csv.DictReader(io.StringIO(table))) == [
         [("user", "Un, deux ?"), ("assistant", "Trois.")],
-        [("human", "Bof")],
+        [("assistant", "Bof")],
     ]
 
 
@@ -137,44 +142,47 @@ def test_a_context_opens_the_first_message_of_the_user():
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ({}, "line 2 is no conversation: .*; it has nothing"),
-        ({"text": "a"}, "line 2 is no conversation: .*; it has 'text'"),
-        ({"user": "a"}, "line 2 is no conversation"),
-        ({"messages": "a"}, "line 2: 'messages' is no list"),
-        ({"conversation": ["a"]}, "line 2: 'conversation' is no list of objects"),
-        ({"conversation": [{"text": "a"}]}, "line 2, message 1 has no 'role': it has 'text'"),
+        ({}, "line 1 is no conversation: .*; it has nothing"),
+        ({"text": "a"}, "line 1 is no conversation: .*; it has 'text'"),
+        ({"user": "a"}, "line 1 is no conversation"),
+        ({"messages": "a"}, "line 1: 'messages' is no list"),
+        ({"conversation": ["a"]}, "line 1: 'conversation' is no list of objects"),
+        ({"conversation": [{"text": "a"}]}, "line 1, message 1 has no 'role': it has 'text'"),
         ({"messages": [{"role": "user"}]}, "message 1 has no 'text' or 'content': it has 'role'"),
         ({"messages": [{"role": "user", "content": None}]}, "'content' is null"),
-        ({"messages": [{"role": " ", "content": "a"}]}, "'role' is empty"),
+        ({"messages": [{"role": " ", "content": "a"}]}, "the role is ' ': it must be one of"),
         ({"messages": [], "context": 3}, "'context' is int"),
-        ({"question": "a", "answer": " "}, "line 2: 'answer' is empty"),
-        ({"question": "a", "answer": None}, "line 2: 'answer' is null"),
-        ({"user": "a", "assistant": "b", "system": 3}, "'system' must be text"),
-        ({"conversation_id": "1", "text": "a"}, "line 2 has no 'role'"),
+        ({"question": "a", "answer": " "}, "line 1: 'answer' is empty"),
+        ({"question": "a", "answer": None}, "line 1: 'answer' is null"),
+        ({"user": "a", "assistant": "b", "system": 3}, "'system' is int: it must be text"),
+        ({"conversation_id": "1", "text": "a"}, "line 1 is no conversation"),
     ],
     ids=str,
 )
-def test_what_is_no_conversation_is_refused_by_its_place_or_left_out_where_asked(record, message):
-    good = {"question": "Ça va ?", "answer": "Oui."}
-    with pytest.raises(ValueError, match=message) as caught:
-        read(good, record, good)
-    assert "\n" not in str(caught.value)
-    errors = []
-    rows = [(f"a.jsonl, line {n}", row) for n, row in enumerate((good, record, good), 1)]
-    kept = [turns(conversation) for conversation in to_conversations(rows, on_bad=errors.append)]
-    assert kept == [ASKED, ASKED]
-    assert [str(error) for error in errors] == [str(caught.value)]
+def test_what_is_no_conversation_is_named_by_its_place_and_left_out(record, message):
+    rows = [("a.jsonl, line 1", record), ("a.jsonl, line 2", ValueError("line 2 is no JSON"))]
+    bad, unreadable, *_ = to_conversations(rows)
+    assert re.search(message, str(bad))
+    assert "\n" not in str(bad)
+    assert unreadable is rows[1][1]
+    form = form_of(record) or "question_answer"
+    kept = {"DimensionGPT": "conversation"}.get(form, "messages")
+    last = {kept: [{"role": role, "text": said} for role, said in ASKED]}
+    if form in ("question_answer", "user_assistant"):
+        last = dict(zip(form.split("_"), ("Ça va ?", "Oui."), strict=True))
+    *_, after = to_conversations([*rows, ("a.jsonl, line 3", last)])
+    assert turns(after) == ASKED
 
 
 def test_a_bad_message_takes_its_whole_conversation_with_it():
     rows = [
         ("row 1", {"conversation_id": 1, "role": "user", "text": "a"}),
-        ("row 2", {"conversation_id": 1, "role": "user", "text": None}),
-        ("row 3", {"conversation_id": 2, "role": "user", "text": "c"}),
+        ("row 2", {"conversation_id": 1, "role": "assistant", "text": None}),
+        ("row 3", {"conversation_id": 2, "role": "assistant", "text": "c"}),
     ]
-    errors = []
-    assert len(list(to_conversations(rows, on_bad=errors.append))) == 1
-    assert "row 2" in str(errors[0])
+    bad, kept = to_conversations(rows)
+    assert "row 2" in str(bad)
+    assert turns(kept) == [("assistant", "c")]
 
 
 def test_an_error_while_reading_is_not_taken_for_a_bad_record():
@@ -183,7 +191,7 @@ def test_an_error_while_reading_is_not_taken_for_a_bad_record():
         raise ValueError("the file is cut short")
 
     with pytest.raises(ValueError, match="cut short"):
-        list(to_conversations(rows(), on_bad=lambda error: None))
+        list(to_conversations(rows()))
 
 
 def test_one_record_can_be_turned_by_itself():

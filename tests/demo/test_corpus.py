@@ -38,6 +38,7 @@ def test_stories_are_all_different(documents):
     assert len(set(documents)) == len(documents)
 
 
+@pytest.mark.slow
 def test_every_sentence_of_the_stories_is_grammatical(documents):
     sentences = {sentence for story in documents[:150] for sentence in split_sentences(story)}
     assert [sentence for sentence in sentences if not is_grammatical(sentence)] == []
@@ -93,6 +94,7 @@ def test_the_checker_rejects_faults(sentence):
     assert not is_grammatical(sentence)
 
 
+@pytest.mark.slow
 def test_most_sentences_break_when_two_neighbouring_words_change_places(documents):
     sentences = [sentence for story in documents[:40] for sentence in split_sentences(story)]
     swaps = [_swap_middle(sentence) for sentence in sentences]

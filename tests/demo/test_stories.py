@@ -103,6 +103,7 @@ def test_quotations_are_closed_in_their_sentence_and_never_end_it(documents):
         assert re.search(r'[^ ][?!:]|" ?\.|[?!]",', sentence) is None, sentence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_whatever_the_seed_every_sentence_is_grammatical(seed):
     sentences = {one for story in stories(20, seed=100 + seed) for one in split_sentences(story)}

@@ -7,6 +7,7 @@ from dimgpt.config import ModelConfig, SamplingConfig
 from dimgpt.data.conversation import Message, encode_prompt
 from dimgpt.generation.chat import ChatSession
 from dimgpt.model.transformer import Transformer
+from dimgpt.text.byte_level import train_byte_level
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 from dimgpt.text.special_tokens import SpecialTokens
 
@@ -139,6 +140,19 @@ def test_a_question_whose_answer_nobody_reads_is_not_in_the_history(
     session = ChatSession(model, tokenizer, CONFIG)
     session.ask("Bonjour").close()
     assert session.messages == ()
+
+
+def test_a_format_without_a_system_role_says_once_that_the_system_prompt_is_left_out(
+    model: Transformer, caplog: pytest.LogCaptureFixture
+) -> None:
+    lillm = train_byte_level(["user and assistant"], 280)
+    small = Transformer(replace(model.config, vocab_size=lillm.vocab_size))
+    session = ChatSession(small, lillm, CONFIG, system_prompt=SYSTEM_PROMPT)
+    list(session.ask("a"))
+    list(session.ask("b"))
+    assert [record.message for record in caplog.records] == [
+        "chat format 'lillm' has no system role: the system prompt is left out"
+    ]
 
 
 def test_another_models_tokenizer_is_refused(

@@ -68,6 +68,7 @@ def favourite(model: Transformer, monkeypatch: pytest.MonkeyPatch, ids: dict[int
     monkeypatch.setattr(module, "_last_logits", logits_of)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window_size", [None, 16])
 @pytest.mark.parametrize("length", [1, 5, CONTEXT_LENGTH - 3, CONTEXT_LENGTH, 3 * CONTEXT_LENGTH])
 def test_the_cache_changes_nothing_below_at_and_beyond_the_context(
@@ -140,6 +141,7 @@ def test_each_choice_is_the_originals_with_its_arguments_in_place(
         ids.append(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
 def test_a_batch_of_mixed_lengths_gives_what_each_prompt_gives_alone(
     model: Transformer, config: SamplingConfig
@@ -232,6 +234,7 @@ def test_the_models_mode_is_restored_at_every_step(
     assert outputs[0] == outputs[1]
 
 
+@pytest.mark.slow
 def test_the_stream_joined_is_the_completion_and_the_decoded_ids(
     model: Transformer, tokenizer: GreedyTokenizer
 ) -> None:

@@ -61,6 +61,7 @@ def test_without_the_penalty_it_is_another_text(model: Transformer) -> None:
     assert written(model, PROMPT, plain) != EXPECTED
 
 
+@pytest.mark.slow
 def test_beyond_the_context_the_text_follows_the_rule_too_alone_and_in_a_batch(
     model: Transformer,
 ) -> None:

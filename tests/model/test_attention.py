@@ -18,6 +18,7 @@ def queries_keys_values(num_queries, num_keys, *, num_heads=4, num_kv_heads=2, s
     return [torch.randn(shape, generator=generator) for shape in shapes]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("kernel", CPU_KERNELS)
 @pytest.mark.parametrize("window_size", [None, 1, 4, 100])
@@ -52,6 +53,7 @@ def test_bf16_stays_near_float32(kernel):
     torch.testing.assert_close(actual.float(), expected, atol=3e-2, rtol=3e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("length", "window_size"), [(512, 1), (513, 127), (700, 128), (771, 129), (1100, 256)]
 )

@@ -90,6 +90,7 @@ def values_seen(kernel, *, window_size, dropout, num_keys):
     return mixed.transpose(1, 2)  # (B, H, T, S)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", ["naive", "matmul", "sdpa"])
 @pytest.mark.parametrize(("window_size", "num_keys"), [(None, 40), (9, 40), (9, 150)])
 def test_a_kernel_hides_positions_and_scales_the_others(kernel, window_size, num_keys):

@@ -35,9 +35,10 @@ OPTIONS = {
     "use_final_norm": (True, False),
     "tie_embeddings": (True, False),
 }
-CHOICES = [(name, value) for name, values in OPTIONS.items() for value in values]
-# Every pair of choices of two options, with the first choice for all others.
-PAIRS = [dict(pair) for pair in itertools.combinations(CHOICES, 2) if pair[0][0] != pair[1][0]]
+CHANGES = [(name, value) for name, values in OPTIONS.items() for value in values[1:]]
+# Every pair of choices of two options, with the first choice for all others: each model once.
+PAIRS = [{}, *({name: value} for name, value in CHANGES)]
+PAIRS += [dict(pair) for pair in itertools.combinations(CHANGES, 2) if pair[0][0] != pair[1][0]]
 PAIRS.remove({"num_experts": 4, "use_biases": True})  # experts have no biases
 MODERN = {
     "qk_norm": True,

@@ -35,6 +35,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_an_export_lies_beside_its_model_and_tells_its_facts(folder: Path) -> None:
     made = export(folder, ExportConfig(target="transformers", dtype="bf16"))
     assert made == folder.with_name("small-transformers-bf16")

@@ -61,6 +61,7 @@ def measured(monkeypatch):
     return sizes
 
 
+@pytest.mark.slow
 def test_the_fastest_division_reads_the_same_sequences(workspace, measured):
     trainer = build_trainer(workspace, "pretraining", runtime=CPU)
     assert measured == [2, 4, 8]

@@ -81,6 +81,20 @@ def test_a_saved_and_a_pickled_tokenizer_are_the_same(tokenizer, tmp_path):
         assert copy.encode(TEXTS[1]) == tokenizer.encode(TEXTS[1])
 
 
+def test_a_process_gets_a_tokenizer_with_the_chat_format_that_was_set():
+    special = (*LILLM_SPECIAL_TOKENS, "<|im_start|>", "<|im_end|>")
+    tokenizer = train_byte_level(TEXTS, 300, special_tokens=special)
+    assert tokenizer.chat_format.name == "lillm"  # the first that its special tokens can write
+    ids = tokenizer.chat.encode_message("user", "The cat")
+    for name in ("chatml", "lillm"):
+        tokenizer.use_chat_format(name)
+        copy = pickle.loads(pickle.dumps(tokenizer))
+        assert copy.chat_format == tokenizer.chat_format
+        assert copy.stops == tokenizer.stops
+        same = copy.chat.encode_message("user", "The cat") == ids
+        assert same == (name == "lillm")
+
+
 def test_toygpts_special_tokens_follow_those_of_gpt_2():
     gpt_2 = train_byte_level(TEXTS, 290, special_tokens=("<|endoftext|>",))
     toygpt = gpt_2.with_special_tokens(TOYGPT_SPECIAL_TOKENS)
@@ -122,6 +136,7 @@ def test_too_few_documents_or_too_small_a_vocabulary_are_refused():
         train_byte_level(TEXTS, 271)
 
 
+@pytest.mark.slow
 def test_the_ids_are_those_of_the_original(lillm, encode_template):
     for line in (SHARED / "cases.jsonl").read_text(encoding="utf-8").splitlines():
         case = json.loads(line)

@@ -77,6 +77,7 @@ def test_a_tokenizer_knows_its_format_by_its_special_tokens(name):
     assert TOKENIZERS[name].chat_format == CHAT_FORMATS[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHAT_FORMATS)
 @given(talk=st.lists(st.tuples(st.sampled_from(ROLES), st.text()), max_size=6))
 def test_ids_weights_and_stops_agree(name, talk):
@@ -118,6 +119,16 @@ def test_chatml_is_written_as_its_template():
     text = [*tokenizer.encode("user\n"), *tokenizer.encode("a\n")]
     new_line = tokenizer.encode("\n")
     assert ids == [start, *text, end, *new_line, start, *tokenizer.encode("assistant\n")]
+
+
+def test_white_space_before_an_answer_does_not_hide_where_it_begins():
+    tokenizer = train_byte_level(["\n\n\n"] * 9, 261, special_tokens=CHATML_TOKENS)
+    assert tokenizer.token_text(tokenizer.encode("assistant\n\n\n")[-1]) == "\n\n\n"
+    ids = tokenizer.chat.encode_message("assistant", " \n\na")
+    assert ids == tokenizer.chat.encode_message("assistant", "a")
+    weights = loss_weights(ids, tokenizer.chat, instruction_weight=0)
+    said = [id for id, weight in zip(ids, weights, strict=True) if weight]
+    assert said == [*tokenizer.encode("a"), *tokenizer.stops]
 
 
 def test_an_opener_cut_at_the_edge_of_a_sequence_opens_nothing():

@@ -118,6 +118,7 @@ def test_lines_end_as_if_each_were_stripped(text):
     assert normalize_text(text) == re.sub("\n{3,}", "\n\n", expected).strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

@@ -92,6 +92,7 @@ def test_segments_and_memories_change_no_id(small_tokenizer, text, length):
         assert small_tokenizer.encode(text, clean=False) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["l'an deux mille\n", "deux,mille;"])
 def test_a_large_document_takes_little_memory_besides_itself(tokenizer, part):
     text = part * (6_000_000 // len(part))
@@ -126,6 +127,7 @@ def test_a_vocabulary_too_large_for_16_bits_encodes():
     assert tokenizer.encode("aa") == [len(tokens) - 1] * 2
 
 
+@pytest.mark.slow
 def test_a_megabyte_without_a_space_encodes_quickly(tokenizer):
     start = time.process_time()
     assert tokenizer.decode(tokenizer.encode("entendait" * 111_111)) == "entendait" * 111_111

@@ -32,6 +32,7 @@ def made_up_documents(num_documents: int = 300) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vocab_size", [163, 600, 1425, 1426, 2000])
 def test_a_vocabulary_has_exactly_its_size_and_loads(tmp_path, vocab_size):
     tokens = train_vocabulary(made_up_documents(), vocab_size)
@@ -121,6 +122,7 @@ def test_too_small_a_size_is_an_error():
         train_vocabulary(made_up_documents(), 100)
 
 
+@pytest.mark.slow
 def test_a_vocabulary_is_the_same_in_every_process_and_version():
     code = (
         "import hashlib, runpy\n"
@@ -139,6 +141,7 @@ def test_a_vocabulary_is_the_same_in_every_process_and_version():
         assert run.stdout.strip() == expected
 
 
+@pytest.mark.slow
 def test_the_recipe_gives_the_originals_tokens(shared_dir, tokenizer):
     text = lzma.decompress((shared_dir / "tokenizer_data.txt.xz").read_bytes()).decode()
     text = text[: text.rindex("⮜end-of-text⮞")]  # a line with the alphabet follows

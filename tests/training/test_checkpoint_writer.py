@@ -119,6 +119,7 @@ def test_a_write_that_fails_for_another_reason_is_raised_in_the_run(
         make_trainer(config).fit()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(1, 8))
 def test_a_full_disk_leaves_the_last_good_one_and_the_next_interval_tries_again(
     config, make_trainer, monkeypatch, number, caplog
@@ -175,6 +176,7 @@ def test_the_library_reads_what_is_written_and_the_hash_is_the_files(tmp_path, t
         assert torch.equal(loaded[name], expected)
 
 
+@pytest.mark.slow
 def test_a_process_that_ends_at_once_ends_with_a_whole_checkpoint(tmp_path):
     script = f"""
 import torch

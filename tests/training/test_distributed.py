@@ -28,6 +28,8 @@ from dimgpt.training.journal import read_history
 from dimgpt.training.micro_batches import share_of, take_share
 from dimgpt.training.run_folder import lock_run
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # the worker imports the conftest.py that lies beside it
 Job = importlib.import_module("distributed_worker").Job

@@ -112,6 +112,7 @@ def most_loaded(model, ids):
     return max(c.bincount(minlength=4).max().item() / len(c) for c in chosen)
 
 
+@pytest.mark.slow
 def test_a_skewed_router_is_balanced_by_its_loss_and_not_without_it():
     loads, batch = {}, make_batch(16)
     for name, settings in (("with", {"router_balance_loss": 0.1}), ("without", WITHOUT)):
@@ -132,6 +133,7 @@ def test_a_skewed_router_is_balanced_by_its_loss_and_not_without_it():
     assert loads["without"] > 0.4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_run_with_experts_goes_on_bit_for_bit(config, make_trainer, optimizer):
     config = dataclasses.replace(config, optimizer=optimizer)
@@ -146,6 +148,7 @@ def test_a_run_with_experts_goes_on_bit_for_bit(config, make_trainer, optimizer)
         assert torch.equal(weight, resumed.model.state_dict()[name]), name
 
 
+@pytest.mark.slow
 def test_with_the_grouped_product_model_and_loss_are_one_graph(monkeypatch):
     monkeypatch.setattr(experts, "has_grouped_product", lambda *_: True)
     model, batch = make_model(num_layers=1), make_batch()
@@ -160,6 +163,7 @@ def test_with_the_grouped_product_model_and_loss_are_one_graph(monkeypatch):
         assert (first - second).norm() < 0.05 * first.norm()
 
 
+@pytest.mark.slow
 def test_one_by_one_other_choices_of_experts_compile_nothing_again(monkeypatch):
     model = make_model(num_layers=1)
     torch._dynamo.reset()

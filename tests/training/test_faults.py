@@ -14,7 +14,7 @@ import pytest
 
 WORKER = Path(__file__).with_name("fault_worker.py")
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,9 @@ def test_a_kill_before_any_file_operation_of_a_save_leaves_a_whole_checkpoint(fo
 
 
 def test_a_damaged_newest_checkpoint_costs_steps_but_no_bit(found):
-    assert found["damage"] == {"exact": 60}
+    damage = found["damage"]
+    assert damage["ways"] >= 16
+    assert damage["exact"] == damage["ways"]
 
 
 def test_sigterm_saves_within_seconds_and_loses_no_step(found):

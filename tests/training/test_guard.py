@@ -48,6 +48,7 @@ def judge(guard, *pairs):
     return [Verdict(int(guard.judge(torch.tensor(a), torch.tensor(b)))) for a, b in pairs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("skip_spikes", [False, True])
 @pytest.mark.parametrize("where", ["loss", "gradient"])
@@ -152,6 +153,7 @@ def test_nothing_is_a_spike_before_enough_is_known_or_when_nobody_asks():
     assert judge(UpdateGuard(CPU, skip_spikes=False), *[(2.0, 1.0)] * 99, (1e6, 1.0))[-1] == 0
 
 
+@pytest.mark.slow
 def test_spikes_are_skipped_in_a_run(config, make_trainer):
     config = dataclasses.replace(
         config, skip_spikes=True, max_steps=68, validation_interval=100, checkpoint_interval=100

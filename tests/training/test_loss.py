@@ -189,8 +189,8 @@ def compiler(monkeypatch):
     return counter
 
 
-@pytest.mark.parametrize("kernel", ["matmul", "sdpa"])
-@pytest.mark.parametrize("chunks", [1, 3])
+@pytest.mark.slow
+@pytest.mark.parametrize(("kernel", "chunks"), [("matmul", 1), ("sdpa", 3)])
 def test_model_and_loss_compile_into_one_graph_with_the_same_values(compiler, kernel, chunks):
     model = make_model(attention_kernel=kernel)
     expected = values_and_gradients(model)
@@ -200,6 +200,7 @@ def test_model_and_loss_compile_into_one_graph_with_the_same_values(compiler, ke
         torch.testing.assert_close(second, first, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_zeros_beside_the_weights_stay_inside_the_graph(compiler, monkeypatch):
     model = make_model()
     expected = values_and_gradients(model)
@@ -210,6 +211,7 @@ def test_zeros_beside_the_weights_stay_inside_the_graph(compiler, monkeypatch):
         torch.testing.assert_close(second, first, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_graph_serves_all_micro_batches_and_one_more_validation(compiler):
     model = make_model()
     compute = loss_function(model, use_compile=True)

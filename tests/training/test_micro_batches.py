@@ -30,6 +30,7 @@ def limit_memory(trainer, num_rows, error=torch.OutOfMemoryError):
 CPU_MESSAGE = "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError, MemoryError])
 @pytest.mark.parametrize("num_rows", [1, 2])
 def test_the_same_samples_give_the_same_losses_in_smaller_pieces(

@@ -201,6 +201,7 @@ def half_done(tmp_path_factory):
     return folder, loop.model.state_dict()
 
 
+@pytest.mark.slow
 def test_a_half_done_run_goes_on_as_the_original_would_have(half_done, tmp_path):
     folder, expected = half_done
     before = {path: path.read_bytes() for path in folder.rglob("*.p*")}
@@ -311,6 +312,7 @@ SPOILED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("spoil", "message"), SPOILED.values(), ids=SPOILED)
 def test_a_spoiled_run_is_refused_in_one_line(copied, tmp_path, spoil, message):
     spoil(copied)

@@ -43,6 +43,7 @@ def with_runtime(make_trainer, config, runtime, folder):
     )
 
 
+@pytest.mark.slow
 def test_the_curve_in_bf16_follows_fp32_within_noise(config, make_trainer):
     config = dataclasses.replace(
         config,
@@ -64,6 +65,7 @@ def test_the_curve_in_bf16_follows_fp32_within_noise(config, make_trainer):
     assert not np.array_equal(curves[0], curves[1])
 
 
+@pytest.mark.slow
 def test_a_device_that_works_ahead_gives_the_same_run(config, make_trainer):
     config = dataclasses.replace(config, max_steps=9, checkpoint_interval=4)
     runs = []

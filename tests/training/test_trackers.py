@@ -13,6 +13,8 @@ import pytest
 from dimgpt.training.journal import read_history
 from dimgpt.training.trackers import open_trackers
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -50,6 +50,7 @@ def test_micro_batches_equal_one_large_batch(config, make_trainer):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_one_batch_can_be_overfitted(config, make_trainer):
     steps = 150
     config = dataclasses.replace(
@@ -78,6 +79,7 @@ def test_every_parameter_is_in_one_group_and_moves(config, make_trainer):
         assert not torch.equal(parameter, before[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_step_saves_and_the_next_fit_goes_on(config, make_trainer, number):
     whole = make_trainer(config, folder="whole")
@@ -176,6 +178,7 @@ def kept_checkpoints(trainer):
     return sorted(path.name for path in trainer.checkpoints.folder.iterdir())
 
 
+@pytest.mark.slow
 def test_the_two_best_and_the_last_are_kept_where_that_is_asked_for(config, make_trainer):
     keeping = dataclasses.replace(
         config, max_steps=18, decay_steps=18, keep_checkpoints=1, keep_best=2

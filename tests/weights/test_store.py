@@ -3,6 +3,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from dimgpt.config import ModelConfig
 from dimgpt.files import sha256_of
 from dimgpt.model.transformer import Transformer
+from dimgpt.text.byte_level import LILLM_SPECIAL_TOKENS, train_byte_level
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 from dimgpt.weights import store
 from dimgpt.weights.card import Card
@@ -83,6 +85,16 @@ def test_a_model_folder_is_complete(folder: Path, tokenizer: GreedyTokenizer) ->
     assert "token_embedding.weight" in load_file(folder / "model.safetensors")
 
 
+def test_a_folder_says_which_of_two_chat_formats_its_tokenizer_writes(tmp_path: Path) -> None:
+    special = (*LILLM_SPECIAL_TOKENS, "<|im_start|>", "<|im_end|>")
+    tokenizer = train_byte_level(["a"], 274, special_tokens=special)
+    model = Transformer(replace(CONFIG, vocab_size=274))
+    for name in ("lillm", "chatml"):
+        tokenizer.use_chat_format(name)
+        save_model(model, tmp_path / name, tokenizer)
+        assert load_tokenizer(tmp_path / name).chat.format.name == name
+
+
 def test_the_card_tells_the_sizes_and_the_facts_given(tmp_path: Path, model: Transformer) -> None:
     save_model(model, tmp_path / "my-model", card=Card(facts={"Training tokens": "1,000"}))
     text = (tmp_path / "my-model" / "README.md").read_text()
@@ -152,6 +164,7 @@ def killed_after(num_operations: int, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(owner, name, counted(getattr(owner, name)))
 
 
+@pytest.mark.slow
 def test_a_save_killed_before_any_file_operation_leaves_the_old_model_or_the_new(
     folder: Path, tokenizer: GreedyTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

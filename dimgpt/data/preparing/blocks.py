@@ -61,6 +61,8 @@ class Block:
     """Bytes of files, as they lie on the disk, that were read for this block."""
     header: bytes = b""
     """First line of a CSV file."""
+    notes: tuple[str, ...] = ()
+    """What the report of the source should say, such as "read as ShareGPT"."""
 
     @property
     def num_bytes(self) -> int:

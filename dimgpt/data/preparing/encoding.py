@@ -72,7 +72,9 @@ def encode_block(
 ) -> EncodedChunk:
     """Do what a worker does to a block: parse, filter, clean and encode, see `encode_chunk`."""
     items = read_items(block, source, skip_bad=config.bad_records == "skip")
-    return encode_chunk(items, tokenizer, config, openings=openings)
+    chunk = encode_chunk(items, tokenizer, config, openings=openings)
+    chunk.report.notes += block.notes
+    return chunk
 
 
 def encode_chunk(
@@ -176,15 +178,17 @@ def _encode_conversation(
 ) -> _EncodedItem | str:
     """Return a conversation's ids, or why it is dropped.
 
-    Messages of roles that the chat format leaves out are not there.
+    Messages of roles that the chat format leaves out are not there. A message that cleaning empties
+    would teach the model to say nothing, so its conversation is dropped.
     """
     written = (message for message in conversation.messages if tokenizer.chat.role_of(message.role))
     conversation = dataclasses.replace(conversation, messages=tuple(written))
     if config.compose_accents:
         conversation = _composed(conversation)
-    text, beginning = _clean_conversation(conversation, tokenizer)
+    texts, beginning = _clean_conversation(conversation, tokenizer)
+    text = "".join(texts)
     report.observe("".join(message.text for message in conversation.messages), text)
-    if not text:
+    if not (texts and all(texts)):
         return EMPTY
     return _EncodedItem(
         ids=np.array(encode_conversation(conversation, tokenizer), dtype=tokenizer.dtype),
@@ -205,22 +209,17 @@ def _composed(conversation: Conversation) -> Conversation:
     return Conversation(messages=messages)
 
 
-def _clean_conversation(conversation: Conversation, tokenizer: Tokenizer) -> tuple[str, str]:
-    """Return its cleaned text, and the beginning of that without system prompts.
+def _clean_conversation(conversation: Conversation, tokenizer: Tokenizer) -> tuple[list[str], str]:
+    """Return its cleaned messages, and the beginning of them without system prompts.
 
     A few system prompts open all conversations of a source, so they do not count for split keys.
     Nor do the answers of a preference: all pairs that answer one question are in one split.
     """
     texts = [tokenizer.clean(message.text) for message in conversation.messages]
     roles = [message.role for message in conversation.messages]
-    num_keyed = len(texts) - isinstance(conversation, Preference)
-    said = "".join(
-        text
-        for role, text in zip(roles[:num_keyed], texts[:num_keyed], strict=True)
-        if role != "system"
-    )
-    text = "".join(texts)
-    return text, (said or text)[:OPENING_CHARACTERS]
+    keyed = zip(roles, texts[:-1] if isinstance(conversation, Preference) else texts, strict=False)
+    said = "".join(text for role, text in keyed if role != "system")
+    return texts, (said or "".join(texts))[:OPENING_CHARACTERS]
 
 
 def clean_beginning(item: Item, tokenizer: Tokenizer, config: DataConfig) -> str:

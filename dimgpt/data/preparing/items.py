@@ -7,16 +7,17 @@ lone surrogates are no fault: cleaning removes them, like any character outside 
 import dataclasses
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dimgpt.config import ConversationSourceConfig, PreferenceSourceConfig, SourceConfig
 from dimgpt.data.conversation import Conversation
+from dimgpt.data.preferences import to_preferences
 from dimgpt.data.preparing.blocks import BLOCK_BYTES, Block, Item, made_blocks, read_blocks
 from dimgpt.data.preparing.listing import Source, SourceFile, is_demo, list_source
 from dimgpt.data.preparing.tables import Record, read_csv, read_json_lines, read_parquet
-from dimgpt.data.records import Row, document_of, text_of, to_conversations, to_preferences
+from dimgpt.data.records import document_of, text_of, to_conversations
 
 T = TypeVar("T", str, Conversation)
 
@@ -53,8 +54,8 @@ def read_conversations(
 ) -> Iterator[Conversation]:
     """Yield the conversations of a source.
 
-    As `read_documents`, but without text files. Records have one of the forms that
-    `records.py` knows; or `demo://conversations/30000`. A group of preferences yields `Preference`.
+    As `read_documents`, but without text files. The records of a file have one of the forms in
+    `records.FORMS`. Or `demo://conversations/30000`. A group of preferences yields `Preference`.
     """
     return _read_all(source, Conversation, "conversation", seed=seed, skip_bad=skip_bad)
 
@@ -117,14 +118,7 @@ def read_items(block: Block, source: Source, *, skip_bad: bool = False) -> Itera
                 yield item
         return
     assert isinstance(source, SourceConfig)
-    bad = _BadRecords(skip_bad, lambda: _count_bad(block, source))
-    for document in _documents(block, source):
-        if isinstance(document, ValueError):
-            bad.add(document)
-            yield None
-        else:
-            bad.num_good += 1
-            yield document
+    yield from _usable(_documents(block, source), skip_bad, lambda: _count_bad(block, source))
 
 
 def _documents(block: Block, source: SourceConfig) -> Iterator[str | ValueError]:
@@ -146,22 +140,27 @@ def _count_bad(block: Block, source: SourceConfig) -> str:
     return f"{num_bad:,} of the first {len(first):,}{place} cannot be used; "
 
 
-class _BadRecords:
-    """Counts records that cannot be used; raises at the first, or at many without a good one."""
+def _usable(
+    found: Iterable[T | ValueError], skip_bad: bool, extent: Callable[[], str] = str
+) -> Iterator[T | None]:
+    """Yield what can be used, and `None` for what is skipped.
 
-    def __init__(self, skip_bad: bool, extent: Callable[[], str] = str) -> None:
-        """Start to count; `extent` says in an error how many other records are bad."""
-        self.num_good = self.num_bad = 0
-        self._skip, self._extent = skip_bad, extent
-
-    def add(self, error: ValueError) -> None:
-        """Count a record, or raise what is wrong with it."""
-        self.num_bad += 1
-        if not self._skip:
-            raise ValueError(f"{error}; {self._extent()}{_SKIP}") from error
-        if not self.num_good and self.num_bad >= _TOO_MANY_BAD:
+    Raises the first error, or the hundredth without anything good before it; `extent` says how many
+    other records are bad.
+    """
+    num_good = num_bad = 0
+    for item in found:
+        if not isinstance(item, ValueError):
+            num_good += 1
+            yield item
+            continue
+        num_bad += 1
+        if not skip_bad:
+            raise ValueError(f"{item}; {extent()}{_SKIP}") from item
+        if not num_good and num_bad >= _TOO_MANY_BAD:
             others = f"{_TOO_MANY_BAD - 1} records before it were as bad, without a good one"
-            raise ValueError(f"{error}; and {others}") from error
+            raise ValueError(f"{item}; and {others}") from item
+        yield None
 
 
 def _gather_conversations(
@@ -169,6 +168,7 @@ def _gather_conversations(
 ) -> Iterator[Block]:
     """Turn blocks of records into blocks of conversations."""
     file_bytes = counted = 0
+    forms: set[str] = set()
 
     def watched() -> Iterator[Block]:
         nonlocal file_bytes
@@ -176,24 +176,19 @@ def _gather_conversations(
             file_bytes += block.file_bytes
             yield block
 
-    are_pairs = isinstance(source, PreferenceSourceConfig)
-    conversations = _conversations(watched(), _BadRecords(skip_bad), are_pairs=are_pairs)
+    def found() -> Iterator[Conversation | ValueError]:
+        for _, of_file in groupby(watched(), key=lambda block: block.name):
+            rows = chain.from_iterable(map(_rows, of_file))
+            if isinstance(source, PreferenceSourceConfig):
+                yield from to_preferences(rows)
+            else:
+                yield from to_conversations(rows, form=source.form, on_form=forms.add)
+
+    conversations = _usable(found(), skip_bad)
     for block in made_blocks(conversations, name="conversations", block_bytes=block_bytes):
-        yield dataclasses.replace(block, file_bytes=file_bytes - counted)
+        notes = tuple(f"read as {name}" for name in sorted(forms))
+        yield dataclasses.replace(block, file_bytes=file_bytes - counted, notes=notes)
         counted = file_bytes
-
-
-def _conversations(
-    blocks: Iterable[Block], bad: _BadRecords, *, are_pairs: bool
-) -> Iterator[Conversation | None]:
-    """Yield the conversations of blocks; `None` for one that is skipped."""
-    num_skipped, convert = 0, to_preferences if are_pairs else to_conversations
-    for conversation in convert(_rows(blocks, bad), on_bad=bad.add):
-        yield from [None] * (bad.num_bad - num_skipped)
-        num_skipped = bad.num_bad
-        bad.num_good += 1
-        yield conversation
-    yield from [None] * (bad.num_bad - num_skipped)
 
 
 def read_system_prompts(blocks: Iterable[Block], *, skip_bad: bool) -> Iterator[str]:
@@ -202,20 +197,19 @@ def read_system_prompts(blocks: Iterable[Block], *, skip_bad: bool) -> Iterator[
     Raises:
         ValueError: A record has none; or as `read_items`.
     """
-    for place, values in _rows(blocks, _BadRecords(skip_bad)):
-        yield text_of(place, values, "preprompt")
+    prompts = (
+        values if isinstance(values, ValueError) else text_of(place, values, "preprompt")
+        for place, values in chain.from_iterable(map(_rows, blocks))
+    )
+    yield from (prompt for prompt in _usable(prompts, skip_bad) if prompt is not None)
 
 
-def _rows(blocks: Iterable[Block], bad: _BadRecords) -> Iterator[Row]:
-    """Yield the records of blocks with their places."""
-    for block in blocks:
-        for place, record in _records(block):
-            if isinstance(record, dict):
-                yield place, record
-            elif isinstance(record, ValueError):
-                bad.add(record)
-            else:
-                raise ValueError(f"{place} is a text; it takes a table of records")
+def _rows(block: Block) -> Iterator[tuple[str, dict[str, Any] | ValueError]]:
+    """Yield the records of a block with their places, or why one cannot be read."""
+    for place, record in _records(block):
+        if isinstance(record, str):
+            raise ValueError(f"{place} is a text; it takes a table of records")
+        yield place, record
 
 
 def _records(block: Block) -> Iterator[tuple[str, dict[str, Any] | str | ValueError]]:

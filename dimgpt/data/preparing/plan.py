@@ -46,7 +46,7 @@ _OTHER_FIELDS = (
     "expected_bytes",
 )
 # Fields that older versions did not have, with the values that mean what those did.
-_LATER_FIELDS = {"files": None, "cleaning": "none"}
+_LATER_FIELDS = {"files": None, "cleaning": "none", "form": None}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,6 +18,7 @@ NUM_KEYS = 1 << 64
 OPENING_CHARACTERS = 1 << 15
 """So much of a text is compared with the openings of others."""
 _KEY_LETTERS = 128
+_MIN_OPENING_LETTERS = 64
 # A text with fewer letters behind a shared opening is a near-copy of the others.
 _MIN_LETTERS_BEHIND = 32
 # An opening is shared by more documents than this, and by more than this ratio of them.
@@ -42,7 +43,7 @@ def split_key(text: str, *, seed: int, openings: Sequence[str] = ()) -> int:
     """
     # Twice the characters hold 128 letters and digits of any usual text.
     beginning = _letters(text[: 2 * _KEY_LETTERS])[:_KEY_LETTERS]
-    if any(opening.startswith(beginning) for opening in openings):
+    if any(opening.startswith(beginning[:_MIN_OPENING_LETTERS]) for opening in openings):
         letters = _letters(text[:OPENING_CHARACTERS])
         skipped = max(map(len, filter(letters.startswith, openings)), default=0)
         behind = letters[skipped : skipped + _KEY_LETTERS]
@@ -54,7 +55,7 @@ def split_key(text: str, *, seed: int, openings: Sequence[str] = ()) -> int:
 def find_openings(texts: Iterable[str]) -> tuple[str, ...]:
     """Return what many texts begin with (a licence, a prompt), as letters and digits only.
 
-    An opening has 128 letters or more, and more than 4 texts and 5 % of them begin with it. Texts
+    An opening has 64 letters or more, and more than 4 texts and 5 % of them begin with it. Texts
     that are alike behind it, too, are near-copies, and have no opening.
 
     Args:
@@ -69,8 +70,8 @@ def _openings(beginnings: Iterable[str], few: float) -> Iterator[str]:
     """Yield what more than `few` texts begin with, and longer openings that still so many share."""
     groups: dict[str, list[str]] = defaultdict(list)
     for letters in beginnings:
-        if len(letters) >= _KEY_LETTERS:
-            groups[letters[:_KEY_LETTERS]].append(letters)
+        if len(letters) >= _MIN_OPENING_LETTERS:
+            groups[letters[:_MIN_OPENING_LETTERS]].append(letters)
     for group in groups.values():
         opening = os.path.commonprefix(group)
         rests = [letters[len(opening) :] for letters in group]

@@ -17,7 +17,8 @@ from torch import Tensor
 
 Array = np.ndarray[Any, Any]
 DrawRows = Callable[[np.random.Generator, int, int], tuple[Array, ...]]
-"""Draws so many rows of so many tokens: their ids, int64, and loss weights, float32, (R, T)."""
+"""Draws so many rows of so many tokens: their ids, int64, and loss weights, float32, (R, T). Where
+attention stays in a document, also the tokens of each among the first T - 1, int64 (R, D)."""
 T = TypeVar("T")
 _Queue = queue.SimpleQueue[tuple[T | None, BaseException | None]]
 _POLL_SECONDS = 0.1
@@ -35,8 +36,11 @@ class Batch:
     """`inputs` shifted by one, int64 (B, T)."""
     weights: Tensor
     """Weight of each target in the loss, float32 (B, T); 0 ignores it."""
+    documents: Tensor | None = None
+    """Tokens of each document of a row of inputs, int64 (B, D), which add up to T; attention stays
+    in a document. `None` where it crosses their borders."""
     reference: Tensor | None = None
-    """Set where a row is a pair of answers, the better one first, and the shapes above (B, 2, T):
+    """Set where a row is a pair of answers, the better one first, and the first shapes (B, 2, T):
     their log-probabilities under the model that the run began with, float32 (B, 2)."""
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
@@ -58,23 +62,26 @@ class Batch:
         return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
 
-def make_batches(rows: Array, weights: Array, *, batch_size: int) -> list[Batch]:
+def make_batches(
+    rows: Array, weights: Array, documents: Array | None = None, *, batch_size: int
+) -> list[Batch]:
     """Cut rows into batches, in their order.
 
     Args:
         rows: Token ids, int64 (R, T + 1), or (R, 2, T + 1) of pairs.
         weights: One weight per id as a target, float32 like them; the first column is unused.
+        documents: As in `Batch`, (R, D).
         batch_size: Rows of a batch; the last one may hold fewer.
     """
-    parts = (torch.from_numpy(values).split(batch_size) for values in (rows, weights))
-    return [
-        Batch(
-            inputs=ids[..., :-1].contiguous(),
-            targets=ids[..., 1:].contiguous(),
-            weights=weights_of_ids[..., 1:].contiguous(),
-        )
-        for ids, weights_of_ids in zip(*parts, strict=True)
-    ]
+    ids, weights_of_ids = torch.from_numpy(rows), torch.from_numpy(weights)
+    whole = Batch(
+        inputs=ids[..., :-1],
+        targets=ids[..., 1:],
+        weights=weights_of_ids[..., 1:],
+        documents=None if documents is None else torch.from_numpy(documents),
+    )
+    whole = whole.map(Tensor.contiguous)
+    return [whole.rows(slice(at, at + batch_size)) for at in range(0, len(rows), batch_size)]
 
 
 class DrawnBatches:
@@ -98,19 +105,21 @@ class DrawnBatches:
 
     def batches(self, step: int) -> list[Batch]:
         """Return the `accumulation_steps` batches of an optimizer step."""
-        generator = np.random.default_rng((self._seed, _TRAIN, step))
-        return self._draw(self._draw_train, generator, self._accumulation_steps)
+        return self._draw(self._draw_train, self._generator(step), self._accumulation_steps)
 
     def validation_batches(self, num_batches: int) -> list[Batch]:
         """Return batches of the validation split, the same ones each time."""
         generator = np.random.default_rng((self._seed, _VALIDATION))
         return self._draw(self._draw_validation, generator, num_batches)
 
+    def _generator(self, step: int) -> np.random.Generator:
+        return np.random.default_rng((self._seed, _TRAIN, step))
+
     def _draw(
         self, draw: DrawRows, generator: np.random.Generator, num_batches: int
     ) -> list[Batch]:
-        rows, weights = draw(generator, self._batch_size * num_batches, self._row_length)
-        return make_batches(rows, weights, batch_size=self._batch_size)
+        drawn = draw(generator, self._batch_size * num_batches, self._row_length)
+        return make_batches(*drawn, batch_size=self._batch_size)
 
 
 def prefetch(

@@ -2,14 +2,16 @@
 
 A document is perhaps a system prompt, and a conversation, between what the chat format puts around
 both. Its group is drawn by the groups' ratios, the conversation in proportion to its tokens, the
-system prompt by the group's shares. A row begins at a random token of a document and continues with
-whole documents, each newly drawn, until it holds `context_length + 1` tokens; a conversation that
-is longer than the row is cut there. The published model drew the conversations after a row's first
-uniformly, and validated behind one fixed system prompt: see `later_conversations` and
-`validation_system_prompt`.
+system prompt by the group's shares. By default a row begins at a random token of a document and
+continues with whole documents, each newly drawn, until it holds `context_length + 1` tokens; a
+conversation that is longer than the row is cut there. `DataConfig.packing` names other rows. The
+published model drew the conversations after a row's first uniformly, and validated behind one fixed
+system prompt: see `later_conversations` and `validation_system_prompt`.
 """
 
 import functools
+import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,23 +20,19 @@ from typing import Any
 import numpy as np
 
 from dimgpt.config import ConversationSourceConfig, PreferenceSourceConfig
-from dimgpt.data.conversation import loss_weights
-from dimgpt.data.reading.batch import Array, Batch, DrawnBatches, DrawRows
-from dimgpt.data.reading.padded import PaddedRows, with_equal_weight
-from dimgpt.data.reading.pretraining import (
-    Mixture,
-    Pieces,
-    Tokens,
-    draw_indices,
-    draw_rows,
-    find_documents,
-    look_up,
-)
+from dimgpt.data.reading.batch import Batch, DrawnBatches, DrawRows
+from dimgpt.data.reading.conversation_rows import ConcatenatedRows
+from dimgpt.data.reading.packed import PackedRows, PaddedRows, with_equal_weight
+from dimgpt.data.reading.pretraining import Mixture
 from dimgpt.data.token_file import SYSTEM_PROMPTS, TokenFile
 from dimgpt.text.chat_format import ChatIds
 
-# Pieces of a document: what begins it, system prompt, conversation, what ends it.
-_NUM_PIECES, _CONVERSATION = 4, 2
+log = logging.getLogger(__name__)
+_ROWS: dict[str, type[ConcatenatedRows] | type[PackedRows]] = {
+    "concatenate": ConcatenatedRows,
+    "best_fit": PackedRows,
+    "pad": PaddedRows,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +103,8 @@ class FinetuningData(DrawnBatches):
         instruction_weight: float,
         is_later_uniform: bool = False,
         validation_prompts: Mapping[str, Sequence[int]] | None = None,
-        padding: int | None = None,
+        packing: str = "concatenate",
+        padding: int = 0,
         **shape: int,
     ) -> None:
         """Prepare to read a corpus; `shape` holds the named arguments of `DrawnBatches`.
@@ -118,159 +117,40 @@ class FinetuningData(DrawnBatches):
             is_later_uniform: The conversations after a row's first are drawn uniformly in their
                 group, else by length.
             validation_prompts: Group -> ids of its `validation_system_prompt`, if it has one.
-            padding: An id: each row holds one conversation and is filled up with it, and system
-                prompts are not drawn. `None` fills rows with further conversations.
+            packing: As in `DataConfig`.
+            padding: Id that fills up a row where nothing else does.
             shape: See above.
         """
-        self.corpus, self._is_padded = corpus, padding is not None
-        if padding is None:
-            make: Any = functools.partial(
-                _ConversationReader, corpus, chat, is_later_uniform=is_later_uniform
-            )
-            fixed = {"fixed_prompts": validation_prompts}
-        else:
-            length, fixed = shape["context_length"], {}
-            make = functools.partial(PaddedRows, chat, context_length=length, padding=padding)
-        train = make(corpus.sources, corpus.train, instruction_weight)
-        validation = make(corpus.validated, corpus.validation, 0.0, **fixed)
+        self.corpus, self._is_padded = corpus, packing == "pad"
+        names = [group.name for group in corpus.sources]
+        make = functools.partial(
+            _ROWS[packing],
+            prompts=dict(zip(names, corpus.system_prompts, strict=True)),
+            chat=chat,
+            is_later_uniform=is_later_uniform,
+            padding=padding,
+            context_length=shape["context_length"],
+        )
+        train = make(corpus.sources, corpus.train, instruction_weight=instruction_weight)
+        fixed: Any = {"instruction_weight": 0.0, "fixed_prompts": validation_prompts}
+        validation = make(corpus.validated, corpus.validation, **fixed)
         super().__init__(train.draw, validation.draw, **shape)
+        used = self._used_share(train) if isinstance(train, PackedRows) else 1.0
+        share = f"conversations take {used:.1%} of the tokens, padding {1 - used:.1%}"
+        self.row_use = f"{packing}: {share}"
+        log.info("rows for fine-tuning, %s", self.row_use)
+
+    def _used_share(self, rows: PackedRows) -> float:
+        """Return the share of the first steps' rows that is not padding."""
+        size = (self._batch_size * self._accumulation_steps, self._row_length)
+        drawn = [rows.arrange(self._generator(step), *size) for step in range(1, 5)]
+        return sum(int(lengths.sum()) for *_, lengths in drawn) / (len(drawn) * math.prod(size))
 
     def _draw(
         self, draw: DrawRows, generator: np.random.Generator, num_batches: int
     ) -> list[Batch]:
         batches = super()._draw(draw, generator, num_batches)
         return with_equal_weight(batches) if self._is_padded else batches
-
-
-class _ConversationReader:
-    """Draws rows of the conversations of one split."""
-
-    def __init__(
-        self,
-        corpus: ConversationCorpus,
-        chat: ChatIds,
-        groups: Sequence[ConversationSourceConfig],
-        split: Mixture,
-        instruction_weight: float,
-        *,
-        is_later_uniform: bool,
-        fixed_prompts: Mapping[str, Sequence[int]] | None = None,
-    ) -> None:
-        self._chat, self._instruction_weight = chat, instruction_weight
-        self._is_later_uniform = is_later_uniform
-        self._ratios = split.ratios
-        self._num_tokens = np.array([file.num_tokens for file in split.files])
-        self._num_conversations = np.array([file.num_documents for file in split.files])
-        self._offsets = [file.offsets for file in split.files]
-        # No group has ":" in its name.
-        fixed = {f"{name}:": np.array(ids) for name, ids in (fixed_prompts or {}).items()}
-        self._prompt_offsets = [
-            *(file.offsets if file else np.zeros(1, np.int64) for file in corpus.system_prompts),
-            *(np.array([0, len(ids)]) for ids in fixed.values()),
-        ]
-        # Row: the group of the conversation. Column: the group that the system prompt is of, or
-        # that it is the fixed one of.
-        columns = [*(owner.name for owner in corpus.sources), *fixed]
-        ratios = [
-            {key: 1.0} if (key := f"{group.name}:") in fixed else group.system_prompt_ratios
-            for group in groups
-        ]
-        shares = [[row.get(column, 0.0) for column in columns] for row in ratios]
-        self._prompt_borders = np.cumsum(np.array(shares), axis=1)
-        conversations = [file.parts for file in split.files]
-        prompts = [file.parts if file else () for file in corpus.system_prompts]
-        # What begins and ends a conversation, and a token after which the model is silent.
-        self._num_begin, self._num_end = len(chat.beginning), len(chat.end)
-        edges = np.array([*chat.beginning, *chat.end, chat.stops[-1]])
-        self._tokens = Tokens(
-            [*conversations, *prompts, *([ids] for ids in fixed.values()), [edges]]
-        )
-
-    def draw(
-        self, generator: np.random.Generator, num_rows: int, row_length: int
-    ) -> tuple[Array, Array]:
-        is_open = np.zeros(num_rows, dtype=bool)
-
-        def draw_pieces(rows: Array, is_beginning: bool) -> Pieces:
-            by_length = is_beginning or not self._is_later_uniform
-            places, lengths = self._draw_documents(generator, len(rows), by_length=by_length)
-            if is_beginning:
-                cuts = _draw_cuts(lengths, generator)
-                is_open[:] = self._is_open(places[:, _CONVERSATION], cuts[:, _CONVERSATION])
-                places, lengths = places + cuts, lengths - cuts
-            return np.repeat(rows, _NUM_PIECES), places.ravel(), lengths.ravel()
-
-        rows = draw_rows(draw_pieces, self._tokens, num_rows=num_rows, row_length=row_length)
-        # Tokens before each row set the state in which the row begins. So the rows can be weighed
-        # as one long sequence. The rest of an opener that a row begins inside opens nothing.
-        opener = np.array(self._chat.learned_openers[-1])
-        silence = np.full_like(opener, self._chat.stops[-1])
-        states = np.where(is_open[:, None], opener, silence)
-        sequence = np.concatenate([states, rows], axis=1)
-        weights = loss_weights(
-            sequence.ravel(), self._chat, instruction_weight=self._instruction_weight
-        )
-        return rows, weights.reshape(sequence.shape)[:, len(opener) :]
-
-    def _draw_documents(
-        self, generator: np.random.Generator, count: int, *, by_length: bool
-    ) -> tuple[Array, Array]:
-        """Draw documents: place of the first token, and tokens, of each piece, int64 (N, 4)."""
-        groups = draw_indices(self._ratios, generator, count)
-        if by_length:  # a random token picks its conversation
-            tokens = generator.integers(self._num_tokens[groups])
-            conversations = find_documents(self._offsets, groups, tokens)
-        else:
-            conversations = generator.integers(self._num_conversations[groups])
-        first = look_up(self._offsets, groups, conversations)
-        last = look_up(self._offsets, groups, conversations + 1)
-        owners, prompt_first, prompt_last = self._draw_prompts(groups, generator)
-        starts, num_groups = self._tokens.starts, len(self._offsets)
-        edges, ones = np.full(count, starts[-1]), np.ones(count, dtype=np.int64)
-        prompts = starts[num_groups + owners] + prompt_first
-        places = np.stack([edges, prompts, starts[groups] + first, edges + self._num_begin], axis=1)
-        lengths = np.stack(
-            [
-                ones * self._num_begin,
-                prompt_last - prompt_first,
-                last - first,
-                ones * self._num_end,
-            ],
-            axis=1,
-        )
-        return places, lengths
-
-    def _draw_prompts(
-        self, groups: Array, generator: np.random.Generator
-    ) -> tuple[Array, Array, Array]:
-        """Draw the group and the bounds of each document's system prompt; equal bounds: none."""
-        choices, positions = generator.random(len(groups)), generator.random(len(groups))
-        owners = (choices[:, None] >= self._prompt_borders[groups]).sum(axis=1)
-        has_prompt = owners < len(self._prompt_offsets)
-        owners = np.where(has_prompt, owners, 0)
-        num_prompts = np.array([len(offsets) - 1 for offsets in self._prompt_offsets])[owners]
-        prompts = np.where(has_prompt, (positions * num_prompts).astype(np.int64), 0)
-        first = look_up(self._prompt_offsets, owners, prompts)
-        last = look_up(self._prompt_offsets, owners, prompts + has_prompt)
-        return owners, first, last
-
-    def _is_open(self, places: Array, lengths: Array) -> Array:
-        """Tell whether the model speaks after so many tokens of conversations, bool (N,)."""
-        silence = self._tokens.starts[-1] + self._num_begin + self._num_end
-        ends, ones = np.full(len(places), silence), np.ones_like(lengths)
-        # The stop before a conversation closes what was open. The weight of the one after
-        # the last token says whether the model speaks there.
-        pieces = np.stack([ends, places, ends], axis=1), np.stack([ones, lengths, ones], axis=1)
-        sequence = self._tokens.read(pieces[0].ravel(), pieces[1].ravel())
-        weights = loss_weights(sequence, self._chat, instruction_weight=0.0)
-        return weights[np.cumsum(lengths + 2) - 1] == 1
-
-
-def _draw_cuts(lengths: Array, generator: np.random.Generator) -> Array:
-    """Draw the tokens that each piece, (N, 4), loses when its document begins at a random one."""
-    ends = np.cumsum(lengths, axis=1)
-    offsets = generator.integers(ends[:, -1])
-    return np.clip(offsets[:, None] - (ends - lengths), 0, lengths)
 
 
 def _check_system_prompts(groups: Sequence[ConversationSourceConfig]) -> None:

@@ -26,12 +26,12 @@ from torch import Tensor
 from dimgpt.config import ExportDtype, ModelConfig
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.byte_level import ByteLevelTokenizer
+from dimgpt.text.chat_template import chat_template
 from dimgpt.text.cleaning import restore_text
 from dimgpt.text.special_tokens import NEW_LINE, SPECIAL_TOKENS, TAB
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.weights.card import Usage
 from dimgpt.weights.export.charsmap import cleaning_charsmap
-from dimgpt.weights.export.transformers_folder import chat_template
 from dimgpt.weights.huggingface import halves_from_pairs, reorder_heads
 from dimgpt.weights.layout import Layout
 
@@ -213,9 +213,11 @@ def _tokenizer_entries(tokenizer: Tokenizer) -> tuple[Entries, tuple[str, ...]]:
     entries |= {f"tokenizer.ggml.{name}_token_id": id for name, id in ids.items() if id is not None}
     entries["tokenizer.ggml.add_bos_token"] = start is not None
     entries["tokenizer.ggml.add_eos_token"] = False
-    template = chat_template(tokenizer)
-    if template is not None:
-        entries["tokenizer.chat_template"] = _simplified(template, has_first_space=len(notes) > 0)
+    if tokenizer.chat_format is not None:
+        template = chat_template(tokenizer.chat_format, first_space=_FIRST_SPACE_NOTE in notes)
+        for mark in ("{% generation %}", "{% endgeneration %}"):  # for training only
+            template = template.replace(mark, "")
+        entries["tokenizer.chat_template"] = template
     return entries, notes
 
 
@@ -259,13 +261,3 @@ def _byte_level_entries(tokenizer: ByteLevelTokenizer) -> tuple[Entries, tuple[s
     }
     has_first_space = pre_tokenizer.get("add_prefix_space", False)
     return entries, (_FIRST_SPACE_NOTE,) if has_first_space else ()
-
-
-def _simplified(template: str, *, has_first_space: bool) -> str:
-    """Leave out the marks for training, and write the spaces that llama.cpp does not add."""
-    for mark in ("{% generation %}", "{% endgeneration %}"):
-        template = template.replace(mark, "")
-    if has_first_space:
-        for role in ("user", "assistant"):
-            template = template.replace(f"<r0>{role}<r1>", f"<r0> {role}<r1> ")
-    return template

@@ -13,10 +13,6 @@ three cases, none of them in ordinary text: several combining signs in a row at 
 or line lose all but the first; a character that the vocabulary holds within longer tokens only
 makes its whole word unknown; and text that spells a special token is read as one, unless the caller
 passes `split_special_tokens=True`. Words of thousands of characters are slow there.
-
-A chat template writes a conversation as the tokens that training laid out. `{% generation %}` marks
-what the model is to say, from which `transformers` makes the mask of its tokens. DimensionGPT's
-template drops the brackets of special tokens from messages, as cleaning drops them.
 """
 
 import json
@@ -36,7 +32,7 @@ from dimgpt.config import ModelConfig
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.alphabet import ALPHABET, STAND_INS
 from dimgpt.text.byte_level import ByteLevelTokenizer
-from dimgpt.text.chat_format import DIMENSIONGPT, LILLM
+from dimgpt.text.chat_template import chat_template
 from dimgpt.text.cleaning import WORD_PATTERN
 from dimgpt.text.special_tokens import (
     NEW_LINE,
@@ -69,32 +65,6 @@ print(tokenizer.decode(model.generate(ids)[0], skip_special_tokens=True))
 ```"""
 
 
-# The next role closes a message and belongs to what the model says: it ends its own turn.
-_DIMENSIONGPT_TEMPLATE = """\
-{%- set roles = {'system': '⮜system⮞', 'user': '⮜user⮞', 'assistant': '⮜assistant⮞'} %}
-{%- set state = namespace(is_spoken=false) %}
-{{- '⮜start-of-text⮞' + roles.get(messages[0].role, '⮜human⮞') }}
-{%- for message in messages %}
-{%- if message.role == 'user' %}{% set state.is_spoken = false %}
-{%- elif message.role != 'system' %}{% set state.is_spoken = true %}{% endif %}
-{%- if not loop.last %}{% set next = roles.get(loop.nextitem.role, '⮜human⮞') %}
-{%- else %}{% set next = '⮜assistant⮞' if add_generation_prompt else '⮜end-of-text⮞' %}{% endif %}
-{%- set text = message.content | replace('⮜', '') | replace('⮞', '') | trim + next %}
-{%- if state.is_spoken %}{% generation %}{{- text -}}{% endgeneration %}
-{%- else %}{{- text -}}{% endif %}
-{%- endfor %}"""
-
-_LILLM_TEMPLATE = """\
-{%- for message in messages %}
-{%- if message.role == 'user' %}{{- '<r0>user<r1>' + message.content + '</r2>' -}}
-{%- elif message.role == 'assistant' %}{{- '<r0>assistant<r1>' -}}
-{% generation %}{{- message.content + '</s>' -}}{% endgeneration %}
-{%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}{{- '<r0>assistant<r1>' -}}{% endif %}"""
-_TEMPLATES = {DIMENSIONGPT.name: _DIMENSIONGPT_TEMPLATE, LILLM.name: _LILLM_TEMPLATE}
-
-
 def write_transformers(
     model: Transformer, tokenizer: Tokenizer, folder: Path, *, dtype: torch.dtype
 ) -> Usage:
@@ -109,7 +79,8 @@ def write_transformers(
             parts = unstack_experts(name, numbers) or parts
         tensors |= {theirs: part.to(dtype).contiguous() for theirs, part in parts.items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    template = chat_template(tokenizer)
+    chat = tokenizer.chat_format
+    template = None if chat is None else chat_template(chat)
     contents = {
         "config.json": _model_json(config, special_tokens, dtype),
         "generation_config.json": _generation_json(config, tokenizer),
@@ -261,11 +232,6 @@ def greedy_tokenizer_json(tokens: Sequence[str]) -> dict[str, Any]:
     )
     description: dict[str, Any] = json.loads(tokenizer.to_str())
     return description
-
-
-def chat_template(tokenizer: Tokenizer) -> str | None:
-    """Return the template of a tokenizer's conversations in Jinja, `None` if it knows none."""
-    return None if tokenizer.chat_format is None else _TEMPLATES.get(tokenizer.chat_format.name)
 
 
 def _notes(config: ModelConfig, special_tokens: SpecialTokens) -> tuple[str, ...]:

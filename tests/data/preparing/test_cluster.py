@@ -22,6 +22,7 @@ def tokens(folder, tokenizer):
     return Counter(file.document(n).tobytes() for n in range(file.num_documents))
 
 
+@pytest.mark.slow
 def test_four_tasks_of_the_local_executor_write_the_documents_of_one_run(tokenizer, tmp_path):
     for name in range(5):
         texts = [f"chat {n} dort dans la cour {name}" for n in range(50)]

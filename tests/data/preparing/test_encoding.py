@@ -94,3 +94,13 @@ def test_a_long_document_without_a_place_to_cut_is_one_piece(tokenizer, monkeypa
     in_pieces = encode_chunk([text], tokenizer, RULES)
     assert in_pieces.ids.tolist() == whole.ids.tolist()
     assert in_pieces.report.dropped == whole.report.dropped
+
+
+def test_a_conversation_with_a_message_that_cleaning_empties_is_dropped(tokenizer):
+    def talk(answer):
+        messages = (Message(role="user", text="ça va ?"), Message(role="assistant", text=answer))
+        return Conversation(messages=messages)
+
+    chunk = encode_chunk([talk("\U000110d0"), talk("oui")], tokenizer, DataConfig())
+    assert len(chunk.lengths) == 1
+    assert chunk.report.dropped == {"empty": 1}

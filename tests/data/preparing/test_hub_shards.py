@@ -110,6 +110,7 @@ def hub(hub_server, content):
     return hub_server
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("asked", "expected"), ASKED.items())
 def test_the_files_of_a_split_are_listed(hub, content, asked, expected):
     name, config, split = asked
@@ -136,6 +137,7 @@ print(json.dumps({"files": answers, "rows": [row["text"] for row in rows]}))
 """
 
 
+@pytest.mark.slow
 def test_the_files_are_those_that_datasets_itself_reads_from_the_hub(hub, tmp_path):
     environment = {
         **os.environ,

@@ -126,16 +126,15 @@ def read_turns(path):
     return [list(conversation.messages) for conversation in read_conversations(source)]
 
 
-def test_both_conversation_formats_are_read(tmp_path):
-    (tmp_path / "a.jsonl").write_bytes(
-        lines(
-            {"conversation": [{"role": "user", "text": "a"}, {"role": "assistant", "text": "b"}]},
-            {"messages": [{"role": "user", "content": "c"}], "id": 3},
-        )
-    )
+def test_files_of_two_formats_are_read_together(tmp_path):
+    said = ("a", "b"), ("c", "d")
+    roles, names = ("user", "assistant"), (("conversation", "text"), ("messages", "content"))
+    for number, ((name, text), texts) in enumerate(zip(names, said, strict=True)):
+        turns = [{"role": role, text: one} for role, one in zip(roles, texts, strict=True)]
+        (tmp_path / f"{number}.jsonl").write_bytes(lines({name: turns, "id": 3}))
     assert read_turns(tmp_path) == [
-        [Message(role="user", text="a"), Message(role="assistant", text="b")],
-        [Message(role="user", text="c")],
+        [Message(role=role, text=one) for role, one in zip(roles, texts, strict=True)]
+        for texts in said
     ]
 
 

@@ -13,6 +13,8 @@ from dimgpt.data.preparing.preparation import merge, plan_preparation, prepare_s
 from dimgpt.data.preparing.shares import Share
 from dimgpt.data.token_file import TokenFile
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 SIZES = {"block_bytes": 400, "part_blocks": 4}
 CONFIG = DataConfig(min_document_characters=4, validation_ratio=0.1, num_workers=1)

@@ -64,6 +64,7 @@ def test_a_document_is_too_long_by_its_stripped_length(text, reason):
     assert reason_to_drop(text, QualityConfig(max_characters=9)) == reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "language"),
     [
@@ -214,6 +215,7 @@ def test_keys_of_other_settings_are_refused(keys):
         Deduplicator(EXACT).reasons(keys)
 
 
+@pytest.mark.slow
 def test_keys_are_the_same_in_another_process():
     pytest.importorskip("datasketch")
     code = (

@@ -71,6 +71,7 @@ def test_characters_that_cleaning_does_not_keep_are_counted_with_what_becomes_of
     assert len(report.character_rows(2)) == 2
 
 
+@pytest.mark.slow
 def test_exactly_those_characters_are_counted_that_cleaning_changes():
     for code in [*range(0x3000), *range(0x1F300, 0x1F700)]:
         report = SourceReport(source="a")

@@ -31,7 +31,7 @@ CONFIG = DataConfig(
     quality=QualityConfig(drop_exact_duplicates=True),
 )
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="kills processes")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="kills processes")]
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 
+import numpy as np
 import pytest
 
 from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig
@@ -15,6 +16,7 @@ from dimgpt.data.preparing.preparation import (
     run_share,
 )
 from dimgpt.data.preparing.shares import Share
+from dimgpt.data.preparing.splits import Borders, find_openings, split_key
 from dimgpt.data.token_file import TokenFile, read_manifest
 from dimgpt.text.byte_level import train_byte_level
 
@@ -71,22 +73,39 @@ def test_near_copies_behind_one_licence_are_on_one_side(tokenizer, tmp_path):
     assert len(held_out) == 2 * len({text.partition(" Version")[0] for text in held_out})
 
 
-@pytest.mark.parametrize("role", ["system", "user"])
+def talk(number, prompt, *, is_system):
+    question = f"Question {number}: {sentences(1_000 + number, 2)}"
+    opening = [{"role": "system", "text": prompt}] if is_system else []
+    question = question if is_system else f"{prompt}\n\n{question}"
+    answer = {"role": "assistant", "text": sentences(2_000 + number, 1)}
+    return [*opening, {"role": "user", "text": question}, answer]
+
+
+@pytest.mark.parametrize("is_system", [True, False])
 @pytest.mark.parametrize("num_prompts", [1, 2, 5])
 def test_conversations_under_few_long_prompts_are_split_as_asked(
-    tokenizer, tmp_path, num_prompts, role
+    tokenizer, tmp_path, num_prompts, is_system
 ):
+    prompts = [f"Tu es aimable. {sentences(number, 10)}" for number in range(num_prompts)]
     turns = [
-        [
-            {"role": role, "text": f"Tu es aimable. {sentences(number % num_prompts, 10)}"},
-            {"role": "user", "text": f"Question {number}: {sentences(1_000 + number, 2)}"},
-            {"role": "assistant", "text": sentences(2_000 + number, 1)},
-        ]
-        for number in range(100)
+        talk(number, prompts[number % num_prompts], is_system=is_system) for number in range(100)
     ]
     folder = prepare(conversation_source(tmp_path / "talk.jsonl", turns), tokenizer, tmp_path)
     assert 4 <= counts(folder)["validation"] <= 20
-    assert read_report(folder).notes == []
+    assert read_report(folder).notes == ["read as DimensionGPT"]
+
+
+@pytest.mark.parametrize("num_prompts", [1, 2, 5])
+@pytest.mark.parametrize("num_letters", [50, 120, 300])
+def test_the_share_held_out_is_near_the_one_asked_for(num_prompts, num_letters):
+    prompts = [sentences(f"prompt {n}", 100)[: num_letters * 6 // 5] for n in range(num_prompts)]
+    texts = [f"{prompts[n % num_prompts]} {sentences(n, 2)}" for n in range(2_000)]
+    openings = find_openings(texts[:500])
+    keys = np.array([split_key(text, seed=0, openings=openings) for text in texts], np.uint64)
+    for ratio in (0.01, 0.03, 0.1):
+        borders = Borders.of(validation_ratio=ratio, test_ratio=0.0)
+        share = borders.choose(keys)["validation"].mean()
+        assert share == pytest.approx(ratio, abs=4 * (ratio / 2_000) ** 0.5)
 
 
 def test_short_conversations_under_many_system_prompts_are_split_as_asked(tokenizer, tmp_path):

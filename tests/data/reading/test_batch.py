@@ -123,6 +123,7 @@ def test_the_thread_ends_when_the_consumer_stops_early():
     assert not prefetch_threads()
 
 
+@pytest.mark.slow
 def test_a_process_may_end_while_an_item_is_made(ends):
     """The interpreter ends such a thread by an exception, which inside of torch is an abort."""
     assert ends[:3] == ["items.close(): 0", ": 0", "raise SystemExit(0): 0"]

@@ -40,6 +40,7 @@ def offset(unit: int) -> int:
     return (unit >> 10) << ((unit & 1 << 9) >> 6)
 
 
+@pytest.mark.slow
 @given(table=st.dictionaries(TEXT.filter(bool), TEXT, min_size=1), probes=st.lists(TEXT))
 @settings(max_examples=150, deadline=None)
 def test_the_longest_key_is_found_and_nothing_else(table: dict[str, str], probes: list) -> None:

@@ -38,6 +38,7 @@ def refused(
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_every_export_has_a_card_and_a_record_of_its_files(folder: Path) -> None:
     text = (folder / "README.md").read_text("utf-8")
     assert "| Validation bits per byte | 1.234 |" in text

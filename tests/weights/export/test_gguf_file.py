@@ -15,6 +15,8 @@ from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 from dimgpt.weights.card import Usage
 from dimgpt.weights.export.gguf_file import exact_context_length, write_gguf
 
+pytestmark = pytest.mark.slow
+
 NAMES = {
     "token_embd.weight": "token_embedding.weight",
     "blk.1.attn_q.weight": "blocks.1.attention.query.weight",
@@ -196,6 +198,7 @@ def test_byte_level_tokens_are_gpt2s_with_their_merges(
     assert entries["tokenizer.ggml.token_type"][:3] == [3, 3, 3]
     assert entries["tokenizer.ggml.add_bos_token"] is False
     assert any("space" in note for note in usage.notes)
+    assert "'<r0> user<r1>'" in entries["tokenizer.chat_template"]
 
 
 def test_widths_that_do_not_fit_blocks_are_refused(

@@ -84,6 +84,7 @@ ANY_TEXT = st.lists(
 ).map("".join)
 
 
+@pytest.mark.slow
 @given(text=ANY_TEXT)
 @settings(max_examples=200, deadline=None)
 def test_ids_are_ours_on_any_text(

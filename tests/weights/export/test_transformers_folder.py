@@ -26,6 +26,8 @@ from dimgpt.weights.export.exporter import export_model
 from dimgpt.weights.export.transformers_folder import write_transformers
 from dimgpt.weights.huggingface import halves_from_pairs, load_huggingface
 
+pytestmark = pytest.mark.slow
+
 TALK = (
     ("system", "Tu es un <b>⮜user⮞</b> gentil."),
     ("user", "  Bonjour ! ça va ?\n"),

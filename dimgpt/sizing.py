@@ -1,0 +1,210 @@
+"""What a machine can train in a given time: a measured speed, and a curve of the loss to expect.
+
+`benchmarks/sizing.py` fits the curve to small runs on French text. It also says how far the curve
+was off on runs that it was not fitted to.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dimgpt.config import TrainingConfig
+from dimgpt.display.tables import Table
+from dimgpt.info import memory_size, num_tokens, training_memory
+from dimgpt.model.flops import num_parameters, training_flops_per_token
+from dimgpt.model.transformer import Transformer
+from dimgpt.presets import PRESETS, Preset
+from dimgpt.runtime import Runtime, available_memory, peak_flops
+from dimgpt.settings import override
+from dimgpt.training.micro_batch_search import divide, fastest, measure_sizes
+
+CANDIDATES = tuple(PRESETS[name] for name in ("french-5m", "dimensiongpt-0.2b"))
+"""The presets whose text is real French, from the smallest: the curve is about no other text."""
+_HOURS = {"m": 1 / 60, "h": 1.0, "d": 24.0}
+_TRAINING_SHARE = 0.9  # the optimizer, validations and checkpoints take the rest of the time
+_MEASURED_SECONDS = 10.0  # a micro-batch that is expected to take longer is not measured
+_FEWEST_STEPS = 200
+_BYTES_PER_TOKEN = 4
+# Repeats after which a text has given 1 - 1/e of all that repeating it can give: Muennighoff et
+# al. 2023, https://arxiv.org/abs/2305.16264.
+_USEFUL_REPEATS = 15.4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Curve:
+    """Bits per byte of held-out text against parameters N and tokens D: E + A / N^a + B / D^b.
+
+    Hoffmann et al. 2022, https://arxiv.org/abs/2203.15556. N and D count in millions.
+    """
+
+    floor: float
+    """E, for an endless model and endless text."""
+    model_factor: float
+    model_power: float
+    text_factor: float
+    text_power: float
+    adamw_share: float
+    """Tokens with Muon that teach as much as one token with AdamW, in 0..1."""
+
+    def bits_per_byte(self, parameters: float, tokens: float, *, optimizer: str) -> float:
+        """Return the loss at the end of a whole schedule."""
+        text = tokens / 1e6 * (self.adamw_share if optimizer == "adamw" else 1.0)
+        by_model = self.model_factor * (parameters / 1e6) ** -self.model_power
+        return self.floor + by_model + self.text_factor * text**-self.text_power
+
+
+# Fitted by `benchmarks/sizing.py report`; see benchmarks/LOG.md, 2026-11-25.
+CURVE = Curve(
+    floor=0.6,
+    model_factor=0.482,
+    model_power=0.38,
+    text_factor=0.9097,
+    text_power=0.38,
+    adamw_share=0.6,
+)
+RELATIVE_ERROR = 0.10
+"""That of `french-5m` of the README, the largest run that was not fitted."""
+MOST_PARAMETERS, MOST_TOKENS = 0.8e6, 1.1e6
+"""Of the runs that the curve was fitted to."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """A run of a preset that fills a time."""
+
+    preset: Preset
+    """Its pretraining has the steps and the batch of the run."""
+    text_tokens: float
+    """Tokens in one pass over its text."""
+    tokens_per_second: float
+    is_measured: bool
+    """If not, the speed is a smaller preset's, in proportion to the FLOPs a token."""
+    obstacle: str = ""
+    """Why it cannot be trained, if so."""
+
+    @property
+    def useful_tokens(self) -> float:
+        """Tokens of new text that would teach as much; a repeated text teaches less each time."""
+        text, tokens = self.text_tokens, num_tokens(self.preset)
+        repeats = max(tokens / text - 1, 0.0)
+        worth = _USEFUL_REPEATS * (1 - math.exp(-repeats / _USEFUL_REPEATS))
+        return min(tokens, text) + worth * text
+
+    @property
+    def bits_per_byte(self) -> float:
+        """The loss to expect; infinite if there is an obstacle."""
+        if self.obstacle:
+            return math.inf
+        parameters = num_parameters(self.preset.model)
+        optimizer = self.preset.pretraining.optimizer
+        return CURVE.bits_per_byte(parameters, self.useful_tokens, optimizer=optimizer)
+
+    @property
+    def command(self) -> str:
+        """The command that trains it."""
+        config = self.preset.pretraining
+        names = ["max_steps", "warmup_steps", "decay_steps", "batch_size", "accumulation_steps"]
+        names += ["muon_warmup_steps"] * (config.optimizer == "muon")
+        flags = (f"--training.{n.replace('_', '-')} {getattr(config, n)}" for n in names)
+        return f"python -m dimgpt train --preset {self.preset.name} {' '.join(flags)}"
+
+    def row(self) -> dict[str, str]:
+        """Return it as a row of a table."""
+        parameters, tokens = num_parameters(self.preset.model), num_tokens(self.preset)
+        config, bits = self.preset.pretraining, self.bits_per_byte
+        is_guess = parameters > MOST_PARAMETERS or tokens > MOST_TOKENS
+        hours = tokens / self.tokens_per_second / _TRAINING_SHARE / 3600
+        can_run = not self.obstacle
+        sure = f"± {RELATIVE_ERROR * bits:.2f}" + ", a guess: beyond the fitted range" * is_guess
+        return {
+            "preset": self.preset.name,
+            "parameters": f"{parameters:,}",
+            "tokens/s": f"{self.tokens_per_second:,.0f}" + " (scaled)" * (not self.is_measured),
+            "tokens": f"{tokens / 1e6:,.1f} M" * can_run,
+            "passes over its text": f"{tokens / self.text_tokens:.2g}" * can_run,
+            "batch": f"{config.batch_size} × {config.accumulation_steps}",
+            "hours": f"{hours:,.1f}" * can_run,
+            "bits per byte": self.obstacle or f"{bits:.2f} {sure}",
+        }
+
+
+def propose(budget: str, runtime: Runtime, presets: Sequence[Preset] = CANDIDATES) -> Table:
+    """Return what each preset becomes in a time on this machine, and which one to train.
+
+    A step's batch stays the preset's; the best division into micro-batches is measured.
+
+    Args:
+        budget: Minutes, hours or days: `90m`, `24h`, `2d`.
+        runtime: What to measure on; takes some seconds, and on a GPU some minutes.
+        presets: From the smallest; of those that are too slow to measure, the speed is scaled.
+
+    Raises:
+        ValueError: The budget is no such time.
+    """
+    plans = plan(parse_hours(budget), runtime, presets)
+    best = min(plans, key=lambda plan: plan.bits_per_byte)
+    advice = "no preset can be trained" if best.obstacle else f"the best is `{best.command}`"
+    rows = ({"": "→" * (one is best and not best.obstacle)} | one.row() for one in plans)
+    return Table.of(rows, title=f"In {budget} on this machine: {advice}")
+
+
+def parse_hours(budget: str) -> float:
+    """Return the hours of a time such as `90m`, `24h` or `2d`.
+
+    Raises:
+        ValueError: It is no such time, or 0.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhd])", budget)
+    if found is None or not (hours := float(found[1]) * _HOURS[found[2]]):
+        raise ValueError(f"budget is {budget!r}: give minutes, hours or days, as 90m, 24h or 2d")
+    return hours
+
+
+def plan(hours: float, runtime: Runtime, presets: Sequence[Preset]) -> list[Plan]:
+    """Return the run of each preset that takes so long; see `propose`."""
+    plans: list[Plan] = []
+    memory, reached = available_memory(runtime), 0.5 * peak_flops(runtime)
+    for preset in presets:
+        config, model = preset.pretraining, preset.model
+        flops, needed = training_flops_per_token(model), training_memory(model)
+        seconds = config.batch_size * model.context_length * flops / reached
+        tried, obstacle = [], ""
+        if needed > memory:
+            obstacle = f"needs about {memory_size(needed)} of memory"
+        elif not plans or seconds < _MEASURED_SECONDS:
+            tried = measure_sizes(Transformer(model), config, runtime)
+        if tried:
+            reached = flops * max(one.tokens_per_second for one in tried)
+            config = divide(config, fastest(tried))
+        speed = reached / flops
+        tokens_per_step = config.sequences_per_step * model.context_length
+        steps = int(3600 * hours * _TRAINING_SHARE * speed / tokens_per_step)
+        if steps < _FEWEST_STEPS and not obstacle:
+            obstacle = f"only {steps:,} steps of {tokens_per_step:,} tokens: too few"
+        plans.append(
+            Plan(
+                preset=override(preset, pretraining=_with_steps(config, max(steps, 1))),
+                text_tokens=_text_tokens(preset),
+                tokens_per_second=speed,
+                is_measured=bool(tried),
+                obstacle=obstacle,
+            )
+        )
+    return plans
+
+
+def _with_steps(config: TrainingConfig, steps: int) -> TrainingConfig:
+    """Return a run of other length, with its schedule stretched or pressed."""
+    changes = {"max_steps": steps}
+    for name in ("warmup_steps", "decay_steps", "muon_warmup_steps"):
+        if not name.startswith("muon") or config.optimizer == "muon":
+            changes[name] = max(1, getattr(config, name) * steps // config.max_steps)
+    return override(config, **changes)
+
+
+def _text_tokens(preset: Preset) -> float:
+    """Return the tokens of a preset's text; if its size is not known, its own run is one pass."""
+    sources = preset.data.sources
+    sizes = [min(s.expected_bytes or 0, s.max_bytes or math.inf) for s in sources]
+    return sum(sizes) / _BYTES_PER_TOKEN if all(sizes) else num_tokens(preset)

@@ -30,7 +30,8 @@ from dimgpt.data.preparing.tables import (
     read_whole,
     split_json,
 )
-from dimgpt.demo import corpus, preferences
+from dimgpt.demo import corpus as demo_corpus
+from dimgpt.demo import preferences as demo_preferences
 from dimgpt.hub import PATIENCE, Patience, download_file
 
 Item = str | Conversation
@@ -38,11 +39,6 @@ Item = str | Conversation
 T = TypeVar("T")
 
 BLOCK_BYTES = 1 << 20
-_DEMO_TEXTS: dict[str, Callable[..., Iterator[Item]]] = {
-    "stories": corpus.stories,
-    "conversations": corpus.conversations,
-    "preferences": preferences.preferences,
-}
 _WHOLE_TEXTS = set(TEXT_SUFFIXES) - set(TABLE_SUFFIXES)
 
 
@@ -167,13 +163,18 @@ def _size(value: Any) -> int:
 
 
 def _make_demo(name: str, seed: int, block_bytes: int) -> Iterator[Block]:
-    match = re.fullmatch(rf"{DEMO_PREFIX}({'|'.join(_DEMO_TEXTS)})/(0*[1-9][0-9]*)", name)
+    makers: dict[str, Callable[..., Iterator[Item]]] = {
+        "stories": demo_corpus.stories,
+        "conversations": demo_corpus.conversations,
+        "preferences": demo_preferences.preferences,
+    }
+    match = re.fullmatch(rf"{DEMO_PREFIX}({'|'.join(makers)})/(0*[1-9][0-9]*)", name)
     if match is None:
         raise ValueError(
             f"path is {name!r}: it must be {DEMO_PREFIX}stories/N, {DEMO_PREFIX}conversations/N or "
             f"{DEMO_PREFIX}preferences/N with how many to make, such as {DEMO_PREFIX}stories/20000"
         )
-    made = _DEMO_TEXTS[match[1]](int(match[2]), seed=seed)
+    made = makers[match[1]](int(match[2]), seed=seed)
     yield from made_blocks(made, name=name, block_bytes=block_bytes)
 
 

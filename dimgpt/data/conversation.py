@@ -28,6 +28,11 @@ class Conversation:
 
     messages: tuple[Message, ...]
 
+    @property
+    def stored(self) -> tuple[Message, ...]:
+        """All that is written to a token file."""
+        return self.messages
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preference(Conversation):
@@ -36,6 +41,11 @@ class Preference(Conversation):
     rejected: Message
     """The other one."""
 
+    @property
+    def stored(self) -> tuple[Message, ...]:
+        """The conversation, the better answer and the other one."""
+        return (*self.messages, self.rejected)
+
 
 def encode_message(message: Message, tokenizer: Tokenizer) -> list[int]:
     """Encode a message in the tokenizer's chat format; nothing if its role is left out."""
@@ -43,14 +53,8 @@ def encode_message(message: Message, tokenizer: Tokenizer) -> list[int]:
 
 
 def encode_conversation(conversation: Conversation, tokenizer: Tokenizer) -> list[int]:
-    """Encode every message, without what stands around a whole conversation.
-
-    The rejected answer of a preference comes last, after the better one.
-    """
-    messages = conversation.messages
-    if isinstance(conversation, Preference):
-        messages += (conversation.rejected,)
-    return [id for message in messages for id in encode_message(message, tokenizer)]
+    """Encode every message, without what stands around a whole conversation."""
+    return [id for message in conversation.stored for id in encode_message(message, tokenizer)]
 
 
 def encode_prompt(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:

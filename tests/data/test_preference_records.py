@@ -124,6 +124,17 @@ def test_both_answers_are_composed_and_read_with_what_was_said_before(tokenizer)
     assert chunk.ids.tolist() == encode_conversation(composed, tokenizer)
 
 
+def test_answers_that_cleaning_empties_or_makes_equal_are_dropped_and_counted(tokenizer):
+    answers = [("a", "\0"), ("\0", "a"), ("a", "\0a"), ("a", "b")]
+    pairs = [
+        to_preference("here", {"prompt": "la", "chosen": better, "rejected": worse})
+        for better, worse in answers
+    ]
+    chunk = encode_chunk(pairs, tokenizer, DataConfig())
+    assert chunk.report.dropped == {"empty": 2, "same_answers": 1}
+    assert len(chunk.lengths) == 1
+
+
 def test_a_document_that_is_no_pair_is_refused(tokenizer):
     with pytest.raises(ValueError, match="holds no two answers"):
         split_pair(np.array(tokenizer.chat.encode_message("user", "a")), tokenizer.chat)

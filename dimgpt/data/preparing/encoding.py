@@ -23,7 +23,7 @@ from dimgpt.data.preparing.report import SourceReport
 from dimgpt.data.preparing.splits import OPENING_CHARACTERS, split_key
 from dimgpt.text.tokenizer import Tokenizer
 
-UNREADABLE, TOO_SHORT, EMPTY = "unreadable", "too_short", "empty"
+UNREADABLE, TOO_SHORT, EMPTY, SAME_ANSWERS = "unreadable", "too_short", "empty", "same_answers"
 _LONG_CHARACTERS = 1 << 22
 _SAFE_CUT = re.compile(r"(?<=[A-Za-z0-9.,])[\n ](?=[A-Za-z0-9])")
 
@@ -187,9 +187,11 @@ def _encode_conversation(
         conversation = _composed(conversation)
     texts, beginning = _clean_conversation(conversation, tokenizer)
     text = "".join(texts)
-    report.observe("".join(message.text for message in conversation.messages), text)
+    report.observe("".join(message.text for message in conversation.stored), text)
     if not (texts and all(texts)):
         return EMPTY
+    if isinstance(conversation, Preference) and texts[-2] == texts[-1]:
+        return SAME_ANSWERS
     return _EncodedItem(
         ids=np.array(encode_conversation(conversation, tokenizer), dtype=tokenizer.dtype),
         beginning=beginning,
@@ -215,10 +217,10 @@ def _clean_conversation(conversation: Conversation, tokenizer: Tokenizer) -> tup
     A few system prompts open all conversations of a source, so they do not count for split keys.
     Nor do the answers of a preference: all pairs that answer one question are in one split.
     """
-    texts = [tokenizer.clean(message.text) for message in conversation.messages]
-    roles = [message.role for message in conversation.messages]
-    keyed = zip(roles, texts[:-1] if isinstance(conversation, Preference) else texts, strict=False)
-    said = "".join(text for role, text in keyed if role != "system")
+    texts = [tokenizer.clean(message.text) for message in conversation.stored]
+    roles = [message.role for message in conversation.stored]
+    keyed = roles[:-2] if isinstance(conversation, Preference) else roles
+    said = "".join(text for role, text in zip(keyed, texts, strict=False) if role != "system")
     return texts, (said or "".join(texts))[:OPENING_CHARACTERS]
 
 

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 from collections.abc import Iterable, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def compare_models(
     prompts = [[*chat.beginning, *prompt.tolist(), *opener] for prompt, *_ in chosen]
     better = [tokenizer.decode(answer[len(opener) :]).strip() for _, answer, _ in chosen]
     answers = [
-        {"question": tokenizer.decode(prompt), "better": text}
+        {"question": _said_in(prompt, tokenizer), "better": text}
         for (prompt, *_), text in zip(chosen, better, strict=True)
     ]
     longest = max(len(answer) for _, answer, _ in chosen)
@@ -114,6 +115,13 @@ def compare_models(
         for row, text in zip(answers, texts, strict=True):
             row[name] = text
     return scores, answers
+
+
+def _said_in(prompt: Array, tokenizer: Tokenizer) -> str:
+    """Return the messages of a conversation in one line, without its special tokens."""
+    special = set(tokenizer.special_ids.values())
+    groups = groupby(prompt.tolist(), special.__contains__)
+    return " · ".join(tokenizer.decode(ids) for is_special, ids in groups if not is_special)
 
 
 @torch.no_grad()

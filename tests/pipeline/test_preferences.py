@@ -95,6 +95,7 @@ def test_a_model_learns_the_pairs_and_a_stopped_run_goes_on_with_the_same_refere
     scores, answers = compare_stages(prepared, runtime=CPU, num_pairs=3)
     assert [row["model"] for row in scores] == ["toy-chat", "toy-preferred"]
     assert len(answers) == 3
+    assert not any("---" in row["question"] for row in answers)  # no special tokens
     assert list(answers[0]) == ["question", "better", "toy-chat", "toy-preferred"]
 
 

@@ -19,6 +19,7 @@ from dimgpt.data.reading.pretraining import Corpus, PretrainingData
 from dimgpt.data.token_file import read_manifest
 from dimgpt.pipeline.mixture import expected_shortfalls
 from dimgpt.pipeline.vocabulary import keep_data_config, only_one
+from dimgpt.presets import PRESETS
 from dimgpt.settings import override, to_dict
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.workspace import STAGES, Stage, Workspace, load_data_config, load_vocabulary
@@ -140,9 +141,11 @@ def require_conversations(
     data = load_data_config(workspace)
     groups = data.preferences if stage == "preferences" else data.conversations
     if not groups and stage == "preferences":
+        known = PRESETS.get(workspace.data_folder.name)
+        flag = "" if known and known.data.preferences else " --preferences FILE"
         raise ValueError(
-            f"{workspace.data_folder} has no preferences to train on: prepare those of the preset "
-            f"with `{workspace.prepare_command}`, or add yours with --preferences FILE"
+            f"{workspace.data_folder} has no preferences to train on: prepare them with "
+            f"`{workspace.prepare_command}{flag}`"
         )
     if not groups:
         raise ValueError(

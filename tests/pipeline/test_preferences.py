@@ -114,5 +114,5 @@ def test_without_pairs_the_way_to_them_is_said(prepared):
         prepared, preset=override(prepared.preset, name="bare", data=data), data_name="bare"
     )
     prepare_files(workspace, prepare_vocabulary(workspace))
-    with pytest.raises(ValueError, match="bare has no preferences to train on: prepare those"):
+    with pytest.raises(ValueError, match="bare has no preferences to train on: prepare them with"):
         match_model(workspace, "preferences")

@@ -40,7 +40,9 @@ def is_whole(path: Path, *, size: int, digest: str) -> bool:
 
 
 def require_space(folder: Path, num_bytes: int, *, what: str) -> None:
-    """Raise an `OSError` if the disk of an existing folder has no room for so many more bytes."""
+    """Raise an `OSError` if the disk where a folder is to be has no room for so many more bytes."""
+    while not folder.exists():
+        folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < num_bytes + _SPARE_BYTES:
         raise OSError(

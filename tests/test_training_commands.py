@@ -232,3 +232,42 @@ def test_a_fine_tuning_refuses_a_base_model_that_was_trained_again(here):
     main(tune)
     main(["train", "--config", "run.json", "--training.max-steps", "3"])
     assert "base model: " in complaint([*tune, "--training.max-steps", "4"])
+
+
+def lora(*more):
+    """Fine-tune with adapters, in 4 steps unless `more` says otherwise."""
+    settings_of = ("name", "device", "data_root", "training")
+    Path("tune.json").write_text(json.dumps({key: CONFIG[key] for key in settings_of}))
+    main(["finetune", "--config", "tune.json", "--lora.rank", "2", *more])
+
+
+def test_adapters_resume_and_export_merged_and_leave_the_base_as_it_is(trained, capsys):
+    base = sha256_of(Path("models/toy/model.safetensors"))
+    lora("--lora.targets", "query", "up")
+    assert "trains 144 of" in capsys.readouterr().out
+    folder, run_dir = Path("models/toy-chat"), Path("models/toy-runs/finetuning")
+    adapter = sha256_of(folder / "adapter_model.safetensors")
+    card = (folder / "README.md").read_text()
+    assert "| Trained parameters | 144 of" in card
+    cut_back(run_dir, 4)
+    shutil.rmtree(folder)
+    main(["resume", "toy", "--device", "cpu"])
+    assert sha256_of(folder / "adapter_model.safetensors") == adapter
+    main(["export", str(folder), "--to", "safetensors", "--output", "merged"])
+    merged, base_model = load_model(Path("merged")), load_model(Path("models/toy"))
+    changed = {
+        name
+        for name, tensor in base_model.state_dict().items()
+        if not tensor.equal(merged.state_dict()[name])
+    }
+    assert {name.split(".")[-2] for name in changed} == {"query", "up"}
+    assert sha256_of(Path("models/toy/model.safetensors")) == base
+
+
+def test_an_imported_mistral_gets_adapters(trained):
+    main(["export", "models/toy", "--to", "transformers", "--output", "mistral"])
+    shutil.rmtree("models")
+    main(["import", "mistral", "--name", "toy"])
+    lora("--training.max-steps", "2")
+    main(["export", "models/toy-chat", "--to", "transformers", "--output", "tuned"])
+    assert Path("tuned/model.safetensors").exists()

@@ -8,7 +8,7 @@ import tyro
 from tqdm import tqdm
 
 from dimgpt.config import DataConfig
-from dimgpt.data.preparing.shares import Share
+from dimgpt.data.preparing.plan import Share
 from dimgpt.display.progress import PreparationBar
 from dimgpt.display.tables import Table
 from dimgpt.pipeline.data import import_data, merge_shares, open_corpus, prepare_files, read_reports

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from dimgpt.commands.data import Folders
-from dimgpt.config import ModelConfig, TrainingConfig
+from dimgpt.config import LoraConfig, ModelConfig, TrainingConfig
 from dimgpt.display.progress import TrainingBar
 from dimgpt.display.tables import Table
 from dimgpt.pipeline.preferences import compare_stages
@@ -30,8 +30,8 @@ from dimgpt.workspace import Stage, Workspace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finetune(Folders):
-    """Flags of `finetune`, which `train` and `prefer` have too."""
+class _Trained(Folders):
+    """Flags that `train`, `finetune` and `prefer` share."""
 
     config: Path | None = None
     """JSON with any of these settings, nested as here: {"training": {"max_steps": 9}}; flags
@@ -43,14 +43,22 @@ class Finetune(Folders):
     the output/ of the original DimensionGPT."""
     training: TrainingConfig
 
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finetune(_Trained):
+    """Flags of `finetune`."""
+
+    lora: LoraConfig
+
     def run(self) -> None:
         """Fine-tune."""
-        workspace = match_model(self.workspace(finetuning=self.training), "finetuning")
+        workspace = self.workspace(finetuning=self.training, lora=self.lora)
+        workspace = match_model(workspace, "finetuning")
         _train(workspace, "finetuning", device=self.device, branch_from=self.branch_from)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Prefer(Finetune):
+class Prefer(_Trained):
     """Flags of `prefer`."""
 
     def run(self) -> None:
@@ -60,7 +68,7 @@ class Prefer(Finetune):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Train(Finetune):
+class Train(_Trained):
     """Flags of `train`."""
 
     model: ModelConfig

@@ -6,7 +6,7 @@ published DimensionGPT-0.2B. Nothing here computes or opens anything; `settings.
 classes into JSON and back.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dimgpt.config.data import (
     ConversationSourceConfig,
@@ -26,7 +26,7 @@ from dimgpt.config.model import (
     ModelConfig,
     SamplingConfig,
 )
-from dimgpt.config.training import Precision, Tracker, TrainingConfig
+from dimgpt.config.training import LoraConfig, Precision, Tracker, TrainingConfig
 
 __all__ = [
     "DROPOUT_FIELDS",
@@ -37,6 +37,7 @@ __all__ = [
     "ExportConfig",
     "ExportDtype",
     "ExportTarget",
+    "LoraConfig",
     "ModelConfig",
     "Precision",
     "PreferenceSourceConfig",
@@ -81,6 +82,8 @@ class Preset:
     """A sequence is a pair of answers; `use_compile`, `loss_chunks` and the search for the fastest
     micro-batch do not apply."""
     sampling: SamplingConfig
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    """Adapters of the fine-tuning."""
     prompt: str
     """Text that is completed now and then while the model trains."""
     questions: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ from dimgpt.config.rules import (
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 Tracker = Literal["tensorboard", "wandb", "trackio"]
+LoraTarget = Literal["query", "key", "value", "output", "gate", "up", "down"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,3 +137,28 @@ class TrainingConfig:
     def sequences_per_step(self) -> int:
         """Sequences per optimizer step."""
         return self.batch_size * self.accumulation_steps
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoraConfig:
+    """Low-rank adapters, which a fine-tuning trains in place of the weights."""
+
+    rank: NotNegativeInt = 0
+    """Rank of the adapters; 0 trains all weights. Adapters train with AdamW at `learning_rate`,
+    whichever `optimizer` is set."""
+    alpha: PositiveFloat = 16.0
+    """What an adapter adds is multiplied by alpha / rank."""
+    targets: tuple[LoraTarget, ...] = ("query", "key", "value", "output", "gate", "up", "down")
+    """Layers of each block that get an adapter; stacks of experts do not."""
+    dropout: Ratio = 0.0
+    """Dropout of what the adapters read, in 0..1."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not self.rank and value != field.default:
+                raise ValueError(
+                    f"lora.{field.name} is {value} and lora.rank 0: set lora.rank, such as 8, or "
+                    "leave the setting out"
+                )

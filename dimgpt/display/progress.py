@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from dimgpt.data.preparing.shares import Progress
+from dimgpt.data.preparing.parts import Progress
 
 _FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
 _FORMAT_WITHOUT_TOTAL = "{desc}: {elapsed}{postfix}"
@@ -98,6 +98,8 @@ class TrainingBar:
         if step > 0:
             changes = "; ".join(f"{name} {change}" for name, change in record["changes"].items())
             tqdm.write(f"going on at step {step:,} {changes}".rstrip())
+        if "trained" in record:
+            tqdm.write(f"trains {record['trained']}")
         # `initial`: the time left counts this sitting only.
         self._bar = tqdm(
             desc=self._description, unit="step", dynamic_ncols=True, initial=step, total=last

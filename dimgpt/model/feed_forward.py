@@ -18,7 +18,8 @@ class SwiGLU(nn.Module):
 
     Matrix products on a GPU are faster when their widths are multiples of 64, so the weights are
     padded with zeros on the way into the product. silu(0) * 0 is 0, so only the speed changes: the
-    stored, counted and trained weights keep their width.
+    stored, counted and trained weights keep their width. Layers with adapters (`lora.py`) are not
+    padded.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -31,7 +32,7 @@ class SwiGLU(nn.Module):
         """Transform each position by itself, (B, T, C) -> (B, T, C)."""
         multiple = width_multiple(x.device.type, num_positions=x.shape[:-1].numel())
         num_zeros = -self.gate.out_features % multiple
-        if num_zeros == 0:
+        if num_zeros == 0 or any(type(layer) is not nn.Linear for layer in self.children()):
             return self.down(F.silu(self.gate(x)) * self.up(x))
         hidden = F.silu(_widened(self.gate, x, num_zeros)) * _widened(self.up, x, num_zeros)
         return F.linear(hidden, F.pad(self.down.weight, (0, num_zeros)), self.down.bias)

@@ -19,12 +19,12 @@ def num_active_parameters(config: ModelConfig) -> int:
     return num_parameters(config) - config.num_layers * num_idle * _expert_weights(config)
 
 
-def training_flops_per_token(config: ModelConfig) -> float:
+def training_flops_per_token(config: ModelConfig, *, is_frozen: bool = False) -> float:
     """Return the FLOPs of forward and backward, averaged over a full context.
 
     Each weight of a matrix costs a multiplication and an addition forward and twice that backward;
     so do the scores and the mixing of attention for each key in sight. Looking up an embedding
-    costs nothing.
+    costs nothing. `is_frozen` weights, below adapters, cost the same backward as forward.
     """
     context = config.context_length
     keys = sum(_keys_in_sight(context, window) for window in config.windows)
@@ -34,7 +34,8 @@ def training_flops_per_token(config: ModelConfig) -> float:
     if config.num_experts is not None:
         more_experts = config.experts_per_token + config.use_shared_expert - 1
         block += more_experts * _expert_weights(config) + dim * config.num_experts
-    return 6.0 * (config.vocab_size * dim + config.num_layers * block + attention)
+    weights = config.vocab_size * dim + config.num_layers * block
+    return (4.0 if is_frozen else 6.0) * weights + 6.0 * attention
 
 
 def _expert_weights(config: ModelConfig) -> int:

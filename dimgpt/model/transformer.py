@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dimgpt.config import DropoutPlace, ModelConfig
+from dimgpt.config import DropoutPlace, LoraConfig, ModelConfig
 from dimgpt.model.attention import KVCache, attention
 from dimgpt.model.experts import Experts
 from dimgpt.model.feed_forward import FEED_FORWARDS
@@ -162,6 +162,8 @@ class Transformer(nn.Module):
     def __init__(self, config: ModelConfig, *, attention_kernel: str = "auto") -> None:
         super().__init__()
         self.config = config
+        self.lora = LoraConfig()
+        """Of the adapters that `lora.py` adds."""
         shape = (config.vocab_size, config.embedding_dim)
         self.token_embedding = nn.Embedding.from_pretrained(torch.empty(shape), freeze=False)
         self.positions = POSITIONS[config.positions](config)
@@ -255,8 +257,13 @@ class Transformer(nn.Module):
 
     @property
     def num_parameters(self) -> int:
-        """Trainable numbers; the tied embedding counts once."""
+        """Numbers of all weights; the tied embedding counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
+    def num_trained_parameters(self) -> int:
+        """Those of `num_parameters` that are trained: all, or the adapters of `lora.py`."""
+        return sum(weight.numel() for weight in self.parameters() if weight.requires_grad)
 
 
 def initialise(model: Transformer) -> None:

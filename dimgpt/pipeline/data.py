@@ -4,19 +4,21 @@ import hashlib
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig, TrainingConfig
 from dimgpt.data.conversation import Message, encode_message, has_answer
 from dimgpt.data.preparing.finishing import read_report
 from dimgpt.data.preparing.originals import convert_dimensiongpt_data
-from dimgpt.data.preparing.plan import Plan, missing_bytes, require_room
-from dimgpt.data.preparing.preparation import merge, plan_preparation, run_job, run_share
+from dimgpt.data.preparing.parts import Watch
+from dimgpt.data.preparing.plan import Plan, Share, missing_bytes
+from dimgpt.data.preparing.preparation import merge, plan_preparation, run_share
 from dimgpt.data.preparing.report import SourceReport
-from dimgpt.data.preparing.shares import Share, Watch
 from dimgpt.data.reading.finetuning import ConversationCorpus, FinetuningData
 from dimgpt.data.reading.preferences import PreferenceData
 from dimgpt.data.reading.pretraining import Corpus, PretrainingData
 from dimgpt.data.token_file import read_manifest
+from dimgpt.partial_file import require_space
 from dimgpt.pipeline.mixture import expected_shortfalls
 from dimgpt.pipeline.vocabulary import keep_data_config, only_one
 from dimgpt.presets import PRESETS
@@ -46,8 +48,8 @@ def prepare_files(
         progress: Called as parts are written.
 
     Raises:
-        FileNotFoundError, ValueError, OSError, RuntimeError: As `run_job` or `run_share`; or there
-            are conversations, and the vocabulary has no tokens to write them with; or another
+        FileNotFoundError, ValueError, OSError, RuntimeError: As `run_share`; or there are
+            conversations, and the vocabulary has no tokens to write them with; or another
             preparation is running in the same folder.
     """
     if workspace.preset.data.conversations or workspace.preset.data.preferences:
@@ -62,8 +64,31 @@ def prepare_files(
             for line in expected_shortfalls(workspace.preset.data):
                 log.warning("%s", line)
         for job in jobs:
-            run_job(job, progress=progress)
+            run_share(job, progress=progress)
         keep_data_config(workspace)
+
+
+def write_share(
+    data: Any = None, rank: int = 0, world_size: int = 1, *, workspace: Workspace
+) -> tuple[()]:
+    """Write one share of every source, as a step of a `datatrove` pipeline, for `merge_shares`.
+
+    `LocalPipelineExecutor([functools.partial(write_share, workspace=workspace)], tasks=4).run()`
+    writes four on this machine; the executors for Slurm and Ray take the same step. The vocabulary
+    must be there. No documents pass from step to step.
+
+    Args:
+        data: Not used.
+        rank: Of the task; it writes share `rank + 1` of `world_size`.
+        world_size: Tasks.
+        workspace: What to prepare, and where: the same folder for all tasks, as on a shared disk.
+            `num_workers` is 1 unless a task has several cores.
+    """
+    preset, tokenizer = workspace.preset, load_vocabulary(workspace)
+    data_config = override(preset.data, num_workers=preset.data.num_workers or 1)
+    workspace = override(workspace, preset=override(preset, data=data_config))
+    prepare_files(workspace, tokenizer, share=Share(index=rank + 1, count=world_size))
+    return ()
 
 
 def merge_shares(workspace: Workspace) -> None:
@@ -254,5 +279,6 @@ def _plan_jobs(workspace: Workspace, tokenizer: Tokenizer, *, num_shares: int = 
         job = plan_preparation(source, tokenizer, folder, config=data)
         if job is not None:
             wanted.append(job)
-    require_room(workspace.data_root, sum(map(missing_bytes, wanted)) // num_shares)
+    num_bytes = sum(map(missing_bytes, wanted)) // num_shares
+    require_space(workspace.data_root, num_bytes, what="what is to be written into data_root")
     return wanted

@@ -1,7 +1,6 @@
 """A stage of training: its trainer, its finished model with a card, and its run found again."""
 
 import functools
-import hashlib
 import io
 import json
 from collections.abc import Iterable, Sequence
@@ -16,6 +15,7 @@ from dimgpt.evaluation.perplexity import measure_perplexity
 from dimgpt.files import replace_file
 from dimgpt.generation.chat import ChatSession
 from dimgpt.generation.generator import TextGenerator
+from dimgpt.model.lora import add_adapters
 from dimgpt.model.transformer import Transformer
 from dimgpt.pipeline.data import fingerprint_data, open_corpus, open_data, require_conversations
 from dimgpt.pipeline.preferences import add_reference
@@ -27,6 +27,7 @@ from dimgpt.training.journal import Observer
 from dimgpt.training.micro_batch_search import wants_micro_batch_search, with_fastest_micro_batch
 from dimgpt.training.run_folder import lock_run
 from dimgpt.training.trainer import Trainer
+from dimgpt.weights.adapter import AdapterBase, fingerprint_base
 from dimgpt.weights.card import CURVES_NAME, Card
 from dimgpt.weights.store import load_model, load_model_config, load_tokenizer, save_model
 from dimgpt.workspace import STAGES, Stage, Workspace, load_vocabulary
@@ -57,15 +58,19 @@ def match_model(workspace: Workspace, stage: Stage) -> Workspace:
 
 
 def build_model(workspace: Workspace, stage: Stage) -> Transformer:
-    """Return a new model, or the one of the stage before, which later stages start from.
+    """Return a new model, or that of the stage before; fine-tuning perhaps adds adapters to it.
 
     Raises:
         FileNotFoundError, ValueError: As `load_model` and `require_vocabulary_of_data`.
     """
-    base = workspace.base_dir(stage)
+    base, config, lora = workspace.base_dir(stage), workspace.config(stage), workspace.preset.lora
     if base is not None:
         require_vocabulary_of_data(workspace, base)
-        return load_model(base, **_dropout_of(workspace.config(stage)))
+        model = load_model(base, **_dropout_of(config))
+        if stage == "finetuning" and lora.rank:
+            torch.manual_seed(config.seed)
+            add_adapters(model, lora)
+        return model
     torch.manual_seed(workspace.preset.pretraining.seed)
     return Transformer(workspace.preset.model)
 
@@ -86,7 +91,7 @@ def build_trainer(
     """
     tokenizer, model = load_vocabulary(workspace), build_model(workspace, stage)
     tokenizer.require_vocab_size(model.config.vocab_size)
-    base_fingerprint = _fingerprint_weights(model) if workspace.base_dir(stage) else ""
+    base_fingerprint = fingerprint_base(model) if workspace.base_dir(stage) else ""
     config, run_dir = workspace.config(stage), workspace.run_dir(stage)
     if stage != "preferences" and wants_micro_batch_search(config, runtime):
         with lock_run(run_dir):  # the search uses all memory that it finds
@@ -118,14 +123,19 @@ def build_trainer(
 
 
 def save_trained(workspace: Workspace, stage: Stage, trainer: Trainer) -> Path:
-    """Write the model of a finished stage to its folder, with tokenizer and card."""
+    """Write the model of a finished stage, or its adapters, with tokenizer and card."""
     folder, curves = workspace.model_dir(stage), workspace.run_dir(stage) / CURVES_NAME
+    model, base = trainer.folder.whole_model(), None
+    if model.lora.rank:
+        name = workspace.model_dir("pretraining").name
+        base = AdapterBase(name=name, sha256=fingerprint_base(model), lora=model.lora)
     save_model(
-        trainer.folder.whole_model(),
+        model,
         folder,
         load_vocabulary(workspace),
         card=_card(workspace, stage, trainer),
         curves=curves.read_bytes() if curves.is_file() else None,
+        base=base,
     )
     return folder
 
@@ -268,15 +278,6 @@ def _card(workspace: Workspace, stage: Stage, trainer: Trainer) -> Card:
 def _dropout_of(config: TrainingConfig) -> dict[str, Any]:
     """Return the fields of `ModelConfig` that a run may set; `None` keeps the model's."""
     return {"dropout": config.dropout, "attention_dropout": config.attention_dropout}
-
-
-def _fingerprint_weights(model: Transformer) -> str:
-    """Return the SHA-256 of a model's weights on the CPU, in whatever file they were stored."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _sample(preset: Preset, stage: Stage, model: Transformer, tokenizer: Tokenizer) -> str:

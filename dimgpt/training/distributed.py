@@ -26,8 +26,17 @@ T = TypeVar("T")
 
 
 def place_model(model: Transformer, config: TrainingConfig, runtime: Runtime) -> Transformer:
-    """Move a model to the device, sharded if the config says so."""
+    """Move a model to the device, sharded if the config says so.
+
+    Raises:
+        ValueError: It has adapters, which are not sharded.
+    """
     if is_sharded(config, runtime):
+        if model.lora.rank:
+            raise ValueError(
+                f"sharding is 'full' and lora.rank {model.lora.rank}: adapters train in processes "
+                "that hold the whole model; set sharding to 'none'"
+            )
         shard_model(model, runtime, use_compile=uses_compile(config, runtime))
     return model.to(runtime.device)
 

@@ -102,10 +102,11 @@ class Journal:
         """Measure the speed of the next step from now on."""
         self._step_began = self.seconds
 
-    def start(self, *, max_steps: int, changes: dict[str, str]) -> None:
-        """Record that a sitting begins."""
+    def start(self, *, max_steps: int, changes: dict[str, str], trained: str = "") -> None:
+        """Record that a sitting begins; `trained` says what adapters train."""
         self._peak_flops = peak_flops(self.runtime) * self.runtime.num_processes
-        self.emit("start", max_steps=max_steps, changes=changes)
+        more = {"trained": trained} if trained else {}
+        self.emit("start", max_steps=max_steps, changes=changes, **more)
         self.restart_clock()
 
     def emit(self, kind: str, **values: Any) -> None:

@@ -73,7 +73,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         cap: float | None,
     ) -> tuple[Tensor, Tensor]:
         loss = correct = torch.zeros((), device=hidden.device)
-        grad_matrix = torch.zeros_like(matrix)
+        grad_matrix = torch.zeros_like(matrix) if matrix.requires_grad else None
         grad_bias = None if bias is None else torch.zeros_like(bias)
         grads_hidden = []
         chunks = zip(*(x.tensor_split(num_chunks) for x in (hidden, targets, weights)), strict=True)
@@ -94,7 +94,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             if cap is not None:
                 grad *= slopes
             grads_hidden.append((grad @ matrix).type_as(hidden))
-            grad_matrix += grad.T @ states
+            if grad_matrix is not None:  # below adapters it is frozen
+                grad_matrix += grad.T @ states
             if grad_bias is not None:
                 grad_bias += grad.sum(dim=0)
         ctx.save_for_backward(grad_matrix, grad_bias, torch.cat(grads_hidden))

@@ -73,7 +73,7 @@ def measure_sizes(
 ) -> list[Measurement]:
     """Measure divisions of the global batch, as `search` chooses them; weights do not change."""
     model.to(runtime.device)
-    free_bytes = available_memory(runtime) - _BYTES_PER_WEIGHT * model.num_parameters
+    free_bytes = available_memory(runtime) - _BYTES_PER_WEIGHT * model.num_trained_parameters
     sizes = candidate_sizes(config.sequences_per_step, context_length=model.config.context_length)
 
     def measure(batch_size: int) -> Measurement | None:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from dimgpt.config import TrainingConfig
+from dimgpt.model.lora import ADAPTER_PARTS
 from dimgpt.training.muon import Muon
 
 _FIRST_MOMENTUM = 0.85
@@ -23,14 +24,15 @@ def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str,
     """Split the trainable parameters: matrices decay, vectors (norms, biases) if asked to.
 
     With Muon, the matrices inside the blocks are a group of their own. The routers of experts are
-    not in it: like those of the output layer, each of their rows stands for a choice.
+    not in it: like those of the output layer, each of their rows stands for a choice. Nor are
+    adapters, whose two matrices only mean something as a product.
     """
     matrices: list[nn.Parameter] = []
     vectors: list[nn.Parameter] = []
     inner: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         is_inner = config.optimizer == "muon" and name.startswith("blocks.")
-        is_inner = is_inner and not name.endswith("router.weight")
+        is_inner = is_inner and not name.endswith(("router.weight", *ADAPTER_PARTS))
         group = vectors if parameter.dim() < 2 else inner if is_inner else matrices
         if parameter.requires_grad:
             group.append(parameter)

@@ -16,8 +16,9 @@ from typing import Any
 
 from torch import Tensor
 
-from dimgpt.config import DROPOUT_FIELDS, ModelConfig, TrainingConfig
+from dimgpt.config import DROPOUT_FIELDS, LoraConfig, ModelConfig, TrainingConfig
 from dimgpt.files import lock_file, replace_file
+from dimgpt.model.lora import adapter_tensors
 from dimgpt.model.transformer import Transformer
 from dimgpt.settings import from_dict, to_dict
 from dimgpt.training.checkpoint import Checkpoint, CheckpointStore, CheckpointWriter
@@ -72,18 +73,26 @@ class RunFolder:
             Where the run is, and the settings that have changed, as `old -> new`.
 
         Raises:
-            ValueError: The checkpoint belongs to a run of another model, vocabulary or data.
+            ValueError: The checkpoint belongs to a run of another model, vocabulary or data; or a
+                run with adapters is to branch.
         """
         lead(self.checkpoints.clean, self.runtime)
         state, changes = RunState(), {}
         checkpoint, is_branch = load_latest(self.checkpoints, self.runtime), False
         if checkpoint is None and branch_from is not None:
+            if self.model.lora.rank:
+                raise ValueError(
+                    f"branch_from is {branch_from} and lora.rank {self.model.lora.rank}: adapters "
+                    "begin on the pretrained model; leave one of the two out"
+                )
             checkpoint, is_branch = self._load_to_branch(branch_from), True
         if checkpoint is not None:
             self._require_same_run(checkpoint.state, {} if is_branch else self.fingerprints)
             changes = _differences(checkpoint.state["training"], self.config)
             model = _differences(checkpoint.state["model"], self.model.config)
             changes |= {name: model[name] for name in DROPOUT_FIELDS if name in model}
+            lora = _differences(checkpoint.state.get("lora", {}), self.model.lora)
+            changes |= {f"lora.{name}": change for name, change in lora.items()}
             state = self._restore(checkpoint)
             if is_branch:
                 self.save(state, "step")
@@ -104,7 +113,9 @@ class RunFolder:
             self._saved = (state.step, state.looked_around_at)
         if not (self.runtime.is_first or self.is_sharded):
             return
-        tensors: dict[str, dict[str, Tensor]] = {"model": self.model.state_dict()}
+        has_adapters = self.model.lora.rank > 0  # the base model stays in its own folder
+        weights = adapter_tensors(self.model) if has_adapters else self.model.state_dict()
+        tensors: dict[str, dict[str, Tensor]] = {"model": weights}
         if "step" in kinds:
             tensors["optimizer"] = optimizer_tensors(self.stepper.optimizer, self.model)
             if kept := self.stepper.guard.tensors():
@@ -149,6 +160,7 @@ class RunFolder:
         return state.to_json() | {
             "model": to_dict(self.model.config),
             "training": to_dict(self.config),
+            "lora": to_dict(self.model.lora),
             "vocabulary": self.vocabulary,
             "fingerprints": dict(self.fingerprints),
         }
@@ -199,6 +211,8 @@ class RunFolder:
         """Compare the architecture and the fingerprints that both sides know."""
         changes = _differences(saved["model"], self.model.config).items()
         differences = {name: change for name, change in changes if name not in DROPOUT_FIELDS}
+        adapters = _differences(saved.get("lora", {}), self.model.lora).items()
+        differences |= {f"lora.{name}": change for name, change in adapters if name != "dropout"}
         pairs = {
             "vocabulary": (saved["vocabulary"], self.vocabulary),
             "optimizer": (saved["training"].get("optimizer", "adamw"), self.config.optimizer),
@@ -229,7 +243,8 @@ class RunFolder:
         optimizer, guard = self.stepper.optimizer, self.stepper.guard
         optimizer.state.clear()
         if checkpoint.tensors:
-            self.model.load_state_dict(checkpoint.tensors["model"])
+            is_whole = not self.model.lora.rank
+            self.model.load_state_dict(checkpoint.tensors["model"], strict=is_whole)
             restore_optimizer(optimizer, self.model, checkpoint.tensors["optimizer"])
             guard.restore(checkpoint.tensors.get("step", {}))
         else:
@@ -240,7 +255,9 @@ class RunFolder:
         return state
 
 
-def _differences(saved: dict[str, Any], new: ModelConfig | TrainingConfig) -> dict[str, str]:
+def _differences(
+    saved: dict[str, Any], new: ModelConfig | TrainingConfig | LoraConfig
+) -> dict[str, str]:
     before = to_dict(from_dict(type(new), saved))
     return {
         name: f"{before[name]} -> {value}"

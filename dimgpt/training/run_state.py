@@ -89,6 +89,8 @@ class TrainingSummary:
     """Of the last validation, per UTF-8 byte of cleaned text."""
     num_skipped: int = 0
     """Steps whose update was skipped: not finite, or a spike."""
+    trained: str = ""
+    """How many of the parameters adapters train; empty without."""
     is_finished: bool
     """False when the run was interrupted before its last step."""
 
@@ -108,6 +110,8 @@ class TrainingSummary:
             rows["Validation accuracy"] = f"{self.validation_accuracy:.1%}"
         if self.bits_per_byte is not None:
             rows["Validation bits per byte"] = f"{self.bits_per_byte:.3f}"
+        if self.trained:
+            rows["Trained parameters"] = self.trained
         if self.num_skipped > 0:
             rows["Skipped updates"] = f"{self.num_skipped:,}"
         return rows

@@ -34,6 +34,7 @@ import torch
 from dimgpt.config import TrainingConfig
 from dimgpt.data.reading.batch import prefetch
 from dimgpt.model.flops import training_flops_per_token
+from dimgpt.model.lora import trained_share
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
 from dimgpt.settings import to_dict
@@ -113,7 +114,7 @@ class Trainer:
         self.journal = Journal(
             run_dir / "history.jsonl",
             observers,
-            flops_per_token=training_flops_per_token(model.config),
+            flops_per_token=training_flops_per_token(model.config, is_frozen=model.lora.rank > 0),
             runtime=runtime,
             decay=config.metrics_decay,
             num_train_tokens=num_train_tokens,
@@ -144,7 +145,8 @@ class Trainer:
             self.journal.trackers = stack.enter_context(
                 open_trackers(names, self.folder.path, step=state.step, settings=settings)
             )
-            self.journal.start(max_steps=self.config.max_steps, changes=changes)
+            trained = trained_share(self.model)
+            self.journal.start(max_steps=self.config.max_steps, changes=changes, trained=trained)
             stack.enter_context(self.runtime.matmul_precision())
             if state.looked_around_at < state.step:
                 self._look_around(stop)  # an interrupt came before that
@@ -171,6 +173,7 @@ class Trainer:
             validation_accuracy=state.last_validation.get("accuracy"),
             bits_per_byte=state.last_validation.get("bits_per_byte"),
             num_skipped=state.num_skipped,
+            trained=trained_share(self.model),
             is_finished=self._is_over(),
         )
 

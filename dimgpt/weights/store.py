@@ -1,7 +1,8 @@
 """A model folder: everything that a model is, and nothing that could run.
 
     config.json         format version, model config, chat format, SHA-256 of the files below
-    model.safetensors   weights, float32 unless another precision was asked for
+    model.safetensors   weights, float32 unless another precision was asked for; for adapters
+                        instead: adapter_model.safetensors, adapter_config.json, see `adapter.py`
     vocab.txt           the tokenizer, where one was given; tokenizer.json if it is byte-level
     card.json           what is known about the model, and its curves.png, where they were given
     README.md           the same for people; not read back
@@ -20,11 +21,18 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from dimgpt.config import ModelConfig
+from dimgpt.config import DROPOUT_FIELDS, ModelConfig
 from dimgpt.files import sha256_of, sync_folder
 from dimgpt.model.transformer import Transformer
 from dimgpt.settings import from_dict, override, to_dict
 from dimgpt.text.tokenizer import TOKENIZER_FILES, Tokenizer
+from dimgpt.weights.adapter import (
+    ADAPTER_NAME,
+    AdapterBase,
+    apply_adapter,
+    fingerprint_base,
+    write_adapter,
+)
 from dimgpt.weights.card import CURVES_NAME, OWN_USAGE, USAGE_WITHOUT_TEXT, Card, card_text
 from dimgpt.weights.foreign_files import describe, one_line, read_safetensors
 from dimgpt.weights.layout import build_model, require_finite
@@ -43,6 +51,7 @@ def save_model(
     card: Card | None = None,
     curves: bytes | None = None,
     dtype: torch.dtype = torch.float32,
+    base: AdapterBase | None = None,
 ) -> None:
     """Write a model folder; an interruption at any point leaves the old model or the new one.
 
@@ -53,24 +62,25 @@ def save_model(
         card: What is known about the model, for its README.
         curves: The picture of its training, PNG.
         dtype: Precision in which the weights are stored.
+        base: What the adapters of a model were trained on, of which the folder gets the adapters.
 
     Raises:
         ValueError: A weight is no finite number, or the tokenizer has another number of tokens.
     """
     if tokenizer is not None:
         tokenizer.require_vocab_size(model.config.vocab_size)
-    weights = {
-        name: tensor.detach().to("cpu", dtype).contiguous()
-        for name, tensor in model.state_dict().items()
-    }
+    weights = _weights_as(dtype, model)
     require_finite(weights, source=f"the model to save in {folder}")
     _finish_save(folder)  # of a run that was interrupted
     staging = folder / SAVING
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
-        save_file(weights, staging / WEIGHTS_NAME)
-        _describe(staging, model, tokenizer, card, curves)
+        if base is None:
+            save_file(weights, staging / WEIGHTS_NAME)
+        else:
+            write_adapter(model, staging)
+        _describe(staging, model, tokenizer, card, curves, base)
         for path in [*sorted(staging.iterdir()), staging]:
             sync_folder(path)
         staging.rename(folder / SAVED)
@@ -85,6 +95,8 @@ def load_model(
 ) -> Transformer:
     """Load a model folder, in evaluation mode, after comparing every file with its SHA-256.
 
+    Adapters are merged into their base model, which must be the one that they were trained on.
+
     Args:
         folder: What `save_model` wrote.
         device: Where the model goes.
@@ -95,9 +107,11 @@ def load_model(
         FileNotFoundError: The folder, or a file that config.json names, is missing.
         ValueError: A file is damaged, of another format, or does not fit the config.
     """
-    config, hashes, _ = _read_config(folder)
-    path = _verified_path(folder, WEIGHTS_NAME, hashes)
+    config, hashes, _, base = _read_config(folder)
     config = override(config, **changes)
+    if base is not None:
+        return _load_merged(folder, config, hashes, base).to(device)
+    path = _verified_path(folder, WEIGHTS_NAME, hashes)
     return build_model(config, read_safetensors(path), source=str(path)).to(device)
 
 
@@ -108,7 +122,7 @@ def load_model_config(folder: Path) -> ModelConfig:
 
 def load_tokenizer(folder: Path) -> Tokenizer:
     """Load the tokenizer of a model folder; raises as `load_model`, also if there is none."""
-    _, hashes, chat_format = _read_config(folder)
+    _, hashes, chat_format, _ = _read_config(folder)
     for name in TOKENIZER_FILES.values():
         if name in hashes:
             tokenizer = Tokenizer.load(_verified_path(folder, name, hashes))
@@ -128,7 +142,7 @@ def has_tokenizer(folder: Path) -> bool:
 
 def load_card(folder: Path) -> tuple[Card, bytes | None]:
     """Load what is known about a model, and its curves as PNG; raises as `load_model`."""
-    _, hashes, _ = _read_config(folder)
+    hashes = _read_config(folder)[1]
     card, curves = Card(), None
     if CARD_NAME in hashes:
         card = Card.from_json(_verified_path(folder, CARD_NAME, hashes))
@@ -137,12 +151,35 @@ def load_card(folder: Path) -> tuple[Card, bytes | None]:
     return card, curves
 
 
+def _weights_as(dtype: torch.dtype, model: Transformer) -> dict[str, torch.Tensor]:
+    """Return the weights of a model on the CPU."""
+    weights = model.state_dict().items()
+    return {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in weights}
+
+
+def _load_merged(
+    folder: Path, config: ModelConfig, hashes: dict[str, str], base: AdapterBase
+) -> Transformer:
+    """Load the base model beside a folder of adapters, and add them to its weights."""
+    path = _verified_path(folder, ADAPTER_NAME, hashes)
+    base_folder = folder.resolve().parent / base.name
+    model = load_model(base_folder, **{name: getattr(config, name) for name in DROPOUT_FIELDS})
+    if (found := fingerprint_base(model)) != base.sha256:
+        raise ValueError(
+            f"{folder} holds adapters for another model than {base_folder} (sha256 of its weights: "
+            f"{base.sha256} -> {found}): put that model back, or fine-tune again"
+        )
+    apply_adapter(model, read_safetensors(path), base.lora, source=str(path))
+    return model
+
+
 def _describe(
     staging: Path,
     model: Transformer,
     tokenizer: Tokenizer | None,
     card: Card | None,
     curves: bytes | None,
+    base: AdapterBase | None,
 ) -> None:
     """Write what belongs to the weights: tokenizer, card, hashes, and the page for people."""
     if tokenizer is not None:
@@ -155,15 +192,20 @@ def _describe(
         "format": "dimgpt",
         "format_version": FORMAT_VERSION,
         "model": to_dict(model.config),
+        **({} if base is None else {"base": to_dict(base)}),
         **({"chat_format": chat.name} if tokenizer and (chat := tokenizer.chat_format) else {}),
         "sha256": {path.name: sha256_of(path) for path in sorted(staging.iterdir())},
     }
     text = json.dumps(content, indent=2) + "\n"
     (staging / CONFIG_NAME).write_text(text, encoding="utf-8")
     # save_file makes the weights readable by their owner only.
-    shutil.copymode(staging / CONFIG_NAME, staging / WEIGHTS_NAME)
+    weights_name = WEIGHTS_NAME if base is None else ADAPTER_NAME
+    shutil.copymode(staging / CONFIG_NAME, staging / weights_name)
     card = card or Card()
     card = replace(card, name=card.name or staging.absolute().parent.name)
+    if base is not None:
+        note = f"The files are adapters of the model {base.name}, which must be beside this folder."
+        card = replace(card, notes=(*card.notes, note))
     usage = USAGE_WITHOUT_TEXT if tokenizer is None else OWN_USAGE
     text = card_text(card, model.config, usage=usage, has_curves=curves is not None)
     (staging / "README.md").write_text(text, encoding="utf-8")
@@ -180,8 +222,10 @@ def _finish_save(folder: Path) -> None:
     sync_folder(folder)
 
 
-def _read_config(folder: Path) -> tuple[ModelConfig, dict[str, str], str | None]:
-    """Return what config.json says: model config, file name -> SHA-256, name of the chat format.
+def _read_config(
+    folder: Path,
+) -> tuple[ModelConfig, dict[str, str], str | None, AdapterBase | None]:
+    """Return what config.json says: model config, file name -> SHA-256, chat format, base model.
 
     Older folders name no format; the tokenizer then tells it by its special tokens.
     """
@@ -197,7 +241,8 @@ def _read_config(folder: Path) -> tuple[ModelConfig, dict[str, str], str | None]
         chat_format = content.get("chat_format")
         if not isinstance(chat_format, str | None):
             raise ValueError(f"chat_format is {chat_format!r}, no name")
-        return from_dict(ModelConfig, content["model"]), hashes, chat_format
+        base = from_dict(AdapterBase, content["base"]) if "base" in content else None
+        return from_dict(ModelConfig, content["model"]), hashes, chat_format, base
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{path} is not the config of a model ({one_line(error)}): copy the folder again, or "

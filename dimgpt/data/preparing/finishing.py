@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from dimgpt.config import SourceConfig
-from dimgpt.data.preparing.parts import Part, Place
-from dimgpt.data.preparing.plan import PLAN_NAME, Plan
+from dimgpt.data.preparing.parts import Parts
+from dimgpt.data.preparing.plan import Plan
 from dimgpt.data.preparing.report import SourceReport
 from dimgpt.data.token_file import (
     MANIFEST_NAME,
@@ -25,7 +25,7 @@ from dimgpt.data.token_file import (
     write_manifest,
 )
 from dimgpt.data.token_writer import join_parts
-from dimgpt.files import move_folder, replace_file, sync_folder
+from dimgpt.files import move_folder, replace_file
 from dimgpt.text.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
@@ -34,34 +34,33 @@ REPORT_NAME = "report.json"
 _FAR, _FEW_DOCUMENTS = 3, 5
 
 
-def finish(plan: Plan, parts: Mapping[Place, Part]) -> None:
-    """Make one folder of token files of all parts of a source, and give it its name.
+def finish(parts: Parts) -> None:
+    """Make one folder of token files of a source whose parts are all there, and give it its name.
 
     An older folder of that name is replaced; what else lies beside the parts is deleted.
-
-    Args:
-        plan: What its parts follow.
-        parts: All of them, in their order.
 
     Raises:
         ValueError: A split is empty; the parts are deleted.
         OSError: The disk is full.
     """
+    plan, done = parts.plan, sorted(parts.done.items())
     folder = plan.folder
     report = SourceReport(source="", seed=plan.config.seed)
-    for part in parts.values():
+    for _, part in done:
         report.merge(part.report)
     report.source = plan.source.name
-    names = sorted({name for part in parts.values() for name in part.files})
+    names = sorted({name for _, part in done for name in part.files})
     if set(plan.borders.names) - set(names):
         shutil.rmtree(folder)
         raise _too_little(plan, report)
     files = {}
     for name in names:
-        places = [place for place, part in parts.items() if name in part.files]
-        indexes = [folder / f"{name}-{place}.index.npy" for place in places]
-        summaries = [parts[place].files[name] for place in places]
-        files[name] = join_parts(folder, name, zip(indexes, summaries, strict=True))
+        pieces = [
+            (folder / f"{name}-{place}.index.npy", part.files[name])
+            for place, part in done
+            if name in part.files
+        ]
+        files[name] = join_parts(folder, name, pieces)
     report.notes += [*plan.listing.notes, *_distant_splits(plan, files)]
     for note in report.notes:
         log.warning("%s: %s", plan.source.name, note)
@@ -74,15 +73,12 @@ def finish(plan: Plan, parts: Mapping[Place, Part]) -> None:
         files=files,
     )
     write_manifest(folder, manifest)
-    # From here on the manifest counts, no longer the plan.
-    (folder / PLAN_NAME).unlink(missing_ok=True)
-    sync_folder(folder)
     _move_finished(folder, plan.target)
 
 
 def resume_finish(folder: Path, target: Path) -> None:
     """Give a folder its name if a crash has kept a finished one from it."""
-    if (folder / MANIFEST_NAME).is_file() and not (folder / PLAN_NAME).exists():
+    if (folder / MANIFEST_NAME).is_file():
         _move_finished(folder, target)
 
 

@@ -1,4 +1,7 @@
-"""Writes one part: encoded chunks go to the token files of their splits, copies are left out.
+"""Writes the missing parts of a source: encoded chunks go to the token files of their splits.
+
+The parent process cuts, drops copies and writes; parsing, filters, cleaning and encoding are done
+by workers.
 
 The first part of a source fills every split. Its documents stay in memory until each split has one.
 If the part ends before that, the borders between the splits are moved, for this part only. If it
@@ -6,98 +9,149 @@ has fewer different documents than splits, the longest is cut and its end held o
 """
 
 import contextlib
-from collections import Counter
-from collections.abc import Callable, Iterable
+import functools
+from collections import Counter, deque
+from collections.abc import Iterator
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dimgpt.config import QualityConfig, SourceConfig
 from dimgpt.data.conversation import Conversation, Message
-from dimgpt.data.preparing.blocks import read_blocks
-from dimgpt.data.preparing.encoding import EncodedChunk, encode_chunk
+from dimgpt.data.preparing.blocks import Block, read_blocks
+from dimgpt.data.preparing.encoding import EncodedChunk, encode_block, encode_chunk
 from dimgpt.data.preparing.items import read_system_prompts
 from dimgpt.data.preparing.listing import Listing
-from dimgpt.data.preparing.parts import Part, PartsFolder, Place
+from dimgpt.data.preparing.parts import Part, Parts, Watch
+from dimgpt.data.preparing.plan import Place
 from dimgpt.data.preparing.quality import Deduplicator
 from dimgpt.data.preparing.report import SourceReport
 from dimgpt.data.preparing.splits import MIN_CUT_CHARACTERS, cut_by_place
 from dimgpt.data.token_file import SYSTEM_PROMPTS
 from dimgpt.data.token_writer import TokenFileWriter
 from dimgpt.settings import override
+from dimgpt.workers import map_in_order
 
 FIRST = Place(0, 0)
 """The part that fills every split, and holds the system prompts of a group of conversations."""
+_NO_RECORDS = Block(kind="items", name="", content=())
 
 
-class Piece(NamedTuple):
+class _Piece(NamedTuple):
     """What the parent remembers of a block while a worker has it."""
 
     place: Place
     ends_part: bool
+    ends_shard: bool
     text_bytes: int
     file_bytes: int
 
 
-class PartWriter:
+def write_missing_parts(parts: Parts, *, progress: Watch | None = None) -> None:
+    """Write the parts of a share that are not there, and add them to `parts`.
+
+    Raises:
+        ValueError: A file is damaged, or a record cannot be used.
+        OSError: The disk is full.
+        RuntimeError: A process died.
+    """
+    plan = parts.plan
+    encode = functools.partial(
+        encode_block,
+        source=plan.source,
+        tokenizer=plan.tokenizer,
+        config=plan.config,
+        openings=parts.openings,
+    )
+    deduplicator = Deduplicator(plan.config.quality) if plan.is_deduplicated else None
+    earlier = deque(place for place, part in parts.done.items() if part.copy_keys_sha256)
+    encoded = map_in_order(encode, _missing_blocks(parts), num_workers=plan.config.num_workers)
+    writer = None
+    with contextlib.closing(encoded) as chunks, contextlib.ExitStack() as files:
+        for piece, chunk in chunks:
+            while deduplicator is not None and earlier and earlier[0] < piece.place:
+                deduplicator.add(parts.read_copy_keys(earlier.popleft()))
+            writer = writer or _PartWriter(parts, piece.place, deduplicator, files)
+            writer.add(piece, chunk)
+            if progress is not None:
+                progress(parts.progress(writer.counts))
+            if piece.ends_part:
+                writer.finish(is_last=piece.ends_shard)
+                writer = None
+
+
+def _missing_blocks(parts: Parts) -> Iterator[tuple[_Piece, Block]]:
+    """Yield the blocks of the parts that a share lacks; it reads such shards to their ends."""
+    plan, share = parts.plan, parts.share
+    assert share is not None
+    for shard in filter(parts.lacks_own, range(len(plan.shards))):
+        blocks = plan.read(shard, parts.downloads)
+        first = next(blocks, _NO_RECORDS)
+        for index, (block, following) in enumerate(pairwise(chain([first], blocks, [None]))):
+            assert block is not None
+            place = Place(shard, index // plan.part_blocks)
+            ends_part = following is None or (index + 1) % plan.part_blocks == 0
+            if share.takes(plan, place) and place not in parts.done:
+                yield (
+                    _Piece(place, ends_part, following is None, block.num_bytes, block.file_bytes),
+                    block,
+                )
+
+
+class _PartWriter:
     """Writes one part: first its files, and at the end the record that makes them count."""
 
     def __init__(
-        self, folder: PartsFolder, place: Place, deduplicator: Deduplicator | None
+        self,
+        parts: Parts,
+        place: Place,
+        deduplicator: Deduplicator | None,
+        files: contextlib.ExitStack,
     ) -> None:
-        self._plan = plan = folder.plan
-        self._folder = folder
+        """Begin a part; an error that leaves `files` removes what was written."""
+        self.counts: Counter[str] = Counter()
+        """`Part.counts` so far."""
+        self._parts = parts
+        self._plan = plan = parts.plan
         self._place = place
         self._deduplicator = deduplicator
         self._borders = plan.borders
         self._report = SourceReport(source="", seed=plan.config.seed)
-        self._counts: Counter[str] = Counter()
         self._copy_keys: list[np.ndarray[Any, Any]] = []
         self._held: list[EncodedChunk] | None = [] if place == FIRST else None
         self._filled: set[str] = set()
-        self._stack = contextlib.ExitStack()
+        self._files = files
         self._writers: dict[str, TokenFileWriter] = {}
 
-    def write(
-        self,
-        chunks: Iterable[tuple[Piece, EncodedChunk]],
-        *,
-        progress: Callable[[Counter[str]], None],
-    ) -> Part:
-        """Write all of a part; an error removes what was written.
-
-        Args:
-            chunks: All blocks of the part, encoded, in their order.
-            progress: Called after each with `Part.counts` so far.
+    def finish(self, *, is_last: bool) -> None:
+        """Write what is held, and the record.
 
         Raises:
             OSError: The disk is full or cannot be written.
         """
-        with self._stack:
-            for piece, chunk in chunks:
-                self._add(piece, chunk)
-                progress(self._counts)
-            if self._held is not None:
-                self._fill_splits(self._held)
-            if self._place == FIRST and self._plan.prompts is not None:
-                self._write_prompts(self._plan.prompts)
+        if self._held is not None:
+            self._fill_splits(self._held)
+        if self._place == FIRST and self._plan.prompts is not None:
+            self._write_prompts(self._plan.prompts)
+        self._files.close()
         copy_keys = np.concatenate(self._copy_keys) if self._copy_keys else np.zeros(0)
         part = Part(
-            plan_sha256=self._folder.plan_sha256,
+            plan_sha256=self._parts.plan_sha256,
             report=self._report,
             files={name: writer.summary for name, writer in sorted(self._writers.items())},
-            counts=dict(self._counts),
-            copy_keys_sha256=self._folder.write_copy_keys(self._place, copy_keys),
+            counts=dict(self.counts),
+            copy_keys_sha256=self._parts.write_copy_keys(self._place, copy_keys),
+            is_last=is_last,
         )
-        self._folder.add(self._place, part)
-        return part
+        self._parts.add(self._place, part)
 
-    def _add(self, piece: Piece, chunk: EncodedChunk) -> None:
+    def add(self, piece: _Piece, chunk: EncodedChunk) -> None:
         """Write what the next block holds, to the splits that the keys choose."""
         self._report.merge(chunk.report)
         if self._deduplicator is not None:
             chunk = self._without_copies(chunk, self._deduplicator)
-        self._counts.update(
+        self.counts.update(
             num_documents=len(chunk.lengths),
             text_bytes=piece.text_bytes,
             file_bytes=piece.file_bytes,
@@ -189,7 +243,7 @@ class PartWriter:
                 f"{name}-{self._place}",
                 vocab_size=self._plan.tokenizer.vocab_size,
             )
-            self._writers[name] = self._stack.enter_context(writer)
+            self._writers[name] = self._files.enter_context(writer)
         self._writers[name].write_documents(
             chunk.ids,
             chunk.lengths,

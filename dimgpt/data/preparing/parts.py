@@ -1,8 +1,9 @@
 """Parts: what of a source is finished, so that a preparation that is cut off goes on after it.
 
 Part K of shard S holds the shard's blocks 256 * K to 256 * K + 255, whoever writes it. Its record,
-`part-0000S-0000K.json`, is written last: a part without one is written again. Once somebody has
-read shard S to its end, `shard-0000S` says how many parts it has.
+`part-0000S-0000K.json`, is written last: a part without one is written again. The last part of a
+shard says that it is; a shard without records is one empty part. `plan.json` beside the parts holds
+the plan that they follow, and the openings that many documents share, which are found once.
 """
 
 import contextlib
@@ -13,31 +14,24 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from dimgpt.data.preparing.plan import Plan, difference, read_plan, write_plan
+from dimgpt.data.preparing.plan import ALONE, Place, Plan, Share, sample_openings
 from dimgpt.data.preparing.report import SourceReport
 from dimgpt.data.token_file import TokenFileSummary, check_parts
 from dimgpt.files import replace_file, sha256_of
 from dimgpt.settings import from_dict
 
 log = logging.getLogger(__name__)
+_PLAN_NAME = "plan.json"
 _RECORD = re.compile(r"part-(\d{5,})-(\d{5,})\.json")
-
-
-class Place(NamedTuple):
-    """Which part of which shard."""
-
-    shard: int
-    number: int
-
-    def __str__(self) -> str:
-        return f"{self.shard:05}-{self.number:05}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,70 +48,116 @@ class Part:
     """`num_documents`, and the `text_bytes` and `file_bytes` that were read, for `Progress`."""
     copy_keys_sha256: str | None
     """Of the file with the keys by which copies of its documents are known."""
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Part":
-        """Build a record from the plain values that `PartsFolder.add` writes."""
-        files = values["files"].items()
-        kept = {
-            "report": SourceReport.from_dict(values["report"]),
-            "files": {name: from_dict(TokenFileSummary, entry) for name, entry in files},
-        }
-        return cls(**{**values, **kept})
+    is_last: bool
+    """Whether it is the last of its shard."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PartsFolder:
-    """The parts of a source that are there."""
+class Progress:
+    """How far the preparation of a source is."""
 
-    plan: Plan
-    openings: tuple[str, ...]
-    """What `splits.find_openings` found."""
-    plan_sha256: str
-    """Of `plan.json`. Parts of other plans do not count."""
+    source: str
+    """Its name."""
+    num_documents: int
+    """Documents encoded so far, those of finished parts included."""
+    text_bytes: int
+    """Bytes of text that were read so far."""
+    file_bytes: int
+    """Bytes of its files, compressed as they are, that were read so far."""
+    total_file_bytes: int
+    """Bytes of all its files; 0 if that is not known."""
+    disk_free: int
+    """Bytes left on the disk."""
 
-    def load(self, is_wanted: Callable[[Place], bool], *, verify: bool = True) -> dict[Place, Part]:
-        """Return the parts that are whole, in their order; warn of damaged ones.
+
+Watch = Callable[[Progress], None]
+"""Called with every block that is encoded."""
+
+
+class Parts:
+    """The parts of a source that are there, and the folder in which they wait for the others.
+
+    Attributes:
+        done: The whole ones, in their order.
+        openings: What `splits.find_openings` found.
+        plan_sha256: Of `plan.json`. Parts of other plans do not count.
+        downloads: Folder for what this share fetches, where nobody else deletes anything.
+    """
+
+    def __init__(self, plan: Plan, share: Share | None) -> None:
+        """Open the folder, or begin one; warn of damaged parts.
 
         Args:
-            is_wanted: Other parts are not looked at.
-            verify: Read them once to check their sha256, not only their sizes.
+            plan: What the parts follow. A run that is alone deletes those of another plan.
+            share: Its own parts are read once, to check their sha256; those of others are not.
+                `None` writes none, and only sizes and indexes of all parts are checked.
+
+        Raises:
+            ValueError: Other shares follow another plan.
         """
-        found = [_RECORD.fullmatch(path.name) for path in self.plan.folder.glob("part-*.json")]
-        places = sorted(Place(int(match[1]), int(match[2])) for match in found if match)
-        parts = {}
-        for place in filter(is_wanted, places):
-            path = self._record_path(place)
-            try:
-                part = Part.from_dict(json.loads(path.read_bytes()))
-                self._check(place, part, verify)
-                parts[place] = part
-            except (ValueError, TypeError, KeyError, AttributeError, FileNotFoundError) as error:
-                log.warning("%s cannot be used: %s", path.stem, error)
-        return parts
+        self.plan, self.share = plan, share
+        suffix = f"-{share.index}-of-{share.count}" if share not in (None, ALONE) else ""
+        self.downloads = plan.folder / f"downloads{suffix}"
+        values, found = plan.values(), read_plan(plan.folder)
+        if found is not None and found["plan"] != values and share != ALONE:
+            raise ValueError(
+                f"{plan.folder} was made otherwise ({_difference(found['plan'], values)}); "
+                "give all shares the same settings, texts and vocabulary, or remove the folder to "
+                "begin again"
+            )
+        if found is None or found["plan"] != values:
+            _begin_again(plan, is_shared=share != ALONE)
+            found = {"plan": values, "openings": sample_openings(plan, self.downloads)}
+            replace_file(plan.folder / _PLAN_NAME, json.dumps(found, indent=1).encode())
+        self.openings = tuple(found["openings"])
+        content = json.dumps(found, sort_keys=True).encode()
+        self.plan_sha256 = hashlib.sha256(content).hexdigest()
+        self.done = dict(self._load())
+        self._counts = sum((Counter(part.counts) for part in self.done.values()), Counter[str]())
+
+    def first_missing(self, shard: int) -> Place | None:
+        """Return the first part of a shard that is not there; `None` if all are."""
+        for place in (Place(shard, number) for number in count()):
+            if place not in self.done:
+                return place
+            if self.done[place].is_last:
+                return None
+        raise AssertionError(shard)
+
+    def lacks_own(self, shard: int) -> bool:
+        """Tell whether parts of a shard that this share writes are missing, or may be.
+
+        Of N parts in a row, each of N shares writes one, or one share writes all.
+        """
+        assert self.share is not None
+        has_own = False
+        for place in (Place(shard, number) for number in count()):
+            part, is_own = self.done.get(place), self.share.takes(self.plan, place)
+            has_own |= is_own
+            if part is None and (is_own or place.number >= self.share.count):
+                return has_own
+            if part is not None and part.is_last:
+                return False
+        raise AssertionError(shard)
+
+    def progress(self, counts: Counter[str]) -> Progress:
+        """Return how far the source is, with the counts of the part that is being written."""
+        total = self._counts + counts
+        return Progress(
+            source=self.plan.source.name,
+            num_documents=total["num_documents"],
+            text_bytes=total["text_bytes"],
+            file_bytes=total["file_bytes"],
+            total_file_bytes=self.plan.listing.num_bytes,
+            disk_free=shutil.disk_usage(self.plan.folder).free,
+        )
 
     def add(self, place: Place, part: Part) -> None:
         """Write the record of a part whose files are on the disk."""
         values = dataclasses.asdict(part) | {"report": part.report.to_dict()}
         replace_file(self._record_path(place), json.dumps(values, indent=1).encode())
-
-    def num_parts(self, shard: int) -> int | None:
-        """Return how many parts a shard has; `None` if nobody has read it to its end."""
-        with contextlib.suppress(OSError, ValueError):
-            content = (self.plan.folder / f"shard-{shard:05}").read_bytes()
-            num_parts = int(content.partition(b" ")[0])
-            return num_parts if content == self._end_of_shard(shard, num_parts) else None
-        return None
-
-    def set_num_parts(self, shard: int, num_parts: int) -> None:
-        """Write down how many parts a shard has."""
-        content = self._end_of_shard(shard, num_parts)
-        replace_file(self.plan.folder / f"shard-{shard:05}", content)
-
-    def _end_of_shard(self, shard: int, num_parts: int) -> bytes:
-        """Return what says how many parts a shard has, with a hash by which it is trusted."""
-        content = f"{self.plan_sha256} {shard} {num_parts}"
-        return f"{num_parts} {hashlib.sha256(content.encode()).hexdigest()}".encode()
+        self.done[place] = part
+        self._counts.update(part.counts)
 
     def write_copy_keys(self, place: Place, keys: np.ndarray[Any, Any]) -> str | None:
         """Write the keys of a part's documents, uint64 (N, K), and return their file's sha256."""
@@ -132,13 +172,29 @@ class PartsFolder:
         """Return the keys of a part's documents, uint64 (N, K)."""
         return np.load(self._copy_keys_path(place), allow_pickle=False)
 
-    def _check(self, place: Place, part: Part, verify: bool) -> None:
-        if part.plan_sha256 != self.plan_sha256:
-            raise ValueError("it was made with other settings, texts or another vocabulary")
+    def _load(self) -> Iterator[tuple[Place, Part]]:
+        found = [_RECORD.fullmatch(path.name) for path in self.plan.folder.glob("part-*.json")]
+        for place in sorted(Place(int(match[1]), int(match[2])) for match in found if match):
+            path = self._record_path(place)
+            try:
+                values = json.loads(path.read_bytes())
+                if values["plan_sha256"] != self.plan_sha256:
+                    raise ValueError("it was made with other settings, texts or vocabulary")
+                report = SourceReport.from_dict(values["report"])
+                part = from_dict(Part, values | {"report": report})
+                self._check(place, part)
+            except (ValueError, TypeError, KeyError, AttributeError, FileNotFoundError) as error:
+                log.warning("%s cannot be used: %s", path.stem, error)
+            else:
+                yield place, part
+
+    def _check(self, place: Place, part: Part) -> None:
+        if self.share is not None and not self.share.takes(self.plan, place):
+            return
         folder, vocab_size = self.plan.folder, self.plan.tokenizer.vocab_size
         hashes = {}
         for name, summary in part.files.items():
-            check_parts(folder, summary.parts, vocab_size=vocab_size, verify=verify)
+            check_parts(folder, summary.parts, vocab_size=vocab_size, verify=self.share is not None)
             hashes[folder / f"{name}-{place}.index.npy"] = summary.index_sha256
         if part.copy_keys_sha256 is not None:
             hashes[self._copy_keys_path(place)] = part.copy_keys_sha256
@@ -153,34 +209,23 @@ class PartsFolder:
         return self.plan.folder / f"part-{place}.keys.npy"
 
 
-def open_folder(plan: Plan, downloads: Path, *, is_shared: bool) -> PartsFolder:
-    """Open the folder of a source's parts, or begin one.
+def read_plan(folder: Path) -> dict[str, Any] | None:
+    """Return the `plan` and `openings` of a folder's `plan.json`, if it has such a file."""
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads((folder / _PLAN_NAME).read_bytes())
+        if isinstance(found, dict) and {"plan", "openings"} <= found.keys():
+            return found
+    return None
 
-    Args:
-        plan: What its parts follow.
-        downloads: For a new folder, the first file of a hub data set is fetched into it.
-        is_shared: Other runs may be writing there, so a folder of another plan is refused.
-            Otherwise its parts are deleted.
 
-    Raises:
-        ValueError: Other shares follow another plan.
-    """
-    found = read_plan(plan.folder)
-    if found is not None and found["values"] != plan.values() and is_shared:
-        raise ValueError(
-            f"{plan.folder} was made otherwise ({difference(found['values'], plan.values())}); "
-            "give all shares the same settings, texts and vocabulary, or remove the folder to "
-            "begin again"
-        )
-    if found is None or found["values"] != plan.values():
-        _begin_again(plan, is_shared=is_shared)
-        found = write_plan(plan, downloads)
-    content = json.dumps(found, sort_keys=True).encode()
-    return PartsFolder(
-        plan=plan,
-        openings=tuple(found["openings"]),
-        plan_sha256=hashlib.sha256(content).hexdigest(),
-    )
+def _difference(found: Any, wanted: Any, name: str = "") -> str:
+    """Say where the values of two plans differ first."""
+    if not isinstance(found, dict) or not isinstance(wanted, dict):
+        return f"{name} is {str(found)[:40]}, not {str(wanted)[:40]}"
+    for key in wanted:
+        if found.get(key) != wanted[key]:
+            return _difference(found.get(key), wanted[key], key)
+    return "it knows other settings"
 
 
 def _begin_again(plan: Plan, *, is_shared: bool) -> None:

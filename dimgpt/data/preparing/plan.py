@@ -1,21 +1,25 @@
 """The plan of a source: its files in their order, and the settings that decide what is written.
 
 A plan is made before anything is written. All runs and all shares that prepare a source together
-have equal plans. `plan.json` beside the parts holds its values, and the openings that many
-documents share, which are found once, in the first megabyte of text.
+have equal plans.
+
+A share is the parts that one of N runs writes, on one machine or on many. Shares take whole shards
+in turn if there are enough of them, else parts in turn. A source that is about one part goes to one
+share. A run without shares is share 1 of 1. What a part holds does not depend on their number.
 """
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
 import json
-import shutil
+import re
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from zlib import crc32
 
 from dimgpt.config import ConversationSourceConfig, DataConfig
 from dimgpt.data.preparing.blocks import Block, read_blocks
@@ -25,14 +29,14 @@ from dimgpt.data.preparing.listing import Listing, Source, SourceFile, is_demo
 from dimgpt.data.preparing.quality import num_duplicate_keys
 from dimgpt.data.preparing.splits import Borders, find_openings
 from dimgpt.data.token_file import token_dtype
-from dimgpt.files import replace_file
+from dimgpt.files import lock_file
 from dimgpt.text.tokenizer import Tokenizer
 
-PLAN_NAME = "plan.json"
 PART_BLOCKS = 256
 """Blocks of a shard that make a part: with blocks of 1 MiB, 256 MiB of text."""
 
 _NUM_FIRST_ITEMS = 200
+_LOCK = re.compile(r"share-(\d+)-of-(\d+)\.lock")
 _SMALL_VOCABULARY = 4_000
 _SAMPLE_BYTES = 1 << 20
 # Fields that decide how often something is drawn, or how it is shown: not what is written.
@@ -47,6 +51,16 @@ _OTHER_FIELDS = (
 )
 # Fields that older versions did not have, with the values that mean what those did.
 _LATER_FIELDS = {"files": None, "cleaning": "none", "form": None}
+
+
+class Place(NamedTuple):
+    """Which part of which shard."""
+
+    shard: int
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.shard:05}-{self.number:05}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,6 +146,82 @@ class Plan:
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Share:
+    """Run `index` of `count`, counted from 1."""
+
+    index: int = 1
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.index <= self.count:
+            raise ValueError(
+                f"shard is {self.index}/{self.count}: it must be I/N with I from 1 to N"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> "Share":
+        """Read `I/N`.
+
+        Raises:
+            ValueError: It is no such text, or I does not lie in 1..N.
+        """
+        index, _, count = text.partition("/")
+        if not (index.isdecimal() and count.isdecimal()):
+            raise ValueError(f"shard is {text!r}: it must be I/N, such as 1/8 for the first of 8")
+        return cls(index=int(index), count=int(count))
+
+    def takes(self, plan: Plan, place: Place) -> bool:
+        """Tell whether a part is this run's to write."""
+        return self == Share.of(plan, place, self.count)
+
+    @classmethod
+    def of(cls, plan: Plan, place: Place, count: int) -> "Share":
+        """Return which of `count` shares writes a part."""
+        if not plan.is_divided:
+            number = crc32(plan.source.name.encode())
+        elif len(plan.shards) >= count:
+            number = place.shard
+        else:
+            number = place.shard + place.number
+        return cls(index=number % count + 1, count=count)
+
+
+ALONE = Share()
+"""The run that writes everything."""
+
+
+@contextlib.contextmanager
+def hold(plan: Plan, share: Share) -> Iterator[None]:
+    """Keep other runs away from the parts of a share.
+
+    Shares of the same count have different parts; those of another count may have the same.
+
+    Raises:
+        RuntimeError: This share is being written, or one of another count.
+    """
+    with _lock(plan, share):
+        for other in begun_shares(plan):
+            if other.count != share.count:
+                with _lock(plan, other):
+                    pass
+        yield
+
+
+def _lock(plan: Plan, share: Share) -> AbstractContextManager[None]:
+    return lock_file(
+        plan.folder / f"share-{share.index}-of-{share.count}.lock",
+        refusal=f"another run writes share {share.index} of {share.count} of {plan.source.name}: "
+        "wait until it ends, or stop it",
+    )
+
+
+def begun_shares(plan: Plan) -> list[Share]:
+    """Return the shares that were begun in a source's folder: each leaves a lock file there."""
+    found = [_LOCK.fullmatch(path.name) for path in sorted(plan.folder.glob("share-*"))]
+    return [Share(index=int(match[1]), count=int(match[2])) for match in found if match]
+
+
 def group_files(files: Iterable[SourceFile], *, num_bytes: int) -> list[tuple[SourceFile, ...]]:
     """Gather neighbouring files into shards: small ones together, up to about `num_bytes`."""
     shards: list[list[SourceFile]] = []
@@ -177,17 +267,8 @@ def describe_settings(source: Source, config: DataConfig) -> dict[str, Any]:
     return json.loads(json.dumps(described))
 
 
-def read_plan(folder: Path) -> dict[str, Any] | None:
-    """Return the `values` and `openings` of a folder's `plan.json`, if it has such a file."""
-    with contextlib.suppress(OSError, ValueError):
-        found = json.loads((folder / PLAN_NAME).read_bytes())
-        if isinstance(found, dict) and {"values", "openings"} <= found.keys():
-            return found
-    return None
-
-
-def write_plan(plan: Plan, downloads: Path) -> dict[str, Any]:
-    """Find the openings that many of the first documents share, and write `plan.json`."""
+def sample_openings(plan: Plan, downloads: Path) -> tuple[str, ...]:
+    """Return the openings that many of the first documents share."""
     texts: list[str] = []
     num_bytes = 0
     for block in plan.read(0, downloads):
@@ -199,19 +280,7 @@ def write_plan(plan: Plan, downloads: Path) -> dict[str, Any]:
         num_bytes += block.num_bytes
         if num_bytes >= _SAMPLE_BYTES:
             break
-    written = {"values": plan.values(), "openings": list(find_openings(texts))}
-    replace_file(plan.folder / PLAN_NAME, json.dumps(written, indent=1).encode())
-    return written
-
-
-def difference(found: Any, wanted: Any, name: str = "") -> str:
-    """Say where the values of two plans differ first."""
-    if not isinstance(found, dict) or not isinstance(wanted, dict):
-        return f"{name} is {str(found)[:40]}, not {str(wanted)[:40]}"
-    for key in wanted:
-        if found.get(key) != wanted[key]:
-            return difference(found.get(key), wanted[key], key)
-    return "it knows other settings"
+    return find_openings(texts)
 
 
 def missing_bytes(plan: Plan) -> int:
@@ -223,26 +292,3 @@ def missing_bytes(plan: Plan) -> int:
     written = sum(path.stat().st_size for path in plan.folder.glob("*.bin"))
     fetched = max((file.num_bytes for file in plan.listing.files if file.remote), default=0)
     return fetched + max(0, whole - written)
-
-
-def free_bytes(folder: Path) -> int:
-    """Return the room left on the disk where a folder is, or is to be."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
-
-
-def require_room(folder: Path, num_bytes: int) -> None:
-    """Refuse to begin what the disk has no room for.
-
-    Raises:
-        OSError: About so many bytes do not fit.
-    """
-    free = free_bytes(folder)
-    if num_bytes > free:
-        raise OSError(
-            errno.ENOSPC,
-            f"the disk has {free / 1e9:,.1f} GB left and about {num_bytes / 1e9:,.1f} GB are "
-            "needed; make room, or take another disk with data_root",
-            str(folder),
-        )

@@ -8,27 +8,27 @@ vocabulary is kept as it is; multipliers and ratios do not count, they act when 
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal
 
 from dimgpt.config import ConversationSourceConfig, DataConfig, QualityConfig
 from dimgpt.data.preparing.blocks import BLOCK_BYTES
 from dimgpt.data.preparing.finishing import finish, finished_source, resume_finish
 from dimgpt.data.preparing.listing import Source, is_demo, is_local, list_source
-from dimgpt.data.preparing.part_writer import FIRST
-from dimgpt.data.preparing.parts import Part, PartsFolder, Place, open_folder
+from dimgpt.data.preparing.part_writer import FIRST, write_missing_parts
+from dimgpt.data.preparing.parts import Parts, Watch, read_plan
 from dimgpt.data.preparing.plan import (
+    ALONE,
     PART_BLOCKS,
     Plan,
+    Share,
+    begun_shares,
     describe_settings,
     group_files,
+    hold,
     missing_bytes,
-    read_plan,
-    require_room,
 )
-from dimgpt.data.preparing.shares import ALONE, Share, Watch, begun_shares, hold, write_parts
 from dimgpt.files import restore_folder
+from dimgpt.partial_file import require_space
 from dimgpt.settings import override
 from dimgpt.text.tokenizer import Tokenizer
 
@@ -71,7 +71,7 @@ def prepare_source(
         source, tokenizer, folder, config=config, block_bytes=block_bytes, part_blocks=part_blocks
     )
     if plan is not None:
-        run_job(plan, progress=progress)
+        run_share(plan, progress=progress)
     return folder / source.name
 
 
@@ -98,7 +98,7 @@ def plan_preparation(
     is_settled = not is_local(source.path) and not is_demo(source.path)
     if is_settled and finished.get("settings") == settings:
         return None
-    begun = (read_plan(unfinished) or {"values": {}})["values"].get("source", {})
+    begun = (read_plan(unfinished) or {"plan": {}})["plan"].get("source", {})
     revision = begun["revision"] if begun.get("settings") == settings else None
     listing = list_source(dataclasses.replace(source, revision=source.revision or revision))
     prompts = None
@@ -122,23 +122,12 @@ def plan_preparation(
     return None if finished == plan.describe() else plan
 
 
-def run_job(plan: Plan, *, progress: Watch | None = None) -> None:
-    """Write the parts of a source that are not there, and make the finished folder of all.
+def run_share(plan: Plan, share: Share = ALONE, *, progress: Watch | None = None) -> None:
+    """Write the parts of one share of a source that are not there.
 
-    Raises:
-        ValueError, OSError, RuntimeError: As `prepare_source`.
-    """
-    require_room(plan.target, missing_bytes(plan))
-    with hold(plan, ALONE):
-        parts = write_parts(plan, ALONE, progress=progress)
-    finish(plan, parts)
-
-
-def run_share(plan: Plan, share: Share, *, progress: Watch | None = None) -> None:
-    """Write the parts of one share of a source that are not there, for `merge`.
-
-    All shares of a source write into the same folder, on one disk or on several whose folders are
-    copied together.
+    A run that is alone makes the finished folder of them. The parts of several shares are for
+    `merge`: all write into the same folder, on one disk or on several whose folders are copied
+    together.
 
     Raises:
         ValueError: Copies are to be dropped, or the other shares follow another plan; or as
@@ -146,14 +135,20 @@ def run_share(plan: Plan, share: Share, *, progress: Watch | None = None) -> Non
         RuntimeError: Another run writes the same share; or as `prepare_source`.
         OSError: As `prepare_source`.
     """
-    if plan.is_deduplicated:
+    if share == ALONE:
+        require_space(plan.target, missing_bytes(plan), what=plan.source.name)
+    elif plan.is_deduplicated:
         raise ValueError(
             f"{plan.source.name}: copies are found in one run only; prepare without --shard, or "
             "without drop_exact_duplicates and drop_near_duplicates"
         )
     with hold(plan, share):
-        if plan.is_divided or share.takes(plan, FIRST):
-            write_parts(plan, share, progress=progress)
+        if not plan.is_divided and not share.takes(plan, FIRST):
+            return
+        parts = Parts(plan, share)
+        write_missing_parts(parts, progress=progress)
+    if share == ALONE:
+        finish(parts)
 
 
 def merge(plan: Plan) -> None:
@@ -171,106 +166,19 @@ def merge(plan: Plan) -> None:
             "first, with I from 1 to N"
         )
     with hold(plan, ALONE):
-        folder = open_folder(plan, plan.folder / "downloads", is_shared=True)
-        parts = _find_all(folder, num_shares=max(counts))
-    finish(plan, parts)
+        parts = Parts(plan, None)
+        _require_all(parts, num_shares=max(counts))
+    finish(parts)
 
 
-def _find_all(folder: PartsFolder, *, num_shares: int) -> dict[Place, Part]:
-    """Return all parts of a source, or say which one is missing."""
-    plan = folder.plan
-    parts = folder.load(lambda place: True, verify=False)
-    for shard in range(len(plan.shards)):
-        num_parts = folder.num_parts(shard)
-        missing = [Place(shard, number) for number in range(num_parts or 0)]
-        missing = [place for place in missing if place not in parts]
-        if num_parts is None:  # the share with the first part of a shard reads it to its end
-            missing = [Place(shard, 0)]
-        if not missing:
-            continue
-        share = Share.of(plan, missing[0], num_shares)
+def _require_all(parts: Parts, *, num_shares: int) -> None:
+    """Say which part of a source is missing, if one is."""
+    plan = parts.plan
+    for place in filter(None, map(parts.first_missing, range(len(plan.shards)))):
+        share = Share.of(plan, place, num_shares)
         state = "unfinished" if share in begun_shares(plan) else "missing"
         raise FileNotFoundError(
             f"share {share.index} of {share.count} of {plan.source.name} is {state}: {plan.folder} "
-            f"has no part {missing[0]} of the same settings, texts and vocabulary; run "
+            f"has no part {place} of the same settings, texts and vocabulary; run "
             f"`python -m dimgpt prepare --shard {share.index}/{share.count}`"
         )
-    return parts
-
-
-def write_share(
-    data: Any = None,
-    rank: int = 0,
-    world_size: int = 1,
-    *,
-    config: DataConfig,
-    vocabulary_path: Path,
-    pretraining_dir: Path,
-    finetuning_dir: Path,
-    preferences_dir: Path | None = None,
-    **sizes: int,
-) -> Iterable[Any]:
-    """Write one share of every source, as a step of a `datatrove` pipeline, for `merge`.
-
-    Bind the named arguments with `functools.partial`. No documents pass from step to step.
-
-    Args:
-        data: Not used.
-        rank: Of the task; it writes share `rank + 1` of `world_size`.
-        world_size: Tasks.
-        config: What to prepare; `num_workers` is 1 unless a task has several cores.
-        vocabulary_path: An existing vocabulary, seen from the machine of the task.
-        pretraining_dir: Gets the documents; the same folder for all tasks, as on a shared disk.
-        finetuning_dir: Gets the conversations.
-        preferences_dir: Gets the pairs of answers; `preferences` beside the others if not given.
-        sizes: `block_bytes` and `part_blocks` of `plan_preparation`; the same for the merge.
-    """
-    tokenizer = Tokenizer.load(vocabulary_path)
-    config = override(config, num_workers=config.num_workers or 1)
-    for folder, sources in (
-        (pretraining_dir, config.sources),
-        (finetuning_dir, config.conversations),
-        (preferences_dir or finetuning_dir.with_name("preferences"), config.preferences),
-    ):
-        for source in sources:
-            plan = plan_preparation(source, tokenizer, folder, config=config, **sizes)
-            if plan is not None:
-                run_share(plan, Share(index=rank + 1, count=world_size))
-    return ()
-
-
-def make_executor(
-    kind: Literal["local", "slurm", "ray"],
-    step: Callable[..., Any],
-    *,
-    num_shares: int,
-    logging_dir: Path,
-    **options: Any,
-) -> Any:
-    """Return an executor of `datatrove` whose `run()` writes all shares.
-
-    Args:
-        kind: This machine, a Slurm cluster (one job array), or a Ray cluster.
-        step: What each task does: `write_share` with its named arguments.
-        num_shares: Tasks.
-        logging_dir: Gets their logs and what is completed; a second run does the rest.
-        options: More of the executor's own, such as `workers`, `time`, `partition`.
-
-    Raises:
-        ImportError: `datatrove` is not installed.
-    """
-    try:
-        import datatrove.executor as executor
-    except ImportError as error:
-        raise ImportError(
-            "shares on an executor need datatrove: pip install 'datatrove[ray]'; "
-            "`python -m dimgpt prepare --shard I/N` works without"
-        ) from error
-    executors = {
-        "local": executor.LocalPipelineExecutor,
-        "slurm": executor.SlurmPipelineExecutor,
-        "ray": executor.RayPipelineExecutor,
-    }
-    return executors[kind](
-        pipeline=[step], tasks=num_shares, logging_dir=str(logging_dir), **options
-    )

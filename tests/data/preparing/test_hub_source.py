@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import shutil
 
 import pyarrow
 import pyarrow.parquet
@@ -164,7 +165,8 @@ def test_a_vocabulary_sample_fetches_a_few_shards(hub):
 def test_the_room_for_a_shard_is_asked_for_before_anything_is_fetched(
     hub, tokenizer, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("dimgpt.data.preparing.plan.free_bytes", lambda folder: 1_000)
+    full = shutil._ntuple_diskusage(0, 0, 1_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: full)
     with pytest.raises(OSError, match="make room"):
         prepare(tokenizer, tmp_path)
     assert not hub.asked(".parquet")

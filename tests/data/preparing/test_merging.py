@@ -9,8 +9,8 @@ import pytest
 
 from dimgpt.cli import main
 from dimgpt.config import ConversationSourceConfig, DataConfig, QualityConfig, SourceConfig
+from dimgpt.data.preparing.plan import Plan, Share
 from dimgpt.data.preparing.preparation import merge, plan_preparation, prepare_source, run_share
-from dimgpt.data.preparing.shares import Share
 from dimgpt.data.token_file import TokenFile
 
 pytestmark = pytest.mark.slow
@@ -63,6 +63,13 @@ def test_four_shares_hold_the_documents_of_one_run(source, tokenizer, tmp_path):
     assert documents(tmp_path / "four" / "cats", tokenizer) == documents(whole, tokenizer)
     assert [path.name for path in (tmp_path / "four").iterdir()] == ["cats"]
     assert plan(source, tokenizer, tmp_path / "four") is None
+
+
+def test_finished_shares_read_nothing_again(source, tokenizer, tmp_path, monkeypatch):
+    write_shares(source, tokenizer, tmp_path)
+    monkeypatch.setattr(Plan, "read", None)
+    write_shares(source, tokenizer, tmp_path)
+    merge(plan(source, tokenizer, tmp_path))
 
 
 def test_a_share_that_another_process_writes_is_refused_and_the_others_are_not(

@@ -107,7 +107,7 @@ def test_the_number_of_processes_changes_no_byte(source, tokenizer, tmp_path, mo
 def test_a_finished_folder_is_kept(source, tokenizer, tmp_path, monkeypatch):
     folder = prepare_source(source, tokenizer, tmp_path, config=CONFIG)
     before = (folder / "train-00000-00000.bin").stat().st_mtime_ns
-    monkeypatch.setattr(preparation, "run_job", None)
+    monkeypatch.setattr(preparation, "run_share", None)
     other_multiplier = dataclasses.replace(source, multiplier=3.0, group="pets")
     other_vocabulary_size = dataclasses.replace(CONFIG, vocabulary_characters=5)
     prepare_source(other_multiplier, tokenizer, tmp_path, config=other_vocabulary_size)
@@ -291,3 +291,20 @@ def test_conversations_and_system_prompts_are_stored_bare(tokenizer, tmp_path):
     other = dataclasses.replace(source, ratio=0.5, system_prompt_ratios={"chat": 1.0})
     prepare_source(other, tokenizer, tmp_path / "out", config=CONFIG)
     assert (folder / "train-00000-00000.bin").stat().st_mtime_ns == before
+
+
+def test_system_prompts_are_written_where_the_first_file_holds_no_record(tokenizer, tmp_path):
+    folder = tmp_path / "talk"
+    folder.mkdir()
+    (folder / "0.jsonl").write_text("\n" * 2_000)  # a shard of its own
+    turns = [{"user": f"q {n}", "assistant": "le chat"} for n in range(40)]
+    (folder / "1.jsonl").write_text("".join(json.dumps(turn) + "\n" for turn in turns))
+    (tmp_path / "prompts.jsonl").write_text(json.dumps({"preprompt": "un chat"}) + "\n")
+    source = ConversationSourceConfig(
+        name="talk", path=str(folder), system_prompts_path=str(tmp_path / "prompts.jsonl")
+    )
+    files = read_manifest(
+        prepare_source(source, tokenizer, tmp_path / "out", config=CONFIG, **SMALL)
+    ).files
+    assert files["system_prompts"].num_documents == 1
+    assert files["train"].num_documents + files["validation"].num_documents == 40

@@ -9,13 +9,13 @@ import pytest
 
 from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig
 from dimgpt.data.preparing.finishing import read_report
+from dimgpt.data.preparing.plan import Share
 from dimgpt.data.preparing.preparation import (
     merge,
     plan_preparation,
     prepare_source,
     run_share,
 )
-from dimgpt.data.preparing.shares import Share
 from dimgpt.data.preparing.splits import Borders, find_openings, split_key
 from dimgpt.data.token_file import TokenFile, read_manifest
 from dimgpt.text.byte_level import train_byte_level

@@ -44,8 +44,8 @@ def main() -> None:
     """Train each model both ways, and report what each way changed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*", type=Path, default=[ROOT / "models" / "demo-chat"])
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--rate", type=float, default=1e-4)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--rate", type=float, default=3e-5)
     parser.add_argument("--write", action="store_true", help="keep the result in results/")
     arguments = parser.parse_args()
     if missing := [str(folder) for folder in arguments.models if not folder.is_dir()]:

@@ -69,6 +69,7 @@ def losses(workspace):
     return [record["loss"] for record in history if record["kind"] == "step"]
 
 
+@pytest.mark.slow
 def test_a_model_learns_the_pairs_and_a_stopped_run_goes_on_with_the_same_reference(
     prepared, monkeypatch
 ):

@@ -71,7 +71,7 @@ def _read_flags(name: str, words: Sequence[str]) -> Any:
     settings = _read_settings(given.config) if has_config and given.config is not None else {}
     preset = get_preset(given.preset or settings.get("preset", "demo"))
     options: dict[str, Any] = {"description": summary, "args": words}
-    stage = "finetuning" if name == "finetune" else "pretraining"
+    stage = {"finetune": "finetuning", "prefer": "preferences"}.get(name, "pretraining")
     tables = {
         field.name: getattr(preset, stage if field.name == "training" else field.name)
         for field in dataclasses.fields(verb)

@@ -17,6 +17,7 @@ from dimgpt.config import (
     ConversationSourceConfig,
     DataConfig,
     Packing,
+    PreferenceSourceConfig,
     QualityConfig,
     SourceConfig,
     TrainingConfig,
@@ -27,10 +28,13 @@ from dimgpt.presets import PRESETS, Preset
 from dimgpt.settings import from_dict, override
 from dimgpt.text.tokenizer import TOKENIZER_FILES, Tokenizer
 
-Stage = Literal["pretraining", "finetuning"]
+Stage = Literal["pretraining", "finetuning", "preferences"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+"""In their order: each but the first begins with the model of the one before, see `base_path`."""
 
-# What the names of other folders in models/ end in.
-_CHAT, _RUNS = "-chat", "-runs"
+# What the names of folders in models/ end in: of the stages' models, and of runs.
+_MODELS: dict[Stage, str] = {"pretraining": "", "finetuning": "-chat", "preferences": "-preferred"}
+_RUNS = "-runs"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +58,7 @@ class Workspace:
 
     def __post_init__(self) -> None:
         require_folder_name(self.data_name or self.preset.name)
-        require_folder_name(self.preset.name, reserved=(_CHAT, _RUNS))
+        require_folder_name(self.preset.name, reserved=(*filter(None, _MODELS.values()), _RUNS))
 
     @property
     def data_folder(self) -> Path:
@@ -79,14 +83,14 @@ class Workspace:
 
     def model_dir(self, stage: Stage) -> Path:
         """Finished model of a stage; fine-tuning makes the chat model."""
-        suffix = _CHAT if stage == "finetuning" else ""
-        return self.models_root / f"{self.preset.name}{suffix}"
+        return self.models_root / f"{self.preset.name}{_MODELS[stage]}"
 
     def base_path(self, stage: Stage) -> Path | None:
         """Model that a stage begins with; none for pretraining."""
-        if stage == "pretraining":
-            return None
-        return self.finetune_from or self.model_dir("pretraining")
+        if stage == "finetuning" and self.finetune_from is not None:
+            return self.finetune_from
+        number = STAGES.index(stage)
+        return self.model_dir(STAGES[number - 1]) if number else None
 
     def run_dir(self, stage: Stage) -> Path:
         """Checkpoints and history of a stage."""
@@ -94,7 +98,8 @@ class Workspace:
 
     def config(self, stage: Stage) -> TrainingConfig:
         """Settings of a stage's run."""
-        return self.preset.finetuning if stage == "finetuning" else self.preset.pretraining
+        config: TrainingConfig = getattr(self.preset, stage)
+        return config
 
     @property
     def prepare_command(self) -> str:
@@ -110,6 +115,7 @@ def customise_data(
     *,
     sources: Sequence[str] | None = None,
     conversations: Sequence[str] | None = None,
+    preferences: Sequence[str] | None = None,
     text_column: str | None = None,
     languages: Sequence[str] | None = None,
     **changes: Any,
@@ -119,8 +125,9 @@ def customise_data(
     Args:
         preset: Gives everything that is not given here.
         sources: Own texts, or a `datasets.json` of toyGPT. They replace the preset's conversations
-            as well, so that nothing of its texts gets into the vocabulary.
+            and preferences as well, so that nothing of its texts gets into the vocabulary.
         conversations: Own conversations.
+        preferences: Own pairs of answers.
         text_column: Column of `sources` that holds the text.
         languages: ISO 639 codes of the languages to keep.
         changes: Fields of `DataConfig` and `QualityConfig`; `None` keeps the preset's.
@@ -134,9 +141,12 @@ def customise_data(
     data, texts = preset.data, dict[str, Any]()
     if sources:
         texts["sources"] = _own_sources(sources, text_column, preset)
-    if sources or conversations:
-        groups = (ConversationSourceConfig(name=n, path=p) for n, p in _named(conversations or ()))
-        texts["conversations"] = tuple(groups)
+    for field, kind, paths in (
+        ("conversations", ConversationSourceConfig, conversations),
+        ("preferences", PreferenceSourceConfig, preferences),
+    ):
+        if sources or paths:
+            texts[field] = tuple(kind(name=name, path=path) for name, path in _named(paths or ()))
     names = {field.name for field in dataclasses.fields(QualityConfig)} & changes.keys()
     switches = {name: changes.pop(name) for name in names}
     switches["languages"] = None if languages is None else tuple(languages)
@@ -150,8 +160,8 @@ def customise_training(preset: Preset, stage: Stage, **changes: Any) -> Preset:
     Raises:
         ValueError: The stage is unknown, or a value breaks its field's rule.
     """
-    if stage not in get_args(Stage):
-        raise ValueError(f"STAGE is {stage!r}: choose one of {', '.join(get_args(Stage))}")
+    if stage not in STAGES:
+        raise ValueError(f"STAGE is {stage!r}: choose one of {', '.join(STAGES)}")
     return override(preset, **{stage: override(getattr(preset, stage), **changes)})
 
 

@@ -100,7 +100,11 @@ def test_own_conversations_alone_keep_the_documents_of_the_preset():
     data = customise_data(DEMO, conversations=["my_chats.csv"]).data
     assert data.sources == DEMO.data.sources
     assert [group.path for group in data.conversations] == ["my_chats.csv"]
-    assert customise_data(DEMO, sources=["my_texts/"]).data.conversations == ()
+    assert data.preferences == DEMO.data.preferences
+    own = customise_data(DEMO, sources=["my_texts/"], preferences=["my_pairs.jsonl"]).data
+    assert own.conversations == ()
+    assert [group.path for group in own.preferences] == ["my_pairs.jsonl"]
+    assert customise_data(DEMO, sources=["my_texts/"]).data.preferences == ()
 
 
 def test_fine_tuning_without_conversations_says_what_to_type_and_that_works(here, capsys):
@@ -114,6 +118,22 @@ def test_fine_tuning_without_conversations_says_what_to_type_and_that_works(here
     assert paths() == [["my_texts/"], ["my_chats.csv"]]
     main(["finetune", *TOY_RUN])
     assert Path("models/mine-chat/model.safetensors").is_file()
+
+
+def test_preferring_without_pairs_says_what_to_type_and_that_works(here, capsys):
+    pairs = [{"prompt": f"a {n}", "chosen": "oui", "rejected": "non"} for n in range(30)]
+    Path("my_pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    main(["train", *TOY_RUN, *TOY_MODEL])
+    shutil.copytree("models/mine", "models/mine-chat")
+    said = complaint(["prefer", *TOY_RUN])
+    command = said.split("`python -m dimgpt ")[1].split("`")[0]
+    assert command == "prepare --name mine --preferences FILE"
+    main([*command.replace("FILE", "my_pairs.jsonl").split(), *TOY])
+    assert paths() == [["my_texts/"], []]
+    main([*PREPARE])  # keeps the pairs
+    main(["prefer", *TOY_RUN, "--training.decay-steps", "1"])
+    assert "mine-preferred" in capsys.readouterr().out
+    assert Path("models/mine-preferred/model.safetensors").is_file()
 
 
 def test_prepare_says_that_there_are_no_conversations(here, capsys):

@@ -61,6 +61,8 @@ class Merge(Folders):
     """Column of your own texts that holds the text, if it is not `text`."""
     conversations: tuple[str, ...] = ()
     """Your own conversations (.jsonl .json .csv .parquet); with --sources, none unless given."""
+    preferences: tuple[str, ...] = ()
+    """Your own pairs of answers, likewise: records with `prompt`, `chosen` and `rejected`."""
     data: DataConfig
 
     def data_workspace(self) -> Workspace:
@@ -69,7 +71,7 @@ class Merge(Folders):
         Where no sources are given, a folder that was prepared before keeps those that it has.
         """
         workspace, data, usual = self.workspace(), self.data, get_preset(self.preset).data
-        kinds = ("sources", "conversations")
+        kinds = ("sources", "conversations", "preferences")
         changed = [kind for kind in kinds if getattr(data, kind) != getattr(usual, kind)]
         for kind in changed:
             if self.sources or getattr(self, kind):
@@ -79,11 +81,15 @@ class Merge(Folders):
             if made.sources != data.sources:
                 names = ", ".join(source.name for source in made.sources)
                 print(f"Keeping the sources of {workspace.data_folder}: {names}")
-            data = override(data, sources=made.sources, conversations=made.conversations)
+            usual_ones = data.preferences if made.sources == data.sources else ()
+            kept = {kind: getattr(made, kind) for kind in kinds}
+            kept["preferences"] = kept["preferences"] or usual_ones  # older data have none
+            data = override(data, **kept)
         preset = customise_data(
             override(workspace.preset, data=data),
             sources=self.sources,
             conversations=self.conversations,
+            preferences=self.preferences,
             text_column=self.text_column,
         )
         return override(workspace, preset=preset)

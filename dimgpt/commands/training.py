@@ -12,6 +12,7 @@ from dimgpt.config import LoraConfig, ModelConfig, Packing, TrainingConfig
 from dimgpt.display.progress import TrainingBar
 from dimgpt.display.tables import Table
 from dimgpt.pipeline.evaluation import HeldOut, evaluate_documents
+from dimgpt.pipeline.preferences import compare_stages
 from dimgpt.pipeline.training import (
     build_trainer,
     match_model,
@@ -30,7 +31,7 @@ from dimgpt.workspace import Stage, Workspace
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Trained(Folders):
-    """Flags that `train` and `finetune` share."""
+    """Flags that `train`, `finetune` and `prefer` share."""
 
     config: Path | None = None
     """JSON with any of these settings, nested as here: {"training": {"max_steps": 9}}; flags
@@ -60,6 +61,16 @@ class Finetune(_Trained):
         changes = {"finetune_from": self.finetune_from, "packing": self.packing}
         workspace = match_model(override(workspace, **changes), "finetuning")
         _train(workspace, "finetuning", device=self.device, branch_from=self.branch_from)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prefer(_Trained):
+    """Flags of `prefer`."""
+
+    def run(self) -> None:
+        """Train on preferences, and print what it changed."""
+        workspace = match_model(self.workspace(preferences=self.training), "preferences")
+        _train(workspace, "preferences", device=self.device, branch_from=self.branch_from)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,6 +146,9 @@ def _train(
         if runtime.is_first and summary.is_finished:
             save_curves(workspace, stage)
             save_trained(workspace, stage, trainer)
+            if stage == "preferences":
+                title = "Held-out pairs, before and after"
+                print(Table.of(compare_stages(workspace, runtime=runtime)[0], title=title))
     if runtime.is_first:
         print(Table.of(summary.rows(), title=str(workspace.model_dir(stage))))
         if not summary.is_finished:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from dimgpt.config.data import (
     ConversationSourceConfig,
     DataConfig,
-    Packing,
+    PreferenceSourceConfig,
     QualityConfig,
     SourceConfig,
     TokenizerConfig,
@@ -26,7 +26,7 @@ from dimgpt.config.model import (
     ModelConfig,
     SamplingConfig,
 )
-from dimgpt.config.training import LoraConfig, Precision, Tracker, TrainingConfig
+from dimgpt.config.training import LoraConfig, Packing, Precision, Tracker, TrainingConfig
 
 __all__ = [
     "DROPOUT_FIELDS",
@@ -41,6 +41,7 @@ __all__ = [
     "ModelConfig",
     "Packing",
     "Precision",
+    "PreferenceSourceConfig",
     "Preset",
     "QualityConfig",
     "SamplingConfig",
@@ -49,6 +50,22 @@ __all__ = [
     "Tracker",
     "TrainingConfig",
 ]
+
+# Small steps near the fine-tuned model: rates of 5e-8 to 5e-7 are usual for small models.
+_PREFERENCES = TrainingConfig(
+    batch_size=8,
+    accumulation_steps=4,
+    learning_rate=5e-7,
+    min_learning_rate=0.0,
+    schedule="linear",
+    warmup_steps=100,
+    decay_steps=900,
+    max_steps=1_000,
+    adam_eps=1e-8,
+    weight_decay=0.0,
+    validation_interval=100,
+    validation_batches=16,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +79,9 @@ class Preset:
     data: DataConfig
     pretraining: TrainingConfig
     finetuning: TrainingConfig
+    preferences: TrainingConfig = _PREFERENCES
+    """A sequence is a pair of answers; `use_compile`, `loss_chunks` and the search for the fastest
+    micro-batch do not apply."""
     sampling: SamplingConfig
     lora: LoraConfig = field(default_factory=LoraConfig)
     """Adapters of the fine-tuning."""

@@ -13,8 +13,7 @@ from dimgpt.config.rules import (
     Ratio,
     check_fields,
 )
-
-Packing = Literal["concatenate", "best_fit", "pad"]
+from dimgpt.config.training import Packing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,6 +146,20 @@ class ConversationSourceConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PreferenceSourceConfig(ConversationSourceConfig):
+    """One group of preferences: conversations with two last answers, of which one is better."""
+
+    def __post_init__(self) -> None:
+        ConversationSourceConfig.__post_init__(self)
+        prompts = (self.system_prompts_path, self.validation_system_prompt)
+        if self.form is not None or self.system_prompt_ratios or any(prompts):
+            raise ValueError(
+                f"form or system prompts are set for the preferences {self.name!r}: these have one "
+                "form, and their records bring their own system messages; remove the setting"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class QualityConfig:
     """Which documents to leave out; by default none, as the published recipe."""
 
@@ -209,6 +222,8 @@ class DataConfig:
     beside the shares that come out, which it does not change."""
     conversations: tuple[ConversationSourceConfig, ...] = ()
     """Conversations to fine-tune on."""
+    preferences: tuple[PreferenceSourceConfig, ...] = ()
+    """Answers of which one is better, to train the fine-tuned model on."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     """Kind of the vocabulary, or a ready one."""
     vocab_size: PositiveInt = 32_000
@@ -267,19 +282,19 @@ class DataConfig:
                 f"{', '.join(prompted)}: such rows get no further system prompts; drop these, or "
                 "set packing to 'concatenate'"
             )
-        max_characters = self.quality.max_characters
-        if max_characters is not None and max_characters < self.min_document_characters:
+        if (longest := self.quality.max_characters) and longest < self.min_document_characters:
             raise ValueError(
-                f"max_characters is {max_characters} and min_document_characters "
+                f"max_characters is {longest} and min_document_characters "
                 f"{self.min_document_characters}: no document would be left; raise the first"
             )
-        ratios = [group.validation_ratio for group in self.conversations]
-        if ratios and not any(ratio is None or ratio > 0 for ratio in ratios):
-            raise ValueError(
-                f"validation_ratio is 0 in all of {[group.name for group in self.conversations]}: "
-                "nothing would be left to validate with; set it in one of them, such as to 0.01"
-            )
-        for group in (self.sources, self.conversations):
+        for groups in (self.conversations, self.preferences):
+            ratios = [group.validation_ratio for group in groups]
+            if ratios and not any(ratio is None or ratio > 0 for ratio in ratios):
+                raise ValueError(
+                    f"validation_ratio is 0 in all of {[group.name for group in groups]}: nothing "
+                    "would be left to validate with; set it in one of them, such as to 0.01"
+                )
+        for group in (self.sources, self.conversations, self.preferences):
             names = [source.name for source in group]
             if len(set(names)) < len(names):
                 raise ValueError(f"source names are {names}: each must be unique; rename one")

@@ -15,6 +15,7 @@ from dimgpt.config.rules import (
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 Tracker = Literal["tensorboard", "wandb", "trackio"]
+Packing = Literal["concatenate", "best_fit", "pad"]
 LoraTarget = Literal["query", "key", "value", "output", "gate", "up", "down"]
 
 
@@ -101,6 +102,9 @@ class TrainingConfig:
     """Factor of the loss that makes experts equally busy; other models do not have it."""
     router_z_loss: NotNegativeFloat = 0.001
     """Factor of the loss that keeps the logits of the routers of experts small; likewise."""
+    dpo_beta: PositiveFloat = 0.1
+    """How much a model that learns preferences is held to the one it began with; other runs do not
+    use it."""
     trackers: tuple[Tracker, ...] = ()
     """Where the curves go besides `history.jsonl`; each needs its package."""
     seed: NotNegativeInt = 0

@@ -28,6 +28,24 @@ class Conversation:
 
     messages: tuple[Message, ...]
 
+    @property
+    def stored(self) -> tuple[Message, ...]:
+        """All that is written to a token file."""
+        return self.messages
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preference(Conversation):
+    """A conversation whose last answer is better than another one."""
+
+    rejected: Message
+    """The other one."""
+
+    @property
+    def stored(self) -> tuple[Message, ...]:
+        """The conversation, the better answer and the other one."""
+        return (*self.messages, self.rejected)
+
 
 def encode_message(message: Message, tokenizer: Tokenizer) -> list[int]:
     """Encode a message in the tokenizer's chat format; nothing if its role is left out."""
@@ -36,7 +54,7 @@ def encode_message(message: Message, tokenizer: Tokenizer) -> list[int]:
 
 def encode_conversation(conversation: Conversation, tokenizer: Tokenizer) -> list[int]:
     """Encode every message, without what stands around a whole conversation."""
-    return [id for message in conversation.messages for id in encode_message(message, tokenizer)]
+    return [id for message in conversation.stored for id in encode_message(message, tokenizer)]
 
 
 def encode_prompt(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
@@ -108,6 +126,24 @@ def first_exchange(ids: np.ndarray[Any, Any], chat: ChatIds) -> Exchange | None:
         question=before[asked[-1] : len(before) - len(opener)],
         answer=after[: stops[0] if len(stops) else None].tolist(),
     )
+
+
+def split_pair(
+    ids: np.ndarray[Any, Any], chat: ChatIds
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Cut the ids of a `Preference` into its conversation, the better answer and the rejected one.
+
+    Raises:
+        ValueError: They do not hold two answers.
+    """
+    opener = chat.assistant_opener
+    places = np.flatnonzero(_ends_of(opener, np.asarray(ids))) - len(opener) + 1
+    if len(places) < 2:
+        raise ValueError(
+            f"a document of {len(ids)} tokens holds no two answers: it is no pair; prepare again"
+        )
+    conversation, better, rejected = np.split(np.asarray(ids), places[-2:])
+    return conversation, better, rejected
 
 
 def has_answer(ids: Sequence[int] | np.ndarray[Any, Any], chat: ChatIds) -> bool:

@@ -124,7 +124,7 @@ def _held_out_kind(kind: str, count: int, rng: Random) -> list[Question]:
     for _ in range(_TRIES_PER_QUESTION * count):
         if len(drawn) == count:
             break
-        key, text, answer, chance = _draw(kind, rng)
+        key, text, answer, chance = draw_question(kind, rng)
         if is_held_out(key):
             question = Question(
                 kind=kind,
@@ -141,7 +141,7 @@ def _held_out_kind(kind: str, count: int, rng: Random) -> list[Question]:
     return list(drawn.values())
 
 
-def _draw(kind: str, rng: Random) -> tuple[str, str, str, float]:
+def draw_question(kind: str, rng: Random) -> tuple[str, str, str, float]:
     """Draw any item of a kind: its key, question, answer, and how often a guess is right.
 
     A text holds at least two facts that could answer the question.
@@ -151,7 +151,7 @@ def _draw(kind: str, rng: Random) -> tuple[str, str, str, float]:
     if kind not in (known := [kind for _, kind, _ in TEXT_QUESTIONS]):
         raise ValueError(f"QUESTION_KINDS has {kind!r}: choose of {', '.join((*KINDS, *known))}")
     while True:
-        text, items = _draw_text(rng, num_facts=3)
+        text, items = draw_text(rng, num_facts=3)
         for found, question, answer, num_answers in items:
             if found == kind and num_answers > 1:
                 return text, f"{text} {question}", answer, 1 / num_answers
@@ -171,14 +171,14 @@ def _small_turns(rng: Random) -> list[Turn]:
 
 def _text_turns(rng: Random) -> list[Turn]:
     """Draw a text, and questions about it; the first one comes with the text."""
-    text, items = _draw_text(rng, num_facts=rng.randint(2, 3))
+    text, items = draw_text(rng, num_facts=rng.randint(2, 3))
     while is_held_out(text) or not items:
-        text, items = _draw_text(rng, num_facts=rng.randint(2, 3))
+        text, items = draw_text(rng, num_facts=rng.randint(2, 3))
     turns = [(question, answer) for _, question, answer, _ in items[: rng.randint(2, 4)]]
     return [(f"{text} {turns[0][0]}", turns[0][1]), *turns[1:]]
 
 
-def _draw_text(rng: Random, *, num_facts: int) -> tuple[str, list[tuple[str, str, str, int]]]:
+def draw_text(rng: Random, *, num_facts: int) -> tuple[str, list[tuple[str, str, str, int]]]:
     """Draw a short text, with every question about it in random order, by weight.
 
     A question is its kind, its words, its answer, and how many answers it could have.

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from dimgpt.config import ConversationSourceConfig, SourceConfig, TrainingConfig
+from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig, TrainingConfig
 from dimgpt.data.conversation import Message, encode_message, has_answer
 from dimgpt.data.preparing.finishing import read_report
 from dimgpt.data.preparing.originals import convert_dimensiongpt_data
@@ -15,14 +15,16 @@ from dimgpt.data.preparing.plan import Plan, Share, missing_bytes
 from dimgpt.data.preparing.preparation import merge, plan_preparation, run_share
 from dimgpt.data.preparing.report import SourceReport
 from dimgpt.data.reading.finetuning import ConversationCorpus, FinetuningData
+from dimgpt.data.reading.preferences import PreferenceData
 from dimgpt.data.reading.pretraining import Corpus, PretrainingData
 from dimgpt.data.token_file import read_manifest
 from dimgpt.partial_file import require_space
 from dimgpt.pipeline.mixture import expected_shortfalls
 from dimgpt.pipeline.vocabulary import keep_data_config, only_one
+from dimgpt.presets import PRESETS
 from dimgpt.settings import override, to_dict
 from dimgpt.text.tokenizer import Tokenizer
-from dimgpt.workspace import Stage, Workspace, load_data_config, load_vocabulary
+from dimgpt.workspace import STAGES, Stage, Workspace, load_data_config, load_vocabulary
 
 log = logging.getLogger(__name__)
 _BLOCK_TOKENS = 1 << 20
@@ -50,7 +52,7 @@ def prepare_files(
             conversations, and the vocabulary has no tokens to write them with; or another
             preparation is running in the same folder.
     """
-    if workspace.preset.data.conversations:
+    if workspace.preset.data.conversations or workspace.preset.data.preferences:
         _ = tokenizer.chat  # refuses a vocabulary that can write none
     if share is not None:
         for job in _plan_jobs(workspace, tokenizer, num_shares=share.count):
@@ -153,13 +155,23 @@ def open_corpus(workspace: Workspace) -> Corpus:
     return Corpus.open(workspace.data_dir("pretraining"), sources, fingerprint)
 
 
-def require_conversations(workspace: Workspace) -> tuple[ConversationSourceConfig, ...]:
-    """Return the groups of conversations that were prepared.
+def require_conversations(
+    workspace: Workspace, stage: Stage = "finetuning"
+) -> tuple[ConversationSourceConfig, ...]:
+    """Return the groups of conversations, or of preferences, that were prepared for a stage.
 
     Raises:
         ValueError: There are none.
     """
-    groups = load_data_config(workspace).conversations
+    data = load_data_config(workspace)
+    groups = data.preferences if stage == "preferences" else data.conversations
+    if not groups and stage == "preferences":
+        known = PRESETS.get(workspace.data_folder.name)
+        flag = "" if known and known.data.preferences else " --preferences FILE"
+        raise ValueError(
+            f"{workspace.data_folder} has no preferences to train on: prepare them with "
+            f"`{workspace.prepare_command}{flag}`"
+        )
     if not groups:
         raise ValueError(
             f"{workspace.data_folder} has no conversations to fine-tune on: add yours with "
@@ -171,17 +183,15 @@ def require_conversations(workspace: Workspace) -> tuple[ConversationSourceConfi
 
 def read_reports(workspace: Workspace) -> list[SourceReport]:
     """Return what `prepare_files` has seen in each source and each group of conversations."""
-    data = load_data_config(workspace)
-    documents, talk = workspace.data_dir("pretraining"), workspace.data_dir("finetuning")
     return [
-        *(read_report(documents / source.name, group=source.group) for source in data.sources),
-        *(read_report(talk / group.name) for group in data.conversations),
+        read_report(folder / source.name, group=getattr(source, "group", ""))
+        for source, folder in _all_sources(workspace, load_data_config(workspace))
     ]
 
 
 def open_data(
     workspace: Workspace, stage: Stage, config: TrainingConfig | None = None
-) -> PretrainingData | FinetuningData:
+) -> PretrainingData | FinetuningData | PreferenceData:
     """Return the batches of a stage, divided as the config says; by default as the stage's own.
 
     Raises:
@@ -196,16 +206,19 @@ def open_data(
     }
     if stage == "pretraining":
         return PretrainingData(open_corpus(workspace), **shape)
-    tokenizer, groups = load_vocabulary(workspace), require_conversations(workspace)
+    tokenizer, groups = load_vocabulary(workspace), require_conversations(workspace, stage)
+    corpus = ConversationCorpus.open(workspace.data_dir(stage), groups, tokenizer.fingerprint)
     data = override(load_data_config(workspace), packing=workspace.packing)
     special_tokens = tokenizer.special_tokens
     padding, end = special_tokens.padding, special_tokens.end_of_text
+    filler = end if padding is None else padding
+    if stage == "preferences":
+        return PreferenceData(corpus, chat=tokenizer.chat, padding=filler, **shape)
     fixed_prompts = {
         group.name: encode_message(Message(role="system", text=prompt), tokenizer)
         for group in groups
         if (prompt := group.validation_system_prompt) is not None
     }
-    corpus = ConversationCorpus.open(workspace.data_dir(stage), groups, tokenizer.fingerprint)
     _require_answers(corpus, tokenizer)
     return FinetuningData(
         corpus,
@@ -214,19 +227,29 @@ def open_data(
         is_later_uniform=data.later_conversations == "uniform",
         validation_prompts=fixed_prompts,
         packing=data.packing,
-        padding=end if padding is None else padding,
+        padding=filler,
         **shape,
     )
 
 
 def fingerprint_data(workspace: Workspace, stage: Stage) -> str:
     """Return the SHA-256 of what the token files of a stage hold, as their manifests say."""
-    config, folder = load_data_config(workspace), workspace.data_dir(stage)
-    sources = config.sources if stage == "pretraining" else config.conversations
     files = {
-        source.name: to_dict(read_manifest(folder / source.name))["files"] for source in sources
+        source.name: to_dict(read_manifest(folder / source.name))["files"]
+        for source, folder in _all_sources(workspace, load_data_config(workspace))
+        if folder == workspace.data_dir(stage)
     }
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
+def _all_sources(
+    workspace: Workspace, data: DataConfig
+) -> list[tuple[SourceConfig | ConversationSourceConfig, Path]]:
+    """Return the sources of all stages, each with the folder of its stage's token files."""
+    found: list[tuple[SourceConfig | ConversationSourceConfig, Path]] = []
+    for stage, kind in zip(STAGES, ("sources", "conversations", "preferences"), strict=True):
+        found += [(source, workspace.data_dir(stage)) for source in getattr(data, kind)]
+    return found
 
 
 def _require_answers(corpus: ConversationCorpus, tokenizer: Tokenizer) -> None:
@@ -253,10 +276,8 @@ def _require_answers(corpus: ConversationCorpus, tokenizer: Tokenizer) -> None:
 def _plan_jobs(workspace: Workspace, tokenizer: Tokenizer, *, num_shares: int = 1) -> list[Plan]:
     """Find what is left to prepare, and check that the disk has room for all of it."""
     data, wanted = workspace.preset.data, []
-    sources: list[SourceConfig | ConversationSourceConfig] = [*data.sources, *data.conversations]
-    for source in sources:
-        stage: Stage = "pretraining" if isinstance(source, SourceConfig) else "finetuning"
-        job = plan_preparation(source, tokenizer, workspace.data_dir(stage), config=data)
+    for source, folder in _all_sources(workspace, data):
+        job = plan_preparation(source, tokenizer, folder, config=data)
         if job is not None:
             wanted.append(job)
     num_bytes = sum(map(missing_bytes, wanted)) // num_shares

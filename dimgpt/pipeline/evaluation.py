@@ -1,7 +1,7 @@
-"""What a model makes of the held-out data: its loss on documents, its answers to questions."""
+"""Measures models on held-out data: their loss on documents, and their answers to questions."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from dimgpt.data.conversation import Message, encode_prompt, first_exchange
@@ -13,7 +13,8 @@ from dimgpt.pipeline.data import open_corpus, require_conversations
 from dimgpt.runtime import Runtime
 from dimgpt.settings import override, to_dict
 from dimgpt.text.tokenizer import Tokenizer
-from dimgpt.workspace import Workspace, load_vocabulary
+from dimgpt.weights.originals import load_weights
+from dimgpt.workspace import STAGES, Stage, Workspace, load_vocabulary
 
 HeldOut = Literal["validation", "test"]
 
@@ -44,21 +45,20 @@ def evaluate_documents(
 
 
 def compare_answers(
-    workspace: Workspace,
-    models: Mapping[str, Transformer],
-    *,
-    runtime: Runtime,
-    num_questions: int = 10,
+    workspace: Workspace, stage: Stage, *, runtime: Runtime, num_questions: int = 10
 ) -> list[dict[str, str]]:
-    """Ask models the preset's questions, and held-out ones of the data, as rows of a table.
+    """Ask the models of all stages the same questions, and return the rows of a table.
+
+    The questions are those of the preset, then held-out ones of the conversations.
 
     Args:
-        workspace: Gives questions, sampling and data.
-        models: By the names of their columns; moved to the runtime's device.
+        workspace: Gives questions, sampling, data and models.
+        stage: The last one whose model is asked; all are read from their folders.
         runtime: Device.
         num_questions: How many rows; there are fewer where the data have fewer.
 
     Raises:
+        FileNotFoundError: A model is missing.
         ValueError: There are no conversations, or a model is of another vocabulary.
     """
     tokenizer, preset = load_vocabulary(workspace), workspace.preset
@@ -72,8 +72,10 @@ def compare_answers(
     prompts = [prompt for prompt, *_ in exchanges]
     rows = [{"question": question, "in the data": answer} for _, question, answer in exchanges]
     sampling = override(preset.sampling, max_new_tokens=40, seed=0)
-    for name, model in models.items():
-        writer = TextGenerator(model.to(runtime.device), tokenizer)
+    later = STAGES[1 : STAGES.index(stage) + 1]
+    paths = [*(workspace.base_path(each) for each in later), workspace.model_dir(stage)]
+    for name, path in zip(("pretraining", *later), filter(None, paths), strict=True):
+        writer = TextGenerator(load_weights(path).to(runtime.device), tokenizer)
         answers = writer.complete_batch(prompts, sampling, is_chat=True)
         for row, ids in zip(rows, answers, strict=True):
             row[name] = tokenizer.decode(ids).strip()

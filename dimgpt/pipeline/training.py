@@ -2,22 +2,24 @@
 
 import io
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
-from dimgpt.config import ConversationSourceConfig, SourceConfig, TrainingConfig
+from dimgpt.config import TrainingConfig
 from dimgpt.demo.copying import copying_score
 from dimgpt.files import replace_file
 from dimgpt.generation.chat import ChatSession
 from dimgpt.generation.generator import TextGenerator
 from dimgpt.model.lora import add_adapters
 from dimgpt.model.transformer import Transformer
+from dimgpt.pipeline.card import card_of
 from dimgpt.pipeline.data import fingerprint_data, open_data, require_conversations
 from dimgpt.pipeline.models import open_model
-from dimgpt.presets import PRESETS, Preset
+from dimgpt.pipeline.preferences import add_reference
+from dimgpt.presets import Preset
 from dimgpt.runtime import Runtime, choose_runtime
 from dimgpt.settings import from_dict, override, to_dict
 from dimgpt.text.tokenizer import Tokenizer
@@ -27,10 +29,10 @@ from dimgpt.training.run_folder import lock_run
 from dimgpt.training.trainer import Trainer
 from dimgpt.weights import layout
 from dimgpt.weights.adapter import AdapterBase, fingerprint_base
-from dimgpt.weights.card import CURVES_NAME, Card
+from dimgpt.weights.card import CURVES_NAME
 from dimgpt.weights.originals import is_original, load_weights
 from dimgpt.weights.store import load_model_config, save_model
-from dimgpt.workspace import Stage, Workspace, load_vocabulary
+from dimgpt.workspace import STAGES, Stage, Workspace, load_vocabulary
 
 _RECIPE = "run.json"
 
@@ -38,26 +40,26 @@ _RECIPE = "run.json"
 def match_model(workspace: Workspace, stage: Stage) -> Workspace:
     """Return the workspace with the settings of the model that a stage trains.
 
-    Pretraining makes one as large as the vocabulary; fine-tuning takes its base model as it is.
+    Pretraining makes one as large as the vocabulary; later stages take their base model as it is.
     The stage's dropout, where it has its own, goes before the model's.
 
     Raises:
         FileNotFoundError: There is no vocabulary, or no model to begin with.
-        ValueError: There are no conversations to fine-tune on; or as `load_weights`.
+        ValueError: There are no conversations or preferences to train on; or as `load_weights`.
     """
     base = workspace.base_path(stage)
     if base is None:
         vocab_size = load_vocabulary(workspace).vocab_size
         model = override(workspace.preset.model, vocab_size=vocab_size)
     else:
-        require_conversations(workspace)
+        require_conversations(workspace, stage)
         model = load_weights(base).config if is_original(base) else load_model_config(base)
     model = override(model, **_dropout_of(workspace.config(stage)))
     return override(workspace, preset=override(workspace.preset, model=model))
 
 
 def build_model(workspace: Workspace, stage: Stage) -> Transformer:
-    """Return a new model, or the base model that fine-tuning begins with, with its adapters.
+    """Return a new model, or the base model of a later stage; fine-tuning perhaps adds adapters.
 
     Raises:
         FileNotFoundError, ValueError: As `open_model` and `require_vocabulary_of_data`; or the run
@@ -75,7 +77,7 @@ def build_model(workspace: Workspace, stage: Stage) -> Transformer:
     changed = override(model.config, **_dropout_of(config))
     if changed != model.config:
         model = layout.build_model(changed, model.state_dict(), source=str(base))
-    if lora.rank:
+    if stage == "finetuning" and lora.rank:
         torch.manual_seed(config.seed)
         add_adapters(model, lora)
     return model
@@ -98,22 +100,23 @@ def build_trainer(
     tokenizer, model = load_vocabulary(workspace), build_model(workspace, stage)
     tokenizer.require_vocab_size(model.config.vocab_size)
     base_fingerprint = fingerprint_base(model) if workspace.base_path(stage) else ""
-    config = workspace.config(stage)
-    if wants_micro_batch_search(config, runtime):
-        with lock_run(workspace.run_dir(stage)):  # the search uses all memory that it finds
+    config, run_dir = workspace.config(stage), workspace.run_dir(stage)
+    if stage != "preferences" and wants_micro_batch_search(config, runtime):
+        with lock_run(run_dir):  # the search uses all memory that it finds
             config = with_fastest_micro_batch(model, config, runtime)
-    data = open_data(workspace, stage, config)
+    data, data_fingerprint = open_data(workspace, stage, config), fingerprint_data(workspace, stage)
+    add_reference(data, model, run_dir, key=base_fingerprint + data_fingerprint, runtime=runtime)
     return Trainer(
         model,
         data,
         config,
-        run_dir=workspace.run_dir(stage),
+        run_dir=run_dir,
         runtime=runtime,
         vocabulary=tokenizer.fingerprint,
-        data_fingerprint=fingerprint_data(workspace, stage),
+        data_fingerprint=data_fingerprint,
         base_fingerprint=base_fingerprint,
         num_train_tokens=sum(file.num_tokens for file in data.corpus.train.files),
-        byte_counts=tokenizer.byte_counts(),
+        byte_counts=None if stage == "preferences" else tokenizer.byte_counts(),
         sample=_sampler(workspace.preset, stage, model, tokenizer),
         score=copying_score(model, tokenizer, [source.path for source in data.corpus.sources]),
         observers=observers,
@@ -133,7 +136,7 @@ def save_trained(workspace: Workspace, stage: Stage, trainer: Trainer) -> Path:
         model,
         folder,
         load_vocabulary(workspace),
-        card=_card(workspace, stage, trainer),
+        card=card_of(workspace, stage, trainer),
         curves=curves.read_bytes() if curves.is_file() else None,
         base=base,
     )
@@ -191,7 +194,7 @@ def open_run(name: str | Path | None, *, models_root: Path) -> tuple[Workspace, 
             f"{path} is damaged ({error}): start the run again with `python -m dimgpt train`; it "
             "goes on from its checkpoints"
         ) from error
-    if stage not in get_args(Stage) or workspace.run_dir(stage) != folder.absolute():
+    if stage not in STAGES or workspace.run_dir(stage) != folder.absolute():
         raise ValueError(
             f"{folder} holds the {stage} of {workspace.preset.name!r}: give the folder the name it "
             f"had, {workspace.run_dir(stage)}"
@@ -199,18 +202,8 @@ def open_run(name: str | Path | None, *, models_root: Path) -> tuple[Workspace, 
     return workspace, stage
 
 
-def languages_of(sources: Iterable[SourceConfig | ConversationSourceConfig]) -> tuple[str, ...]:
-    """Return those of the preset whose sources these are; of other texts nothing is known."""
-    places = {(source.path, source.hub_config) for source in sources}
-    for preset in PRESETS.values():
-        for published in (preset.data.sources, preset.data.conversations):
-            if places and places <= {(source.path, source.hub_config) for source in published}:
-                return preset.languages
-    return ()
-
-
 def _recipe(workspace: Workspace, stage: Stage) -> dict[str, Any]:
-    """Return what `open_run` reads; where the models are, it knows by the place of the file."""
+    """Return what `open_run` reads. It finds the models by the place of the file."""
     values = to_dict(workspace) | {"stage": stage}
     del values["models_root"]
     return {name: str(x) if isinstance(x, Path) else x for name, x in values.items()}
@@ -234,29 +227,6 @@ def _last_run(name: str | Path | None, models_root: Path) -> Path:
     return max(found, key=last_step)
 
 
-def _card(workspace: Workspace, stage: Stage, trainer: Trainer) -> Card:
-    """Return what the card of a trained model tells: results, data and settings of its run."""
-    data: Any = trainer.data  # as `open_data` made it
-    sources, rows = data.corpus.sources, data.corpus.table()
-    base = workspace.base_path(stage)
-    begun = {"Base model": base.name, "Rows": data.row_use} if base else {}
-    notes = []
-    for source, row in zip(sources, rows, strict=True):
-        # A path on the hub is told; a person's own path is not.
-        origin = f" ({source.path})" if source.path.startswith("hf://") else ""
-        if source.licence:
-            row["licence"] = source.licence
-        if licence := source.licence or (origin and "the licence of its publisher applies"):
-            notes.append(f"Data {source.name}{origin}: {licence}.")
-    return Card(
-        facts={"Run": workspace.preset.name, "Stage": stage, **begun, **trainer.summary().rows()},
-        languages=languages_of(sources),
-        mixture=tuple(rows),
-        training=to_dict(trainer.config),
-        notes=tuple(notes),
-    )
-
-
 def _dropout_of(config: TrainingConfig) -> dict[str, Any]:
     """Return the fields of `ModelConfig` that a run may set; `None` keeps the model's."""
     return {"dropout": config.dropout, "attention_dropout": config.attention_dropout}
@@ -268,7 +238,8 @@ def _require_apart(workspace: Workspace, stage: Stage, base: Path) -> None:
     Raises:
         ValueError: It would.
     """
-    target, rank = workspace.model_dir(stage), workspace.preset.lora.rank
+    target = workspace.model_dir(stage)
+    rank = workspace.preset.lora.rank if stage == "finetuning" else 0
     if base.resolve() == target.resolve():
         raise ValueError(
             f"finetune_from is {base}: this run writes its model there; give it another --name"

@@ -164,7 +164,7 @@ def _require_files(data: DataConfig) -> None:
     for source in data.sources:
         if is_local(source.path):
             list_local_files(source.path, TEXT_SUFFIXES)
-    for group in data.conversations:
+    for group in (*data.conversations, *data.preferences):
         for path in (group.path, group.system_prompts_path):
             if path and is_local(path):
                 list_local_files(path, TABLE_SUFFIXES)

@@ -6,6 +6,7 @@ from dimgpt.config import (
     ConversationSourceConfig,
     DataConfig,
     ModelConfig,
+    PreferenceSourceConfig,
     Preset,
     SamplingConfig,
     SourceConfig,
@@ -48,6 +49,11 @@ DEMO = Preset(
         conversations=(
             ConversationSourceConfig(name="conversations", path="demo://conversations/60000"),
         ),
+        preferences=(
+            PreferenceSourceConfig(
+                name="preferences", path="demo://preferences/4000", validation_ratio=0.02
+            ),
+        ),
         vocab_size=1_000,
         vocabulary_characters=2_000_000,
         use_conversations_in_vocabulary=True,
@@ -70,6 +76,22 @@ DEMO = Preset(
         validation_interval=100,
         sample_interval=300,
         checkpoint_interval=300,
+    ),
+    preferences=TrainingConfig(
+        batch_size=16,
+        accumulation_steps=1,
+        learning_rate=3e-5,
+        min_learning_rate=0.0,
+        schedule="linear",
+        warmup_steps=15,
+        decay_steps=135,
+        max_steps=150,
+        adam_eps=1e-8,
+        weight_decay=0.0,
+        validation_interval=50,
+        validation_batches=5,
+        sample_interval=50,
+        checkpoint_interval=50,
     ),
     sampling=SamplingConfig(temperature=0.5, top_p=0.9, max_new_tokens=100),
     languages=("fr",),

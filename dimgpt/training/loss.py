@@ -108,6 +108,31 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return (*grads, None, None, None, None)
 
 
+def answer_log_probabilities(model: Transformer, batch: Batch) -> Tensor:
+    """Return the log-probability of each answer of pairs, in nats, float32 (B, 2).
+
+    Logits are computed of the answers' tokens only, those with a weight.
+    """
+    is_said = batch.weights > 0  # (B, 2, T)
+    hidden = model.hidden_states(batch.inputs.flatten(0, 1)).unflatten(0, is_said.shape[:2])
+    logits = model.logits(hidden[is_said]).float()
+    losses = F.cross_entropy(logits, batch.targets[is_said], reduction="none")
+    return -torch.zeros_like(batch.weights).masked_scatter(is_said, losses).sum(dim=-1)
+
+
+def preference_loss(model: Transformer, batch: Batch, *, beta: float) -> LossSums:
+    """Compare pairs of answers: DPO, Rafailov et al. 2023, https://arxiv.org/abs/2305.18290, eq. 7.
+
+    What it shows as correct are the pairs whose better answer has gained more than the other one
+    since the run began. Routers of experts get no loss of their own.
+    """
+    assert batch.reference is not None
+    better, worse = (answer_log_probabilities(model, batch) - batch.reference).unbind(dim=1)
+    weights = batch.weights.sum(dim=(1, 2))  # 1 for a pair, 0 where it fills up a share
+    losses = F.softplus(-beta * (better - worse))
+    return LossSums((losses * weights).sum(), ((better > worse) * weights).sum())
+
+
 def router_losses(
     routing: Sequence[Tensor], weights: Tensor, *, experts_per_token: int
 ) -> tuple[Tensor, Tensor]:
@@ -171,7 +196,8 @@ def compiled_loss(
 ) -> Callable[[Batch], LossSums]:
     """Return the function from a batch on the device to its loss, compiled if the config says so.
 
-    The loss is compiled together with the model: its passes over (B, T, V) then become one.
+    The loss is compiled together with the model: its passes over (B, T, V) then become one. That of
+    preferences is not compiled: its rows are as long as the longest of a step.
     """
     num_chunks = config.loss_chunks or _fitting_loss_chunks(model, config, runtime)
 
@@ -197,4 +223,10 @@ def compiled_loss(
     # The blocks of a sharded model are compiled one by one; see `sharding.py`.
     is_whole = uses_compile(config, runtime) and not is_sharded(config, runtime)
     compute = torch.compile(sums, dynamic=False) if is_whole else sums
-    return lambda batch: compute(batch.inputs, batch.targets, batch.weights, batch.documents)
+
+    def loss(batch: Batch) -> LossSums:
+        if batch.reference is not None:
+            return preference_loss(model, batch, beta=config.dpo_beta)
+        return compute(batch.inputs, batch.targets, batch.weights, batch.documents)
+
+    return loss

@@ -7,7 +7,7 @@ device needs for any share.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import torch
@@ -66,9 +66,8 @@ def share_of(batches: Sequence[Batch], runtime: Runtime) -> list[Batch]:
         return list(batches[rank * num_each : (rank + 1) * num_each])
     num_rows = math.ceil(sum(sizes) / num_processes)
     rows = torch.arange(rank * num_rows, (rank + 1) * num_rows)
-    is_real = (rows < sum(sizes))[:, None]
     share = join(batches).rows(rows.clamp(max=sum(sizes) - 1))
-    share = replace(share, weights=torch.where(is_real, share.weights, 0.0))
+    share.weights[rows >= sum(sizes)] = 0.0
     num_batches = math.ceil(num_rows / max(sizes))
     return [share.rows(chosen) for chosen in torch.arange(num_rows).tensor_split(num_batches)]
 

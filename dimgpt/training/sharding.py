@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from dimgpt.config import TrainingConfig
 from dimgpt.files import new_folder, sync_folder, unfinished
-from dimgpt.model.attention import KVCache
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
 from dimgpt.training.checkpoint import Checkpoint, CheckpointStore
@@ -69,11 +68,9 @@ def _compile(block: nn.Module) -> None:
     """Compile a block for whole sequences; with a cache it would compile once for every layer."""
     eager, compiled = block.forward, torch.compile(block.forward, dynamic=False)
 
-    def forward(
-        x: Tensor, embedding: Tensor, rotation: Any, cache: KVCache | None, token_values: Any
-    ) -> Any:
+    def forward(x: Tensor, embedding: Tensor, rotation: Any, cache: Any, *others: Any) -> Any:
         compute = compiled if cache is None else eager
-        return compute(x, embedding, rotation, cache, token_values)
+        return compute(x, embedding, rotation, cache, *others)
 
     block.forward = forward
 

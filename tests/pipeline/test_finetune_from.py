@@ -34,7 +34,7 @@ from dimgpt.presets import PRESETS
 from dimgpt.runtime import choose_runtime
 from dimgpt.settings import override
 from dimgpt.weights.store import load_model, save_model
-from dimgpt.workspace import Workspace, load_vocabulary
+from dimgpt.workspace import STAGES, Workspace, load_vocabulary
 
 pytestmark = pytest.mark.slow
 
@@ -217,7 +217,7 @@ def test_what_is_no_model_or_has_no_tokenizer_is_said_with_the_next_step(toy, tm
     path = export(toy.models_root / "toy", ExportConfig(target="pt"), output=tmp_path / "pt")
     (file,) = path.glob("*.pt")
     alone = shutil.move(file, tmp_path / "alone.pt")
-    with pytest.raises(FileNotFoundError, match="to fine-tune it, import it so first"):
+    with pytest.raises(FileNotFoundError, match="to fine-tune it, import it with that flag first"):
         trainer_of(named(toy, "chat2", Path(alone)))
 
 
@@ -250,11 +250,15 @@ def test_a_system_prompt_that_is_left_out_is_said_once_a_run(lillm, caplog):
 @pytest.mark.parametrize("name", ["toy", "lillm"])
 def test_ten_questions_are_answered_side_by_side(request, name, caplog):
     workspace = request.getfixturevalue(name)
-    base = load_model(workspace.model_dir("pretraining"))
-    models = {"base": base, "fine-tuned": base}
-    rows = compare_answers(workspace, models, runtime=CPU)
+    for stage in STAGES[1:]:
+        save_base(workspace, workspace.model_dir(stage), seed=4)
+    rows = compare_answers(workspace, "preferences", runtime=CPU)
     assert len(rows) == 10
-    assert all([*row] == ["question", "in the data", "base", "fine-tuned"] for row in rows)
+    assert all([*row] == ["question", "in the data", *STAGES] for row in rows)
+    assert any(row["pretraining"] != row["finetuning"] for row in rows)
+    assert [row["finetuning"] for row in rows] == [row["preferences"] for row in rows]
+    two = compare_answers(workspace, "finetuning", runtime=CPU, num_questions=2)
+    assert two == [{name: row[name] for name in [*row][:-1]} for row in rows[:2]]
     assert [row["question"] for row in rows[:6]] == list(workspace.preset.questions)
     assert [bool(row["in the data"]) for row in rows] == [False] * 6 + [True] * 4
     assert not [row for row in rows if {"<", "⮜"} & {*row["question"], *row["in the data"]}]

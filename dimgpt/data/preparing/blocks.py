@@ -6,7 +6,7 @@ encode. The blocks are the same each time, whoever reads them.
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -31,6 +31,7 @@ from dimgpt.data.preparing.tables import (
     split_json,
 )
 from dimgpt.demo import corpus as demo_corpus
+from dimgpt.demo import preferences as demo_preferences
 from dimgpt.hub import PATIENCE, Patience, download_file
 
 Item = str | Conversation
@@ -162,14 +163,19 @@ def _size(value: Any) -> int:
 
 
 def _make_demo(name: str, seed: int, block_bytes: int) -> Iterator[Block]:
-    match = re.fullmatch(rf"{DEMO_PREFIX}(stories|conversations)/(0*[1-9][0-9]*)", name)
+    makers: dict[str, Callable[..., Iterator[Item]]] = {
+        "stories": demo_corpus.stories,
+        "conversations": demo_corpus.conversations,
+        "preferences": demo_preferences.preferences,
+    }
+    match = re.fullmatch(rf"{DEMO_PREFIX}({'|'.join(makers)})/(0*[1-9][0-9]*)", name)
     if match is None:
         raise ValueError(
-            f"path is {name!r}: it must be {DEMO_PREFIX}stories/N or {DEMO_PREFIX}conversations/N "
-            f"with how many to make, such as {DEMO_PREFIX}stories/20000"
+            f"path is {name!r}: it must be {DEMO_PREFIX}stories/N, {DEMO_PREFIX}conversations/N or "
+            f"{DEMO_PREFIX}preferences/N with how many to make, such as {DEMO_PREFIX}stories/20000"
         )
-    make = demo_corpus.stories if match[1] == "stories" else demo_corpus.conversations
-    yield from made_blocks(make(int(match[2]), seed=seed), name=name, block_bytes=block_bytes)
+    made = makers[match[1]](int(match[2]), seed=seed)
+    yield from made_blocks(made, name=name, block_bytes=block_bytes)
 
 
 def _read_texts(files: Iterable[SourceFile], folder: Path, block_bytes: int) -> Iterator[Block]:

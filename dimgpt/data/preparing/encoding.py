@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dimgpt.config import DataConfig
-from dimgpt.data.conversation import Conversation, encode_conversation
+from dimgpt.data.conversation import Conversation, Message, Preference, encode_conversation
 from dimgpt.data.preparing.blocks import Block, Item
 from dimgpt.data.preparing.items import read_items
 from dimgpt.data.preparing.listing import Source
@@ -23,7 +23,7 @@ from dimgpt.data.preparing.report import SourceReport
 from dimgpt.data.preparing.splits import OPENING_CHARACTERS, split_key
 from dimgpt.text.tokenizer import Tokenizer
 
-UNREADABLE, TOO_SHORT, EMPTY = "unreadable", "too_short", "empty"
+UNREADABLE, TOO_SHORT, EMPTY, SAME_ANSWERS = "unreadable", "too_short", "empty", "same_answers"
 _LONG_CHARACTERS = 1 << 22
 _SAFE_CUT = re.compile(r"(?<=[A-Za-z0-9.,])[\n ](?=[A-Za-z0-9])")
 
@@ -182,14 +182,16 @@ def _encode_conversation(
     would teach the model to say nothing, so its conversation is dropped.
     """
     written = (message for message in conversation.messages if tokenizer.chat.role_of(message.role))
-    conversation = Conversation(messages=tuple(written))
+    conversation = dataclasses.replace(conversation, messages=tuple(written))
     if config.compose_accents:
         conversation = _composed(conversation)
     texts, beginning = _clean_conversation(conversation, tokenizer)
     text = "".join(texts)
-    report.observe("".join(message.text for message in conversation.messages), text)
+    report.observe("".join(message.text for message in conversation.stored), text)
     if not (texts and all(texts)):
         return EMPTY
+    if isinstance(conversation, Preference) and texts[-2] == texts[-1]:
+        return SAME_ANSWERS
     return _EncodedItem(
         ids=np.array(encode_conversation(conversation, tokenizer), dtype=tokenizer.dtype),
         beginning=beginning,
@@ -200,21 +202,25 @@ def _encode_conversation(
 
 
 def _composed(conversation: Conversation) -> Conversation:
-    messages = (
-        dataclasses.replace(message, text=unicodedata.normalize("NFC", message.text))
-        for message in conversation.messages
-    )
-    return Conversation(messages=tuple(messages))
+    def compose(message: Message) -> Message:
+        return dataclasses.replace(message, text=unicodedata.normalize("NFC", message.text))
+
+    messages = tuple(map(compose, conversation.messages))
+    if isinstance(conversation, Preference):
+        return Preference(messages=messages, rejected=compose(conversation.rejected))
+    return Conversation(messages=messages)
 
 
 def _clean_conversation(conversation: Conversation, tokenizer: Tokenizer) -> tuple[list[str], str]:
     """Return its cleaned messages, and the beginning of them without system prompts.
 
     A few system prompts open all conversations of a source, so they do not count for split keys.
+    Nor do the answers of a preference: all pairs that answer one question are in one split.
     """
-    texts = [tokenizer.clean(message.text) for message in conversation.messages]
-    roles = [message.role for message in conversation.messages]
-    said = "".join(text for role, text in zip(roles, texts, strict=True) if role != "system")
+    texts = [tokenizer.clean(message.text) for message in conversation.stored]
+    roles = [message.role for message in conversation.stored]
+    keyed = roles[:-2] if isinstance(conversation, Preference) else roles
+    said = "".join(text for role, text in zip(keyed, texts, strict=False) if role != "system")
     return texts, (said or "".join(texts))[:OPENING_CHARACTERS]
 
 

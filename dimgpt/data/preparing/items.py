@@ -11,8 +11,9 @@ from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dimgpt.config import ConversationSourceConfig, SourceConfig
+from dimgpt.config import ConversationSourceConfig, PreferenceSourceConfig, SourceConfig
 from dimgpt.data.conversation import Conversation
+from dimgpt.data.preferences import to_preferences
 from dimgpt.data.preparing.blocks import BLOCK_BYTES, Block, Item, made_blocks, read_blocks
 from dimgpt.data.preparing.listing import Source, SourceFile, is_demo, list_source
 from dimgpt.data.preparing.tables import Record, read_csv, read_json_lines, read_parquet
@@ -54,7 +55,7 @@ def read_conversations(
     """Yield the conversations of a source.
 
     As `read_documents`, but without text files. The records of a file have one of the forms in
-    `records.FORMS`. Or `demo://conversations/30000`.
+    `records.FORMS`. Or `demo://conversations/30000`. A group of preferences yields `Preference`.
     """
     return _read_all(source, Conversation, "conversation", seed=seed, skip_bad=skip_bad)
 
@@ -99,7 +100,7 @@ def read_source(
     )
     if isinstance(source, SourceConfig) or is_demo(source.path):
         return blocks
-    return _gather_conversations(blocks, source.form, skip_bad, block_bytes)
+    return _gather_conversations(blocks, source, skip_bad, block_bytes)
 
 
 def read_items(block: Block, source: Source, *, skip_bad: bool = False) -> Iterator[Item | None]:
@@ -163,7 +164,7 @@ def _usable(
 
 
 def _gather_conversations(
-    blocks: Iterable[Block], form: str | None, skip_bad: bool, block_bytes: int
+    blocks: Iterable[Block], source: ConversationSourceConfig, skip_bad: bool, block_bytes: int
 ) -> Iterator[Block]:
     """Turn blocks of records into blocks of conversations."""
     file_bytes = counted = 0
@@ -178,7 +179,10 @@ def _gather_conversations(
     def found() -> Iterator[Conversation | ValueError]:
         for _, of_file in groupby(watched(), key=lambda block: block.name):
             rows = chain.from_iterable(map(_rows, of_file))
-            yield from to_conversations(rows, form=form, on_form=forms.add)
+            if isinstance(source, PreferenceSourceConfig):
+                yield from to_preferences(rows)
+            else:
+                yield from to_conversations(rows, form=source.form, on_form=forms.add)
 
     conversations = _usable(found(), skip_bad)
     for block in made_blocks(conversations, name="conversations", block_bytes=block_bytes):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-from dimgpt.config import ConversationSourceConfig, SourceConfig
+from dimgpt.config import ConversationSourceConfig, PreferenceSourceConfig, SourceConfig
 from dimgpt.data.preparing.hub_shards import list_shards, match_files
 from dimgpt.data.preparing.tables import json_form
 from dimgpt.hub import HubFile
@@ -78,6 +78,12 @@ def list_source(source: Source) -> Listing:
     path, revision = source.path, None
     notes: tuple[str, ...] = ()
     if is_demo(path):
+        are_pairs = isinstance(source, PreferenceSourceConfig)
+        if path.startswith(f"{DEMO_PREFIX}preferences/") != are_pairs:
+            raise ValueError(
+                f"path of {source.name!r} is {path!r}: {DEMO_PREFIX}preferences/N is for "
+                "preferences, and preferences take no other texts of the demo; correct it"
+            )
         files = [SourceFile(name=path, num_bytes=0)]
     elif is_local(path):
         is_documents = isinstance(source, SourceConfig)
@@ -93,7 +99,7 @@ def list_source(source: Source) -> Listing:
     else:
         raise ValueError(
             f"path is {path!r}: it must be a local path, {HUB_PREFIX}owner/name, "
-            f"{DEMO_PREFIX}stories/N or {DEMO_PREFIX}conversations/N"
+            f"{DEMO_PREFIX}stories/N, {DEMO_PREFIX}conversations/N or {DEMO_PREFIX}preferences/N"
         )
     taken, text_bytes = _take_first(files, source)
     return Listing(files=taken, text_bytes=text_bytes, revision=revision, notes=notes)

@@ -8,7 +8,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import numpy as np
@@ -39,15 +39,15 @@ class Batch:
     documents: Tensor | None = None
     """Tokens of each document of a row of inputs, int64 (B, D), which add up to T; attention stays
     in a document. `None` where it crosses their borders."""
+    reference: Tensor | None = None
+    """Set where a row is a pair of answers, the better one first, and the first shapes (B, 2, T):
+    their log-probabilities under the model that the run began with, float32 (B, 2)."""
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         """Apply a function to each tensor."""
-        return Batch(
-            inputs=change(self.inputs),
-            targets=change(self.targets),
-            weights=change(self.weights),
-            documents=None if self.documents is None else change(self.documents),
-        )
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        changed = {name: change(value) for name, value in tensors.items() if value is not None}
+        return Batch(**changed)
 
     def rows(self, chosen: slice | Tensor) -> "Batch":
         """Return some of the rows."""
@@ -68,16 +68,16 @@ def make_batches(
     """Cut rows into batches, in their order.
 
     Args:
-        rows: Token ids, int64 (R, T + 1).
-        weights: One weight per id as a target, float32 (R, T + 1); the first column is unused.
+        rows: Token ids, int64 (R, T + 1), or (R, 2, T + 1) of pairs.
+        weights: One weight per id as a target, float32 like them; the first column is unused.
         documents: As in `Batch`, (R, D).
         batch_size: Rows of a batch; the last one may hold fewer.
     """
     ids, weights_of_ids = torch.from_numpy(rows), torch.from_numpy(weights)
     whole = Batch(
-        inputs=ids[:, :-1],
-        targets=ids[:, 1:],
-        weights=weights_of_ids[:, 1:],
+        inputs=ids[..., :-1],
+        targets=ids[..., 1:],
+        weights=weights_of_ids[..., 1:],
         documents=None if documents is None else torch.from_numpy(documents),
     )
     whole = whole.map(Tensor.contiguous)

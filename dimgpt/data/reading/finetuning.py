@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from dimgpt.config import ConversationSourceConfig
+from dimgpt.config import ConversationSourceConfig, PreferenceSourceConfig
 from dimgpt.data.reading.batch import Batch, DrawnBatches, DrawRows
 from dimgpt.data.reading.conversation_rows import ConcatenatedRows
 from dimgpt.data.reading.packed import PackedRows, PaddedRows, with_equal_weight
@@ -80,10 +80,11 @@ class ConversationCorpus:
     def table(self) -> list[dict[str, Any]]:
         """Return size and share of the draws of each group, in the training split."""
         train = zip(self.sources, self.train.files, self.train.ratios, strict=True)
+        are_pairs = isinstance(self.sources[0], PreferenceSourceConfig)
         return [
             {
                 "source": group.name,
-                "conversations": file.num_documents,
+                "pairs" if are_pairs else "conversations": file.num_documents,
                 "tokens": file.num_tokens,
                 "ratio": float(ratio),
             }

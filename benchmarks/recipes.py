@@ -62,7 +62,7 @@ SMALLER: dict[str, dict[str, int]] = {
 SEEDS = (0, 1, 2)
 SHARES = (0.4, 0.55)
 """Of the steps, with which the modern recipe is trained as well."""
-RATES = {False: (3e-3, 6e-3, 1.2e-2), True: (0.01, 0.02, 0.04)}
+RATES = {False: (3e-3, 6e-3, 1.2e-2), True: (5e-3, 0.01, 0.02)}
 """The rates that are tried, without Muon (of AdamW) and with it (of Muon)."""
 RECIPES: dict[str, tuple[str, ...]] = {"reference": (), **FAMILIES}
 EXPERTS = "8 experts, 2 a token"

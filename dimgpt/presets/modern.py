@@ -35,6 +35,7 @@ MODERN = (
 FAMILIES = {"modern": MODERN, "modern-max": tuple(PARTS)}
 """Name -> parts."""
 _COOLDOWN_SHARE = 0.65
+_MUON_RATE = 0.01  # the best for the demo, and at the smallest size of the benchmark
 
 
 def with_parts(preset: Preset, parts: Iterable[str]) -> Preset:
@@ -63,11 +64,12 @@ def in_family(preset: Preset, family: str) -> Preset:
     """
     changed = with_parts(preset, FAMILIES[family])
     tuning, training = changed.finetuning, changed.pretraining
-    rate = training.muon_learning_rate * tuning.learning_rate / training.learning_rate
+    rate = _MUON_RATE * tuning.learning_rate / training.learning_rate
     return replace(
         changed,
         name=f"{preset.name}-{family}",
         description=f"{preset.description}; with the {family} recipe",
+        pretraining=replace(training, muon_learning_rate=_MUON_RATE),
         finetuning=replace(tuning, muon_learning_rate=rate),
     )
 

@@ -60,6 +60,8 @@ DEMO = Preset(
         min_document_characters=16,
         validation_ratio=0.01,
         instruction_weight=0.05,
+        packing="best_fit",
+        later_conversations="uniform",
     ),
     pretraining=replace(
         _RUN,
@@ -71,11 +73,11 @@ DEMO = Preset(
     ),
     finetuning=replace(
         _RUN,
-        decay_steps=840,
-        max_steps=900,
-        validation_interval=100,
-        sample_interval=300,
-        checkpoint_interval=300,
+        decay_steps=490,
+        max_steps=550,
+        validation_interval=110,
+        sample_interval=275,
+        checkpoint_interval=275,
     ),
     preferences=TrainingConfig(
         batch_size=16,

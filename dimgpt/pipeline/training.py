@@ -52,6 +52,13 @@ def match_model(workspace: Workspace, stage: Stage) -> Workspace:
         model = override(workspace.preset.model, vocab_size=vocab_size)
     else:
         require_conversations(workspace, stage)
+        if not base.exists():
+            verb = {"finetuning": "train", "preferences": "finetune"}[stage]
+            name = workspace.preset.name
+            flag = "--preset" if name in PRESETS else "--name"
+            raise FileNotFoundError(
+                f"no model at {base}: run `python -m dimgpt {verb} {flag} {name}` first"
+            )
         model = load_model_config(base)
     model = override(model, **_dropout_of(workspace.config(stage)))
     return override(workspace, preset=override(workspace.preset, model=model))

@@ -28,6 +28,7 @@ from dimgpt.data.token_file import SYSTEM_PROMPTS, TokenFile
 from dimgpt.text.chat_format import ChatIds
 
 log = logging.getLogger(__name__)
+_CHECKED_BATCHES = 16
 _ROWS: dict[str, type[ConcatenatedRows] | type[PackedRows]] = {
     "concatenate": ConcatenatedRows,
     "best_fit": PackedRows,
@@ -136,9 +137,20 @@ class FinetuningData(DrawnBatches):
         validation = make(corpus.validated, corpus.validation, **fixed)
         super().__init__(train.draw, validation.draw, **shape)
         used = self._used_share(train) if isinstance(train, PackedRows) else 1.0
-        share = f"conversations take {used:.1%} of the tokens, padding {1 - used:.1%}"
-        self.row_use = f"{packing}: {share}"
+        self.row_use = (
+            f"{packing}: conversations take {used:.1%} of the tokens, padding {1 - used:.1%}"
+        )
         log.info("rows for fine-tuning, %s", self.row_use)
+        if isinstance(train, PackedRows):
+            self._require_answers()
+
+    def _require_answers(self) -> None:
+        """Refuse held-out conversations that are all cut before an answer begins."""
+        if not any(batch.weights.any() for batch in self.validation_batches(_CHECKED_BATCHES)):
+            raise ValueError(
+                f"no held-out answer begins within {self._row_length - 1} tokens, the context: "
+                "take shorter prompts, or prepare again with --data.packing concatenate"
+            )
 
     def _used_share(self, rows: PackedRows) -> float:
         """Return the share of the first steps' rows that is not padding."""

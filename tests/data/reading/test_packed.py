@@ -213,6 +213,12 @@ def test_what_rows_hold_is_told_as_fine_tuning_begins(tmp_path, write_files, cap
     assert caplog.text.count("rows for fine-tuning, ") == 3
 
 
+def test_prompts_longer_than_a_row_leave_nothing_to_validate_and_are_refused(tmp_path, write_files):
+    made = corpus(tmp_path, write_files, LENGTHS)
+    with pytest.raises(ValueError, match="no held-out answer begins within 4 tokens, the context"):
+        packed(made, context_length=4)
+
+
 def test_best_fit_takes_the_row_that_is_left_with_the_least_room():
     assert pack([4, 8, 1, 4, 2, 1], num_rows=2, row_length=10) == [1, 0, 1, 1, 0, 1]
     assert pack([6, 6, 6], num_rows=2, row_length=10) is None

@@ -140,7 +140,8 @@ class FinetuningData(DrawnBatches):
         self.row_use = (
             f"{packing}: conversations take {used:.1%} of the tokens, padding {1 - used:.1%}"
         )
-        log.info("rows for fine-tuning, %s", self.row_use)
+        say = log.warning if used < 1 else log.info  # padding costs time
+        say("rows for fine-tuning, %s", self.row_use)
         if isinstance(train, PackedRows):
             self._require_answers()
 

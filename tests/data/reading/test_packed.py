@@ -48,7 +48,7 @@ def data_of(made):
 
 
 def test_a_row_is_one_conversation_and_padding_without_loss(tmp_path, write_files, caplog):
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.WARNING):
         data = data_of(corpus(tmp_path, write_files, [40, 50, 63, 64, 90]))
     assert "a: 2 of 5 conversations do not fit into a row and are left out" in caplog.text
     lengths = set()

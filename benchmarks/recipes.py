@@ -36,15 +36,11 @@ from benchmarks.texts import FRENCH_FOLDERS  # noqa: E402
 from dimgpt.config import DataConfig, Preset  # noqa: E402
 from dimgpt.model.transformer import Transformer  # noqa: E402
 from dimgpt.pipeline.data import prepare_files  # noqa: E402
-from dimgpt.pipeline.training import (  # noqa: E402
-    HeldOut,
-    build_trainer,
-    evaluate_documents,
-    match_model,
-)
+from dimgpt.pipeline.evaluation import HeldOut, evaluate_documents  # noqa: E402
+from dimgpt.pipeline.training import build_trainer, match_model  # noqa: E402
 from dimgpt.pipeline.vocabulary import prepare_vocabulary  # noqa: E402
 from dimgpt.presets import PRESETS  # noqa: E402
-from dimgpt.presets.modern import PARTS, with_parts  # noqa: E402
+from dimgpt.presets.modern import FAMILIES, PARTS, with_parts  # noqa: E402
 from dimgpt.runtime import choose_runtime  # noqa: E402
 from dimgpt.settings import override  # noqa: E402
 from dimgpt.training.journal import read_history  # noqa: E402
@@ -66,10 +62,9 @@ SMALLER: dict[str, dict[str, int]] = {
 SEEDS = (0, 1, 2)
 SHARES = (0.4, 0.55)
 """Of the steps, with which the modern recipe is trained as well."""
-RATES = {False: (3e-3, 6e-3, 1.2e-2), True: (0.01, 0.02, 0.04)}
+RATES = {False: (3e-3, 6e-3, 1.2e-2), True: (5e-3, 0.01, 0.02)}
 """The rates that are tried, without Muon (of AdamW) and with it (of Muon)."""
-RECIPES = {"reference": (), "modern": tuple(PARTS)[:5], "modern-max": tuple(PARTS)}
-"""`modern` has what standard architectures have; `modern-max` has everything."""
+RECIPES: dict[str, tuple[str, ...]] = {"reference": (), **FAMILIES}
 EXPERTS = "8 experts, 2 a token"
 """Beside what `modern` has, at its rate; an expert is half as wide, so a token costs as much."""
 Result = dict[str, Any]

@@ -19,8 +19,8 @@ from dimgpt.runtime import Runtime, available_memory, peak_flops
 from dimgpt.settings import override
 from dimgpt.training.micro_batch_search import divide, fastest, measure_sizes
 
-CANDIDATES = tuple(PRESETS[name] for name in ("french-5m", "dimensiongpt-0.2b"))
-"""The presets whose text is real French, from the smallest: the curve is about no other text."""
+CANDIDATES = tuple(PRESETS[name] for name in ("french-5m-modern", "dimensiongpt-0.2b-modern"))
+"""Presets of real French, from the smallest: the curve is about no other text."""
 _HOURS = {"m": 1 / 60, "h": 1.0, "d": 24.0}
 _TRAINING_SHARE = 0.9  # the optimizer, validations and checkpoints take the rest of the time
 _MEASURED_SECONDS = 10.0  # a micro-batch that is expected to take longer is not measured
@@ -181,7 +181,7 @@ def plan(hours: float, runtime: Runtime, presets: Sequence[Preset]) -> list[Plan
         tokens_per_step = config.sequences_per_step * model.context_length
         steps = int(3600 * hours * _TRAINING_SHARE * speed / tokens_per_step)
         if steps < _FEWEST_STEPS and not obstacle:
-            obstacle = f"only {steps:,} steps of {tokens_per_step:,} tokens: too few"
+            obstacle = f"{steps:,} of at least {_FEWEST_STEPS} steps of {tokens_per_step:,} tokens"
         plans.append(
             Plan(
                 preset=override(preset, pretraining=_with_steps(config, max(steps, 1))),

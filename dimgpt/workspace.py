@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 from dimgpt.config import (
     ConversationSourceConfig,
     DataConfig,
+    Packing,
     PreferenceSourceConfig,
     QualityConfig,
     SourceConfig,
@@ -29,7 +30,7 @@ from dimgpt.text.tokenizer import TOKENIZER_FILES, Tokenizer
 
 Stage = Literal["pretraining", "finetuning", "preferences"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
-"""In their order: each but the first starts from the model of the one before."""
+"""In their order: each but the first begins with the model of the one before, see `base_path`."""
 
 # What the names of folders in models/ end in: of the stages' models, and of runs.
 _MODELS: dict[Stage, str] = {"pretraining": "", "finetuning": "-chat", "preferences": "-preferred"}
@@ -49,6 +50,11 @@ class Workspace:
     models_root: Path = Path("models")
     data_name: str | None = None
     """Name of the folder in `data_root`; the preset's if not given."""
+    finetune_from: Path | None = None
+    """What fine-tuning begins with: a model folder, or weights of another system as they are; the
+    pretrained model of this name if not given."""
+    packing: Packing | None = None
+    """Rows for fine-tuning, see `DataConfig`; those that the data name if not given."""
 
     def __post_init__(self) -> None:
         require_folder_name(self.data_name or self.preset.name)
@@ -79,8 +85,10 @@ class Workspace:
         """Finished model of a stage; fine-tuning makes the chat model."""
         return self.models_root / f"{self.preset.name}{_MODELS[stage]}"
 
-    def base_dir(self, stage: Stage) -> Path | None:
-        """Model that a stage starts from; none for pretraining."""
+    def base_path(self, stage: Stage) -> Path | None:
+        """Model that a stage begins with; none for pretraining."""
+        if stage == "finetuning" and self.finetune_from is not None:
+            return self.finetune_from
         number = STAGES.index(stage)
         return self.model_dir(STAGES[number - 1]) if number else None
 

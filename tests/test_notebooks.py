@@ -121,7 +121,11 @@ def test_settings_tables_coloured_tokens_and_pictures_are_shown(executed):
     assert "<table" in str(outputs(books["create_data"], "text/html"))
     assert outputs(books["create_data"], "image/png")
     assert outputs(books["training"], "image/png")
-    assert "background:rgba" in str(outputs(books["finetuning"], "text/html"))
+    shown = str(outputs(books["finetuning"], "text/html"))
+    assert "background:rgba" in shown
+    assert "weight in the loss: <span" in shown
+    assert "in the data" in shown
+    assert "in the data" not in str(outputs(books["training"], "text/html"))
     assert "bits" in str(outputs(books["testing"], "text/html"))
 
 

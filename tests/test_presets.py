@@ -276,3 +276,18 @@ def test_the_long_cool_down_ends_with_the_run():
     config = with_parts(get_preset("french-5m"), ["long cool-down"]).pretraining
     rates = [learning_rate_at(step, config) for step in (100, 560, 1_080, 1_600)]
     assert rates == pytest.approx([3e-3, 3e-3, 1.5e-3, 0.0])
+
+
+@pytest.mark.parametrize("name", ["french-5m", "dimensiongpt-0.2b"])
+def test_a_family_keeps_the_data_the_size_and_the_tokens_of_its_preset(name):
+    plain, modern, most = (
+        get_preset(f"{name}{family}") for family in ("", "-modern", "-modern-max")
+    )
+    assert plain.data == modern.data == most.data
+    assert plain.pretraining.max_steps == modern.pretraining.max_steps == most.pretraining.max_steps
+    sizes = [num_parameters(preset.model) for preset in (plain, modern)]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.001)
+    first, then = modern.pretraining, modern.finetuning
+    assert then.muon_learning_rate / first.muon_learning_rate == pytest.approx(
+        then.learning_rate / first.learning_rate
+    )

@@ -74,10 +74,11 @@ def test_a_preset_that_is_too_slow_to_measure_gets_a_scaled_speed(made_up):
 
 
 def test_what_lacks_memory_or_steps_is_not_proposed(made_up, monkeypatch):
-    assert "only 17 steps of 524,288 tokens" in plan(24, CPU, [FRENCH, LARGE])[1].obstacle
+    _, large = plan(24, CPU, [FRENCH, LARGE])
+    assert "17 of at least 200 steps of 524,288 tokens" in large.obstacle
     table = propose("24h", CPU)
     assert [row[0] for row in table.rows] == ["→", ""]
-    assert "train --preset french-5m --training" in table.title
+    assert "train --preset french-5m-modern --training" in table.title
     monkeypatch.setattr(sizing, "available_memory", lambda runtime: 1e6)
     table = propose("24h", CPU)
     assert [row[0] for row in table.rows] == ["", ""]

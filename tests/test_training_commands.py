@@ -264,6 +264,18 @@ def test_adapters_resume_and_export_merged_and_leave_the_base_as_it_is(trained, 
     assert sha256_of(Path("models/toy/model.safetensors")) == base
 
 
+def test_one_model_is_fine_tuned_twice_under_two_names(trained, capsys):
+    lora("--packing", "best_fit", "--training.max-steps", "2")
+    other = ["--name", "chat2", "--finetune-from", "models/toy", "--data-name", "toy"]
+    lora("--lora.rank", "0", "--training.max-steps", "2", *other)
+    cards = [Path(f"models/{name}-chat/README.md").read_text() for name in ("toy", "chat2")]
+    assert ["best\\_fit" in card for card in cards] == [True, False]
+    assert ["adapters of the model toy" in card for card in cards] == [True, False]
+    capsys.readouterr()
+    main(["resume", "chat2", "--device", "cpu"])
+    assert "models/chat2-chat" in capsys.readouterr().out
+
+
 def test_an_imported_mistral_gets_adapters(trained):
     main(["export", "models/toy", "--to", "transformers", "--output", "mistral"])
     shutil.rmtree("models")

@@ -8,14 +8,13 @@ from typing import Annotated
 import tyro
 
 from dimgpt.commands.data import Folders
-from dimgpt.config import LoraConfig, ModelConfig, TrainingConfig
+from dimgpt.config import LoraConfig, ModelConfig, Packing, TrainingConfig
 from dimgpt.display.progress import TrainingBar
 from dimgpt.display.tables import Table
+from dimgpt.pipeline.evaluation import HeldOut, evaluate_documents
 from dimgpt.pipeline.preferences import compare_stages
 from dimgpt.pipeline.training import (
-    HeldOut,
     build_trainer,
-    evaluate_documents,
     match_model,
     open_run,
     require_vocabulary_of_data,
@@ -24,8 +23,9 @@ from dimgpt.pipeline.training import (
 )
 from dimgpt.presets import get_preset
 from dimgpt.runtime import choose_runtime, join_processes
+from dimgpt.settings import override
 from dimgpt.weights.originals import is_original, load_weights
-from dimgpt.weights.store import has_tokenizer
+from dimgpt.weights.store import has_tokenizer, load_tokenizer
 from dimgpt.workspace import Stage, Workspace
 
 
@@ -48,12 +48,18 @@ class _Trained(Folders):
 class Finetune(_Trained):
     """Flags of `finetune`."""
 
+    finetune_from: Path | None = None
+    """Begin with the weights of this model: its folder, or a file of another system; those of
+    `train` under the same name if not given."""
+    packing: Packing | None = None
+    """Rows: concatenate, best_fit or pad; as `prepare --data.packing` said if not given."""
     lora: LoraConfig
 
     def run(self) -> None:
         """Fine-tune."""
         workspace = self.workspace(finetuning=self.training, lora=self.lora)
-        workspace = match_model(workspace, "finetuning")
+        changes = {"finetune_from": self.finetune_from, "packing": self.packing}
+        workspace = match_model(override(workspace, **changes), "finetuning")
         _train(workspace, "finetuning", device=self.device, branch_from=self.branch_from)
 
 
@@ -120,7 +126,7 @@ class Evaluate(Folders):
         folder = self.model or workspace.model_dir("pretraining")
         runtime = choose_runtime(device=self.device)
         if not is_original(folder) and has_tokenizer(folder):
-            require_vocabulary_of_data(workspace, folder)
+            require_vocabulary_of_data(workspace, load_tokenizer(folder), source=folder)
         model = load_weights(folder)
         rows = evaluate_documents(workspace, model, runtime=runtime, split=self.split)
         print(Table.of(rows, title=f"{folder}, {self.split}"))

@@ -26,7 +26,7 @@ from dimgpt.config.model import (
     ModelConfig,
     SamplingConfig,
 )
-from dimgpt.config.training import LoraConfig, Precision, Tracker, TrainingConfig
+from dimgpt.config.training import LoraConfig, Packing, Precision, Tracker, TrainingConfig
 
 __all__ = [
     "DROPOUT_FIELDS",
@@ -39,6 +39,7 @@ __all__ = [
     "ExportTarget",
     "LoraConfig",
     "ModelConfig",
+    "Packing",
     "Precision",
     "PreferenceSourceConfig",
     "Preset",

@@ -13,6 +13,7 @@ from dimgpt.config.rules import (
     Ratio,
     check_fields,
 )
+from dimgpt.config.training import Packing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -246,7 +247,7 @@ class DataConfig:
     later_conversations: Literal["by_length", "uniform"] = "by_length"
     """How conversations are drawn: with `concatenate` those that follow a row's first, which is
     always drawn by length; with `best_fit` all; with `pad` they are always drawn uniformly."""
-    packing: Literal["concatenate", "best_fit", "pad"] = "concatenate"
+    packing: Packing = "concatenate"
     """Rows for fine-tuning: conversations one after the other, as the published model's; or whole
     conversations, as many as fit, which do not see each other; or one each, as lilLM's, without
     those that have as many tokens as the context or more. The last two fill up with padding."""
@@ -281,10 +282,9 @@ class DataConfig:
                 f"{', '.join(prompted)}: such rows get no further system prompts; drop these, or "
                 "set packing to 'concatenate'"
             )
-        max_characters = self.quality.max_characters
-        if max_characters is not None and max_characters < self.min_document_characters:
+        if (longest := self.quality.max_characters) and longest < self.min_document_characters:
             raise ValueError(
-                f"max_characters is {max_characters} and min_document_characters "
+                f"max_characters is {longest} and min_document_characters "
                 f"{self.min_document_characters}: no document would be left; raise the first"
             )
         for groups in (self.conversations, self.preferences):

@@ -15,6 +15,7 @@ from dimgpt.config.rules import (
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 Tracker = Literal["tensorboard", "wandb", "trackio"]
+Packing = Literal["concatenate", "best_fit", "pad"]
 LoraTarget = Literal["query", "key", "value", "output", "gate", "up", "down"]
 
 

@@ -6,7 +6,7 @@ stands around a whole conversation is added when it is read. `text/chat_format.p
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -100,6 +100,32 @@ def loss_weights(
     weights = np.full(len(tokens), instruction_weight, dtype=np.float32)
     weights[1:][is_open[:-1]] = 1.0
     return weights
+
+
+class Exchange(NamedTuple):
+    """A question and its answer in a conversation."""
+
+    prompt: list[int]
+    """Ids of all that comes before the answer."""
+    question: list[int]
+    """Those of its last message, of the user."""
+    answer: list[int]
+
+
+def first_exchange(ids: np.ndarray[Any, Any], chat: ChatIds) -> Exchange | None:
+    """Return the first answer in the ids of a conversation, (T,), and the question before it."""
+    tokens, opener = np.asarray(ids, dtype=np.int64), chat.assistant_opener
+    answers = np.flatnonzero(_ends_of(opener, tokens)) + 1
+    asked = np.flatnonzero(_ends_of(chat.user_opener, tokens)) + 1
+    if not (len(answers) and (asked := asked[asked < answers[0]]).size):
+        return None
+    before, after = tokens[: answers[0]].tolist(), tokens[answers[0] :]
+    stops = np.flatnonzero(np.isin(after, chat.stops))
+    return Exchange(
+        prompt=[*chat.beginning, *before],
+        question=before[asked[-1] : len(before) - len(opener)],
+        answer=after[: stops[0] if len(stops) else None].tolist(),
+    )
 
 
 def split_pair(

@@ -16,6 +16,7 @@ _BOX = (
     "max-height:20em;overflow:auto;border:1px solid #8884;padding:0.4em;"
     "font-family:monospace;white-space:pre-wrap"
 )
+_LEGEND_SHADES = 5
 _TOKEN = "padding:0.1em 0.05em;border-radius:0.25em;color:#111;white-space:pre-wrap"
 
 
@@ -87,6 +88,8 @@ class ColouredTokens:
     shades: tuple[float, ...] | None = None
     notes: tuple[str, ...] | None = None
     """Said beside the id of each token."""
+    legend: str = ""
+    """What the shades are; said beside each id, and with samples in a line under the text."""
 
     def __repr__(self) -> str:
         return "|".join(self.tokens)
@@ -95,18 +98,33 @@ class ColouredTokens:
         spans = []
         for place, (token, id) in enumerate(zip(self.tokens, self.ids, strict=True)):
             colour = _COLOURS[place % len(_COLOURS)]
+            note = self.notes[place] if self.notes else ""
             if self.shades is not None:
-                colour = f"rgba(217,83,30,{0.06 + 0.74 * self.shades[place]:.2f})"
-            hint = f"{id}" if self.notes is None else f"{id}: {self.notes[place]}"
+                colour = _shade(self.shades[place])
+                note = note or (self.legend and f"{self.legend} {self.shades[place]:.3g}")
+            hint = f"{id}: {note}" if note else f"{id}"
             shown = html.escape(token).replace("\n", "⏎\n")
             spans.append(
                 f"<span title='{html.escape(hint)}' style='{_TOKEN};background:{colour}'>"
                 f"{shown}</span>"
             )
         return (
-            "<div style='line-height:1.9;font-family:monospace;background:#fff;padding:0.6em'>"
-            f"{''.join(spans)}</div>"
+            "<div style='line-height:1.9;font-family:monospace;background:#fff;padding:0.6em;"
+            f"overflow-wrap:anywhere'>{''.join(spans)}{self._legend_html()}</div>"
         )
+
+    def _legend_html(self) -> str:
+        """Return a sample of each shade; of the weakest and the strongest, if there are many."""
+        shown = sorted(set(self.shades or ())) if self.legend else []
+        if not shown:
+            return ""
+        shown = shown if len(shown) <= _LEGEND_SHADES else [shown[0], shown[-1]]
+        samples = (
+            f"<span style='{_TOKEN};background:{_shade(shade)}'> {shade:.3g} </span>"
+            for shade in shown
+        )
+        words = f"{html.escape(self.legend)}: {' '.join(samples)}"
+        return f"<div style='color:#111;border-top:1px solid #8884;margin-top:0.6em'>{words}</div>"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, repr=False)
@@ -146,6 +164,10 @@ class Picture:
         content = io.BytesIO()
         self.figure.savefig(content, format="png", dpi=100)
         return content.getvalue()
+
+
+def _shade(shade: float) -> str:
+    return f"rgba(217,83,30,{0.06 + 0.74 * shade:.2f})"
 
 
 def _fields(value: Any) -> dict[str, Any]:

@@ -204,7 +204,8 @@ def open_data(
         return PretrainingData(open_corpus(workspace), **shape)
     tokenizer, groups = load_vocabulary(workspace), require_conversations(workspace, stage)
     corpus = ConversationCorpus.open(workspace.data_dir(stage), groups, tokenizer.fingerprint)
-    data, special_tokens = load_data_config(workspace), tokenizer.special_tokens
+    data = override(load_data_config(workspace), packing=workspace.packing)
+    special_tokens = tokenizer.special_tokens
     padding, end = special_tokens.padding, special_tokens.end_of_text
     filler = end if padding is None else padding
     if stage == "preferences":

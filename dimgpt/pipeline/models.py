@@ -155,7 +155,7 @@ def _tokenizer_of(
     if found is None:
         raise FileNotFoundError(
             f"no tokenizer beside {path}: put its {' or '.join(names)} there, or give it with "
-            "--tokenizer"
+            "--tokenizer; to fine-tune it, import it with that flag first"
         )
     tokenizer, wanted = Tokenizer.load(found), original.model.config.vocab_size
     added = _ADDED_TOKENS.get(wanted - tokenizer.vocab_size)

@@ -1,85 +1,93 @@
 """A stage of training: its trainer, its finished model with a card, and its run found again."""
 
-import functools
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from dimgpt.config import ConversationSourceConfig, SourceConfig, TrainingConfig
+from dimgpt.config import TrainingConfig
 from dimgpt.demo.copying import copying_score
-from dimgpt.evaluation.perplexity import measure_perplexity
 from dimgpt.files import replace_file
 from dimgpt.generation.chat import ChatSession
 from dimgpt.generation.generator import TextGenerator
 from dimgpt.model.lora import add_adapters
 from dimgpt.model.transformer import Transformer
-from dimgpt.pipeline.data import fingerprint_data, open_corpus, open_data, require_conversations
+from dimgpt.pipeline.card import card_of
+from dimgpt.pipeline.data import fingerprint_data, open_data, require_conversations
+from dimgpt.pipeline.models import open_model
 from dimgpt.pipeline.preferences import add_reference
 from dimgpt.presets import PRESETS, Preset
-from dimgpt.runtime import Runtime
+from dimgpt.runtime import Runtime, choose_runtime
 from dimgpt.settings import from_dict, override, to_dict
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.training.journal import Observer
 from dimgpt.training.micro_batch_search import wants_micro_batch_search, with_fastest_micro_batch
 from dimgpt.training.run_folder import lock_run
 from dimgpt.training.trainer import Trainer
+from dimgpt.weights import layout
 from dimgpt.weights.adapter import AdapterBase, fingerprint_base
-from dimgpt.weights.card import CURVES_NAME, Card
-from dimgpt.weights.store import load_model, load_model_config, load_tokenizer, save_model
+from dimgpt.weights.card import CURVES_NAME
+from dimgpt.weights.originals import is_original, load_weights
+from dimgpt.weights.store import load_model_config, save_model
 from dimgpt.workspace import STAGES, Stage, Workspace, load_vocabulary
 
-HeldOut = Literal["validation", "test"]
 _RECIPE = "run.json"
 
 
 def match_model(workspace: Workspace, stage: Stage) -> Workspace:
     """Return the workspace with the settings of the model that a stage trains.
 
-    Pretraining makes one as large as the vocabulary; later stages take that of the stage before as
-    it is. The stage's dropout, where it has its own, goes before the model's.
+    Pretraining makes one as large as the vocabulary; later stages take their base model as it is.
+    The stage's dropout, where it has its own, goes before the model's.
 
     Raises:
-        FileNotFoundError: There is no vocabulary, or no model to start from.
-        ValueError: There are no conversations or preferences to train on.
+        FileNotFoundError: There is no vocabulary, or no model to begin with.
+        ValueError: There are no conversations or preferences to train on; or as `load_weights`.
     """
-    base = workspace.base_dir(stage)
+    base = workspace.base_path(stage)
     if base is None:
         vocab_size = load_vocabulary(workspace).vocab_size
         model = override(workspace.preset.model, vocab_size=vocab_size)
     else:
         require_conversations(workspace, stage)
-        if not base.exists():
+        if not base.exists() and base != workspace.finetune_from:
             verb = {"finetuning": "train", "preferences": "finetune"}[stage]
             name = workspace.preset.name
             flag = "--preset" if name in PRESETS else "--name"
             raise FileNotFoundError(
                 f"no model at {base}: run `python -m dimgpt {verb} {flag} {name}` first"
             )
-        model = load_model_config(base)
+        model = load_weights(base).config if is_original(base) else load_model_config(base)
     model = override(model, **_dropout_of(workspace.config(stage)))
     return override(workspace, preset=override(workspace.preset, model=model))
 
 
 def build_model(workspace: Workspace, stage: Stage) -> Transformer:
-    """Return a new model, or that of the stage before; fine-tuning perhaps adds adapters to it.
+    """Return a new model, or the base model of a later stage; fine-tuning perhaps adds adapters.
 
     Raises:
-        FileNotFoundError, ValueError: As `load_model` and `require_vocabulary_of_data`.
+        FileNotFoundError, ValueError: As `open_model` and `require_vocabulary_of_data`; or the run
+            would write over its base model, or its adapters would not be beside theirs.
     """
-    base, config, lora = workspace.base_dir(stage), workspace.config(stage), workspace.preset.lora
-    if base is not None:
-        require_vocabulary_of_data(workspace, base)
-        model = load_model(base, **_dropout_of(config))
-        if stage == "finetuning" and lora.rank:
-            torch.manual_seed(config.seed)
-            add_adapters(model, lora)
-        return model
-    torch.manual_seed(workspace.preset.pretraining.seed)
-    return Transformer(workspace.preset.model)
+    config, lora = workspace.config(stage), workspace.preset.lora
+    base = workspace.base_path(stage)
+    if base is None:
+        torch.manual_seed(config.seed)
+        return Transformer(workspace.preset.model)
+    _require_apart(workspace, stage, base)
+    vocabulary_path, runtime = workspace.data_root / "vocab.txt", choose_runtime("fp32", "cpu")
+    model, tokenizer = open_model(base, runtime=runtime, vocabulary_path=vocabulary_path)
+    require_vocabulary_of_data(workspace, tokenizer, source=base)
+    changed = override(model.config, **_dropout_of(config))
+    if changed != model.config:
+        model = layout.build_model(changed, model.state_dict(), source=str(base))
+    if stage == "finetuning" and lora.rank:
+        torch.manual_seed(config.seed)
+        add_adapters(model, lora)
+    return model
 
 
 def build_trainer(
@@ -98,7 +106,7 @@ def build_trainer(
     """
     tokenizer, model = load_vocabulary(workspace), build_model(workspace, stage)
     tokenizer.require_vocab_size(model.config.vocab_size)
-    base_fingerprint = fingerprint_base(model) if workspace.base_dir(stage) else ""
+    base_fingerprint = fingerprint_base(model) if workspace.base_path(stage) else ""
     config, run_dir = workspace.config(stage), workspace.run_dir(stage)
     if stage != "preferences" and wants_micro_batch_search(config, runtime):
         with lock_run(run_dir):  # the search uses all memory that it finds
@@ -116,31 +124,26 @@ def build_trainer(
         base_fingerprint=base_fingerprint,
         num_train_tokens=sum(file.num_tokens for file in data.corpus.train.files),
         byte_counts=None if stage == "preferences" else tokenizer.byte_counts(),
-        sample=functools.partial(_sample, workspace.preset, stage, model, tokenizer),
+        sample=_sampler(workspace.preset, stage, model, tokenizer),
         score=copying_score(model, tokenizer, [source.path for source in data.corpus.sources]),
         observers=observers,
         branch_from=branch_from,
-        recipe={
-            "stage": stage,
-            "data_root": str(workspace.data_root),
-            "data_name": workspace.data_name,
-            "preset": to_dict(workspace.preset),
-        },
+        recipe=_recipe(workspace, stage),
     )
 
 
 def save_trained(workspace: Workspace, stage: Stage, trainer: Trainer) -> Path:
     """Write the model of a finished stage, or its adapters, with tokenizer and card."""
     folder, curves = workspace.model_dir(stage), workspace.run_dir(stage) / CURVES_NAME
-    model, base = trainer.folder.whole_model(), None
-    if model.lora.rank:
-        name = workspace.model_dir("pretraining").name
-        base = AdapterBase(name=name, sha256=fingerprint_base(model), lora=model.lora)
+    model, path, base = trainer.folder.whole_model(), workspace.base_path(stage), None
+    if path and model.lora.rank:
+        name, sha256 = path.absolute().name, fingerprint_base(model)
+        base = AdapterBase(name=name, sha256=sha256, lora=model.lora)
     save_model(
         model,
         folder,
         load_vocabulary(workspace),
-        card=_card(workspace, stage, trainer),
+        card=card_of(workspace, stage, trainer),
         curves=curves.read_bytes() if curves.is_file() else None,
         base=base,
     )
@@ -162,41 +165,16 @@ def save_curves(workspace: Workspace, stage: Stage) -> Path:
     return run_dir / CURVES_NAME
 
 
-def evaluate_documents(
-    workspace: Workspace, model: Transformer, *, runtime: Runtime, split: HeldOut = "validation"
-) -> list[dict[str, Any]]:
-    """Measure a model on all documents of a held-out split, source by source, as rows of a table.
+def require_vocabulary_of_data(workspace: Workspace, tokenizer: Tokenizer, *, source: Path) -> None:
+    """Refuse the tokenizer of a model, which is at `source`, whose ids are not those of the data.
 
     Raises:
-        ValueError: The data have no such split, or the model is of another vocabulary.
+        ValueError: It is another vocabulary.
     """
-    corpus, tokenizer = open_corpus(workspace), load_vocabulary(workspace)
-    mixture = {"validation": corpus.validation, "test": corpus.test}.get(split)
-    if mixture is None:
+    if tokenizer.fingerprint != load_vocabulary(workspace).fingerprint:
         raise ValueError(
-            f"split is {split!r}: {workspace.data_folder} has no such documents; measure "
-            f"validation, or make a test split with `{workspace.prepare_command} --data.test-ratio "
-            "0.01` and train a new model on the rest"
-        )
-    tokenizer.require_vocab_size(model.config.vocab_size)
-    model, byte_counts = model.to(runtime.device).eval(), tokenizer.byte_counts()
-    return [
-        {"source": source.name}
-        | to_dict(measure_perplexity(model, file, byte_counts=byte_counts, runtime=runtime))
-        for source, file in zip(corpus.sources, mixture.files, strict=True)
-    ]
-
-
-def require_vocabulary_of_data(workspace: Workspace, folder: Path) -> None:
-    """Refuse a model folder whose ids are not those of the data.
-
-    Raises:
-        ValueError: It was trained with another vocabulary.
-    """
-    if load_tokenizer(folder).fingerprint != load_vocabulary(workspace).fingerprint:
-        raise ValueError(
-            f"{folder} was trained with another vocabulary than {workspace.vocabulary_path}: "
-            "copy its vocab.txt there and prepare again, or train a new model"
+            f"{source} was trained with another vocabulary than {workspace.vocabulary_path}: "
+            "prepare the data with its own (`prepare --name NEW --data.tokenizer.path FILE`)"
         )
 
 
@@ -231,15 +209,11 @@ def open_run(name: str | Path | None, *, models_root: Path) -> tuple[Workspace, 
     return workspace, stage
 
 
-def languages_of(sources: Iterable[SourceConfig | ConversationSourceConfig]) -> tuple[str, ...]:
-    """Return those of the preset whose sources these are; of other texts nothing is known."""
-    places = {(source.path, source.hub_config) for source in sources}
-    for preset in PRESETS.values():
-        data = preset.data
-        for published in (data.sources, data.conversations, data.preferences):
-            if places and places <= {(source.path, source.hub_config) for source in published}:
-                return preset.languages
-    return ()
+def _recipe(workspace: Workspace, stage: Stage) -> dict[str, Any]:
+    """Return what `open_run` reads. It finds the models by the place of the file."""
+    values = to_dict(workspace) | {"stage": stage}
+    del values["models_root"]
+    return {name: str(x) if isinstance(x, Path) else x for name, x in values.items()}
 
 
 def _last_run(name: str | Path | None, models_root: Path) -> Path:
@@ -260,38 +234,45 @@ def _last_run(name: str | Path | None, models_root: Path) -> Path:
     return max(found, key=last_step)
 
 
-def _card(workspace: Workspace, stage: Stage, trainer: Trainer) -> Card:
-    """Return what the card of a trained model tells: results, data and settings of its run."""
-    data: Any = trainer.data  # as `open_data` made it
-    sources, rows = data.corpus.sources, data.corpus.table()
-    packing = {"Rows": data.row_use} if stage == "finetuning" else {}
-    notes = []
-    for source, row in zip(sources, rows, strict=True):
-        # A path on the hub is told; a person's own path is not.
-        origin = f" ({source.path})" if source.path.startswith("hf://") else ""
-        if source.licence:
-            row["licence"] = source.licence
-        if licence := source.licence or (origin and "the licence of its publisher applies"):
-            notes.append(f"Data {source.name}{origin}: {licence}.")
-    return Card(
-        facts={"Run": workspace.preset.name, "Stage": stage, **packing, **trainer.summary().rows()},
-        languages=languages_of(sources),
-        mixture=tuple(rows),
-        training=to_dict(trainer.config),
-        notes=tuple(notes),
-    )
-
-
 def _dropout_of(config: TrainingConfig) -> dict[str, Any]:
     """Return the fields of `ModelConfig` that a run may set; `None` keeps the model's."""
     return {"dropout": config.dropout, "attention_dropout": config.attention_dropout}
 
 
-def _sample(preset: Preset, stage: Stage, model: Transformer, tokenizer: Tokenizer) -> str:
-    """Show how the model learns: let it complete a text, or answer a question."""
+def _require_apart(workspace: Workspace, stage: Stage, base: Path) -> None:
+    """Refuse a run that would write over its base model, or adapters that would not be beside it.
+
+    Raises:
+        ValueError: It would.
+    """
+    target = workspace.model_dir(stage)
+    rank = workspace.preset.lora.rank if stage == "finetuning" else 0
+    if base.resolve() == target.resolve():
+        raise ValueError(
+            f"finetune_from is {base}: this run writes its model there; give it another --name"
+        )
+    is_beside = base.absolute().parent.resolve() == target.absolute().parent.resolve()
+    if rank and (is_original(base) or not is_beside):
+        raise ValueError(
+            f"finetune_from is {base} and lora.rank {rank}: adapters need a model folder in "
+            f"{workspace.models_root}, beside theirs; copy it there, or import it with `python -m "
+            "dimgpt import`"
+        )
+
+
+def _sampler(
+    preset: Preset, stage: Stage, model: Transformer, tokenizer: Tokenizer
+) -> Callable[[], str]:
+    """Return a function that lets the model complete a text, or answer a question."""
     sampling = override(preset.sampling, max_new_tokens=40, seed=0)
     if stage == "pretraining":
-        return preset.prompt + TextGenerator(model, tokenizer).complete(preset.prompt, sampling)
+        writer, prompt = TextGenerator(model, tokenizer), preset.prompt
+        return lambda: prompt + writer.complete(prompt, sampling)
     question = preset.questions[-1]
-    session = ChatSession(model, tokenizer, sampling, preset.system_prompt)
-    return f"{question} {''.join(session.ask(question))}"
+    session = ChatSession(model, tokenizer, sampling, preset.system_prompt)  # may warn: once a run
+
+    def answer() -> str:
+        session.reset()
+        return f"{question} {''.join(session.ask(question))}"
+
+    return answer

@@ -2,16 +2,19 @@
 
 `demo` trains in minutes on any machine, from a corpus that comes with the code. `french-5m` is the
 real run of the README, for a computer without a GPU. `dimensiongpt-0.2b` is the published model,
-and `lillm-…` and `toygpt-…` are the two other systems, with their own data and tokenizers.
+and `lillm-…` and `toygpt-…` are the two other systems, with their own data and tokenizers. The two
+French ones also come with the modern recipe, `…-modern` and `…-modern-max`.
 """
 
 from dimgpt.config import Preset
-from dimgpt.presets.published import PUBLISHED
+from dimgpt.presets.modern import FAMILIES, in_family
+from dimgpt.presets.published import DIMENSIONGPT, PUBLISHED
 from dimgpt.presets.small import DEMO, FRENCH_5M
 
 __all__ = ["PRESETS", "Preset", "get_preset"]
 
-PRESETS = {preset.name: preset for preset in (DEMO, FRENCH_5M, *PUBLISHED)}
+_MODERN = (in_family(preset, name) for preset in (FRENCH_5M, DIMENSIONGPT) for name in FAMILIES)
+PRESETS = {preset.name: preset for preset in (DEMO, FRENCH_5M, *PUBLISHED, *_MODERN)}
 
 
 def get_preset(name: str) -> Preset:

@@ -26,7 +26,7 @@ from dimgpt.presets.sources import (
 )
 from dimgpt.text.byte_level import LILLM_SPECIAL_TOKENS, TOYGPT_SPECIAL_TOKENS
 
-_DIMENSIONGPT = Preset(
+DIMENSIONGPT = Preset(
     name="dimensiongpt-0.2b",
     description="the published model: 209 million parameters, 52 billion tokens, one GPU",
     model=ModelConfig(),
@@ -181,7 +181,7 @@ def _toygpt(name: str, *, embedding_dim: int, num_layers: int, num_heads: int) -
 
 
 PUBLISHED = (
-    _DIMENSIONGPT,
+    DIMENSIONGPT,
     _lillm("lillm-39m", "40 million", embedding_dim=512, num_layers=12),
     _lillm("lillm-300m", "292 million", embedding_dim=1024, num_layers=24),
     _toygpt("toygpt-small", embedding_dim=768, num_layers=12, num_heads=8),

@@ -122,6 +122,11 @@ class ChatIds:
         """Ids after which the assistant answers."""
         return self._openers["assistant"]
 
+    @property
+    def user_opener(self) -> list[int]:
+        """Ids after which the user speaks."""
+        return self._openers["user"]
+
     def role_of(self, role: str) -> str | None:
         """Return the role that a message is written as; `None` leaves it out."""
         return role if role in self._openers else self.format.other_role

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_curves")]
 SHAPE = {
     "context-length": 96,
     "embedding-dim": 16,
-    "num-layers": 1,
+    "num-layers": 2,  # as many as the longest pattern of windows
     "num-heads": 2,
     "num-kv-heads": 1,
     "ffn-dim": 24,
@@ -24,6 +24,7 @@ RUN = {
     "batch-size": 2,
     "accumulation-steps": 1,
     "warmup-steps": 0,
+    "decay-steps": 2,
     "validation-interval": 2,
     "validation-batches": 1,
     "sample-interval": 2,

@@ -96,6 +96,23 @@ def test_a_shade_makes_the_colour_stronger():
     assert strengths == [0.06, 0.80]
 
 
+def test_a_legend_shows_each_shade_or_the_weakest_and_the_strongest():
+    text = {"tokens": tuple("abcdef"), "ids": tuple(range(6)), "legend": "weight <b>"}
+    few = html(ColouredTokens(**text, shades=(0.05, 1.0, 1.0, 0.05, 0.0, 0.0)))
+    assert "weight &lt;b&gt;" in few
+    assert re.findall(r"> ([\d.]+) <", few) == ["0", "0.05", "1"]
+    assert "title='1: weight &lt;b&gt; 1'" in few
+    many = html(ColouredTokens(**text, shades=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6)))
+    assert re.findall(r"> ([\d.]+) <", many) == ["0.1", "0.6"]
+    assert "weight" not in html(ColouredTokens(**text))
+
+
+def test_text_is_dark_on_white_in_every_theme():
+    shown = html(ColouredTokens(tokens=("a",), ids=(1,), shades=(1.0,), legend="weight"))
+    assert "background:#fff" in shown
+    assert shown.count("color:#111") == 3, "the token, the legend and its sample"
+
+
 def test_tokens_without_an_id_each_are_refused():
     with pytest.raises(ValueError, match="zip"):
         html(ColouredTokens(tokens=("a", "b"), ids=(1,)))

@@ -9,7 +9,7 @@ from dimgpt.cli import main
 from dimgpt.config import ModelConfig
 from dimgpt.model.transformer import Transformer
 from dimgpt.pipeline.data import open_corpus
-from dimgpt.pipeline.training import evaluate_documents
+from dimgpt.pipeline.evaluation import evaluate_documents
 from dimgpt.presets import PRESETS
 from dimgpt.runtime import choose_runtime
 from dimgpt.settings import override

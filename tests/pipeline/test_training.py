@@ -6,8 +6,9 @@ import json
 import pytest
 
 from dimgpt.config import DataConfig, ModelConfig, SourceConfig
+from dimgpt.pipeline.card import languages_of
 from dimgpt.pipeline.data import prepare_files
-from dimgpt.pipeline.training import build_trainer, languages_of, match_model, open_run
+from dimgpt.pipeline.training import build_trainer, match_model, open_run
 from dimgpt.pipeline.vocabulary import prepare_vocabulary
 from dimgpt.presets import PRESETS
 from dimgpt.runtime import choose_runtime

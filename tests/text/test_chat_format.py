@@ -13,6 +13,7 @@ from dimgpt.data.conversation import (
     Message,
     encode_conversation,
     encode_prompt,
+    first_exchange,
     loss_weights,
 )
 from dimgpt.text.byte_level import LILLM_SPECIAL_TOKENS, ByteLevelTokenizer, train_byte_level
@@ -119,6 +120,28 @@ def test_chatml_is_written_as_its_template():
     text = [*tokenizer.encode("user\n"), *tokenizer.encode("a\n")]
     new_line = tokenizer.encode("\n")
     assert ids == [start, *text, end, *new_line, start, *tokenizer.encode("assistant\n")]
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_the_first_question_and_its_answer_are_found(name):
+    tokenizer = TOKENIZERS[name]
+    talk = conversation_of(
+        ("assistant", "hi"),
+        ("user", "who"),
+        ("user", "are you"),
+        ("assistant", "a cat"),
+        ("user", "no"),
+        ("assistant", "yes"),
+    )
+    opening = encode_conversation(Conversation(messages=talk.messages[:1]), tokenizer)
+    ids = encode_conversation(talk, tokenizer)[len(opening) :]
+    found = first_exchange(np.array(ids, dtype=np.uint16), tokenizer.chat)
+    assert found.prompt == encode_prompt(talk.messages[1:3], tokenizer)
+    assert tokenizer.decode(found.question).strip().removesuffix("</r2>") == "are you"
+    assert tokenizer.decode(found.answer).strip() == "a cat"
+    for silent in (talk.messages[:1], talk.messages[1:2]):
+        ids = encode_conversation(Conversation(messages=silent), tokenizer)
+        assert first_exchange(np.array(ids), tokenizer.chat) is None
 
 
 def test_white_space_before_an_answer_does_not_hide_where_it_begins():

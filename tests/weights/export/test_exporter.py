@@ -8,6 +8,8 @@ from safetensors.torch import load_file
 
 from dimgpt.config import ExportConfig
 from dimgpt.model.transformer import Transformer
+from dimgpt.presets import get_preset
+from dimgpt.settings import override
 from dimgpt.text.byte_level import ByteLevelTokenizer
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 from dimgpt.weights.card import Card
@@ -306,3 +308,27 @@ def test_a_byte_level_tokenizer_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=r"a tokenizer.json.*reads a vocab.txt only"):
         write_original(make_model(vocab_size=300), llama_tokenizer, tmp_path)
+
+
+@pytest.mark.parametrize("target", ["transformers", "gguf"])
+def test_the_modern_family_opens_elsewhere_and_modern_max_says_why_it_does_not(
+    tokenizer: GreedyTokenizer, tmp_path: Path, target: str
+) -> None:
+    pytest.importorskip("gguf", reason="gguf is not installed")
+    shape = {"embedding_dim": 16, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "ffn_dim": 24}
+    modern, most = (
+        Transformer(
+            override(
+                get_preset(f"french-5m-{family}").model,
+                vocab_size=tokenizer.vocab_size,
+                context_length=64,
+                window_size=16,
+                **shape,
+            )
+        )
+        for family in ("modern", "modern-max")
+    )
+    config = ExportConfig(target=target)
+    folder = export_model(modern, tokenizer, tmp_path / "modern", config, card=CARD)
+    assert (folder / "README.md").is_file()
+    refused(most, tokenizer, tmp_path / "most", "relu2", target=target)

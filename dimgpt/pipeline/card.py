@@ -1,0 +1,47 @@
+"""The card of a trained model: results, data and settings of its run."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from dimgpt.config import ConversationSourceConfig, SourceConfig
+from dimgpt.presets import PRESETS
+from dimgpt.settings import to_dict
+from dimgpt.training.trainer import Trainer
+from dimgpt.weights.card import Card
+from dimgpt.workspace import Stage, Workspace
+
+
+def card_of(workspace: Workspace, stage: Stage, trainer: Trainer) -> Card:
+    """Return what the card of a trained model tells."""
+    data: Any = trainer.data  # as `open_data` made it
+    sources, rows = data.corpus.sources, data.corpus.table()
+    base = workspace.base_path(stage)
+    begun = {"Base model": base.absolute().name} if base else {}
+    if stage == "finetuning":
+        begun["Rows"] = data.row_use
+    notes = []
+    for source, row in zip(sources, rows, strict=True):
+        # A path on the hub is told; a person's own path is not.
+        origin = f" ({source.path})" if source.path.startswith("hf://") else ""
+        if source.licence:
+            row["licence"] = source.licence
+        if licence := source.licence or (origin and "the licence of its publisher applies"):
+            notes.append(f"Data {source.name}{origin}: {licence}.")
+    return Card(
+        facts={"Run": workspace.preset.name, "Stage": stage, **begun, **trainer.summary().rows()},
+        languages=languages_of(sources),
+        mixture=tuple(rows),
+        training=to_dict(trainer.config),
+        notes=tuple(notes),
+    )
+
+
+def languages_of(sources: Iterable[SourceConfig | ConversationSourceConfig]) -> tuple[str, ...]:
+    """Return those of the preset whose sources these are; of other texts nothing is known."""
+    places = {(source.path, source.hub_config) for source in sources}
+    for preset in PRESETS.values():
+        data = preset.data
+        for published in (data.sources, data.conversations, data.preferences):
+            if places and places <= {(source.path, source.hub_config) for source in published}:
+                return preset.languages
+    return ()

@@ -1,0 +1,103 @@
+"""Measures models on held-out data: their loss on documents, and their answers to questions."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from dimgpt.data.conversation import Message, encode_prompt, first_exchange
+from dimgpt.data.reading.finetuning import ConversationCorpus
+from dimgpt.evaluation.perplexity import measure_perplexity
+from dimgpt.generation.generator import TextGenerator
+from dimgpt.model.transformer import Transformer
+from dimgpt.pipeline.data import open_corpus, require_conversations
+from dimgpt.runtime import Runtime
+from dimgpt.settings import override, to_dict
+from dimgpt.text.tokenizer import Tokenizer
+from dimgpt.weights.originals import load_weights
+from dimgpt.workspace import STAGES, Stage, Workspace, load_vocabulary
+
+HeldOut = Literal["validation", "test"]
+
+
+def evaluate_documents(
+    workspace: Workspace, model: Transformer, *, runtime: Runtime, split: HeldOut = "validation"
+) -> list[dict[str, Any]]:
+    """Measure a model on all documents of a held-out split, source by source, as rows of a table.
+
+    Raises:
+        ValueError: The data have no such split, or the model is of another vocabulary.
+    """
+    corpus, tokenizer = open_corpus(workspace), load_vocabulary(workspace)
+    mixture = {"validation": corpus.validation, "test": corpus.test}.get(split)
+    if mixture is None:
+        raise ValueError(
+            f"split is {split!r}: {workspace.data_folder} has no such documents; measure "
+            f"validation, or make a test split with `{workspace.prepare_command} --data.test-ratio "
+            "0.01` and train a new model on the rest"
+        )
+    tokenizer.require_vocab_size(model.config.vocab_size)
+    model, byte_counts = model.to(runtime.device).eval(), tokenizer.byte_counts()
+    return [
+        {"source": source.name}
+        | to_dict(measure_perplexity(model, file, byte_counts=byte_counts, runtime=runtime))
+        for source, file in zip(corpus.sources, mixture.files, strict=True)
+    ]
+
+
+def compare_answers(
+    workspace: Workspace, stage: Stage, *, runtime: Runtime, num_questions: int = 10
+) -> list[dict[str, str]]:
+    """Ask the models of all stages the same questions, and return the rows of a table.
+
+    The questions are those of the preset, then held-out ones of the conversations.
+
+    Args:
+        workspace: Gives questions, sampling, data and models.
+        stage: The last one whose model is asked; all are read from their folders.
+        runtime: Device.
+        num_questions: How many rows; there are fewer where the data have fewer.
+
+    Raises:
+        FileNotFoundError: A model is missing.
+        ValueError: There are no conversations, or a model is of another vocabulary.
+    """
+    tokenizer, preset = load_vocabulary(workspace), workspace.preset
+    opening = [Message(role="system", text=text) for text in (preset.system_prompt,) if text]
+    exchanges = [
+        (encode_prompt([*opening, Message(role="user", text=text)], tokenizer), text, "")
+        for text in preset.questions[:num_questions]
+    ]
+    held_out = _held_out_exchanges(workspace, tokenizer)
+    exchanges += itertools.islice(held_out, num_questions - len(exchanges))
+    prompts = [prompt for prompt, *_ in exchanges]
+    rows = [{"question": question, "in the data": answer} for _, question, answer in exchanges]
+    sampling = override(preset.sampling, max_new_tokens=40, seed=0)
+    later = STAGES[1 : STAGES.index(stage) + 1]
+    paths = [*(workspace.base_path(each) for each in later), workspace.model_dir(stage)]
+    for name, path in zip(("pretraining", *later), filter(None, paths), strict=True):
+        writer = TextGenerator(load_weights(path).to(runtime.device), tokenizer)
+        answers = writer.complete_batch(prompts, sampling, is_chat=True)
+        for row, ids in zip(rows, answers, strict=True):
+            row[name] = tokenizer.decode(ids).strip()
+    return rows
+
+
+def _held_out_exchanges(
+    workspace: Workspace, tokenizer: Tokenizer
+) -> Iterator[tuple[list[int], str, str]]:
+    """Yield prompt, question and answer of held-out conversations, from each group in turn.
+
+    Only what fits into the context: a question that is cut cannot be answered.
+    """
+    groups, chat = require_conversations(workspace), tokenizer.chat
+    folder, limit = workspace.data_dir("finetuning"), workspace.preset.model.context_length
+    files = ConversationCorpus.open(folder, groups, tokenizer.fingerprint).validation.files
+    closer = chat.format.closers.get("user", "")
+    for index in range(max(file.num_documents for file in files)):
+        for file in files:
+            found = (
+                first_exchange(file.document(index), chat) if index < file.num_documents else None
+            )
+            if found and len(found.prompt) + len(found.answer) <= limit:
+                question = tokenizer.decode(found.question).strip().removesuffix(closer)
+                yield found.prompt, question.strip(), tokenizer.decode(found.answer).strip()

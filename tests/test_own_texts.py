@@ -111,7 +111,7 @@ def test_fine_tuning_without_conversations_says_what_to_type_and_that_works(here
     main(["train", *TOY_RUN, *TOY_MODEL])
     main(["evaluate", "--name", "mine", "--device", "cpu"])
     said = complaint(["finetune", *TOY_RUN])
-    assert "data/mine has no conversations to fine-tune on" in said
+    assert "data/mine has no conversations to train on" in said
     command = said.split("`python -m dimgpt ")[1].split("`")[0]
     assert command == "prepare --name mine --conversations FILE"
     main([*command.replace("FILE", "my_chats.csv").split(), *TOY])

@@ -29,7 +29,7 @@ class Form(NamedTuple):
     columns: tuple[str, ...]
     """`list`: names that the list may have. `rows`: what the messages of one conversation share,
     and the role. `pair`: the question and the answer, each a text or a list of messages."""
-    texts: tuple[str, ...] = ("text", "content")
+    texts: tuple[str, ...] = ("content", "text")
     """Names that the text of a message may have."""
     role: str = "role"
     """Name of a message's role."""
@@ -141,15 +141,11 @@ def to_conversations(
     """
     known = form
     for _, group in groupby(enumerate(rows), lambda row: _key(row[0], row[1][1], form)):
-        found_rows: list[Row] = []
-        for _, (place, values) in group:
-            if isinstance(values, ValueError):  # alone in its group
-                yield values
-            else:
-                found_rows.append((place, values))
-        if not found_rows:
-            continue
+        found_rows: list[Any] = [row for _, row in group]
         place, values = found_rows[0]
+        if isinstance(values, ValueError):  # alone in its group
+            yield values
+            continue
         found = form or form_of(values)
         if known is None and found is not None:
             known = found
@@ -229,6 +225,10 @@ def _turns(rows: Sequence[Row], form: Form) -> Iterator[_Turn]:
     if values.get("system"):
         yield _Turn(place, "system", "system", values["system"])
     if form.shape == "rows":
+        if values["conversation_id"] in (None, ""):
+            raise ValueError(
+                f"{place} has no 'conversation_id': it tells which messages belong together"
+            )
         for place, values in rows:
             yield _turn(place, values, form)
     elif form.shape == "list":
@@ -260,7 +260,7 @@ def _turn(place: str, values: dict[str, Any], form: Form) -> _Turn:
     if column not in values:
         names = " or ".join(map(repr, form.texts))
         raise ValueError(f"{place} has no {names}: it has {names_of(values)}")
-    if values.get("tool_calls"):
+    if values.get("tool_calls") or values.get("function_call"):
         raise ValueError(f"{place} calls a tool: only messages of text can be learned")
     return _Turn(place, text_of(place, values, form.role), column, values[column])
 

@@ -163,20 +163,16 @@ def require_conversations(
     Raises:
         ValueError: There are none.
     """
-    data = load_data_config(workspace)
-    groups = data.preferences if stage == "preferences" else data.conversations
-    if not groups and stage == "preferences":
+    data, kind = load_data_config(workspace), "conversations"
+    groups, flag = data.conversations, " --conversations FILE"
+    if stage == "preferences":
         known = PRESETS.get(workspace.data_folder.name)
+        groups, kind = data.preferences, "preferences"
         flag = "" if known and known.data.preferences else " --preferences FILE"
-        raise ValueError(
-            f"{workspace.data_folder} has no preferences to train on: prepare them with "
-            f"`{workspace.prepare_command}{flag}`"
-        )
     if not groups:
         raise ValueError(
-            f"{workspace.data_folder} has no conversations to fine-tune on: add yours with "
-            f"`{workspace.prepare_command} --conversations FILE`, or set CONVERSATIONS beside "
-            "SOURCES in create_data.ipynb"
+            f"{workspace.data_folder} has no {kind} to train on: prepare them with "
+            f"`{workspace.prepare_command}{flag}`, or set {kind.upper()} in create_data.ipynb"
         )
     return groups
 

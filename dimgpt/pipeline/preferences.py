@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 
 from dimgpt.config import SamplingConfig
 from dimgpt.data.reading.batch import Array, Batch
-from dimgpt.data.reading.preferences import PairedRows, PreferenceData
+from dimgpt.data.reading.preferences import PreferenceData
 from dimgpt.files import replace_file
 from dimgpt.generation.generator import TextGenerator
 from dimgpt.model.transformer import Transformer
@@ -67,34 +67,15 @@ def compare_stages(
     """Compare the fine-tuned model and the one that learned preferences on held-out pairs.
 
     Returns:
-        The rows of two tables, see `compare_models`.
-    """
-    stages: tuple[Stage, ...] = ("finetuning", "preferences")
-    folders = [workspace.model_dir(stage) for stage in stages]
-    models = {folder.name: load_model(folder) for folder in folders}
-    data, tokenizer = open_data(workspace, "preferences"), load_vocabulary(workspace)
-    assert isinstance(data, PreferenceData)
-    pairs = data.validation
-    return compare_models(models, pairs, tokenizer, runtime=runtime, num_pairs=num_pairs)
-
-
-def compare_models(
-    models: Mapping[str, Transformer],
-    pairs: PairedRows,
-    tokenizer: Tokenizer,
-    *,
-    runtime: Runtime,
-    num_pairs: int = 200,
-) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """Compare models on the first of some pairs, such as the held-out ones.
-
-    Returns:
         One row a model: `win rate`, the share of pairs whose better answer it finds more probable
         than the other one, and `exact match`, the share that it answers greedily with the better
         answer, letter for letter. And one row a pair: the question, the better answer, and what
         each model answers.
     """
-    chosen, chat = pairs.pairs[:num_pairs], tokenizer.chat
+    stages: tuple[Stage, ...] = ("finetuning", "preferences")
+    data, tokenizer = open_data(workspace, "preferences"), load_vocabulary(workspace)
+    assert isinstance(data, PreferenceData)
+    chosen, chat = data.validation.pairs[:num_pairs], tokenizer.chat
     opener = chat.assistant_opener
     prompts = [[*chat.beginning, *prompt.tolist(), *opener] for prompt, *_ in chosen]
     better = [tokenizer.decode(answer[len(opener) :]).strip() for _, answer, _ in chosen]
@@ -104,8 +85,9 @@ def compare_models(
     ]
     longest = max(len(answer) for _, answer, _ in chosen)
     greedy, scores = SamplingConfig(temperature=0.0, max_new_tokens=2 * longest), []
-    for name, model in models.items():
-        batches = pairs.batches(_BATCH_SIZE, limit=num_pairs)
+    for folder in map(workspace.model_dir, stages):
+        name, model = folder.name, load_model(folder)
+        batches = data.validation.batches(_BATCH_SIZE, limit=num_pairs)
         found = _log_probabilities(model, batches, runtime)
         said = TextGenerator(model, tokenizer).complete_batch(prompts, greedy, is_chat=True)
         texts = [tokenizer.decode(ids).strip() for ids in said]

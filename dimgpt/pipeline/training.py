@@ -19,7 +19,7 @@ from dimgpt.pipeline.card import card_of
 from dimgpt.pipeline.data import fingerprint_data, open_data, require_conversations
 from dimgpt.pipeline.models import open_model
 from dimgpt.pipeline.preferences import add_reference
-from dimgpt.presets import Preset
+from dimgpt.presets import PRESETS, Preset
 from dimgpt.runtime import Runtime, choose_runtime
 from dimgpt.settings import from_dict, override, to_dict
 from dimgpt.text.tokenizer import Tokenizer
@@ -53,6 +53,13 @@ def match_model(workspace: Workspace, stage: Stage) -> Workspace:
         model = override(workspace.preset.model, vocab_size=vocab_size)
     else:
         require_conversations(workspace, stage)
+        if not base.exists() and base != workspace.finetune_from:
+            verb = {"finetuning": "train", "preferences": "finetune"}[stage]
+            name = workspace.preset.name
+            flag = "--preset" if name in PRESETS else "--name"
+            raise FileNotFoundError(
+                f"no model at {base}: run `python -m dimgpt {verb} {flag} {name}` first"
+            )
         model = load_weights(base).config if is_original(base) else load_model_config(base)
     model = override(model, **_dropout_of(workspace.config(stage)))
     return override(workspace, preset=override(workspace.preset, model=model))

@@ -163,6 +163,16 @@ def _load_merged(
     """Load the base model beside a folder of adapters, and add them to its weights."""
     path = _verified_path(folder, ADAPTER_NAME, hashes)
     base_folder = folder.resolve().parent / base.name
+    if not (base_folder / CONFIG_NAME).exists() and not (base_folder / SAVED).exists():
+        raise FileNotFoundError(
+            f"{folder} holds adapters of the model {base.name}, and there is "
+            f"{describe(base_folder)} at {base_folder}: put that model there"
+        )
+    if _read_config(base_folder)[3] is not None:
+        raise ValueError(
+            f"{folder} names {base_folder} as its model, which holds adapters itself: copy the "
+            "folder and its model again"
+        )
     model = load_model(base_folder, **{name: getattr(config, name) for name in DROPOUT_FIELDS})
     if (found := fingerprint_base(model)) != base.sha256:
         raise ValueError(

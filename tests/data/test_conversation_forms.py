@@ -138,10 +138,12 @@ def said(*roles, text="a", **more):
         (said("system", "user"), "line 2 has no message of the assistant"),
         (said("user", "assistant", text=None), "message 1: 'content' is null"),
         (said("assistant", text=None, tool_calls=[{"id": "1"}]), "message 1 calls a tool"),
+        (said("assistant", function_call={"name": "f"}), "message 1 calls a tool"),
         (said("user", text=[{"type": "image_url"}]), "message 1: 'content' is list"),
+        ({"messages": "[]"}, "'messages' is no list of objects with 'role' and 'content'"),
         ({"user": "a", "assistant": "b"}, "has the form 'user_assistant', and the records before"),
     ],
-    ids=[*"abcdefghijkl"],
+    ids=[*"abcdefghijklmn"],
 )
 def test_a_bad_conversation_is_refused_with_file_and_line_or_skipped(record, message, tmp_path):
     path = tmp_path / "talk.jsonl"
@@ -166,3 +168,17 @@ def test_people_who_talk_are_imitated_in_the_form_of_dimensiongpt_alone():
         to_conversation("here", answered)
     read_otherwise = to_conversation("here", answered, "messages")
     assert turns(read_otherwise) == [("user", "a"), ("assistant", "b")]
+
+
+def test_messages_without_an_id_are_not_joined_to_one_conversation(tmp_path):
+    path = tmp_path / "talk.csv"
+    path.write_text("conversation_id,role,text\n,user,a\n,assistant,b\n,user,c\n,assistant,d\n")
+    with pytest.raises(ValueError, match="line 2 has no 'conversation_id'"):
+        list(read_conversations(ConversationSourceConfig(name="a", path=str(path))))
+
+
+def test_where_every_record_is_skipped_the_way_to_the_reason_is_said(tmp_path):
+    path = tmp_path / "talk.jsonl"
+    path.write_text('{"instruction": "a", "response": "b"}\n')
+    with pytest.raises(ValueError, match="all 1 records were skipped; bad_records 'refuse' says"):
+        list(read_conversations(ConversationSourceConfig(name="a", path=str(path)), skip_bad=True))

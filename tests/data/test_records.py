@@ -148,7 +148,7 @@ def test_a_context_opens_the_first_message_of_the_user():
         ({"messages": "a"}, "line 1: 'messages' is no list"),
         ({"conversation": ["a"]}, "line 1: 'conversation' is no list of objects"),
         ({"conversation": [{"text": "a"}]}, "line 1, message 1 has no 'role': it has 'text'"),
-        ({"messages": [{"role": "user"}]}, "message 1 has no 'text' or 'content': it has 'role'"),
+        ({"messages": [{"role": "user"}]}, "message 1 has no 'content' or 'text': it has 'role'"),
         ({"messages": [{"role": "user", "content": None}]}, "'content' is null"),
         ({"messages": [{"role": " ", "content": "a"}]}, "the role is ' ': it must be one of"),
         ({"messages": [], "context": 3}, "'context' is int"),

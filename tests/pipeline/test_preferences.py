@@ -109,6 +109,12 @@ def test_another_fine_tuned_model_makes_another_reference(prepared):
     assert len(list(workspace.run_dir("preferences").glob("reference-*.npy"))) == 2
 
 
+def test_without_a_fine_tuned_model_the_way_to_it_is_said(prepared):
+    workspace = override(prepared, preset=override(prepared.preset, name="untuned"))
+    with pytest.raises(FileNotFoundError, match=r"untuned-chat: run `.* finetune --name untuned`"):
+        match_model(workspace, "preferences")
+
+
 def test_without_pairs_the_way_to_them_is_said(prepared):
     data = override(prepared.preset.data, preferences=())
     workspace = override(

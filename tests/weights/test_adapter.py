@@ -68,7 +68,9 @@ def test_a_base_of_other_weights_is_refused_with_both_hashes(tmp_path):
     with pytest.raises(ValueError, match=f"{old} -> {fingerprint_base(other)}"):
         load_model(tmp_path / "toy-chat")
     (tmp_path / "toy").rename(tmp_path / "elsewhere")
-    with pytest.raises(FileNotFoundError, match="toy/config.json is missing"):
+    with pytest.raises(
+        FileNotFoundError, match="adapters of the model toy, and there is nothing at .*toy: put"
+    ):
         load_model(tmp_path / "toy-chat")
 
 
@@ -76,6 +78,7 @@ def test_a_base_of_other_weights_is_refused_with_both_hashes(tmp_path):
     ("changes", "reason"),
     [
         ({"name": "../toy"}, "name is '../toy'"),
+        ({"name": "toy-chat"}, "names .*toy-chat as its model, which holds adapters itself"),
         ({"lora": {"rank": 0}}, "lora.rank is 0"),
         ({"lora": {"rank": 3}}, "no adapters of rank 3"),
         ({"lora": {"rank": 2, "targets": ["query"]}}, "for query of this model"),

@@ -64,15 +64,19 @@ def _read_all(
     source: Source, kind: type[T], what: str, *, seed: int, skip_bad: bool
 ) -> Iterator[T]:
     files = list_source(source).files
-    is_empty = True
+    is_empty, num_skipped = True, 0
     with tempfile.TemporaryDirectory() as folder:
         for block in read_source(source, files, folder=Path(folder), seed=seed, skip_bad=skip_bad):
             for item in read_items(block, source, skip_bad=skip_bad):
                 if isinstance(item, kind):
                     is_empty = False
                     yield item
+                num_skipped += item is None
     if is_empty:
-        raise ValueError(f"{source.path} holds no {what}; check the path of {source.name!r}")
+        remedy = f"check the path of {source.name!r}"
+        if num_skipped:
+            remedy = f"all {num_skipped:,} records were skipped; bad_records 'refuse' says why"
+        raise ValueError(f"{source.path} holds no {what}; {remedy}")
 
 
 def read_source(

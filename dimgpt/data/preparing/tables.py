@@ -26,8 +26,7 @@ MAX_TEXT_BYTES = 1 << 28
 BOM = b"\xef\xbb\xbf"
 """What some programs write before UTF-8."""
 _DELIMITERS = ",;\t"
-_BEGINNING_BYTES = 1 << 16
-_BUFFER_BYTES = 1 << 20
+_BEGINNING_BYTES, _BUFFER_BYTES = 1 << 16, 1 << 20
 _NO_UTF8 = re.compile(r"[\udc80-\udcff]")  # what `surrogateescape` makes of bad bytes
 
 
@@ -187,7 +186,7 @@ def read_csv(content: bytes, *, header: bytes, name: str) -> Iterator[tuple[int,
         name: The file, for the error.
 
     Yields:
-        The line at which the row ends, counted from 1 within the piece, and the row.
+        The line at which the row begins, counted from 1 within the piece, and the row.
 
     Raises:
         ValueError: The header is empty, not UTF-8, or names a column twice.
@@ -197,19 +196,22 @@ def read_csv(content: bytes, *, header: bytes, name: str) -> Iterator[tuple[int,
     text = io.StringIO(content.decode(errors="surrogateescape"), newline="")
     rows = csv.reader(text, delimiter=delimiter)
     while True:
+        line = rows.line_num + 1
         try:
             values = next(rows)
         except StopIteration:
             return
         except csv.Error as error:
-            yield rows.line_num, f"is no CSV ({error})"
+            yield line, f"is no CSV ({error})"
             continue
         if values and len(values) != len(columns):
-            yield rows.line_num, f"has {len(values)} columns: the header has {len(columns)}"
+            num_lines = rows.line_num - line + 1
+            quoted = f"; its quotes make {num_lines} lines one row" * (num_lines > 1)
+            yield line, f"has {len(values)} columns: the header has {len(columns)}{quoted}"
         elif any(map(_NO_UTF8.search, values)):
-            yield rows.line_num, "is not UTF-8"
+            yield line, "is not UTF-8"
         elif values:
-            yield rows.line_num, dict(zip(columns, values, strict=True))
+            yield line, dict(zip(columns, values, strict=True))
 
 
 def _read_header(header: bytes, name: str) -> tuple[list[str], str]:

@@ -28,6 +28,7 @@ from dimgpt.data.token_file import SYSTEM_PROMPTS, TokenFile
 from dimgpt.text.chat_format import ChatIds
 
 log = logging.getLogger(__name__)
+_CHECKED_BATCHES = 16
 _ROWS: dict[str, type[ConcatenatedRows] | type[PackedRows]] = {
     "concatenate": ConcatenatedRows,
     "best_fit": PackedRows,
@@ -135,10 +136,25 @@ class FinetuningData(DrawnBatches):
         fixed: Any = {"instruction_weight": 0.0, "fixed_prompts": validation_prompts}
         validation = make(corpus.validated, corpus.validation, **fixed)
         super().__init__(train.draw, validation.draw, **shape)
-        used = self._used_share(train) if isinstance(train, PackedRows) else 1.0
+        self.row_use = f"{packing}: conversations take 100.0% of the tokens, padding 0.0%"
+        if isinstance(train, PackedRows):
+            self._check_packed(train, packing)
+
+    def _check_packed(self, rows: PackedRows, packing: str) -> None:
+        """Say how much is padding, and refuse held-out conversations without an answer.
+
+        Raises:
+            ValueError: All are cut before an answer begins.
+        """
+        used = self._used_share(rows)
         share = f"conversations take {used:.1%} of the tokens, padding {1 - used:.1%}"
         self.row_use = f"{packing}: {share}"
-        log.info("rows for fine-tuning, %s", self.row_use)
+        log.warning("rows for fine-tuning, %s", self.row_use)
+        if not any(batch.weights.any() for batch in self.validation_batches(_CHECKED_BATCHES)):
+            raise ValueError(
+                f"no held-out answer begins within {self._row_length - 1} tokens, the context: "
+                "take shorter prompts, or --packing concatenate (PACKING in training.ipynb)"
+            )
 
     def _used_share(self, rows: PackedRows) -> float:
         """Return the share of the first steps' rows that is not padding."""

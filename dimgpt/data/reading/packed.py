@@ -110,7 +110,7 @@ class PaddedRows(PackedRows):
                     "none is left for rows of one conversation; set packing to 'concatenate'"
                 )
             if len(kept) < file.num_documents:
-                log.info("%s: %s do not fit into a row and are left out", group.name, left_out)
+                log.warning("%s: %s do not fit into a row and are left out", group.name, left_out)
 
     def draw(
         self, generator: np.random.Generator, num_rows: int, row_length: int

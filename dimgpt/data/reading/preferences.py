@@ -55,7 +55,7 @@ class PairedRows:
                     "context: none is left; take shorter ones, or a model of a longer context"
                 )
             if len(fitting) < len(pairs):
-                log.info("%s: %s do not fit into a row and are left out", group.name, left_out)
+                log.warning("%s: %s do not fit into a row and are left out", group.name, left_out)
             self.pairs += fitting
             self._starts.append(len(self.pairs))
 

@@ -143,6 +143,14 @@ def test_a_csv_file_with_a_column_of_row_numbers_is_read(tmp_path):
         read(tmp_path)
 
 
+def test_a_quote_that_is_not_closed_is_named_by_the_line_that_opens_it(tmp_path):
+    (tmp_path / "a.csv").write_text('text,n\none,1\n"two,2\nthree,3\n')
+    with pytest.raises(
+        ValueError, match="line 3 has 1 columns: .* its quotes make 2 lines one row"
+    ):
+        read(tmp_path)
+
+
 @pytest.mark.parametrize("header", ['"titre, sous-titre, date";text', '"a;b,c,d,e";"text"'])
 def test_a_delimiter_within_quotes_of_a_header_does_not_count(tmp_path, header):
     (tmp_path / "a.csv").write_text(f'{header}\n"x";"un, deux; trois"\n')

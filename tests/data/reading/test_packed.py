@@ -48,7 +48,7 @@ def data_of(made):
 
 
 def test_a_row_is_one_conversation_and_padding_without_loss(tmp_path, write_files, caplog):
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.WARNING):
         data = data_of(corpus(tmp_path, write_files, [40, 50, 63, 64, 90]))
     assert "a: 2 of 5 conversations do not fit into a row and are left out" in caplog.text
     lengths = set()
@@ -210,7 +210,13 @@ def test_what_rows_hold_is_told_as_fine_tuning_begins(tmp_path, write_files, cap
         assert data.row_use == "best_fit: conversations take 100.0% of the tokens, padding 0.0%"
         assert packed(made, packing="pad", instruction_weight=0.0).row_use.endswith("padding 66.7%")
         assert packed(made, packing="concatenate").row_use.endswith("padding 0.0%")
-    assert caplog.text.count("rows for fine-tuning, ") == 3
+    assert caplog.text.count("rows for fine-tuning, ") == 2  # those with padding
+
+
+def test_prompts_longer_than_a_row_leave_nothing_to_validate_and_are_refused(tmp_path, write_files):
+    made = corpus(tmp_path, write_files, LENGTHS)
+    with pytest.raises(ValueError, match="no held-out answer begins within 4 tokens, the context"):
+        packed(made, context_length=4)
 
 
 def test_best_fit_takes_the_row_that_is_left_with_the_least_room():

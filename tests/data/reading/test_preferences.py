@@ -52,7 +52,7 @@ def test_both_answers_stand_behind_the_conversation_and_count_alone(corpus):
 
 
 def test_a_pair_that_is_too_long_is_left_out_and_counted(corpus, caplog):
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.WARNING):
         data = make_data(corpus)
     assert len(data.train.pairs) == 5
     assert "one: 1 of 5 pairs do not fit into a row and are left out" in caplog.text

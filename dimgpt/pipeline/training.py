@@ -28,7 +28,7 @@ from dimgpt.training.micro_batch_search import wants_micro_batch_search, with_fa
 from dimgpt.training.run_folder import lock_run
 from dimgpt.training.trainer import Trainer
 from dimgpt.weights import layout
-from dimgpt.weights.adapter import AdapterBase, fingerprint_base
+from dimgpt.weights.adapter import ADAPTER_NAME, AdapterBase, fingerprint_base
 from dimgpt.weights.card import CURVES_NAME
 from dimgpt.weights.originals import is_original, load_weights
 from dimgpt.weights.store import load_model_config, save_model
@@ -257,6 +257,11 @@ def _require_apart(workspace: Workspace, stage: Stage, base: Path) -> None:
             f"finetune_from is {base} and lora.rank {rank}: adapters need a model folder in "
             f"{workspace.models_root}, beside theirs; copy it there, or import it with `python -m "
             "dimgpt import`"
+        )
+    if rank and (base / ADAPTER_NAME).is_file():
+        raise ValueError(
+            f"finetune_from is {base} and lora.rank {rank}: it holds adapters itself; merge them "
+            "with `python -m dimgpt export MODEL --to safetensors`, and begin with the result"
         )
 
 

@@ -175,6 +175,8 @@ def test_adapters_and_all_weights_are_trained_from_one_base_under_two_names(toy)
     tuned = [load_model(folder) for folder in saved.values()]
     assert not any(is_same(model, load_model(base)) for model in tuned)
     assert not is_same(*tuned)
+    with pytest.raises(ValueError, match="it holds adapters itself; merge them"):
+        trainer_of(named(toy, "smaller", saved["small"], rank=2))
 
 
 def test_adapters_without_their_base_beside_them_are_refused_before_training(toy, tmp_path):

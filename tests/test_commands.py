@@ -23,7 +23,10 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ["--name", "toy", "--data-root", "my data", "--models-root", "modèles"]
-TOY_DATA = ["--data.vocab-size", "300", "--data.num-workers", "1"]
+TOY_DATA = [
+    *("--data.vocab-size", "300", "--data.num-workers", "1"),
+    *("--data.packing", "concatenate"),  # no conversation fits into the short context
+]
 TOY_MODEL = [
     *("--model.context-length", "32", "--model.window-size", "8", "--model.embedding-dim", "16"),
     *("--model.num-layers", "1", "--model.num-heads", "2", "--model.num-kv-heads", "1"),
@@ -186,7 +189,7 @@ def test_a_setting_out_of_range_is_one_line_and_status_1(here):
         (["train", "--name", "demo-chat"], "those of chat models"),
         (["train", "--name", "new"], "no vocabulary at .*prepare --name new"),
         (["finetune", "--name", "new"], "no data at .*prepare --name new"),
-        (["finetune", *FOLDERS, "--models-root", "none"], "config.json is missing"),
+        (["finetune", *FOLDERS, "--models-root", "none"], "no model at none/toy: run .* train"),
         (["info", "--preset", "nope"], "choose one of demo"),
         (["info", "--preset", "demo", "--preset=nope"], "choose one of demo"),
         (["info", "--budget", "3x"], "budget is '3x': give minutes, hours or days"),

@@ -16,7 +16,7 @@ CONFIG = {
     "device": "cpu",
     "data_root": "my data",
     "model": {
-        "context_length": 32,
+        "context_length": 96,
         "window_size": 8,
         "embedding_dim": 16,
         "num_layers": 1,
@@ -265,11 +265,11 @@ def test_adapters_resume_and_export_merged_and_leave_the_base_as_it_is(trained, 
 
 
 def test_one_model_is_fine_tuned_twice_under_two_names(trained, capsys):
-    lora("--packing", "best_fit", "--training.max-steps", "2")
+    lora("--packing", "concatenate", "--training.max-steps", "2")
     other = ["--name", "chat2", "--finetune-from", "models/toy", "--data-name", "toy"]
     lora("--lora.rank", "0", "--training.max-steps", "2", *other)
     cards = [Path(f"models/{name}-chat/README.md").read_text() for name in ("toy", "chat2")]
-    assert ["best\\_fit" in card for card in cards] == [True, False]
+    assert ["| Rows | concatenate" in card for card in cards] == [True, False]
     assert ["adapters of the model toy" in card for card in cards] == [True, False]
     capsys.readouterr()
     main(["resume", "chat2", "--device", "cpu"])

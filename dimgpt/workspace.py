@@ -104,10 +104,14 @@ class Workspace:
     @property
     def prepare_command(self) -> str:
         """The command that prepares its data."""
-        name, root = self.data_folder.name, self.data_root
-        flag = "--preset" if name in PRESETS else "--name"
+        root = self.data_root
         folder = "" if root == Path("data") else f" --data-root {shlex.quote(str(root))}"
-        return f"python -m dimgpt prepare {flag} {name}{folder}"
+        return f"python -m dimgpt prepare {name_flag(self.data_folder.name)}{folder}"
+
+
+def name_flag(name: str) -> str:
+    """Return the flag by which a command finds what has a name."""
+    return f"--preset {name}" if name in PRESETS else f"--name {name}"
 
 
 def customise_data(

@@ -111,12 +111,19 @@ def _bias(q: Tensor, k: Tensor, window_size: int | None, documents: Tensor | Non
     """Return what is added to the scores: 0 where a query may look, else minus infinity."""
     is_kept = documents is not None and not torch.compiler.is_compiling()
     make = _cached_bias if is_kept else _make_bias
-    return make(q.shape[1], k.shape[1], window_size, q.device, documents, q.dtype)
+    return make(q.shape[1], k.shape[1], window_size, q.device, q.dtype, documents)
 
 
-def _make_bias(*shape: Any) -> Tensor:
-    mask = visible(*shape[:-1])
-    return torch.zeros_like(mask, dtype=shape[-1]).masked_fill(~mask, -math.inf)
+def _make_bias(
+    num_queries: int,
+    num_keys: int,
+    window_size: int | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    documents: Tensor | None,
+) -> Tensor:
+    mask = visible(num_queries, num_keys, window_size, device, documents)
+    return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, -math.inf)
 
 
 # For documents, one serves all layers with the same window: their tensor is found by its identity.

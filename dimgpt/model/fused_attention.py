@@ -102,9 +102,10 @@ def flash_attn(
     options = {"dropout_p": dropout, "causal": True, "window_size": window}
     if documents is None:
         return flash_attn_func(q, k, v, **options)
-    lengths = ((_bounds(documents),) * 2, (q.shape[1],) * 2)
+    bounds, longest = _bounds(documents), q.shape[1]
     flat = (x.flatten(0, 1) for x in (q, k, v))  # (B * T, H, D)
-    return flash_attn_varlen_func(*flat, *lengths[0], *lengths[1], **options).view(q.shape)
+    mixed = flash_attn_varlen_func(*flat, bounds, bounds, longest, longest, **options)
+    return mixed.view(q.shape)
 
 
 def flex(

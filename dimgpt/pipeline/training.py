@@ -19,7 +19,7 @@ from dimgpt.pipeline.card import card_of
 from dimgpt.pipeline.data import fingerprint_data, open_data, require_conversations
 from dimgpt.pipeline.models import open_model
 from dimgpt.pipeline.preferences import add_reference
-from dimgpt.presets import PRESETS, Preset
+from dimgpt.presets import Preset
 from dimgpt.runtime import Runtime, choose_runtime
 from dimgpt.settings import from_dict, override, to_dict
 from dimgpt.text.tokenizer import Tokenizer
@@ -32,7 +32,7 @@ from dimgpt.weights.adapter import ADAPTER_NAME, AdapterBase, fingerprint_base
 from dimgpt.weights.card import CURVES_NAME
 from dimgpt.weights.originals import is_original, load_weights
 from dimgpt.weights.store import load_model_config, save_model
-from dimgpt.workspace import STAGES, Stage, Workspace, load_vocabulary
+from dimgpt.workspace import STAGES, Stage, Workspace, load_vocabulary, name_flag
 
 _RECIPE = "run.json"
 
@@ -55,11 +55,8 @@ def match_model(workspace: Workspace, stage: Stage) -> Workspace:
         require_conversations(workspace, stage)
         if not base.exists() and base != workspace.finetune_from:
             verb = {"finetuning": "train", "preferences": "finetune"}[stage]
-            name = workspace.preset.name
-            flag = "--preset" if name in PRESETS else "--name"
-            raise FileNotFoundError(
-                f"no model at {base}: run `python -m dimgpt {verb} {flag} {name}` first"
-            )
+            command = f"python -m dimgpt {verb} {name_flag(workspace.preset.name)}"
+            raise FileNotFoundError(f"no model at {base}: run `{command}` first")
         model = load_weights(base).config if is_original(base) else load_model_config(base)
     model = override(model, **_dropout_of(workspace.config(stage)))
     return override(workspace, preset=override(workspace.preset, model=model))

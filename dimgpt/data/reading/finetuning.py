@@ -136,19 +136,18 @@ class FinetuningData(DrawnBatches):
         fixed: Any = {"instruction_weight": 0.0, "fixed_prompts": validation_prompts}
         validation = make(corpus.validated, corpus.validation, **fixed)
         super().__init__(train.draw, validation.draw, **shape)
-        self.row_use = f"{packing}: conversations take 100.0% of the tokens, padding 0.0%"
+        used = self._used_share(train) if isinstance(train, PackedRows) else 1.0
+        share = f"conversations take {used:.1%} of the tokens, padding {1 - used:.1%}"
+        self.row_use = f"{packing}: {share}"
         if isinstance(train, PackedRows):
-            self._check_packed(train, packing)
+            self._check_packed()
 
-    def _check_packed(self, rows: PackedRows, packing: str) -> None:
+    def _check_packed(self) -> None:
         """Say how much is padding, and refuse held-out conversations without an answer.
 
         Raises:
             ValueError: All are cut before an answer begins.
         """
-        used = self._used_share(rows)
-        share = f"conversations take {used:.1%} of the tokens, padding {1 - used:.1%}"
-        self.row_use = f"{packing}: {share}"
         log.warning("rows for fine-tuning, %s", self.row_use)
         if not any(batch.weights.any() for batch in self.validation_batches(_CHECKED_BATCHES)):
             raise ValueError(

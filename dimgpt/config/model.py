@@ -148,6 +148,12 @@ class ModelConfig:
         return tuple(self.window_size if span == "window" else None for span in spans)
 
     @property
+    def can_run_on(self) -> bool:
+        """Whether a text may be longer than the context: no position sees as far back as that."""
+        windows = (self.context_length if window is None else window for window in self.windows)
+        return self.positions == "rotary" and max(windows) < self.context_length
+
+    @property
     def value_embedding_layers(self) -> tuple[int, ...]:
         """The layers that have an embedding of their own, the last one and every second before."""
         first = (self.num_layers - 1) % 2
@@ -164,6 +170,8 @@ class SamplingConfig:
     """Keep the most probable tokens whose sum first reaches this, in 0..1."""
     top_k: PositiveInt | None = None
     """Keep this many of the most probable tokens."""
+    min_p: Ratio = 0.0
+    """Keep tokens that are at least this times as probable as the most probable one, in 0..1."""
     no_repeat_strength: NotNegativeFloat = 0.0
     """DimensionGPT's penalty, fading with distance over the context; 0 is off."""
     repetition_penalty: PositiveFloat = 1.0
@@ -173,6 +181,10 @@ class SamplingConfig:
     this power; 0 is off."""
     max_new_tokens: PositiveInt = 512
     """Tokens after which an answer ends."""
+    beyond_context: Literal["crop", "run_on"] | None = None
+    """Where the context is full: `crop` reads its last tokens anew for every token, as DimensionGPT
+    does; `run_on` goes on counting positions, at the same cost, where every layer has a window.
+    `None` runs on in a chat where that is possible, and crops elsewhere."""
     seed: NotNegativeInt | None = None
     """Seed of the draws; `None` draws a fresh one."""
 

@@ -1,15 +1,20 @@
 """A conversation with the model: history, trimming, streamed answers.
 
-`generate_ids` chooses the tokens. Special tokens that a user types stay text.
+`generate_ids` chooses the tokens. Special tokens that a user types stay text. A cache keeps what
+the model has read between questions, so that it reads only what is new.
 """
 
+import itertools
 import logging
-from collections.abc import Generator
+import operator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from dimgpt.config import SamplingConfig
 from dimgpt.data.conversation import Message, encode_message, encode_prompt
-from dimgpt.generation.generator import generate_ids, stream_text
+from dimgpt.generation.generator import generate_ids, new_cache, stream_text
+from dimgpt.model.cache import KVCache
 from dimgpt.model.transformer import Transformer
+from dimgpt.settings import override
 from dimgpt.text.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
@@ -41,6 +46,8 @@ class ChatSession:
         self.config = config
         self.system_prompt = system_prompt
         self._turns: list[tuple[Message, Message]] = []  # question, answer
+        self._cache: KVCache | None = None
+        self._ids: list[int] = []  # begins with what the cache has read
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -59,15 +66,25 @@ class ChatSession:
         """
         question = Message(role="user", text=text)
         special_tokens, stops = self.tokenizer.special_tokens, self.tokenizer.chat.stops
-        prompt = self.prompt_ids(question)
+        # A longer prompt is cropped, and its tokens then have other positions than in the cache.
+        prompt = self.prompt_ids(question)[-self.model.config.context_length :]
+        config = self._resolved_config()
         ids = generate_ids(
-            self.model, prompt, self.config, special_tokens=special_tokens, stops=stops
+            self.model,
+            prompt,
+            config,
+            special_tokens=special_tokens,
+            stops=stops,
+            cache=self._cache_for(prompt, config),
         )
         pieces: list[str] = []
         try:
-            for piece in stream_text(ids, self.tokenizer):
+            for piece in stream_text(self._noted(ids), self.tokenizer):
                 pieces.append(piece)
                 yield piece
+        except (Exception, KeyboardInterrupt):
+            self._cache = None  # it may hold half of what was being read
+            raise
         finally:
             self._turns.append((question, Message(role="assistant", text="".join(pieces))))
 
@@ -90,3 +107,26 @@ class ChatSession:
                 break
             kept = [*turn, *kept]
         return encode_prompt([*opening, *kept, question], self.tokenizer)
+
+    def _resolved_config(self) -> SamplingConfig:
+        """Return the settings, with what happens beyond the context where they leave it open."""
+        if self.config.beyond_context is not None or not self.model.config.can_run_on:
+            return self.config
+        return override(self.config, beyond_context="run_on")
+
+    def _cache_for(self, prompt: Sequence[int], config: SamplingConfig) -> KVCache:
+        """Return a cache that has read as much of the prompt as the last one had, but its end."""
+        new, old = new_cache(self.model, 1, config), self._cache
+        is_alike = old is not None and old.runs_on == new.runs_on
+        same = map(operator.eq, prompt[:-1], self._ids[: old.length] if old is not None else ())
+        num_same = sum(1 for _ in itertools.takewhile(bool, same))
+        if old is None or not is_alike or not old.keep(num_same):
+            old = new
+        self._cache, self._ids = old, list(prompt)
+        return old
+
+    def _noted(self, ids: Iterable[int]) -> Iterator[int]:
+        """Remember the ids of an answer as they pass: the cache reads them."""
+        for id in ids:
+            self._ids.append(id)
+            yield id

@@ -1,8 +1,9 @@
 """Token ids in, a stream of token ids out; and the same for text.
 
-`generate_ids` and `generate_batch` know nothing about text. Beyond `context_length` they do what
-the original DimensionGPT does: keep the last `context_length` tokens, positions restarting at 0.
-Every position changes, so the cache is invalid and each token costs a full forward pass.
+`generate_ids` and `generate_batch` know nothing about text. Beyond `context_length` they do one of
+two things. `crop`, as the original DimensionGPT, keeps the last `context_length` tokens, positions
+restarting at 0: every position changes, the cache is invalid, and each token costs a full forward
+pass. `run_on` counts on: the windows slide, and each token costs what it did before.
 Shapes: B rows, T tokens so far, V vocabulary.
 """
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from dimgpt.config import SamplingConfig
 from dimgpt.generation.sampling import draw, next_token_probabilities
-from dimgpt.model.attention import KVCache
+from dimgpt.model.cache import KVCache
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.special_tokens import SpecialTokens
 from dimgpt.text.tokenizer import Tokenizer
@@ -69,6 +70,7 @@ def generate_ids(
     *,
     special_tokens: SpecialTokens,
     stops: Sequence[int] = (),
+    cache: KVCache | None = None,
 ) -> Iterator[int]:
     """Continue a prompt until ⮜end-of-text⮞, which is not yielded, or `max_new_tokens`.
 
@@ -81,12 +83,16 @@ def generate_ids(
         config: Settings of the choice.
         special_tokens: Ids that are never produced, or that end the text.
         stops: Further ids that end the text, as a chat format has them.
+        cache: Has read the first `cache.length` tokens of the prompt, fewer than all; reads the
+            others, and what follows up to the context. `None` begins with an empty one.
 
     Raises:
-        ValueError: An id is not in the vocabulary; raised at once, before the device sees it.
+        ValueError: An id is not in the vocabulary, or `beyond_context` is not for this model;
+            raised at once, before the device sees it.
     """
     prompt = _checked_prompt(model, prompt_ids, special_tokens)
-    steps = _lockstep(model, {0: prompt}, config, special_tokens, stops=stops)
+    cache = new_cache(model, 1, config) if cache is None else cache
+    steps = _lockstep(model, {0: prompt}, config, special_tokens, stops=stops, cache=cache)
     return (id for (id,) in steps if id is not None)
 
 
@@ -109,7 +115,8 @@ def generate_batch(
     answers: dict[int, list[int]] = {}
     for start in range(0, len(order), batch_size):
         group = {number: checked[number] for number in order[start : start + batch_size]}
-        steps = _lockstep(model, group, config, special_tokens, stops=stops)
+        cache = new_cache(model, len(group), config)
+        steps = _lockstep(model, group, config, special_tokens, stops=stops, cache=cache)
         for number, ids in zip(group, zip(*steps, strict=True), strict=True):
             answers[number] = [id for id in ids if id is not None]
     return [answers[number] for number in range(len(checked))]
@@ -122,23 +129,24 @@ def _lockstep(
     special_tokens: SpecialTokens,
     *,
     stops: Sequence[int],
+    cache: KVCache,
 ) -> Iterator[list[int | None]]:
     """Yield one id a row and step; `None` while the row still reads its prompt, and once it ended.
 
     All rows have the same length at all times, so that no padding and no mask is needed: the
     prompts are read together up to the shortest one's end, the others token by token from there.
-    The keys of `prompts` are the numbers that their seeds follow from.
+    The keys of `prompts` are the numbers that their seeds follow from. The cache has read at most
+    the beginning that the prompts share.
     """
     limit, end = model.config.context_length, special_tokens.end_of_text
     generators = [_new_generator(config.seed, number) for number in prompts]
     length = min(map(len, prompts.values()))
     ids = torch.tensor([prompt[:length] for prompt in prompts.values()])  # (B, T)
-    cache: KVCache | None = model.new_cache(len(prompts))
     num_left = [config.max_new_tokens] * len(prompts)
     while any(num_left):
-        if length > limit:
-            cache = None
-        logits = _last_logits(model, ids[:, -limit:], cache)
+        is_cropped = length > limit and not cache.runs_on
+        new_ids = ids[:, -limit:] if is_cropped else ids[:, cache.length :]
+        logits = _last_logits(model, new_ids, None if is_cropped else cache)
         probabilities = next_token_probabilities(
             logits, ids, config, special_tokens, context_length=limit, stops=stops
         ).cpu()
@@ -155,9 +163,8 @@ def _lockstep(
 
 
 @torch.inference_mode()
-def _last_logits(model: Transformer, ids: Tensor, cache: KVCache | None) -> Tensor:
-    """Return the logits (B, V) after ids (B, T), computing what the cache does not hold yet."""
-    new_ids = ids if cache is None else ids[:, cache.length :]
+def _last_logits(model: Transformer, new_ids: Tensor, cache: KVCache | None) -> Tensor:
+    """Return the logits (B, V) after ids (B, T), which follow those that the cache has read."""
     weight = model.token_embedding.weight
     was_training = model.training
     if was_training:
@@ -169,6 +176,15 @@ def _last_logits(model: Transformer, ids: Tensor, cache: KVCache | None) -> Tens
     finally:
         if was_training:
             model.train()
+
+
+def new_cache(model: Transformer, batch_size: int, config: SamplingConfig) -> KVCache:
+    """Return an empty cache that does beyond the context what the settings say.
+
+    Raises:
+        ValueError: The model cannot run on.
+    """
+    return model.new_cache(batch_size, runs_on=config.beyond_context == "run_on")
 
 
 def _new_generator(seed: int | None, number: int) -> torch.Generator:

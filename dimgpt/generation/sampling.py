@@ -1,7 +1,7 @@
 """From the logits of the next token to a choice, as pure functions.
 
-Penalties come first, then temperature, forbidden tokens, top-k and top-p. Nothing here runs a
-model, and nothing is changed in place. Shapes: V vocabulary, T tokens so far; a leading batch
+Penalties come first, then temperature, forbidden tokens, top-k, min-p and top-p. Nothing here runs
+a model, and nothing is changed in place. Shapes: V vocabulary, T tokens so far; a leading batch
 dimension is allowed everywhere but in `draw`.
 
 Three things differ from the original DimensionGPT on purpose: top-p keeps the token that crosses
@@ -67,7 +67,8 @@ def next_token_probabilities(
         return torch.zeros_like(scores).scatter(-1, scores.argmax(dim=-1, keepdim=True), 1.0)
     if config.top_k is not None:
         scores = keep_top_k(scores, config.top_k)
-    return keep_top_p(scores.softmax(dim=-1), config.top_p)
+    probabilities = keep_min_p(scores.softmax(dim=-1), config.min_p)
+    return keep_top_p(probabilities, config.top_p)
 
 
 def penalise_repetition(logits: Tensor, context_ids: Tensor, penalty: float) -> Tensor:
@@ -161,6 +162,18 @@ def keep_top_k(scores: Tensor, k: int) -> Tensor:
         return scores
     top = scores.topk(k, dim=-1)
     return torch.full_like(scores, -math.inf).scatter(-1, top.indices, top.values)
+
+
+def keep_min_p(probabilities: Tensor, min_p: float) -> Tensor:
+    """Keep tokens with at least `min_p` times the largest probability, and make them sum to 1.
+
+    Nguyen et al. 2024, https://arxiv.org/abs/2407.01082. 0 keeps all.
+    """
+    if min_p == 0:
+        return probabilities
+    least = min_p * probabilities.amax(dim=-1, keepdim=True)
+    kept = probabilities * (probabilities >= least)
+    return kept / kept.sum(dim=-1, keepdim=True)
 
 
 def keep_top_p(probabilities: Tensor, top_p: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Causal attention in a window with grouped heads: one function, several kernels, and its cache.
+"""Causal attention in a window with grouped heads: one function, several kernels.
 
 All kernels compute the same thing; `naive` is the definition, the tests compare the others with it.
 The T queries are the last T of the S positions whose keys are given. Query head h reads key-value
@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dimgpt.config import ModelConfig
 from dimgpt.model import fused_attention
 from dimgpt.model.positions import positions_in
 
@@ -181,8 +180,6 @@ def _sdpa(
 ) -> Tensor:
     num_queries, num_keys = q.shape[1], k.shape[1]
     bias = None if documents is None else _bias(q, k, window_size, documents)
-    if num_queries == 1 and window_size is not None:  # decoding: cut instead of masking
-        k, v, window_size = k[:, -window_size - 1 :], v[:, -window_size - 1 :], None
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, T, D)
     if window_size is not None and num_queries == num_keys:
         num_before = math.ceil(window_size / _BLOCK_LENGTH)
@@ -190,7 +187,8 @@ def _sdpa(
             return _sdpa_in_blocks(q, k, v, window_size, num_before, dropout, bias).transpose(1, 2)
     is_causal = window_size is None and num_queries == num_keys and bias is None
     mask = bias
-    if bias is None and not is_causal and num_queries > 1:
+    sees_all = window_size is None and num_queries == 1
+    if bias is None and not is_causal and not sees_all:
         mask = visible(num_queries, num_keys, window_size, q.device)
     mixed = _scaled_dot_product(q, k, v, mask=mask, dropout=dropout, is_causal=is_causal)
     return mixed.transpose(1, 2)
@@ -259,34 +257,3 @@ KERNELS: dict[str, Kernel] = {
     "flash_attn": fused_attention.flash_attn,
 }
 _WITHOUT_DROPOUT = ("flex", "varlen")
-
-
-class KVCache:
-    """Keys and values of all layers, (B, context_length, H_kv, D) each: each is computed once.
-
-    Memory for a whole context is allocated at the start. Positions never move: the generator
-    decides what happens to a sequence that outgrows the context.
-
-    Args:
-        config: Shape of the model.
-        batch_size: Sequences that are generated together.
-        like: A weight of the model; gives device and dtype.
-    """
-
-    def __init__(self, config: ModelConfig, batch_size: int, *, like: Tensor) -> None:
-        heads = (config.num_kv_heads, config.head_dim)
-        shape = (config.num_layers, batch_size, config.context_length, *heads)
-        # Not `like.new_zeros`: a sharded weight would give a sharded cache.
-        self._keys = torch.zeros(shape, device=like.device, dtype=like.dtype)
-        self._values = torch.zeros_like(self._keys)
-        self.length = 0
-        """Positions held; the transformer advances it once all its layers have appended."""
-
-    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store (B, T, H_kv, D) after the positions held, and return all S = length + T of them."""
-        end = self.length + keys.shape[1]
-        self._keys[layer, :, self.length : end] = keys
-        self._values[layer, :, self.length : end] = values
-        # Back to the dtype of the queries: under autocast it is not the dtype of the cache.
-        all_keys, all_values = self._keys[layer, :, :end], self._values[layer, :, :end]
-        return all_keys.type_as(keys), all_values.type_as(values)

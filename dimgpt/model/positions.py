@@ -30,13 +30,22 @@ class RotaryPositions(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self._shape = config.head_dim, config.rope_theta
         with torch.device("cpu"):
-            cos, sin = rope_table(config.context_length, config.head_dim, config.rope_theta)
+            places = torch.arange(config.context_length, dtype=torch.float32)
+            cos, sin = rope_table(places, *self._shape)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
     def forward(self, x: Tensor, places: slice | Tensor) -> tuple[Tensor, Rotation | None]:
-        """Return embeddings (B, T, C) at positions, a slice or (B, T), and how attention turns."""
+        """Return embeddings (B, T, C) at positions, a slice or (B, T), and how attention turns.
+
+        Positions beyond the context are computed, in float64: it is exact for any of them.
+        """
+        if isinstance(places, slice) and places.stop > len(self.cos):
+            positions = torch.arange(places.start, places.stop, dtype=torch.float64)
+            cos, sin = rope_table(positions, *self._shape)
+            return x, (cos.to(x.device), sin.to(x.device))
         return x, (self.cos[places], self.sin[places])
 
 
@@ -78,11 +87,11 @@ def positions_in(documents: Tensor, num_tokens: int) -> Tensor:
     return (torch.arange(size, device=documents.device) - begins).unflatten(0, (-1, num_tokens))
 
 
-def rope_table(num_positions: int, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Return the cosine and sine of every angle, both (num_positions, D / 2) in float32."""
-    frequencies = theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
-    angles = torch.outer(torch.arange(num_positions, dtype=torch.float32), frequencies)
-    return angles.cos(), angles.sin()
+def rope_table(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Return the cosine and sine of every angle, (T, D / 2) in float32, of positions (T,)."""
+    frequencies = theta ** (-torch.arange(0, head_dim, 2, dtype=positions.dtype) / head_dim)
+    angles = torch.outer(positions, frequencies)
+    return angles.cos().float(), angles.sin().float()
 
 
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

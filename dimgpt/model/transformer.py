@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dimgpt.config import DropoutPlace, LoraConfig, ModelConfig
-from dimgpt.model.attention import KVCache, attention
+from dimgpt.model.attention import attention
+from dimgpt.model.cache import KVCache
 from dimgpt.model.experts import Experts
 from dimgpt.model.feed_forward import FEED_FORWARDS
 from dimgpt.model.positions import POSITIONS, Rotation, apply_rope, positions_in
@@ -195,7 +196,7 @@ class Transformer(nn.Module):
             cache: Holds the positions before `ids`, which are added to it.
 
         Raises:
-            ValueError: More positions than the context holds.
+            ValueError: More positions than the context holds, and no cache that runs on.
         """
         return self.logits(self.hidden_states(ids, cache))
 
@@ -220,7 +221,7 @@ class Transformer(nn.Module):
         """
         start = 0 if cache is None else cache.length
         end = start + ids.shape[1]
-        if end > self.config.context_length:
+        if end > self.config.context_length and not (cache is not None and cache.runs_on):
             raise ValueError(
                 f"the sequence has {end} positions: context_length is "
                 f"{self.config.context_length}; crop it to its last tokens"
@@ -251,9 +252,10 @@ class Transformer(nn.Module):
         """The matrix of the output layer, (vocab_size, C): the embedding's where they are tied."""
         return self.token_embedding.weight if self.output_weight is None else self.output_weight
 
-    def new_cache(self, batch_size: int) -> KVCache:
-        """Return an empty cache for `batch_size` sequences, on the model's device."""
-        return KVCache(self.config, batch_size, like=self.token_embedding.weight)
+    def new_cache(self, batch_size: int, *, runs_on: bool = False) -> KVCache:
+        """Return an empty cache for `batch_size` sequences, on its device; see `KVCache`."""
+        like = self.token_embedding.weight
+        return KVCache(self.config, batch_size, like=like, runs_on=runs_on)
 
     @property
     def num_parameters(self) -> int:

@@ -2,6 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from dimgpt.config import ModelConfig, SamplingConfig
 from dimgpt.data.conversation import Message, encode_prompt
@@ -101,6 +102,83 @@ def test_a_question_longer_than_the_context_is_answered(
     session = ChatSession(model, tokenizer, CONFIG, system_prompt=SYSTEM_PROMPT)
     list(session.ask("Bonjour"))
     assert "".join(session.ask("très long " * 200))
+
+
+def with_windows(model: Transformer, context_length: int = CONTEXT_LENGTH) -> Transformer:
+    torch.manual_seed(0)
+    config = replace(model.config, window_size=12, context_length=context_length, num_layers=2)
+    return Transformer(config)
+
+
+def tokens_read(model: Transformer) -> list[int]:
+    """Return a list that the lengths of all forward passes of this model are added to."""
+    lengths: list[int] = []
+    model.token_embedding.register_forward_pre_hook(
+        lambda _, inputs: lengths.append(inputs[0].shape[1])
+    )
+    return lengths
+
+
+def test_a_second_question_reads_only_what_is_new(
+    model: Transformer, tokenizer: GreedyTokenizer
+) -> None:
+    small = with_windows(model, 400)
+    session, lengths = ChatSession(small, tokenizer, replace(CONFIG, temperature=0)), []
+    list(session.ask("Bonjour"))
+    old = session._ids[: session._cache.length]  # type: ignore[union-attr]
+    lengths = tokens_read(small)
+    list(session.ask("Encore"))
+    prompt = session.prompt_ids(question("Encore"))  # longer by a turn: only a bound
+    assert lengths[0] < len(prompt) - len(old)
+    assert set(lengths[1:]) == {1}
+
+
+@pytest.mark.parametrize("context_length", [60, CONTEXT_LENGTH, 400])
+def test_what_is_kept_between_questions_changes_no_answer(
+    model: Transformer, tokenizer: GreedyTokenizer, context_length: int
+) -> None:
+    small = with_windows(model, context_length)
+    config = replace(CONFIG, max_new_tokens=30, temperature=0.5)
+    kept, anew = (ChatSession(small, tokenizer, config) for _ in range(2))
+    for number in range(6):
+        text = f"Question {number} : où vas-tu ?"
+        if number == 3:  # an answer that is cut short
+            kept_stream, stream = kept.ask(text), anew.ask(text)
+            assert next(kept_stream) == next(stream)
+            kept_stream.close()
+            stream.close()
+        anew._cache = None
+        assert "".join(kept.ask(text)) == "".join(anew.ask(text))
+    assert kept.messages == anew.messages
+
+
+def test_after_an_interrupt_nothing_half_read_is_kept(
+    model: Transformer, tokenizer: GreedyTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = with_windows(model)
+    session = ChatSession(small, tokenizer, CONFIG)
+    list(session.ask("Bonjour"))
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(small.blocks[1], "forward", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            list(session.ask("Encore"))
+    fresh = ChatSession(small, tokenizer, CONFIG)
+    fresh._turns = list(session._turns)
+    assert list(session.ask("Et ?")) == list(fresh.ask("Et ?"))
+
+
+def test_a_chat_runs_on_beyond_the_context_where_it_can(
+    model: Transformer, tokenizer: GreedyTokenizer
+) -> None:
+    for small, answer_length in ((with_windows(model), 1), (model, CONTEXT_LENGTH)):
+        session = ChatSession(small, tokenizer, replace(CONFIG, max_new_tokens=120, seed=1))
+        lengths = tokens_read(small)
+        list(session.ask("Bonjour " * 5))
+        assert lengths[-1] == answer_length
 
 
 def test_special_tokens_typed_by_a_user_stay_text(

@@ -93,6 +93,31 @@ def test_the_cache_changes_nothing_below_at_and_beyond_the_context(
             )
 
 
+@pytest.mark.parametrize("length", [1, CONTEXT_LENGTH, 3 * CONTEXT_LENGTH])
+def test_run_on_writes_what_a_longer_context_would_have_written(
+    model: Transformer, length: int
+) -> None:
+    config = replace(model.config, window_size=16)
+    short, long = (
+        build_model(replace(config, context_length=size), model.state_dict(), source="the test")
+        for size in (CONTEXT_LENGTH, 10 * CONTEXT_LENGTH)
+    )
+    settings = replace(GREEDY, max_new_tokens=3 * CONTEXT_LENGTH, beyond_context="run_on")
+    prompt = prompt_of(length)
+    expected = generated(long, prompt[-CONTEXT_LENGTH:], settings)
+    assert generated(short, prompt, settings) == expected
+
+
+def test_run_on_is_refused_at_once_where_a_layer_sees_the_whole_context(
+    model: Transformer,
+) -> None:
+    full = build_model(replace(model.config, window_size=None), model.state_dict(), source="")
+    with pytest.raises(ValueError, match="this model takes 'crop'"):
+        generate_ids(
+            full, [20], replace(GREEDY, beyond_context="run_on"), special_tokens=SPECIAL_TOKENS
+        )
+
+
 def test_only_the_last_tokens_of_a_long_prompt_count(model: Transformer) -> None:
     prompt = prompt_of(3 * CONTEXT_LENGTH)
     assert generated(model, prompt, SAMPLED) == generated(model, prompt[-CONTEXT_LENGTH:], SAMPLED)

@@ -11,6 +11,7 @@ from dimgpt.config import SamplingConfig
 from dimgpt.generation.sampling import (
     draw,
     forbid,
+    keep_min_p,
     keep_top_k,
     keep_top_p,
     next_token_probabilities,
@@ -168,6 +169,15 @@ def test_greedy_choices_with_toygpts_penalty_are_those_of_its_rule(decades: floa
         assert int(ours.argmax()) == expected
         num_changed += expected != int(logits.argmax())
     assert (num_changed > 0) == (decades > 0)
+
+
+@pytest.mark.parametrize(("min_p", "kept"), [(0, 4), (0.2, 4), (0.3, 3), (0.5, 2), (1.0, 1)])
+def test_min_p_keeps_what_is_at_least_so_many_times_the_most_probable(
+    min_p: float, kept: int
+) -> None:
+    ratios = keep_min_p(torch.tensor([0.1, 0.5, 0.15, 0.25]), min_p)
+    assert int((ratios > 0).sum()) == kept
+    assert float(ratios.sum()) == pytest.approx(1)
 
 
 def test_top_p_keeps_the_token_that_crosses() -> None:

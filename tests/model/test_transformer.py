@@ -94,7 +94,7 @@ def test_initial_weights_have_the_published_deviations():
 
 
 def test_rope_keeps_lengths_and_depends_on_distance_only():
-    cos, sin = rope_table(40, 8, 10_000.0)
+    cos, sin = rope_table(torch.arange(40.0), 8, 10_000.0)
     q, k = torch.randn(1, 1, 1, 8), torch.randn(1, 1, 1, 8)
     turned = [[apply_rope(x, cos[i : i + 1], sin[i : i + 1]) for i in range(40)] for x in (q, k)]
     assert torch.allclose(turned[0][30].norm(), q.norm())
@@ -103,7 +103,7 @@ def test_rope_keeps_lengths_and_depends_on_distance_only():
 
 
 def test_rope_turns_neighbouring_channels():
-    cos, sin = rope_table(4, 4, 10_000.0)
+    cos, sin = rope_table(torch.arange(4.0), 4, 10_000.0)
     x = torch.tensor([1.0, 0.0, 0.0, 0.0]).view(1, 1, 1, 4)
     expected = [math.cos(1.0), math.sin(1.0), 0.0, 0.0]
     assert apply_rope(x, cos[1:2], sin[1:2]).flatten().tolist() == pytest.approx(expected)

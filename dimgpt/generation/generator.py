@@ -139,6 +139,7 @@ def _lockstep(
     the beginning that the prompts share.
     """
     limit, end = model.config.context_length, special_tokens.end_of_text
+    choose = (lambda one_hot, _: int(one_hot.argmax())) if config.temperature == 0 else draw
     generators = [_new_generator(config.seed, number) for number in prompts]
     length = min(map(len, prompts.values()))
     ids = torch.tensor([prompt[:length] for prompt in prompts.values()])  # (B, T)
@@ -155,7 +156,7 @@ def _lockstep(
             if length < len(prompt):
                 column[row] = prompt[length]
             elif num_left[row] > 0:
-                column[row] = chosen[row] = draw(probabilities[row], generators[row])
+                column[row] = chosen[row] = choose(probabilities[row], generators[row])
                 num_left[row] = 0 if chosen[row] == end else num_left[row] - 1
         yield [None if id == end else id for id in chosen]
         ids = torch.cat([ids, torch.tensor(column)[:, None]], dim=1)

@@ -113,6 +113,15 @@ def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return rotated.flatten(-2).type_as(x)
 
 
+def rotate(q: Tensor, k: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
+    """Rotate queries (B, T, H, D) and keys (B, T, H_kv, D) by the angles of their positions."""
+    if q.shape[1] > 1:
+        return apply_rope(q, *rotation), apply_rope(k, *rotation)
+    # Of one position, the calls cost more than the numbers: both in the same ones.
+    turned = apply_rope(torch.cat((q, k), dim=2), *rotation)
+    return turned[:, :, : q.shape[2]], turned[:, :, q.shape[2] :]
+
+
 POSITIONS: dict[str, Callable[[ModelConfig], RotaryPositions | SinusoidalPositions]] = {
     "rotary": RotaryPositions,
     "sinusoidal": SinusoidalPositions,

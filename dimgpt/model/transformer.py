@@ -16,7 +16,7 @@ from dimgpt.model.attention import attention
 from dimgpt.model.cache import KVCache
 from dimgpt.model.experts import Experts
 from dimgpt.model.feed_forward import FEED_FORWARDS
-from dimgpt.model.positions import POSITIONS, Rotation, apply_rope, positions_in
+from dimgpt.model.positions import POSITIONS, Rotation, positions_in, rotate
 
 
 class RMSNorm(nn.Module):
@@ -32,6 +32,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last dimension; shape and dtype stay."""
+        if x.dtype == torch.float32:  # the same numbers in fewer calls
+            return F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
         normed = F.rms_norm(x.float(), x.shape[-1:], eps=self.eps).type_as(x)
         return (normed * self.weight).type_as(x)
 
@@ -90,7 +92,7 @@ class Attention(nn.Module):
             v = v + token_values.type_as(v)
         v = self.dropout(v).unflatten(-1, heads)
         if rotation is not None:
-            q, k = apply_rope(q, *rotation), apply_rope(k, *rotation)
+            q, k = rotate(q, k, rotation)
         if cache is not None:
             k, v = cache.append(self.layer, k, v)  # (B, S, H_kv, D)
         dropout = self.attention_dropout if self.training else 0.0

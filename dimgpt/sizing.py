@@ -104,7 +104,8 @@ class Plan:
     def command(self) -> str:
         """The command that trains it."""
         config = self.preset.pretraining
-        names = ["max_steps", "warmup_steps", "decay_steps", "batch_size", "accumulation_steps"]
+        names = ["max_steps", "warmup_steps", "batch_size", "accumulation_steps"]
+        names += ["decay_steps"] * (config.decay_steps is not None)
         names += ["muon_warmup_steps"] * (config.optimizer == "muon")
         flags = (f"--training.{n.replace('_', '-')} {getattr(config, n)}" for n in names)
         return f"python -m dimgpt train --preset {self.preset.name} {' '.join(flags)}"
@@ -198,8 +199,9 @@ def _with_steps(config: TrainingConfig, steps: int) -> TrainingConfig:
     """Return a run of other length, with its schedule stretched or pressed."""
     changes = {"max_steps": steps}
     for name in ("warmup_steps", "decay_steps", "muon_warmup_steps"):
-        if not name.startswith("muon") or config.optimizer == "muon":
-            changes[name] = max(1, getattr(config, name) * steps // config.max_steps)
+        old = getattr(config, name)
+        if old is not None and (not name.startswith("muon") or config.optimizer == "muon"):
+            changes[name] = max(1, old * steps // config.max_steps)
     return override(config, **changes)
 
 

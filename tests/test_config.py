@@ -168,6 +168,26 @@ def test_all_defaults_are_valid(kind):
     assert kind() == kind()
 
 
+@pytest.mark.parametrize(
+    ("schedule", "max_steps", "expected"),
+    [("linear", 1_000, 900), ("cosine", 40, 1), ("wsd", 1_000, 650), ("wsd", 200, 100)],
+)
+def test_without_a_number_the_fall_follows_the_length_of_the_run(schedule, max_steps, expected):
+    run = TrainingConfig(schedule=schedule, warmup_steps=100, decay_steps=None, max_steps=max_steps)
+    assert run.num_decay_steps == expected
+    assert run.num_idle_steps == 0
+
+
+@pytest.mark.parametrize(
+    ("least", "schedule", "expected"), [(0, "linear", 30), (1e-5, "linear", 0), (0, "wsd", 0)]
+)
+def test_steps_at_a_rate_of_0_are_counted(least, schedule, expected):
+    run = TrainingConfig(
+        schedule=schedule, warmup_steps=5, decay_steps=5, max_steps=40, min_learning_rate=least
+    )
+    assert run.num_idle_steps == expected
+
+
 def test_a_fall_that_does_not_fit_before_the_end_is_refused():
     assert TrainingConfig(schedule="wsd", decay_steps=98_000).decay_steps == 98_000
     with pytest.raises(ValueError, match=r"decay_steps is 98001: .*must fit into max_steps"):

@@ -185,7 +185,7 @@ def test_a_preset_can_be_run_from_text_to_chat(preset):
         assert set(group.system_prompt_ratios) <= groups
     published = preset.name.startswith(("lillm", "toygpt"))  # theirs ended before its schedule
     for run in (preset.pretraining, preset.finetuning):
-        assert run.warmup_steps + run.decay_steps <= run.max_steps * 1.02 or published
+        assert run.warmup_steps + run.num_decay_steps <= run.max_steps * 1.02 or published
         assert run.checkpoint_interval <= run.max_steps
 
 

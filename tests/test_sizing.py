@@ -58,7 +58,7 @@ def test_a_run_fills_its_time_and_keeps_the_shape_of_its_schedule(made_up):
     assert run.sequences_per_step == FRENCH.pretraining.sequences_per_step
     assert run.max_steps == int(0.9 * 24 * 3600 * 5_000 / 8_192)
     assert run.warmup_steps / run.max_steps == pytest.approx(100 / 1_600, rel=0.01)
-    assert run.decay_steps / run.max_steps == pytest.approx(1_500 / 1_600, rel=0.01)
+    assert run.num_decay_steps / run.max_steps == pytest.approx(1_500 / 1_600, rel=0.01)
     assert found.row()["hours"] == "24.0"
     assert f"--training.max-steps {run.max_steps} " in found.command
     assert "muon" not in found.command

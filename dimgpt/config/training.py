@@ -17,6 +17,7 @@ Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 Tracker = Literal["tensorboard", "wandb", "trackio"]
 Packing = Literal["concatenate", "best_fit", "pad"]
 LoraTarget = Literal["query", "key", "value", "output", "gate", "up", "down"]
+_COOLDOWN_SHARE = 0.65
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,8 +38,9 @@ class TrainingConfig:
     """After the warm-up: `cosine` and `linear` fall at once; `wsd` stays, and falls at the end."""
     warmup_steps: NotNegativeInt = 2_000
     """Steps of linear rise from 0."""
-    decay_steps: PositiveInt = 100_000
-    """Steps of the fall: after the warm-up; with `wsd` the last ones before `max_steps`."""
+    decay_steps: PositiveInt | None = 100_000
+    """Steps of the fall: after the warm-up; with `wsd` the last ones before `max_steps`. `None`
+    falls up to `max_steps`, with `wsd` over 65 % of the run."""
     cooldown: Literal["linear", "sqrt"] = "sqrt"
     """Shape of the fall with `wsd`: a line, or 1 minus a square root."""
     max_steps: PositiveInt = 100_000
@@ -112,11 +114,12 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.schedule == "wsd" and self.warmup_steps + self.decay_steps > self.max_steps:
+        has_decay = self.schedule == "wsd" and self.decay_steps is not None
+        if has_decay and self.warmup_steps + self.num_decay_steps > self.max_steps:
             raise ValueError(
                 f"decay_steps is {self.decay_steps}: with the schedule wsd, warmup_steps "
                 f"({self.warmup_steps}) and decay_steps must fit into max_steps "
-                f"({self.max_steps}); lower it"
+                f"({self.max_steps}); lower it, or set it to None"
             )
         if self.min_learning_rate > self.learning_rate:
             raise ValueError(
@@ -133,6 +136,22 @@ class TrainingConfig:
                         f"{field.name} is {value} and optimizer {self.optimizer!r}: set optimizer "
                         "to 'muon', or leave the setting out"
                     )
+
+    @property
+    def num_decay_steps(self) -> int:
+        """Steps of the fall, at least 1."""
+        if self.decay_steps is not None:
+            return self.decay_steps
+        longest = self.max_steps - self.warmup_steps
+        share = round(_COOLDOWN_SHARE * self.max_steps)
+        return max(1, min(share, longest) if self.schedule == "wsd" else longest)
+
+    @property
+    def num_idle_steps(self) -> int:
+        """Steps at a rate of 0 after the fall, besides its last one: they would learn nothing."""
+        if self.schedule == "wsd" or self.min_learning_rate > 0:
+            return 0
+        return max(0, self.max_steps - self.warmup_steps - self.num_decay_steps)
 
     @property
     def sequences_per_step(self) -> int:

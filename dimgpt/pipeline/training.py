@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ from dimgpt.weights.card import CURVES_NAME
 from dimgpt.weights.originals import is_original, load_weights
 from dimgpt.weights.store import load_model_config, save_model
 from dimgpt.workspace import STAGES, Stage, Workspace, load_vocabulary, name_flag
+
+log = logging.getLogger(__name__)
 
 _RECIPE = "run.json"
 
@@ -105,6 +108,7 @@ def build_trainer(
     tokenizer.require_vocab_size(model.config.vocab_size)
     base_fingerprint = fingerprint_base(model) if workspace.base_path(stage) else ""
     config, run_dir = workspace.config(stage), workspace.run_dir(stage)
+    _warn_of_idle_steps(config)
     if stage != "preferences" and wants_micro_batch_search(config, runtime):
         with lock_run(run_dir):  # the search uses all memory that it finds
             config = with_fastest_micro_batch(model, config, runtime)
@@ -127,6 +131,17 @@ def build_trainer(
         branch_from=branch_from,
         recipe=_recipe(workspace, stage),
     )
+
+
+def _warn_of_idle_steps(config: TrainingConfig) -> None:
+    if config.num_idle_steps:
+        log.warning(
+            "the learning rate falls to 0 too early, and %d of %d steps learn nothing: raise "
+            "decay_steps (%d) or min_learning_rate",
+            config.num_idle_steps,
+            config.max_steps,
+            config.num_decay_steps,
+        )
 
 
 def save_trained(workspace: Workspace, stage: Stage, trainer: Trainer) -> Path:

@@ -9,12 +9,17 @@ from collections.abc import Iterable
 from dataclasses import fields, replace
 from typing import Any
 
-from dimgpt.config import ModelConfig, Preset, TrainingConfig
+from dimgpt.config import ModelConfig, Preset
 
 PARTS: dict[str, dict[str, Any]] = {
     "Muon": {"optimizer": "muon"},
     "cautious decay": {"muon_weight_decay": 0.1, "muon_cautious_decay": True},
-    "long cool-down": {"schedule": "wsd", "cooldown": "linear", "min_learning_rate": 0.0},
+    "long cool-down": {
+        "schedule": "wsd",
+        "cooldown": "linear",
+        "min_learning_rate": 0.0,
+        "decay_steps": None,
+    },
     "normed queries and keys": {"qk_norm": True},
     "windows and full layers": {"attention_pattern": ("window", "full")},
     "untied output": {"tie_embeddings": False},
@@ -34,7 +39,6 @@ MODERN = (
 )
 FAMILIES = {"modern": MODERN, "modern-max": tuple(PARTS)}
 """Name -> parts."""
-_COOLDOWN_SHARE = 0.65
 _MUON_RATE = 0.01  # the best for the demo, and at the smallest size of the benchmark
 
 
@@ -52,8 +56,8 @@ def with_parts(preset: Preset, parts: Iterable[str]) -> Preset:
     return replace(
         preset,
         model=replace(preset.model, **shape),
-        pretraining=_changed(preset.pretraining, changes),
-        finetuning=_changed(preset.finetuning, changes),
+        pretraining=replace(preset.pretraining, **changes),
+        finetuning=replace(preset.finetuning, **changes),
     )
 
 
@@ -72,9 +76,3 @@ def in_family(preset: Preset, family: str) -> Preset:
         pretraining=replace(training, muon_learning_rate=_MUON_RATE),
         finetuning=replace(tuning, muon_learning_rate=rate),
     )
-
-
-def _changed(config: TrainingConfig, changes: dict[str, Any]) -> TrainingConfig:
-    is_wsd = changes.get("schedule") == "wsd"
-    steps = round(_COOLDOWN_SHARE * config.max_steps) if is_wsd else config.decay_steps
-    return replace(config, **changes, decay_steps=steps)

@@ -85,7 +85,7 @@ def learning_rate_at(step: int, config: TrainingConfig) -> float:
 
     Args:
         step: Number of the step; the first one that is taken is 1.
-        config: Its `decay_steps` follow the warm-up; with `wsd` they end at `max_steps`.
+        config: Its `num_decay_steps` follow the warm-up; with `wsd` they end at `max_steps`.
     """
     if step < config.warmup_steps:
         return config.learning_rate * step / config.warmup_steps
@@ -96,8 +96,8 @@ def learning_rate_at(step: int, config: TrainingConfig) -> float:
 def _height(step: int, config: TrainingConfig) -> float:
     """Return the rate after the warm-up, as a share of the way from the minimum to the peak."""
     is_wsd = config.schedule == "wsd"
-    start = config.max_steps - config.decay_steps if is_wsd else config.warmup_steps
-    progress = min(max(step - start, 0) / config.decay_steps, 1.0)
+    start = config.max_steps - config.num_decay_steps if is_wsd else config.warmup_steps
+    progress = min(max(step - start, 0) / config.num_decay_steps, 1.0)
     if config.schedule == "cosine":
         return (1 + math.cos(math.pi * progress)) / 2
     if is_wsd and config.cooldown == "sqrt":

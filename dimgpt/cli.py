@@ -7,7 +7,7 @@ Flags override the file named by `--config`, which overrides the preset: so the 
 import argparse
 import contextlib
 import dataclasses
-import importlib
+import importlib.metadata
 import io
 import json
 import logging
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from dimgpt.commands import VERBS
+from dimgpt.settings import nearest
 
 _INTERRUPTED = 130  # what shells expect after Ctrl-C
 
@@ -30,10 +31,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without accents shows ? for them
+    if words[:1] == ["--version"]:
+        print(f"dimgpt {importlib.metadata.version('dimgpt')}")
+        return
     if not words or words[0] not in VERBS:
         lines = [f"  {name:12}{summary}" for name, (_, summary) in VERBS.items()]
         print("usage: python -m dimgpt VERB [--help] [--preset NAME] ...", *lines, sep="\n")
-        raise SystemExit(0 if words[:1] in ([], ["-h"], ["--help"]) else 2)
+        if words[:1] in ([], ["-h"], ["--help"]):
+            raise SystemExit(0)
+        print(f"dimgpt: no verb {words[0]!r}{nearest(words[0], VERBS)}", file=sys.stderr)
+        raise SystemExit(2)
     try:
         _read_flags(words[0], words[1:]).run()
         sys.stdout.flush()

@@ -4,7 +4,9 @@ Works on any dataclass of `config/`, and imports none of them.
 """
 
 import dataclasses
+import difflib
 import types
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -86,3 +88,9 @@ def _restore(hint: Any, value: Any, name: str) -> Any:
     if hint in _PLAIN and type(value) not in wanted:
         raise ValueError(f"{name} is {value!r}: it must be {_PLAIN[hint]}; correct it")
     return value
+
+
+def nearest(word: str, names: Iterable[str]) -> str:
+    """Return a hint at the name that is most like a mistyped one, or "" where none is."""
+    found = difflib.get_close_matches(word, list(names), n=1)
+    return f" (did you mean {found[0]!r}?)" if found else ""

@@ -250,6 +250,23 @@ def test_every_verb_explains_itself(verb, capsys):
     assert f"python -m dimgpt {verb}" in capsys.readouterr().out
 
 
+def test_mistyped_verbs_and_presets_are_answered_with_the_nearest_name(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["trian"])
+    assert "dimgpt: no verb 'trian' (did you mean 'train'?)" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match=r"'demoo' \(did you mean 'demo'\?\): choose one of"):
+        main(["info", "--preset", "demoo"])
+    with pytest.raises(SystemExit, match="2"):
+        main(["xyzzy"])
+    assert capsys.readouterr().err == "dimgpt: no verb 'xyzzy'\n"
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    main(["--version"])
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'version = "{capsys.readouterr().out.split()[1]}"' in text
+
+
 @pytest.mark.parametrize(("words", "status"), [([], 0), (["--help"], 0), (["TRAIN"], 2)])
 def test_without_a_verb_all_are_listed(words, status, capsys):
     with pytest.raises(SystemExit) as stop:

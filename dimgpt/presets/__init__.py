@@ -10,6 +10,7 @@ from dimgpt.config import Preset
 from dimgpt.presets.modern import FAMILIES, in_family
 from dimgpt.presets.published import DIMENSIONGPT, PUBLISHED
 from dimgpt.presets.small import DEMO, FRENCH_5M
+from dimgpt.settings import nearest
 
 __all__ = ["PRESETS", "Preset", "get_preset"]
 
@@ -24,5 +25,7 @@ def get_preset(name: str) -> Preset:
         ValueError: There is none of that name.
     """
     if name not in PRESETS:
-        raise ValueError(f"preset is {name!r}: choose one of {', '.join(PRESETS)}")
+        raise ValueError(
+            f"preset is {name!r}{nearest(name, PRESETS)}: choose one of {', '.join(PRESETS)}"
+        )
     return PRESETS[name]

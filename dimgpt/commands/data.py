@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from dimgpt.config import DataConfig
 from dimgpt.data.preparing.plan import Share
-from dimgpt.display.progress import PreparationBar
+from dimgpt.display.progress import PreparationBar, progress_stream
 from dimgpt.display.tables import Table
 from dimgpt.pipeline.data import import_data, merge_shares, open_corpus, prepare_files, read_reports
 from dimgpt.pipeline.mixture import corpus_shortfalls, mixture_rows
@@ -116,7 +116,9 @@ class Prepare(Merge):
         share = None if self.shard is None else Share.parse(self.shard)
         try:
             if share is None:
-                with tqdm(desc="vocabulary", unit="char", unit_scale=True) as bar:
+                with tqdm(
+                    desc="vocabulary", unit="char", unit_scale=True, file=progress_stream()
+                ) as bar:
                     tokenizer = prepare_vocabulary(
                         workspace, progress=lambda done: bar.update(done - bar.n)
                     )

@@ -12,6 +12,7 @@ import tyro
 from tqdm import tqdm
 
 from dimgpt.config import ExportConfig, ExportDtype, ExportTarget, SamplingConfig
+from dimgpt.display.progress import progress_stream
 from dimgpt.display.tables import Table
 from dimgpt.generation.chat import ChatSession
 from dimgpt.generation.generator import TextGenerator
@@ -188,7 +189,8 @@ class Download:
     def run(self) -> None:
         """Fetch, and say where the files are."""
         # The delay: an immediate refusal needs no bar.
-        with tqdm(desc=self.name, unit="B", unit_scale=True, delay=0.1) as bar:
+        stream = progress_stream()
+        with tqdm(desc=self.name, unit="B", unit_scale=True, delay=0.1, file=stream) as bar:
 
             def move(num_bytes: int, total: int) -> None:
                 bar.total = total
@@ -249,7 +251,7 @@ def _execute(source: Path, target: Path, parameters: dict[str, Any]) -> None:
         kernel_name="python3",
         progress_bar=False,
         stdout_file=sys.stdout,
-        stderr_file=sys.stderr,
+        stderr_file=progress_stream(),
         config=Config({"KernelManager": {"transport": transport}}),
         coalesce_streams=True,  # of a progress bar, keep the last line only
     )

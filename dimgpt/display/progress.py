@@ -1,11 +1,14 @@
 """Progress bars: one for the preparation of a source, one for a training run.
 
-Plain text on standard error, so that a bar looks the same in a terminal and in every notebook.
+Plain text on standard error, so that a bar looks the same in a terminal and in every notebook. In a
+log, a bar is a line every 30 seconds.
 """
 
+import re
+import sys
 import time
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -13,6 +16,43 @@ from dimgpt.data.preparing.parts import Progress
 
 _FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
 _FORMAT_WITHOUT_TOTAL = "{desc}: {elapsed}{postfix}"
+
+
+class LogLines:
+    """A stream for a log: of a line that redraws itself, it writes one state every 30 seconds."""
+
+    def __init__(self, stream: TextIO, *, seconds: float = 30.0) -> None:
+        self._stream, self._seconds = stream, seconds
+        self._line, self._is_redrawn, self._next = "", False, 0.0
+
+    def write(self, text: str) -> int:
+        """Take text in which a carriage return begins a line anew."""
+        for part in re.split("([\r\n])", text):
+            if part == "\n":
+                self._write_line()
+            elif part == "\r":
+                self._line, self._is_redrawn = "", True
+            else:
+                self._line += part
+        return len(text)
+
+    def flush(self) -> None:
+        """Write the state of a line that redraws itself, if it is time to."""
+        if self._is_redrawn and time.monotonic() >= self._next:
+            self._write_line()
+
+    def _write_line(self) -> None:
+        if self._line.strip():
+            self._stream.write(self._line.rstrip() + "\n")
+            self._stream.flush()
+            self._next = time.monotonic() + self._seconds
+        self._line, self._is_redrawn = "", False
+
+
+def progress_stream() -> Any:
+    """Return standard error, or a stream that suits a log where nobody watches it change."""
+    is_watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+    return sys.stderr if is_watched else LogLines(sys.stderr)
 
 
 class PreparationBar(AbstractContextManager["PreparationBar"]):
@@ -57,6 +97,7 @@ class PreparationBar(AbstractContextManager["PreparationBar"]):
             initial=progress.file_bytes,
             bar_format=_FORMAT if progress.total_file_bytes else _FORMAT_WITHOUT_TOTAL,
             dynamic_ncols=True,
+            file=progress_stream(),
         )
 
 
@@ -102,7 +143,12 @@ class TrainingBar:
             tqdm.write(f"trains {record['trained']}")
         # `initial`: the time left counts this sitting only.
         self._bar = tqdm(
-            desc=self._description, unit="step", dynamic_ncols=True, initial=step, total=last
+            desc=self._description,
+            unit="step",
+            dynamic_ncols=True,
+            initial=step,
+            total=last,
+            file=progress_stream(),
         )
 
 

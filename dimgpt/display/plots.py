@@ -85,11 +85,16 @@ def _draw(
 def plot_comparison(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     """Draw the losses of several runs against tokens, hours and FLOPs, a colour a run.
 
+    Training losses far above all validations are cut off.
+
     Args:
         curves: Label -> records with `kind` (`step` or `validation`), `loss`, `tokens`, `seconds`
             and `flops`; what is `None` is a gap.
     """
     figure = Figure(figsize=(14, 4.6), layout="constrained")
+    rows_of_all = [row for rows in curves.values() for row in rows]
+    validations = [row["loss"] for row in rows_of_all if row["kind"] == "validation"]
+    highest = max((loss for loss in validations if loss is not None), default=None)
     panels = {
         "tokens": ("tokens", 1.0),
         "seconds": ("hours of training", 3600.0),
@@ -102,7 +107,9 @@ def plot_comparison(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure
                 x, y = np.array(points, dtype=float).reshape(-1, 2).T
                 axes.plot(x / unit, y, color=_colour(place), **style)
         axes.set(xlabel=label, ylabel=_PANELS["loss"])
-        if key != "seconds":
+        if highest:  # the first steps, which are far above, would press all curves together
+            axes.set_ylim(top=1.15 * highest)
+        if key == "tokens":
             axes.xaxis.set_major_formatter(EngFormatter())
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)

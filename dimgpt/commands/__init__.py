@@ -12,6 +12,7 @@ VERBS = {
     "finetune": ("training.Finetune", "Train the pretrained model on conversations; resumable."),
     "prefer": ("training.Prefer", "Train the fine-tuned model on preferences (DPO); resumable."),
     "resume": ("training.Resume", "Continue a run of any stage with its own settings."),
+    "compare": ("comparison.Compare", "Show several runs in one picture, and what differs."),
     "evaluate": ("training.Evaluate", "Measure a model on all held-out documents."),
     "generate": ("models.Generate", "Complete a text."),
     "chat": ("models.Chat", "Talk with a fine-tuned model; an empty line or Ctrl-D ends it."),

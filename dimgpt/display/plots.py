@@ -6,13 +6,14 @@ notebook can watch a run of the first. Nothing here computes what is shown.
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 
 from dimgpt.data.preparing.report import SourceReport
@@ -26,6 +27,10 @@ _PANELS = {
     "scores": "loss (nats per word)",
 }
 _COLOURS = {"train": "#9db4d6", "average": "#1f5fa8", "validation": "#d9531e"}
+_KINDS: dict[str, dict[str, Any]] = {
+    "step": {"alpha": 0.3, "linewidth": 0.8},
+    "validation": {"linewidth": 1.8, "marker": "o", "markersize": 3},
+}
 _SOURCE_COLOURS = "#1f5fa8 #d9531e #3c8d5a #8a5fb0 #c79a1b #4aa3b5 #a8475f #6b7280".split()
 
 
@@ -75,6 +80,46 @@ def _draw(
     axes.plot(
         tokens, values, color=colour or _COLOURS[name], label=name, marker=marker, markersize=3
     )
+
+
+def plot_comparison(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
+    """Draw the losses of several runs against tokens, hours and FLOPs, a colour a run.
+
+    Training losses far above all validations are cut off.
+
+    Args:
+        curves: Label -> records with `kind` (`step` or `validation`), `loss`, `tokens`, `seconds`
+            and `flops`; what is `None` is a gap.
+    """
+    figure = Figure(figsize=(14, 4.6), layout="constrained")
+    rows_of_all = [row for rows in curves.values() for row in rows]
+    validations = [row["loss"] for row in rows_of_all if row["kind"] == "validation"]
+    highest = max((loss for loss in validations if loss is not None), default=None)
+    panels = {
+        "tokens": ("tokens", 1.0),
+        "seconds": ("hours of training", 3600.0),
+        "flops": ("FLOPs, forward and backward", 1.0),
+    }
+    for axes, (key, (label, unit)) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+        for place, rows in enumerate(curves.values()):
+            for kind, style in _KINDS.items():
+                points = [(row[key], row["loss"]) for row in rows if row["kind"] == kind]
+                x, y = np.array(points, dtype=float).reshape(-1, 2).T
+                axes.plot(x / unit, y, color=_colour(place), **style)
+        axes.set(xlabel=label, ylabel=_PANELS["loss"])
+        if highest:  # the first steps, which are far above, would press all curves together
+            axes.set_ylim(top=1.15 * highest)
+        if key == "tokens":
+            axes.xaxis.set_major_formatter(EngFormatter())
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    runs = [Line2D([], [], color=_colour(place), label=run) for place, run in enumerate(curves)]
+    kinds = [
+        Line2D([], [], color="black", label={"step": "training"}.get(kind, kind), **style)
+        for kind, style in _KINDS.items()
+    ]
+    figure.legend(handles=runs + kinds, loc="outside lower center", ncols=3, frameon=False)
+    return figure
 
 
 class LivePlot:

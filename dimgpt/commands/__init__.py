@@ -15,7 +15,7 @@ VERBS = {
     "compare": ("comparison.Compare", "Show several runs in one picture, and what differs."),
     "evaluate": ("training.Evaluate", "Measure a model on all held-out documents."),
     "generate": ("models.Generate", "Complete a text."),
-    "chat": ("models.Chat", "Talk with a fine-tuned model; an empty line or Ctrl-D ends it."),
+    "chat": ("chat.Chat", "Talk with a fine-tuned model; /help there lists its commands."),
     "export": ("models.Export", "Write a model for transformers, llama.cpp or DimensionGPT."),
     "info": ("models.Info", "Show this machine, and the sizes of a preset or of a model folder."),
     "download": ("models.Download", "Fetch a model from the Hugging Face hub; resumable."),

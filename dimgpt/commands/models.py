@@ -1,6 +1,5 @@
 """The verbs about finished models: use, describe, fetch, import and export them."""
 
-import contextlib
 import os
 import sys
 from collections.abc import Iterable
@@ -14,7 +13,6 @@ from tqdm import tqdm
 from dimgpt.config import ExportConfig, ExportDtype, ExportTarget, SamplingConfig
 from dimgpt.display.progress import progress_stream
 from dimgpt.display.tables import Table
-from dimgpt.generation.chat import ChatSession
 from dimgpt.generation.generator import TextGenerator
 from dimgpt.info import compare_cards, compare_sizes, describe_preset, describe_weights, look_around
 from dimgpt.model.transformer import Transformer
@@ -54,6 +52,13 @@ class Writer:
         return open_model(path, runtime=choose_runtime(), tokenizer_path=self.tokenizer)
 
 
+def print_stream(pieces: Iterable[str]) -> None:
+    """Print the pieces of a text as they come, and end the line."""
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Generate(Writer):
     """Flags of `generate`."""
@@ -65,24 +70,7 @@ class Generate(Writer):
         """Print the prompt and what follows, as it comes."""
         writer = TextGenerator(*self.open("pretraining"))
         print(self.prompt, end="", flush=True)
-        _print_stream(writer.stream(self.prompt, self.sampling))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Chat(Writer):
-    """Flags of `chat`."""
-
-    system_prompt: str | None = None
-    """What the conversation begins with, "" for nothing; the preset's if not given."""
-
-    def run(self) -> None:
-        """Read lines and stream answers."""
-        usual = get_preset(self.preset).system_prompt
-        prompt = usual if self.system_prompt is None else self.system_prompt
-        session = ChatSession(*self.open("finetuning"), self.sampling, prompt or None)
-        with contextlib.suppress(EOFError):  # Ctrl-D
-            while question := input("> ").strip():
-                _print_stream(session.ask(question))
+        print_stream(writer.stream(self.prompt, self.sampling))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -259,9 +247,3 @@ def _execute(source: Path, target: Path, parameters: dict[str, Any]) -> None:
         if "report" in cell.metadata.get("tags", []):
             for output in cell.outputs:
                 print(output.get("data", {}).get("text/plain", ""))
-
-
-def _print_stream(pieces: Iterable[str]) -> None:
-    for piece in pieces:
-        print(piece, end="", flush=True)
-    print()

@@ -93,8 +93,8 @@ def plot_comparison(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure
     """
     figure = Figure(figsize=(14, 4.6), layout="constrained")
     rows_of_all = [row for rows in curves.values() for row in rows]
-    validations = [row["loss"] for row in rows_of_all if row["kind"] == "validation"]
-    highest = max((loss for loss in validations if loss is not None), default=None)
+    validations = [row["loss"] or math.nan for row in rows_of_all if row["kind"] == "validation"]
+    highest = max(filter(math.isfinite, validations), default=None)
     panels = {
         "tokens": ("tokens", 1.0),
         "seconds": ("hours of training", 3600.0),

@@ -58,6 +58,24 @@ class ChatSession:
         """Forget the conversation; the system prompt stays."""
         self._turns.clear()
 
+    def restore(self, messages: Sequence[Message]) -> None:
+        """Replace the conversation by these messages, which no system prompt is among.
+
+        Raises:
+            ValueError: They are not a question of the user and an answer of the assistant in turn.
+        """
+        turns = list(zip(messages[::2], messages[1::2], strict=False))
+        for number, turn in enumerate(turns, start=1):
+            if (roles := [message.role for message in turn]) != ["user", "assistant"]:
+                raise ValueError(
+                    f"turn {number} has the roles {roles[0]!r} and {roles[1]!r}: they must be "
+                    "'user' and 'assistant'"
+                )
+        if len(messages) % 2:
+            raise ValueError(f"message {len(messages)} has no answer: add one, or remove it")
+        self.reset()
+        self._turns.extend(turns)
+
     def ask(self, text: str) -> Generator[str, None, None]:
         """Stream the answer to a question.
 

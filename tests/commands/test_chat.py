@@ -209,9 +209,10 @@ def test_help_names_every_command(talk):
     [
         (
             "/rest now",
-            "no command /rest: the nearest is /reset; to send this text, type //rest now",
+            "no command /rest (did you mean '/reset'?): /help lists them; to send this text, type "
+            "//rest now",
         ),
-        ("/", "no command /: the nearest is /"),
+        ("/", "no command /: /help lists them"),
         ("/save", "type /save FILE to write the conversation"),
         ("/reset the clock", "type /reset to forget"),
     ],

@@ -49,6 +49,7 @@ def prepared(tmp_path_factory):
         accumulation_steps=2,
         learning_rate=1e-3,
         warmup_steps=1,
+        decay_steps=5,  # a number: a shorter run, which is continued, has the same rates
         max_steps=6,
         validation_interval=3,
         validation_batches=2,

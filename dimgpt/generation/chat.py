@@ -87,23 +87,20 @@ class ChatSession:
         # A longer prompt is cropped, and its tokens then have other positions than in the cache.
         prompt = self.prompt_ids(question)[-self.model.config.context_length :]
         config = self._resolved_config()
+        cache: KVCache | None = self._take_cache(prompt, config)
         ids = generate_ids(
-            self.model,
-            prompt,
-            config,
-            special_tokens=special_tokens,
-            stops=stops,
-            cache=self._cache_for(prompt, config),
+            self.model, prompt, config, special_tokens=special_tokens, stops=stops, cache=cache
         )
         pieces: list[str] = []
         try:
-            for piece in stream_text(self._noted(ids), self.tokenizer):
+            for piece in stream_text(_noted(ids, prompt), self.tokenizer):
                 pieces.append(piece)
                 yield piece
         except (Exception, KeyboardInterrupt):
-            self._cache = None  # it may hold half of what was being read
+            cache = None  # it may hold half of what was being read
             raise
         finally:
+            self._cache, self._ids = cache, prompt
             self._turns.append((question, Message(role="assistant", text="".join(pieces))))
 
     def prompt_ids(self, question: Message) -> list[int]:
@@ -132,19 +129,21 @@ class ChatSession:
             return self.config
         return override(self.config, beyond_context="run_on")
 
-    def _cache_for(self, prompt: Sequence[int], config: SamplingConfig) -> KVCache:
-        """Return a cache that has read as much of the prompt as the last one had, but its end."""
-        new, old = new_cache(self.model, 1, config), self._cache
-        is_alike = old is not None and old.runs_on == new.runs_on
-        same = map(operator.eq, prompt[:-1], self._ids[: old.length] if old is not None else ())
-        num_same = sum(1 for _ in itertools.takewhile(bool, same))
-        if old is None or not is_alike or not old.keep(num_same):
-            old = new
-        self._cache, self._ids = old, list(prompt)
-        return old
+    def _take_cache(self, prompt: Sequence[int], config: SamplingConfig) -> KVCache:
+        """Return a cache that has read what the prompt has in common with the last one, or less.
 
-    def _noted(self, ids: Iterable[int]) -> Iterator[int]:
-        """Remember the ids of an answer as they pass: the cache reads them."""
-        for id in ids:
-            self._ids.append(id)
-            yield id
+        The session has none until the answer ends, so that two answers never share one.
+        """
+        cache, self._cache = self._cache, None
+        if cache is not None and cache.runs_on == (config.beyond_context == "run_on"):
+            same = map(operator.eq, prompt[:-1], self._ids[: cache.length])
+            if cache.keep(sum(1 for _ in itertools.takewhile(bool, same))):
+                return cache
+        return new_cache(self.model, 1, config)
+
+
+def _noted(ids: Iterable[int], seen: list[int]) -> Iterator[int]:
+    """Add ids to those that were seen as they pass."""
+    for id in ids:
+        seen.append(id)
+        yield id

@@ -171,6 +171,18 @@ def test_after_an_interrupt_nothing_half_read_is_kept(
     assert list(session.ask("Et ?")) == list(fresh.ask("Et ?"))
 
 
+def test_two_answers_at_a_time_do_not_disturb_each_other(
+    model: Transformer, tokenizer: GreedyTokenizer
+) -> None:
+    small = with_windows(model)
+    session, alone = (ChatSession(small, tokenizer, CONFIG) for _ in range(2))
+    first = session.ask("Bonjour")
+    begun = next(first)
+    assert list(session.ask("Encore")) == list(alone.ask("Encore"))
+    alone.reset()
+    assert begun + "".join(first) == "".join(alone.ask("Bonjour"))
+
+
 def test_a_chat_runs_on_beyond_the_context_where_it_can(
     model: Transformer, tokenizer: GreedyTokenizer
 ) -> None:

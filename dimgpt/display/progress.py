@@ -51,7 +51,8 @@ class LogLines:
 
 def progress_stream() -> Any:
     """Return standard error, or a stream that suits a log where nobody watches it change."""
-    is_watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+    is_in_notebook = type(sys.stderr).__module__ == "ipykernel.iostream"
+    is_watched = sys.stderr.isatty() or is_in_notebook
     return sys.stderr if is_watched else LogLines(sys.stderr)
 
 

@@ -41,6 +41,16 @@ def test_a_line_that_ends_is_written_at_once(clock):
     assert log.getvalue() == "one\ntwo and more\nsteps: 2\n"
 
 
+def test_a_program_that_starts_notebooks_is_none_itself(monkeypatch):
+    from ipykernel.iostream import OutStream
+
+    assert isinstance(progress_stream(), LogLines)
+    in_notebook = OutStream.__new__(OutStream)
+    monkeypatch.setattr(OutStream, "isatty", lambda _: False)
+    monkeypatch.setattr(sys, "stderr", in_notebook)
+    assert progress_stream() is in_notebook
+
+
 def test_a_terminal_gets_the_bar_itself(monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     assert progress_stream() is sys.stderr

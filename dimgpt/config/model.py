@@ -191,6 +191,13 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         check_fields(self)
 
+    @property
+    def has_penalty(self) -> bool:
+        """Whether the next token depends on the tokens so far by more than the model's logits."""
+        return bool(
+            self.no_repeat_strength or self.repetition_penalty != 1 or self.top_repeat_penalty
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExportConfig:

@@ -28,7 +28,7 @@ class TextGenerator:
         special_tokens = self.tokenizer.special_tokens
         prompt_ids = self.tokenizer.encode_beginning(prompt)
         ids = generate_ids(self.model, prompt_ids, config, special_tokens=special_tokens)
-        return stream_text(ids, self.tokenizer)
+        return stream_text(ids, self.tokenizer, config.stop_strings)
 
     def complete(self, prompt: str, config: SamplingConfig) -> str:
         """Continue a prompt, all at once, without the prompt itself."""
@@ -37,7 +37,7 @@ class TextGenerator:
     def complete_batch(
         self, prompts: Sequence[Sequence[int]], config: SamplingConfig, *, is_chat: bool = False
     ) -> list[list[int]]:
-        """Continue many prompts of ids together; see `generate_batch`."""
+        """Continue many prompts of ids together, without stop strings; see `generate_batch`."""
         special_tokens = self.tokenizer.special_tokens
         stops = self.tokenizer.chat.stops if is_chat else ()
         return generate_batch(
@@ -45,12 +45,58 @@ class TextGenerator:
         )
 
 
-def stream_text(ids: Iterable[int], tokenizer: Tokenizer) -> Iterator[str]:
-    """Turn ids into text as they come, whole characters only.
+class GrowingText:
+    """Text of ids that come one by one: whole characters, up to the first of some strings.
 
-    The pieces, joined, are what decoding all ids at once gives.
+    What may be half a character, or the beginning of such a string, is held back.
     """
-    return codecs.iterdecode(map(tokenizer.token_bytes, ids), "utf-8", errors="replace")
+
+    def __init__(self, tokenizer: Tokenizer, stop_strings: Sequence[str] = ()) -> None:
+        self._tokenizer, self._stop_strings = tokenizer, stop_strings
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._held = ""
+        self.has_stopped = False
+        """Whether a stop string came: there is no more text."""
+
+    def add(self, id: int) -> str:
+        """Return what one more token adds, often nothing."""
+        return self._released(self._decoder.decode(self._tokenizer.token_bytes(id)))
+
+    def finish(self) -> str:
+        """Return what was held back, since no token follows."""
+        text = self._released(self._decoder.decode(b"", final=True)) + self._held
+        self._held = ""
+        return text
+
+    def _released(self, text: str) -> str:
+        if self.has_stopped:
+            return ""
+        text = self._held + text
+        found = [at for stop in self._stop_strings if (at := text.find(stop)) >= 0]
+        if found:
+            self.has_stopped, self._held = True, ""
+            return text[: min(found)]
+        beginnings = (stop[:size] for stop in self._stop_strings for size in range(1, len(stop)))
+        num_held = max((len(part) for part in beginnings if text.endswith(part)), default=0)
+        released, self._held = text[: len(text) - num_held], text[len(text) - num_held :]
+        return released
+
+
+def stream_text(
+    ids: Iterable[int], tokenizer: Tokenizer, stop_strings: Sequence[str] = ()
+) -> Iterator[str]:
+    """Turn ids into text as they come, up to the first stop string.
+
+    Without stop strings the pieces, joined, are what decoding all ids at once gives.
+    """
+    text = GrowingText(tokenizer, stop_strings)
+    for id in ids:
+        if piece := text.add(id):
+            yield piece
+        if text.has_stopped:
+            return
+    if piece := text.finish():
+        yield piece
 
 
 def generate_ids(

@@ -283,6 +283,37 @@ def test_every_token_streams_as_whole_characters(tokenizer: GreedyTokenizer) -> 
         piece.encode("utf-8")  # no half surrogate
 
 
+@pytest.mark.parametrize("stops", [(), ("eu",), ("e", "le "), ("é",), ("absent",), ("aab", "b")])
+def test_a_text_ends_before_the_first_stop_string_however_it_is_cut(
+    tokenizer: GreedyTokenizer, stops: tuple[str, ...]
+) -> None:
+    chance = random.Random(0)
+    text = "la fée aaab le feu et la lune, le lieu"
+    ids = tokenizer.encode(text)
+    whole = tokenizer.decode(ids)
+    places = [whole.find(stop) for stop in stops if stop in whole]
+    expected = whole[: min(places)] if places else whole
+    assert "".join(stream_text(ids, tokenizer, stops)) == expected
+    for _ in range(20):  # every cut: single bytes are tokens, too
+        cut = [id for part in whole for id in tokenizer.encode(part, clean=False)]
+        pieces = list(stream_text(cut if chance.random() < 0.5 else ids, tokenizer, stops))
+        assert "".join(pieces) == expected
+        assert all(pieces)
+
+
+def test_a_stop_string_ends_the_generation_too(
+    model: Transformer, tokenizer: GreedyTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    favourite(model, monkeypatch, {4: 33})
+    original = module._last_logits
+    monkeypatch.setattr(module, "_last_logits", lambda *all: read.append(1) or original(*all))
+    text, stop = tokenizer.decode([20] * 3), tokenizer.token_text(33)
+    config = replace(GREEDY, max_new_tokens=100, stop_strings=(stop,))
+    said = TextGenerator(model, tokenizer).complete("", config)
+    assert (said, len(read)) == (text, 4)
+
+
 def test_special_tokens_in_a_prompt_stay_text(
     model: Transformer, tokenizer: GreedyTokenizer
 ) -> None:

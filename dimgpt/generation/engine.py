@@ -272,6 +272,17 @@ def _choose(
             each.end = None if each.num_left else "length"
 
 
+@torch.inference_mode()
+def score_tokens(model: Transformer, ids: Sequence[int], num_alternatives: int) -> list[Score]:
+    """Score the tokens of a text after the first one, at most a context of them.
+
+    The model must be in evaluation mode.
+    """
+    sequence = torch.tensor(list(ids), device=model.token_embedding.weight.device)
+    logits = model(sequence[None])[0, :-1].float()
+    return [_score(logits[at], id, num_alternatives) for at, id in enumerate(ids[1:])]
+
+
 def _score(logits: Tensor, id: int, num_alternatives: int) -> Score:
     log_probabilities = logits.log_softmax(dim=-1)
     best = log_probabilities.topk(min(num_alternatives, len(logits)))

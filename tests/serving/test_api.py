@@ -270,24 +270,23 @@ def test_damaged_weights_are_an_error_and_the_server_goes_on(model, tokenizer, m
 
 @pytest.mark.slow
 def test_fifty_clients_a_third_of_whom_go_away_get_no_mixed_answers(address, written):
-    """Each client asks with a seed of its own, and knows what the answer must be."""
+    """Greedy: a draw may fall on the other side of a border that differs in its last digit."""
     chance, client = random.Random(1), openai.AsyncOpenAI(base_url=f"{address}/v1", api_key="none")
-    prompts = ["le", "la lune", "Il était une fois", "bonjour"]
-    expected = {
-        (prompt, seed): written(prompt, seed=seed) for prompt in prompts for seed in range(5)
-    }
+    prompts = [f"{noun} {number}" for noun in ("le", "la lune", "une fois") for number in range(5)]
+    expected = {prompt: written(prompt, temperature=0.0) for prompt in prompts}
+    assert len(set(expected.values())) > 10
 
     async def ask(number):
         for _ in range(3):
-            prompt, seed = chance.choice(prompts), chance.randrange(5)
-            asked = {"model": "toy", "prompt": prompt, "seed": seed}
+            prompt = chance.choice(prompts)
+            asked = {"model": "toy", "prompt": prompt, "temperature": 0}
             if number % 3 == 0:
                 stream = await client.completions.create(**asked, stream=True)
                 await anext(aiter(stream))
                 await stream.close()
             else:
                 answer = await client.completions.create(**asked)
-                assert answer.choices[0].text == expected[prompt, seed]
+                assert answer.choices[0].text == expected[prompt]
 
     async def ask_all():
         await asyncio.gather(*map(ask, range(50)))

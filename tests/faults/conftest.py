@@ -6,6 +6,7 @@ import pytest
 
 ROWS = {
     31: ("a model folder whose config asks for more than its file holds", 8),
+    32: ("an export that transformers has loaded and saved again", 4),
     34: ("standard output or error closed, as under cron", 8),
     35: ("use_compile where there is no compiler", 2),
 }

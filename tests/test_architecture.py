@@ -20,7 +20,7 @@ FLOORS = (
     {"data.preparing", "data.reading"},
     {"training", "generation", "evaluation"},
     {"presets", "display", "demo.score", "serving"},
-    {"info", "sizing", "workspace", "pipeline", "commands", "cli", "__main__"},
+    {"info", "sizing", "doctor", "workspace", "pipeline", "commands", "cli", "__main__"},
 )
 OPTIONAL = {
     "papermill",

@@ -91,6 +91,11 @@ class SourceConfig:
         return tuple(dict.fromkeys(names))
 
 
+_PAIRS = Literal["prompt_completion", "prompt_response", "Alpaca", "Dolly"]
+_MORE_PAIRS = Literal["user_assistant", "question_answer"]
+_Form = Literal["DimensionGPT", "ShareGPT", "messages", "message_rows", _PAIRS, _MORE_PAIRS]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConversationSourceConfig:
     """One group of conversations, with the system prompts that may precede them."""
@@ -99,21 +104,7 @@ class ConversationSourceConfig:
     """Folder name of its token files."""
     path: str
     """A local file or folder, `hf://datasets/owner/name`, or `demo://conversations/9000`."""
-    form: (
-        Literal[
-            "DimensionGPT",
-            "ShareGPT",
-            "messages",
-            "message_rows",
-            "prompt_completion",
-            "prompt_response",
-            "Alpaca",
-            "Dolly",
-            "user_assistant",
-            "question_answer",
-        ]
-        | None
-    ) = None
+    form: _Form | None = None
     """How its records hold a conversation, see docs/conversations.md; `None` recognises it in the
     first record of each file, and says so."""
     ratio: PositiveFloat = 1.0

@@ -45,12 +45,13 @@ def new_norm(config: ModelConfig) -> nn.Module:
     return nn.LayerNorm(config.embedding_dim, eps=config.norm_eps, bias=config.use_biases)
 
 
-def new_dropout(config: ModelConfig, place: DropoutPlace) -> nn.Dropout:
+def new_dropout(config: ModelConfig, place: DropoutPlace) -> nn.Module:
     """Return the dropout of a place; it changes nothing where the config does not name the place.
 
     Srivastava et al. 2014, https://jmlr.org/papers/v15/srivastava14a.html.
     """
-    return nn.Dropout(config.dropout if place in config.dropout_places else 0.0)
+    has_dropout = config.dropout > 0 and place in config.dropout_places
+    return nn.Dropout(config.dropout) if has_dropout else nn.Identity()
 
 
 class Attention(nn.Module):

@@ -37,7 +37,8 @@ def attention_weights(model: Transformer, ids: Sequence[int]) -> list[Tensor]:
         q, k, _ = layer.project(x, rotation, token_values)
         weights.append(weigh(q, k, layer.window_size)[0].cpu())
 
-    hooks = [block.attention.register_forward_pre_hook(look) for block in model.blocks]
+    layers = [module for module in model.modules() if isinstance(module, Attention)]
+    hooks = [layer.register_forward_pre_hook(look) for layer in layers]
     try:
         model.hidden_states(as_batch(model, ids))
     finally:

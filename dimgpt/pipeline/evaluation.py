@@ -1,15 +1,19 @@
-"""Measures models on held-out data: their loss on documents, and their answers to questions."""
+"""Measures models: loss on held-out documents, French minimal pairs, answers to questions."""
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 from dimgpt.data.conversation import Message, encode_prompt, first_exchange
 from dimgpt.data.reading.finetuning import ConversationCorpus
+from dimgpt.evaluation.french_probes import french_pairs
 from dimgpt.evaluation.perplexity import measure_perplexity
+from dimgpt.evaluation.probes import ProbeScore, score_pairs
 from dimgpt.generation.generator import TextGenerator
 from dimgpt.model.transformer import Transformer
 from dimgpt.pipeline.data import open_corpus, require_conversations
+from dimgpt.pipeline.models import open_model
 from dimgpt.runtime import Runtime
 from dimgpt.settings import override, to_dict
 from dimgpt.text.tokenizer import Tokenizer
@@ -42,6 +46,12 @@ def evaluate_documents(
         | to_dict(measure_perplexity(model, file, byte_counts=byte_counts, runtime=runtime))
         for source, file in zip(corpus.sources, mixture.files, strict=True)
     ]
+
+
+def evaluate_probes(path: Path, *, runtime: Runtime) -> list[ProbeScore]:
+    """Score a model on French minimal pairs, kind by kind; raises as `open_model`."""
+    model, tokenizer = open_model(path, runtime=runtime)
+    return score_pairs(model.eval(), tokenizer, french_pairs(), runtime=runtime)
 
 
 def compare_answers(

@@ -142,8 +142,8 @@ class Evaluate(Folders):
             return
         runtime = choose_runtime(device=self.device)
         if self.probes:
-            rows = evaluate_probes(folder, runtime=runtime)
-            print(Table.of(rows, title=f"{folder}, French minimal pairs"))
+            scores = evaluate_probes(folder, runtime=runtime)
+            print(Table.of(scores, title=f"{folder}, French minimal pairs"))
             return
         if not is_original(folder) and has_tokenizer(folder):
             require_vocabulary_of_data(workspace, load_tokenizer(folder), source=folder)

@@ -16,7 +16,7 @@ TASK_NAME = "dimgpt_french"
 
 
 def write_task(folder: Path, pairs: Iterable[Pair]) -> None:
-    """Write a group of tasks, one a kind, for `lm_eval --include_path FOLDER --tasks dimgpt_french`.
+    """Write a group of tasks, one a kind: `lm_eval --include_path FOLDER --tasks dimgpt_french`.
 
     The tasks name their files by absolute paths: a folder that is moved must be written again.
     """

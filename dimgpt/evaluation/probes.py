@@ -5,12 +5,12 @@ whole sentence is the product of those of its tokens, and is not divided by thei
 that guesses is right in half of the pairs.
 """
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import itertools
-import math
 import torch
 import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence

@@ -14,7 +14,15 @@ from dimgpt.display.progress import TrainingBar
 from dimgpt.display.tables import Table
 from dimgpt.evaluation.french_probes import french_pairs
 from dimgpt.evaluation.lm_eval_task import TASK_NAME, write_task
-from dimgpt.pipeline.evaluation import HeldOut, evaluate_documents, evaluate_probes
+from dimgpt.generation.generator import TextGenerator
+from dimgpt.pipeline.data import open_corpus
+from dimgpt.pipeline.evaluation import (
+    HeldOut,
+    evaluate_documents,
+    evaluate_probes,
+    held_out_of,
+    measure_copying,
+)
 from dimgpt.pipeline.preferences import compare_stages
 from dimgpt.pipeline.training import (
     build_trainer,
@@ -29,7 +37,7 @@ from dimgpt.runtime import choose_runtime, join_processes
 from dimgpt.settings import override
 from dimgpt.weights.originals import is_original, load_weights
 from dimgpt.weights.store import has_tokenizer, load_tokenizer
-from dimgpt.workspace import Stage, Workspace
+from dimgpt.workspace import Stage, Workspace, load_vocabulary
 
 _EXPLANATION = """\
 The margins are half of 95 % confidence intervals over documents (nan: fewer than 10).
@@ -151,6 +159,9 @@ class Evaluate(Folders):
         rows = evaluate_documents(workspace, model, runtime=runtime, split=self.split)
         print(Table.of(rows, title=f"{folder}, {self.split}"))
         print(_EXPLANATION)
+        corpus, writer = open_corpus(workspace), TextGenerator(model, load_vocabulary(workspace))
+        held_out = held_out_of(workspace, corpus, self.split)
+        print(Table.of(measure_copying(corpus.train, held_out, writer), title="Copied"))
 
 
 def _train(

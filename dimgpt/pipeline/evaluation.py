@@ -5,9 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
+from dimgpt.config import SamplingConfig
 from dimgpt.data.conversation import Message, encode_prompt, first_exchange
 from dimgpt.data.reading.finetuning import ConversationCorpus
+from dimgpt.data.reading.pretraining import Corpus, Mixture
 from dimgpt.evaluation.french_probes import french_pairs
+from dimgpt.evaluation.overlap import RUN_TOKENS, find_copied
 from dimgpt.evaluation.perplexity import measure_perplexity
 from dimgpt.evaluation.probes import ProbeScore, score_pairs
 from dimgpt.generation.generator import TextGenerator
@@ -32,6 +37,22 @@ def evaluate_documents(
         ValueError: The data have no such split, or the model is of another vocabulary.
     """
     corpus, tokenizer = open_corpus(workspace), load_vocabulary(workspace)
+    held_out = held_out_of(workspace, corpus, split)
+    tokenizer.require_vocab_size(model.config.vocab_size)
+    model, byte_counts = model.to(runtime.device).eval(), tokenizer.byte_counts()
+    return [
+        {"source": source.name}
+        | to_dict(measure_perplexity(model, file, byte_counts=byte_counts, runtime=runtime))
+        for source, file in zip(corpus.sources, held_out.files, strict=True)
+    ]
+
+
+def held_out_of(workspace: Workspace, corpus: Corpus, split: HeldOut) -> Mixture:
+    """Return a held-out split of the data.
+
+    Raises:
+        ValueError: The data have no such split.
+    """
     mixture = {"validation": corpus.validation, "test": corpus.test}.get(split)
     if mixture is None:
         raise ValueError(
@@ -39,13 +60,41 @@ def evaluate_documents(
             f"validation, or make a test split with `{workspace.prepare_command} --data.test-ratio "
             "0.01` and train a new model on the rest"
         )
-    tokenizer.require_vocab_size(model.config.vocab_size)
-    model, byte_counts = model.to(runtime.device).eval(), tokenizer.byte_counts()
-    return [
-        {"source": source.name}
-        | to_dict(measure_perplexity(model, file, byte_counts=byte_counts, runtime=runtime))
-        for source, file in zip(corpus.sources, mixture.files, strict=True)
-    ]
+    return mixture
+
+
+def measure_copying(
+    train: Mixture, held_out: Mixture, writer: TextGenerator | None = None
+) -> dict[str, str]:
+    """Say how much of the held-out texts, and of what a model writes, is in the training files.
+
+    The share of the held-out texts is what to expect of new texts of these kinds: a model that
+    copies more than that has learned texts by heart.
+
+    Args:
+        train: The training files.
+        held_out: Of the same sources.
+        writer: A model, which writes 2,048 tokens from nothing; `None` leaves that out.
+    """
+    texts = [file.document(n) for file in held_out.files for n in range(file.num_documents)]
+    samples = []
+    if writer is not None:
+        sampling = SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=64, seed=0)
+        samples = [
+            np.array(ids, dtype=np.int64) for ids in writer.complete_batch([[]] * 32, sampling)
+        ]
+    parts = itertools.chain.from_iterable(file.parts for file in train.files)
+    masks = find_copied([*texts, *samples], parts)
+    known, written = masks[: len(texts)], masks[len(texts) :]
+    facts = {
+        "Held-out texts in the training files": f"{sum(map(np.all, known)):,} of {len(known):,}"
+    }
+    runs = f"in runs of {RUN_TOKENS} and more"
+    for name, found in (("Held-out", known), ("Sampled", written)):
+        if num_tokens := sum(map(len, found)):
+            ratio = sum(map(np.sum, found)) / num_tokens
+            facts[f"{name} tokens copied {runs}"] = f"{ratio:.1%} of {num_tokens:,}"
+    return facts
 
 
 def evaluate_probes(path: Path, *, runtime: Runtime) -> list[ProbeScore]:

@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help demo test quick check bench notebook clean
+.PHONY: help demo test quick faults check bench notebook clean
 
 help:
 	@echo "make demo      train a small French model on this machine and talk to it (minutes);"
 	@echo "               SEED=3 trains from another seed, into models/demo-seed-3"
 	@echo "make test      run the tests"
 	@echo "make quick     run the tests that take less than a second each"
+	@echo "make faults    inject faults, and print the table of what was tried"
 	@echo "make check     format, lint, types"
 	@echo "make bench     run the benchmarks that need no GPU"
 	@echo "make notebook  open JupyterLab"
@@ -26,6 +27,10 @@ test: $(VENV)/.ready
 quick: $(VENV)/.ready
 	@echo "Running the quick tests."
 	@$(RUN) -m pytest -m "not slow" -n logical --maxprocesses 4 --dist loadfile
+
+faults: $(VENV)/.ready
+	@echo "Injecting faults."
+	@$(RUN) -m pytest tests/faults
 
 check: $(VENV)/.ready
 	@$(RUN) -m ruff format --check .

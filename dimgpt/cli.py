@@ -26,6 +26,7 @@ _INTERRUPTED = 130  # what shells expect after Ctrl-C
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a verb; an error is one line on standard error, and the status 1."""
+    _open_closed_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     for stream in (sys.stdin, sys.stdout, sys.stderr):
@@ -53,6 +54,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, OSError, ArithmeticError, RuntimeError, ImportError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise SystemExit(f"dimgpt {words[0]}: {reason}") from error
+
+
+def _open_closed_streams() -> None:
+    """Give a process without standard streams, as under cron, ones that lead nowhere.
+
+    Otherwise the next file that is opened gets the number of a closed stream, and what another
+    library writes to the stream goes into that file.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
 
 
 def _read_flags(name: str, words: Sequence[str]) -> Any:

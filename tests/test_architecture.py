@@ -19,8 +19,8 @@ FLOORS = (
     {"demo"},
     {"data.preparing", "data.reading"},
     {"training", "generation", "evaluation"},
-    {"presets", "display", "demo.score"},
-    {"info", "sizing", "workspace", "pipeline", "commands", "cli", "__main__"},
+    {"presets", "display", "demo.score", "serving"},
+    {"info", "sizing", "doctor", "workspace", "pipeline", "commands", "cli", "__main__"},
 )
 OPTIONAL = {
     "papermill",
@@ -35,6 +35,8 @@ OPTIONAL = {
     "wandb",
     "trackio",
 }
+# Of one room, which is imported only when it is used.
+SERVERS = {"fastapi", "starlette", "pydantic", "uvicorn", "gradio", "dimgpt.serving"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -89,6 +91,17 @@ def test_optional_packages_are_imported_inside_a_function(path):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [alias.name for alias in node.names] + [getattr(node, "module", "") or ""]
             assert not OPTIONAL & {name.split(".")[0] for name in names}
+
+
+def test_what_serves_is_imported_where_it_is_used_only():
+    for path in FILES:
+        if path.parent.name == "serving":
+            continue
+        at_the_top = set(ast.parse(path.read_text(encoding="utf-8")).body)
+        for node, imported in imports(path):
+            if SERVERS & {imported.split(".")[0], ".".join(imported.split(".")[:2])}:
+                assert path.name == "serving.py"
+                assert node not in at_the_top
 
 
 def test_an_optional_package_is_imported_in_one_file_only():

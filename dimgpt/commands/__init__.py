@@ -16,7 +16,9 @@ VERBS = {
     "evaluate": ("training.Evaluate", "Measure a model on all held-out documents."),
     "generate": ("models.Generate", "Complete a text."),
     "chat": ("chat.Chat", "Talk with a fine-tuned model; /help there lists its commands."),
+    "serve": ("serving.Serve", "Answer other programs through an API like OpenAI's."),
     "export": ("models.Export", "Write a model for transformers, llama.cpp or DimensionGPT."),
+    "doctor": ("doctor.Doctor", "Look for what would go wrong here, and say what to do."),
     "info": ("models.Info", "Show this machine, and the sizes of a preset or of a model folder."),
     "download": ("models.Download", "Fetch a model from the Hugging Face hub; resumable."),
     "import": (

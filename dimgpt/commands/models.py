@@ -36,7 +36,7 @@ _NOTEBOOKS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Writer:
-    """Flags that `generate` and `chat` share."""
+    """Flags that `generate`, `chat` and `serve` share."""
 
     preset: str
     """Whose model and sampling settings to start from."""
@@ -48,8 +48,12 @@ class Writer:
 
     def open(self, stage: Stage) -> tuple[Transformer, Tokenizer]:
         """Open the model, or the preset's of a stage, with its tokenizer."""
-        path = self.model or Workspace(preset=get_preset(self.preset)).model_dir(stage)
-        return open_model(path, runtime=choose_runtime(), tokenizer_path=self.tokenizer)
+        path, runtime = self.path(stage), choose_runtime()
+        return open_model(path, runtime=runtime, tokenizer_path=self.tokenizer)
+
+    def path(self, stage: Stage) -> Path:
+        """Return where the model, or the preset's of a stage, is."""
+        return self.model or Workspace(preset=get_preset(self.preset)).model_dir(stage)
 
 
 def print_stream(pieces: Iterable[str]) -> None:

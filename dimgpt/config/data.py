@@ -106,7 +106,9 @@ class ConversationSourceConfig:
             "messages",
             "message_rows",
             "prompt_completion",
+            "prompt_response",
             "Alpaca",
+            "Dolly",
             "user_assistant",
             "question_answer",
         ]

@@ -181,6 +181,8 @@ class SamplingConfig:
     this power; 0 is off."""
     max_new_tokens: PositiveInt = 512
     """Tokens after which an answer ends."""
+    stop_strings: tuple[str, ...] = ()
+    """Texts that end an answer: it stops before the first of them."""
     beyond_context: Literal["crop", "run_on"] | None = None
     """Where the context is full: `crop` reads its last tokens anew for every token, as DimensionGPT
     does; `run_on` goes on counting positions, at the same cost, where every layer has a window.
@@ -190,6 +192,15 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if "" in self.stop_strings:
+            raise ValueError("stop_strings holds '': every text does; remove it")
+
+    @property
+    def has_penalty(self) -> bool:
+        """Whether the next token depends on the tokens so far by more than the model's logits."""
+        return bool(
+            self.no_repeat_strength or self.repetition_penalty != 1 or self.top_repeat_penalty
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -43,7 +43,9 @@ FORMS = {
     "messages": Form("list", ("messages", "conversations", "conversation")),
     "message_rows": Form("rows", ("conversation_id", "role")),
     "prompt_completion": Form("pair", ("prompt", "completion")),
+    "prompt_response": Form("pair", ("prompt", "response")),
     "Alpaca": Form("pair", ("instruction", "output"), more="input"),
+    "Dolly": Form("pair", ("instruction", "response")),
     "user_assistant": Form("pair", ("user", "assistant")),
     "question_answer": Form("pair", ("question", "answer")),
 }

@@ -93,7 +93,7 @@ class ChatSession:
         )
         pieces: list[str] = []
         try:
-            for piece in stream_text(_noted(ids, prompt), self.tokenizer):
+            for piece in stream_text(_noted(ids, prompt), self.tokenizer, config.stop_strings):
                 pieces.append(piece)
                 yield piece
         except (Exception, KeyboardInterrupt):

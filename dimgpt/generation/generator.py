@@ -1,20 +1,10 @@
-"""Token ids in, a stream of token ids out; and the same for text.
-
-`generate_ids` and `generate_batch` know nothing about text. Beyond `context_length` they do one of
-two things. `crop`, as the original DimensionGPT, keeps the last `context_length` tokens, positions
-restarting at 0: every position changes, the cache is invalid, and each token costs a full forward
-pass. `run_on` counts on: the windows slide, and each token costs what it did before.
-Shapes: B rows, T tokens so far, V vocabulary.
-"""
+"""Token ids in, a stream of token ids out; and the same for text. `engine.py` does the work."""
 
 import codecs
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-import torch
-from torch import Tensor
+from collections.abc import Iterable, Iterator, Sequence
 
 from dimgpt.config import SamplingConfig
-from dimgpt.generation.sampling import draw, next_token_probabilities
+from dimgpt.generation.engine import Continuation, Engine
 from dimgpt.model.cache import KVCache
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.special_tokens import SpecialTokens
@@ -38,7 +28,7 @@ class TextGenerator:
         special_tokens = self.tokenizer.special_tokens
         prompt_ids = self.tokenizer.encode_beginning(prompt)
         ids = generate_ids(self.model, prompt_ids, config, special_tokens=special_tokens)
-        return stream_text(ids, self.tokenizer)
+        return stream_text(ids, self.tokenizer, config.stop_strings)
 
     def complete(self, prompt: str, config: SamplingConfig) -> str:
         """Continue a prompt, all at once, without the prompt itself."""
@@ -47,7 +37,7 @@ class TextGenerator:
     def complete_batch(
         self, prompts: Sequence[Sequence[int]], config: SamplingConfig, *, is_chat: bool = False
     ) -> list[list[int]]:
-        """Continue many prompts of ids together; see `generate_batch`."""
+        """Continue many prompts of ids together, without stop strings; see `generate_batch`."""
         special_tokens = self.tokenizer.special_tokens
         stops = self.tokenizer.chat.stops if is_chat else ()
         return generate_batch(
@@ -55,12 +45,58 @@ class TextGenerator:
         )
 
 
-def stream_text(ids: Iterable[int], tokenizer: Tokenizer) -> Iterator[str]:
-    """Turn ids into text as they come, whole characters only.
+class GrowingText:
+    """Text of ids that come one by one: whole characters, up to the first of some strings.
 
-    The pieces, joined, are what decoding all ids at once gives.
+    What may be half a character, or the beginning of such a string, is held back.
     """
-    return codecs.iterdecode(map(tokenizer.token_bytes, ids), "utf-8", errors="replace")
+
+    def __init__(self, tokenizer: Tokenizer, stop_strings: Sequence[str] = ()) -> None:
+        self._tokenizer, self._stop_strings = tokenizer, stop_strings
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._held = ""
+        self.has_stopped = False
+        """Whether a stop string came: there is no more text."""
+
+    def add(self, id: int) -> str:
+        """Return what one more token adds, often nothing."""
+        return self._released(self._decoder.decode(self._tokenizer.token_bytes(id)))
+
+    def finish(self) -> str:
+        """Return what was held back, since no token follows."""
+        text = self._released(self._decoder.decode(b"", final=True)) + self._held
+        self._held = ""
+        return text
+
+    def _released(self, text: str) -> str:
+        if self.has_stopped:
+            return ""
+        text = self._held + text
+        found = [at for stop in self._stop_strings if (at := text.find(stop)) >= 0]
+        if found:
+            self.has_stopped, self._held = True, ""
+            return text[: min(found)]
+        beginnings = (stop[:size] for stop in self._stop_strings for size in range(1, len(stop)))
+        num_held = max((len(part) for part in beginnings if text.endswith(part)), default=0)
+        released, self._held = text[: len(text) - num_held], text[len(text) - num_held :]
+        return released
+
+
+def stream_text(
+    ids: Iterable[int], tokenizer: Tokenizer, stop_strings: Sequence[str] = ()
+) -> Iterator[str]:
+    """Turn ids into text as they come, up to the first stop string.
+
+    Without stop strings the pieces, joined, are what decoding all ids at once gives.
+    """
+    text = GrowingText(tokenizer, stop_strings)
+    for id in ids:
+        if piece := text.add(id):
+            yield piece
+        if text.has_stopped:
+            return
+    if piece := text.finish():
+        yield piece
 
 
 def generate_ids(
@@ -74,26 +110,29 @@ def generate_ids(
 ) -> Iterator[int]:
     """Continue a prompt until ⮜end-of-text⮞, which is not yielded, or `max_new_tokens`.
 
-    The model computes in evaluation mode and keeps the mode that it had.
-
     Args:
-        model: Where its weights are, it computes.
-        prompt_ids: An empty prompt is ⮜start-of-text⮞; of a long one, the last `context_length`
-            tokens count.
+        model: As in `Engine`.
+        prompt_ids: As in `Engine.add`, as are `config` and `stops`.
         config: Settings of the choice.
         special_tokens: Ids that are never produced, or that end the text.
         stops: Further ids that end the text, as a chat format has them.
-        cache: Has read the first `cache.length` tokens of the prompt, fewer than all; reads the
-            others, and what follows up to the context. `None` begins with an empty one.
+        cache: Of one row; has read the first `cache.length` tokens of the prompt, fewer than all.
+            `None` begins with an empty one.
 
     Raises:
         ValueError: An id is not in the vocabulary, or `beyond_context` is not for this model;
-            raised at once, before the device sees it.
+            raised at once.
     """
-    prompt = _checked_prompt(model, prompt_ids, special_tokens)
     cache = new_cache(model, 1, config) if cache is None else cache
-    steps = _lockstep(model, {0: prompt}, config, special_tokens, stops=stops, cache=cache)
-    return (id for (id,) in steps if id is not None)
+    engine = Engine(model, special_tokens, cache=cache)
+    return _new_ids(engine, engine.add(prompt_ids, config, stops=stops, num_read=cache.length))
+
+
+def _new_ids(engine: Engine, continuation: Continuation) -> Iterator[int]:
+    while continuation.end is None:
+        engine.step()
+        if continuation.end != "stop":
+            yield continuation.ids[-1]
 
 
 def generate_batch(
@@ -105,78 +144,21 @@ def generate_batch(
     stops: Sequence[int] = (),
     batch_size: int = 64,
 ) -> list[list[int]]:
-    """Continue many prompts together; each continuation is what `generate_ids` yields alone.
+    """Continue many prompts, `batch_size` at a time; each as `generate_ids` does it alone.
 
-    Prompt number i draws with `seed + i`. Prompts of about one length run together, `batch_size`
-    at a time. Arguments and errors are those of `generate_ids`.
+    Prompt number i draws with `seed + i`. Arguments and errors are those of `generate_ids`.
     """
-    checked = [_checked_prompt(model, prompt, special_tokens) for prompt in prompts]
-    order = sorted(range(len(checked)), key=lambda number: len(checked[number]))
-    answers: dict[int, list[int]] = {}
-    for start in range(0, len(order), batch_size):
-        group = {number: checked[number] for number in order[start : start + batch_size]}
-        cache = new_cache(model, len(group), config)
-        steps = _lockstep(model, group, config, special_tokens, stops=stops, cache=cache)
-        for number, ids in zip(group, zip(*steps, strict=True), strict=True):
-            answers[number] = [id for id in ids if id is not None]
-    return [answers[number] for number in range(len(checked))]
-
-
-def _lockstep(
-    model: Transformer,
-    prompts: Mapping[int, list[int]],
-    config: SamplingConfig,
-    special_tokens: SpecialTokens,
-    *,
-    stops: Sequence[int],
-    cache: KVCache,
-) -> Iterator[list[int | None]]:
-    """Yield one id a row and step; `None` while the row still reads its prompt, and once it ended.
-
-    All rows have the same length at all times, so that no padding and no mask is needed: the
-    prompts are read together up to the shortest one's end, the others token by token from there.
-    The keys of `prompts` are the numbers that their seeds follow from. The cache has read at most
-    the beginning that the prompts share.
-    """
-    limit, end = model.config.context_length, special_tokens.end_of_text
-    choose = (lambda one_hot, _: int(one_hot.argmax())) if config.temperature == 0 else draw
-    generators = [_new_generator(config.seed, number) for number in prompts]
-    length = min(map(len, prompts.values()))
-    ids = torch.tensor([prompt[:length] for prompt in prompts.values()])  # (B, T)
-    num_left = [config.max_new_tokens] * len(prompts)
-    while any(num_left):
-        is_cropped = length > limit and not cache.runs_on
-        new_ids = ids[:, -limit:] if is_cropped else ids[:, cache.length :]
-        logits = _last_logits(model, new_ids, None if is_cropped else cache)
-        probabilities = next_token_probabilities(
-            logits, ids, config, special_tokens, context_length=limit, stops=stops
-        ).cpu()
-        column, chosen = [end] * len(prompts), [end] * len(prompts)
-        for row, prompt in enumerate(prompts.values()):
-            if length < len(prompt):
-                column[row] = prompt[length]
-            elif num_left[row] > 0:
-                column[row] = chosen[row] = choose(probabilities[row], generators[row])
-                num_left[row] = 0 if chosen[row] == end else num_left[row] - 1
-        yield [None if id == end else id for id in chosen]
-        ids = torch.cat([ids, torch.tensor(column)[:, None]], dim=1)
-        length += 1
-
-
-@torch.inference_mode()
-def _last_logits(model: Transformer, new_ids: Tensor, cache: KVCache | None) -> Tensor:
-    """Return the logits (B, V) after ids (B, T), which follow those that the cache has read."""
-    weight = model.token_embedding.weight
-    was_training = model.training
-    if was_training:
-        model.eval()
-    try:
-        # Of the last position only: the logits of a whole batch of prompts may take gigabytes.
-        hidden = model.hidden_states(new_ids.to(weight.device), cache)[:, -1]
-        return model.logits(hidden).float()
-    finally:
-        if was_training:
-            model.train()
+    cache = new_cache(model, min(batch_size, len(prompts)), config)
+    engine = Engine(model, special_tokens, cache=cache)
+    # Those of one length are read together.
+    order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
+    added = {
+        number: engine.add(prompts[number], config, stops=stops, number=number) for number in order
+    }
+    lengths = {number: len(continuation.ids) for number, continuation in added.items()}
+    while not engine.is_idle:
+        engine.step()
+    return [added[number].ids[lengths[number] :] for number in range(len(prompts))]
 
 
 def new_cache(model: Transformer, batch_size: int, config: SamplingConfig) -> KVCache:
@@ -186,33 +168,3 @@ def new_cache(model: Transformer, batch_size: int, config: SamplingConfig) -> KV
         ValueError: The model cannot run on.
     """
     return model.new_cache(batch_size, runs_on=config.beyond_context == "run_on")
-
-
-def _new_generator(seed: int | None, number: int) -> torch.Generator:
-    generator = torch.Generator()
-    if seed is None:
-        generator.seed()
-    else:
-        generator.manual_seed((seed + number) % 2**64)
-    return generator
-
-
-def _checked_prompt(
-    model: Transformer, prompt_ids: Sequence[int], special_tokens: SpecialTokens
-) -> list[int]:
-    """Return the tokens of a prompt that count, at least one, all in the vocabulary."""
-    vocab_size = model.config.vocab_size
-    if vocab_size <= special_tokens.end_of_text:
-        raise ValueError(
-            f"vocab_size is {vocab_size}: id {special_tokens.end_of_text}, which ends a text, is "
-            "not in it; train with a vocabulary that has the special tokens"
-        )
-    for position, id in enumerate(prompt_ids):
-        if not 0 <= id < vocab_size:
-            raise ValueError(
-                f"id {id} at position {position} of the prompt: ids lie in 0..{vocab_size - 1}; "
-                "encode the prompt with the model's own tokenizer"
-            )
-    start = special_tokens.start_of_text
-    beginning = special_tokens.end_of_text if start is None else start
-    return list(prompt_ids)[-model.config.context_length :] or [beginning]

@@ -71,6 +71,23 @@ def attention(
     return KERNELS[name](q, k, v, window_size, documents=documents, **options)
 
 
+def attend_to(q: Tensor, k: Tensor, v: Tensor, exist: Tensor) -> Tensor:
+    """Mix the values of all keys that a row has: rows of a cache that differ in length.
+
+    Args:
+        q: One query a row, (B, 1, H, D).
+        k: Keys, (B, S, H_kv, D).
+        v: Values, (B, S, H_kv, D).
+        exist: Which keys the row has, bool (B, S).
+
+    Returns:
+        (B, 1, H, D).
+    """
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, 1, D)
+    mask = exist[:, None, None]
+    return _scaled_dot_product(q, k, v, mask=mask, dropout=0.0).transpose(1, 2)
+
+
 def fastest_kernel(
     device: torch.device,
     dtype: torch.dtype,

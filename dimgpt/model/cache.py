@@ -1,5 +1,7 @@
 """The keys and values of the positions that a model has read: each is computed once."""
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,8 @@ class KVCache:
     A layer with a window of W tokens keeps a ring of W + 1 positions: position p lies in slot
     p % (W + 1), where it replaces the first one that no query sees any more. Keys carry their
     rotation, so their order in the ring plays no part. Other layers keep a whole context.
+
+    Rows may have read different numbers of positions. They then take one new position at a time.
 
     Args:
         config: Shape of the model.
@@ -32,8 +36,9 @@ class KVCache:
                 "window that is shorter than the context; this model takes 'crop'"
             )
         self.runs_on = runs_on
-        self.length = 0
-        """Positions read; the transformer advances it once all its layers have appended."""
+        self.lengths = [0] * batch_size
+        """Positions that each row has read; `advance` counts them once all layers have appended."""
+        self._context_length = config.context_length
         longest, heads = config.context_length, (config.num_kv_heads, config.head_dim)
         # Not `like.new_zeros`: a sharded weight would give a sharded cache.
         self._layers = [
@@ -42,16 +47,47 @@ class KVCache:
             for size in (longest if window is None else min(window + 1, longest),)
         ]  # keys and values, (2, B, slots, H_kv, D) a layer
 
-    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    @property
+    def length(self) -> int:
+        """Positions that the longest row has read."""
+        return max(self.lengths)
+
+    @property
+    def is_even(self) -> bool:
+        """Whether all rows have read equally many positions."""
+        return min(self.lengths) == max(self.lengths)
+
+    def next_places(self, num_new: int) -> slice | Tensor:
+        """Return the next positions of the rows: a slice for all, or one a row, (B, 1).
+
+        Beyond the context they are float64, which `RotaryPositions` computes the angles of.
+        """
+        end = self.length + num_new
+        is_inside = end <= self._context_length
+        if self.is_even:
+            places = slice(self.length, end)
+            return places if is_inside else torch.arange(self.length, end, dtype=torch.float64)
+        dtype = torch.int64 if is_inside else torch.float64
+        return torch.tensor(self.lengths, dtype=dtype)[:, None]
+
+    def append(
+        self, layer: int, keys: Tensor, values: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Store those of T new positions, (B, T, H_kv, D), and return all that these may see.
 
         Returns:
-            Keys and values, (B, S, H_kv, D). With T > 1 they are in order, and the new ones are the
-            last; with T = 1 the new position sees all of them, in whatever order.
+            Keys and values, (B, S, H_kv, D), and which of them exist, bool (B, S): `None` is all.
+            With T > 1 they are in order, and the new ones are the last; with T = 1 the new
+            position sees all of them, in whatever order.
         """
-        slots, new = self._layers[layer], torch.stack((keys, values))
+        slots, new, exist = self._layers[layer], torch.stack((keys, values)), None
         size, num_new = slots.shape[2], keys.shape[1]
-        if num_new == 1:
+        if not self.is_even:
+            lengths = torch.tensor(self.lengths, device=slots.device)
+            slots[:, torch.arange(len(lengths), device=slots.device), lengths % size] = new[:, :, 0]
+            seen = slots[:, :, : self.length + 1]
+            exist = torch.arange(seen.shape[2], device=slots.device) <= lengths[:, None]
+        elif num_new == 1:
             slots[:, :, self.length % size] = new[:, :, 0]
             seen = slots[:, :, : self.length + 1]
         else:
@@ -62,7 +98,24 @@ class KVCache:
             slots[:, :, kept] = new[:, :, -len(kept) :].type_as(slots)
         # Back to the dtype of the queries: under autocast it is not the dtype of the cache.
         all_keys, all_values = seen.type_as(keys)
-        return all_keys, all_values
+        return all_keys, all_values, exist
+
+    def advance(self, num_new: int) -> None:
+        """Count positions that every layer has appended."""
+        self.lengths = [length + num_new for length in self.lengths]
+
+    def rows(self, begin: int, end: int) -> "KVCache":
+        """Return a view of some rows, with lengths of its own."""
+        view = copy.copy(self)
+        view.lengths = self.lengths[begin:end]
+        view._layers = [slots[:, begin:end] for slots in self._layers]
+        return view
+
+    def move(self, source: int, target: int) -> None:
+        """Copy a row over another one."""
+        self.lengths[target] = self.lengths[source]
+        for slots in self._layers:
+            slots[:, target] = slots[:, source]
 
     def keep(self, length: int) -> bool:
         """Forget all but the first `length` positions; false if a ring has replaced some of them.
@@ -72,5 +125,5 @@ class KVCache:
         smallest = min(slots.shape[2] for slots in self._layers)
         if length < self.length - 1 and self.length > smallest:
             return False
-        self.length = min(length, self.length)
+        self.lengths = [min(length, old) for old in self.lengths]
         return True

@@ -38,13 +38,13 @@ class RotaryPositions(nn.Module):
         self.register_buffer("sin", sin, persistent=False)
 
     def forward(self, x: Tensor, places: slice | Tensor) -> tuple[Tensor, Rotation | None]:
-        """Return embeddings (B, T, C) at positions, a slice or (B, T), and how attention turns.
+        """Return embeddings (B, T, C) at positions, and how attention turns.
 
-        Positions beyond the context are computed, in float64: it is exact for any of them.
+        Positions are a slice, or int64 (T,) or (B, T), inside the context; or float64, anywhere:
+        their angles are computed, and are exact for any of them.
         """
-        if isinstance(places, slice) and places.stop > len(self.cos):
-            positions = torch.arange(places.start, places.stop, dtype=torch.float64)
-            cos, sin = rope_table(positions, *self._shape)
+        if isinstance(places, Tensor) and places.is_floating_point():
+            cos, sin = rope_table(places, *self._shape)
             return x, (cos.to(x.device), sin.to(x.device))
         return x, (self.cos[places], self.sin[places])
 
@@ -88,9 +88,9 @@ def positions_in(documents: Tensor, num_tokens: int) -> Tensor:
 
 
 def rope_table(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Return the cosine and sine of every angle, (T, D / 2) in float32, of positions (T,)."""
+    """Return the cosine and sine of every angle, (..., D / 2) in float32, of positions (...)."""
     frequencies = theta ** (-torch.arange(0, head_dim, 2, dtype=positions.dtype) / head_dim)
-    angles = torch.outer(positions, frequencies)
+    angles = positions[..., None] * frequencies
     return angles.cos().float(), angles.sin().float()
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dimgpt.config import DropoutPlace, LoraConfig, ModelConfig
-from dimgpt.model.attention import attention
+from dimgpt.model.attention import attend_to, attention
 from dimgpt.model.cache import KVCache
 from dimgpt.model.experts import Experts
 from dimgpt.model.feed_forward import FEED_FORWARDS
@@ -94,7 +94,9 @@ class Attention(nn.Module):
         if rotation is not None:
             q, k = rotate(q, k, rotation)
         if cache is not None:
-            k, v = cache.append(self.layer, k, v)  # (B, S, H_kv, D)
+            k, v, exist = cache.append(self.layer, k, v)  # (B, S, H_kv, D)
+            if exist is not None:
+                return self.output(attend_to(q, k, v, exist).flatten(-2))
         dropout = self.attention_dropout if self.training else 0.0
         mixed = attention(
             q,
@@ -221,14 +223,17 @@ class Transformer(nn.Module):
             What the output layer reads, (B, T, C), and the routers' logits, (B, T, E) each,
             float32: one per layer of a model with experts, none of a model without.
         """
-        start = 0 if cache is None else cache.length
-        end = start + ids.shape[1]
+        end = ids.shape[1] + (0 if cache is None else cache.length)
         if end > self.config.context_length and not (cache is not None and cache.runs_on):
             raise ValueError(
                 f"the sequence has {end} positions: context_length is "
                 f"{self.config.context_length}; crop it to its last tokens"
             )
-        places = slice(start, end) if documents is None else positions_in(documents, end)
+        places: slice | Tensor = slice(0, end)
+        if cache is not None:
+            places = cache.next_places(ids.shape[1])
+        elif documents is not None:
+            places = positions_in(documents, end)
         x, rotation = self.positions(self.token_embedding(ids), places)
         x = embedding = self.dropout(x)
         values = {layer: table(ids) for layer, table in self.value_embeddings.items()}
@@ -237,7 +242,7 @@ class Transformer(nn.Module):
             x, logits = block(x, embedding, rotation, cache, values.get(str(layer)), documents)
             routing += [] if logits is None else [logits]
         if cache is not None:
-            cache.length = end
+            cache.advance(ids.shape[1])
         return self.final_norm(x), routing
 
     def logits(self, hidden: Tensor) -> Tensor:

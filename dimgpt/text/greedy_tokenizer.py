@@ -5,6 +5,7 @@ encoding: no merges are stored, any list of tokens will do. It deliberately make
 out of text, tabulations and line ends apart; code that wants one inserts its id.
 """
 
+import json
 from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from typing import Self
@@ -77,6 +78,26 @@ class GreedyTokenizer(Tokenizer):
                 "of a vocab.txt"
             ) from error
         return cls(text.split("\n"), source=str(path))  # strip nothing: tokens may end in spaces
+
+    @classmethod
+    def load_exported(cls, path: Path | str) -> Self | None:
+        """Read the vocabulary in the `tokenizer.json` of an export; `None` if it is another's.
+
+        `transformers` keeps that file when it saves such a folder again, and drops `vocab.txt`.
+
+        Raises:
+            FileNotFoundError, ValueError: As `Tokenizer.load`.
+        """
+        try:
+            ids = json.loads(read_tokenizer_file(path))["model"]["vocab"]
+            tokens = sorted(ids, key=ids.__getitem__)
+        except (ValueError, LookupError, TypeError, RecursionError):
+            return None  # whoever reads other kinds says what is wrong
+        names = {"\t": TAB, "\n": NEW_LINE}
+        tokens = [names.get(token, token) for token in tokens]
+        if tuple(tokens[: len(SPECIAL_TOKENS)]) != SPECIAL_TOKENS:
+            return None
+        return cls(tokens, source=str(path))
 
     def to_bytes(self) -> bytes:
         """Return the content of its file."""

@@ -44,8 +44,9 @@ class Tokenizer(ABC):
         from dimgpt.text.byte_level import ByteLevelTokenizer  # both kinds import this file
         from dimgpt.text.greedy_tokenizer import GreedyTokenizer
 
-        is_json = Path(path).suffix == ".json"
-        return ByteLevelTokenizer.load(path) if is_json else GreedyTokenizer.load(path)
+        if Path(path).suffix != ".json":
+            return GreedyTokenizer.load(path)
+        return GreedyTokenizer.load_exported(path) or ByteLevelTokenizer.load(path)
 
     @abstractmethod
     def to_bytes(self) -> bytes:

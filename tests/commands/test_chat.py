@@ -231,7 +231,7 @@ def test_two_slashes_begin_a_text_with_one(talk):
 def test_ctrl_c_stops_an_answer_and_keeps_what_was_said(talk, monkeypatch):
     whole = sessions.stream_text
 
-    def stopped(ids, tokenizer):
+    def stopped(ids, tokenizer, *stops):
         yield "Je "
         monkeypatch.setattr(sessions, "stream_text", whole)
         raise KeyboardInterrupt

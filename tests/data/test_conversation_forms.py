@@ -33,10 +33,17 @@ EXPECTED = {
     "openai": [[SYSTEM, *FIRST], FIRST],
     "sharegpt": [[*FIRST, *LATER], [SYSTEM, *FIRST, *LATER]],
     "alpaca": [FIRST, [("user", f"Réponds d'après le texte.\n\n{CONTEXT}"), ANSWERED]],
+    "dolly": [FIRST, [("user", f"{CONTEXT}\n\nRéponds d'après le texte."), ANSWERED]],
     "lists_of_both": [[SYSTEM, *FIRST], LATER],
     "users_and_assistants": [[SYSTEM, *FIRST], LATER],
     **dict.fromkeys(
-        ("prompts_and_completions", "questions_and_answers", "one_message_a_record"), [FIRST, LATER]
+        (
+            "prompts_and_completions",
+            "prompts_and_responses",
+            "questions_and_answers",
+            "one_message_a_record",
+        ),
+        [FIRST, LATER],
     ),
 }
 
@@ -179,6 +186,6 @@ def test_messages_without_an_id_are_not_joined_to_one_conversation(tmp_path):
 
 def test_where_every_record_is_skipped_the_way_to_the_reason_is_said(tmp_path):
     path = tmp_path / "talk.jsonl"
-    path.write_text('{"instruction": "a", "response": "b"}\n')
+    path.write_text('{"instruction": "a", "reply": "b"}\n')
     with pytest.raises(ValueError, match="all 1 records were skipped; bad_records 'refuse' says"):
         list(read_conversations(ConversationSourceConfig(name="a", path=str(path)), skip_bad=True))

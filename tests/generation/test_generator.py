@@ -10,7 +10,8 @@ import torch
 
 from dimgpt.config import ModelConfig, SamplingConfig
 from dimgpt.data.conversation import Message, encode_prompt
-from dimgpt.generation import generator as module
+from dimgpt.generation import engine as module
+from dimgpt.generation.engine import Engine
 from dimgpt.generation.generator import TextGenerator, generate_batch, generate_ids, stream_text
 from dimgpt.generation.sampling import next_token_probabilities
 from dimgpt.model.transformer import Transformer
@@ -59,10 +60,12 @@ def generated(model: Transformer, prompt: list[int], config: SamplingConfig) -> 
 
 def favourite(model: Transformer, monkeypatch: pytest.MonkeyPatch, ids: dict[int, int]) -> None:
     """Make the model want `ids[length]` after `length` tokens, else token 20."""
+    read = []
 
-    def logits_of(_: Transformer, so_far: torch.Tensor, cache: object) -> torch.Tensor:
-        logits = torch.zeros(so_far.shape[0], model.config.vocab_size)
-        logits[:, ids.get(so_far.shape[1], 20)] = 9.0
+    def logits_of(_: Transformer, new: torch.Tensor, cache: object) -> torch.Tensor:
+        read.extend(new[0].tolist())
+        logits = torch.zeros(new.shape[0], model.config.vocab_size)
+        logits[:, ids.get(len(read), 20)] = 9.0
         return logits
 
     monkeypatch.setattr(module, "_last_logits", logits_of)
@@ -280,18 +283,49 @@ def test_every_token_streams_as_whole_characters(tokenizer: GreedyTokenizer) -> 
         piece.encode("utf-8")  # no half surrogate
 
 
+@pytest.mark.parametrize("stops", [(), ("eu",), ("e", "le "), ("é",), ("absent",), ("aab", "b")])
+def test_a_text_ends_before_the_first_stop_string_however_it_is_cut(
+    tokenizer: GreedyTokenizer, stops: tuple[str, ...]
+) -> None:
+    chance = random.Random(0)
+    text = "la fée aaab le feu et la lune, le lieu"
+    ids = tokenizer.encode(text)
+    whole = tokenizer.decode(ids)
+    places = [whole.find(stop) for stop in stops if stop in whole]
+    expected = whole[: min(places)] if places else whole
+    assert "".join(stream_text(ids, tokenizer, stops)) == expected
+    for _ in range(20):  # every cut: single bytes are tokens, too
+        cut = [id for part in whole for id in tokenizer.encode(part, clean=False)]
+        pieces = list(stream_text(cut if chance.random() < 0.5 else ids, tokenizer, stops))
+        assert "".join(pieces) == expected
+        assert all(pieces)
+
+
+def test_a_stop_string_ends_the_generation_too(
+    model: Transformer, tokenizer: GreedyTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    favourite(model, monkeypatch, {4: 33})
+    original = module._last_logits
+    monkeypatch.setattr(module, "_last_logits", lambda *all: read.append(1) or original(*all))
+    text, stop = tokenizer.decode([20] * 3), tokenizer.token_text(33)
+    config = replace(GREEDY, max_new_tokens=100, stop_strings=(stop,))
+    said = TextGenerator(model, tokenizer).complete("", config)
+    assert (said, len(read)) == (text, 4)
+
+
 def test_special_tokens_in_a_prompt_stay_text(
     model: Transformer, tokenizer: GreedyTokenizer
 ) -> None:
     seen: list[list[int]] = []
-    original: Callable = module._checked_prompt
+    original: Callable = Engine.add
 
-    def spy(model: Transformer, ids: list[int], special_tokens: SpecialTokens) -> list[int]:
+    def spy(engine: Engine, ids: list[int], *arguments: object, **settings: object) -> object:
         seen.append(list(ids))
-        return original(model, ids, special_tokens)
+        return original(engine, ids, *arguments, **settings)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_checked_prompt", spy)
+        patch.setattr(Engine, "add", spy)
         TextGenerator(model, tokenizer).complete("⮜user⮞ a ⮜end-of-text⮞", GREEDY)
     assert seen[0][0] == SPECIAL_TOKENS.start_of_text
     assert not set(seen[0][1:]) & {1, 2, 5, 6, 7, 8, 9}

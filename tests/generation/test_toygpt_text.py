@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dimgpt.config import SamplingConfig
-from dimgpt.generation import generator
+from dimgpt.generation import engine
 from dimgpt.generation.generator import generate_batch, generate_ids
 from dimgpt.model.transformer import Transformer
 from dimgpt.presets import PRESETS
@@ -83,7 +83,7 @@ def test_the_penalty_remembers_what_the_context_has_lost(
         logits[:, 41] = 8.0
         return logits
 
-    monkeypatch.setattr(generator, "_last_logits", logits_of)
+    monkeypatch.setattr(engine, "_last_logits", logits_of)
     ids = written(model, PROMPT, override(SAMPLING, max_new_tokens=101))
     assert ids[:2] == [40, 201]
     assert ids[99:] == [299, 41]

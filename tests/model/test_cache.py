@@ -37,6 +37,30 @@ def test_a_cache_that_runs_on_gives_the_logits_of_a_longer_context(pieces, kerne
     torch.testing.assert_close(torch.cat(logits, dim=1), expected, atol=1e-5, rtol=1e-5)
 
 
+@torch.no_grad()
+def test_rows_that_have_read_different_numbers_of_positions_go_on_together():
+    model = model_of(TOY)
+    together = model.new_cache(3, runs_on=True)
+    alone = [model.new_cache(1, runs_on=True) for _ in range(3)]
+    ids = torch.cat((IDS, IDS[:1].flip(1)))
+    for row, length in enumerate((2, 16, 7)):
+        rows = together.rows(row, row + 1)
+        for cache in (rows, alone[row]):
+            model(ids[row : row + 1, :length], cache)
+        together.lengths[row] = rows.length
+    assert together.lengths == [2, 16, 7]
+    for at in range(20, 50):  # every row passes its window, and two of them the context
+        logits = model(ids[:, at : at + 1], together)
+        for row, cache in enumerate(alone):
+            expected = model(ids[row : row + 1, at : at + 1], cache)
+            torch.testing.assert_close(logits[row : row + 1], expected, atol=1e-5, rtol=1e-5)
+        if at == 30:  # the last row takes the place of the first, as where a text has ended
+            together.move(2, 0)
+            alone[0], ids = alone[2], torch.cat((ids[2:], ids[1:2], ids[2:]))
+            together, alone = together.rows(0, 2), alone[:2]
+            ids = ids[:2]
+
+
 def test_positions_far_beyond_the_context_depend_on_distance_as_near_ones_do():
     q, k = torch.randn(2, 1, 1, 1, TOY.head_dim)
     products = []

@@ -1,0 +1,221 @@
+"""Looks for what would go wrong: installation, device, space, data, models and runs.
+
+A check opens what a training or a chat would open. Their own errors are one line with a remedy, so
+the doctor shows these lines.
+"""
+
+import importlib.metadata
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from dimgpt.config import ModelConfig
+from dimgpt.info import advise
+from dimgpt.model.attention import attention
+from dimgpt.model.fused_attention import HAS_FLASH_ATTN, supports_varlen
+from dimgpt.model.transformer import Transformer
+from dimgpt.pipeline.data import fingerprint_data, open_corpus, require_conversations
+from dimgpt.pipeline.models import open_model
+from dimgpt.pipeline.training import open_run
+from dimgpt.runtime import Runtime, available_memory, describe_machine, peak_flops
+from dimgpt.settings import override
+from dimgpt.training.checkpoint import CheckpointStore
+from dimgpt.training.journal import read_history
+from dimgpt.training.micro_batch_search import measure_micro_batch
+from dimgpt.workspace import STAGES, Stage, Workspace, load_vocabulary
+
+_REQUIREMENT = re.compile(r"([\w.-]+)(?:==([\w.]+))?[^;]*(?:; extra == \"(\w+)\")?")
+_MAX_KERNEL_ERROR = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+_USUAL_ERRORS = (OSError, ValueError, RuntimeError, ImportError, NotImplementedError)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One line of the report."""
+
+    level: Literal["ok", "warning", "problem"]
+    """A warning is what a person may want so; a problem stops something."""
+    about: str
+    found: str
+    """What was found, and after a colon what to do where that is needed."""
+
+
+def examine(workspace: Workspace, runtime: Runtime) -> Iterator[Finding]:
+    """Yield findings about this machine and about everything that a workspace has made so far."""
+    yield from _packages()
+    yield from _device(runtime)
+    yield _space(workspace, runtime)
+    yield _tried("a step of training", lambda: _smoke(workspace.preset.model, workspace, runtime))
+    yield from _data(workspace)
+    for stage in STAGES:
+        if (folder := workspace.model_dir(stage)).exists():
+            yield _tried(f"model {folder}", partial(_model, folder, runtime))
+        if (folder := workspace.run_dir(stage)).exists():
+            yield _tried(f"run {folder}", partial(_run, folder))
+
+
+def _tried(about: str, check: Callable[[], str]) -> Finding:
+    """Report what a check returns, or the error that it raises."""
+    try:
+        return Finding(level="ok", about=about, found=check())
+    except _USUAL_ERRORS as error:
+        found = " ".join(str(error).split()) or type(error).__name__
+        return Finding(level="problem", about=about, found=found)
+
+
+def _packages() -> Iterator[Finding]:
+    """Compare what is installed with what the package asks for."""
+    others, missing = dict[str, str](), dict[str, list[str]]()
+    for requirement in importlib.metadata.requires("dimgpt") or []:
+        match = _REQUIREMENT.match(requirement)
+        assert match is not None
+        name, pinned, extra = match.groups()
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            missing.setdefault(extra, []).append(name)
+            continue
+        if pinned and version.split("+")[0] != pinned:
+            others[name] = f"{version} instead of {pinned}"
+    about = "packages"
+    if absent := missing.pop(None, []):  # type: ignore[call-overload]
+        found = f"{', '.join(absent)} missing: run pip install -r requirements.txt"
+        yield Finding(level="problem", about=about, found=found)
+    if others:
+        listed = ", ".join(f"{name} {version}" for name, version in others.items())
+        found = f"{listed}: tested with the second; pip install -r requirements.txt brings it"
+        yield Finding(level="warning", about=about, found=found)
+    if not absent and not others:
+        yield Finding(level="ok", about=about, found="as requirements.txt has them")
+    for extra, names in missing.items():
+        found = f"{', '.join(names)} missing: pip install 'dimgpt[{extra}]' brings it if you want"
+        yield Finding(level="warning", about=f"optional: {extra}", found=f"{found} {extra}")
+
+
+def _device(runtime: Runtime) -> Iterator[Finding]:
+    """Describe the device, and compare its attention kernels with the definition."""
+    machine = "; ".join(f"{name} {value}" for name, value in describe_machine(runtime).items())
+    yield Finding(level="ok", about="machine", found=machine)
+    dtype = runtime.half_dtype or torch.float32
+    limit = _MAX_KERNEL_ERROR[dtype]
+    errors = {name: _kernel_error(name, runtime.device, dtype) for name in _kernels(runtime, dtype)}
+    good = [f"{name} ({error:.0e})" for name, error in errors.items() if error <= limit]
+    wrong = [f"{name} ({error:.0e})" for name, error in errors.items() if not error <= limit]
+    found = f"{', '.join(good)} agree with the definition in {dtype}"
+    yield Finding(level="ok", about="attention", found=found)
+    if wrong:
+        found = f"{', '.join(wrong)} differ from the definition: update torch and the driver"
+        yield Finding(level="problem", about="attention", found=found)
+    if runtime.device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++"))):
+        found = "no C++ compiler: use_compile needs one, such as g++; all else works without"
+        yield Finding(level="warning", about="torch.compile", found=found)
+
+
+def _kernels(runtime: Runtime, dtype: torch.dtype) -> list[str]:
+    """Name the kernels of this device."""
+    if runtime.device.type != "cuda":
+        return ["matmul", "sdpa"]
+    is_half = dtype != torch.float32
+    has = {
+        "flash_attn": is_half and HAS_FLASH_ATTN,
+        "varlen": is_half and supports_varlen(runtime.device),
+    }
+    return ["matmul", "sdpa", "flex", *(name for name, is_there in has.items() if is_there)]
+
+
+def _kernel_error(name: str, device: torch.device, dtype: torch.dtype) -> float:
+    """Return the largest difference of a kernel from the naive one on random numbers."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((2, 96, 4, 32), (2, 96, 2, 32), (2, 96, 2, 32))  # queries, keys, values
+    q, k, v = (torch.randn(shape, generator=generator).to(device, dtype) for shape in shapes)
+    with torch.inference_mode():
+        ours, exact = (attention(q, k, v, window_size=20, kernel=each) for each in (name, "naive"))
+    return float((ours.float() - exact.float()).abs().max())
+
+
+def _space(workspace: Workspace, runtime: Runtime) -> Finding:
+    """Compare memory and disk with what the preset takes."""
+    disk = shutil.disk_usage(Path()).free
+    memory, flops = available_memory(runtime), peak_flops(runtime)
+    found = advise(workspace.preset, memory=memory, disk=disk, flops=flops)
+    is_enough = found.startswith("fits")
+    about = f"preset {workspace.preset.name}"
+    return Finding(level="ok" if is_enough else "problem", about=about, found=found)
+
+
+def _smoke(config: ModelConfig, workspace: Workspace, runtime: Runtime) -> str:
+    """Train on random ids with a small model of the preset's architecture."""
+    small = override(config, num_layers=min(2, config.num_layers), vocab_size=512)
+    training = override(workspace.preset.pretraining, batch_size=1, accumulation_steps=1)
+    training = override(training, use_compile=False)
+    model = Transformer(small).to(runtime.device)
+    found = measure_micro_batch(model, training, runtime, repeats=2)
+    if found is None:
+        raise RuntimeError("out of memory with one row: close other programs, or shorten context")
+    return f"two layers of the preset train at {found.tokens_per_second:,.0f} tokens/s"
+
+
+def _data(workspace: Workspace) -> Iterator[Finding]:
+    """Open the vocabulary and all token files, which are compared with their hashes."""
+    about = f"data {workspace.data_folder}"
+    if not workspace.data_folder.exists():
+        found = f"nothing prepared yet: run `{workspace.prepare_command}`, or create_data.ipynb"
+        yield Finding(level="warning", about=about, found=found)
+        return
+
+    def documents() -> str:
+        corpus, vocabulary = open_corpus(workspace), load_vocabulary(workspace)
+        sizes = [sum(file.num_tokens for file in corpus.train.files)]
+        sizes.append(sum(file.num_tokens for file in corpus.validation.files))
+        return (
+            f"{vocabulary.vocab_size:,} tokens in the vocabulary, {sizes[0]:,} to train on, "
+            f"{sizes[1]:,} held out, all as their hashes say"
+        )
+
+    yield _tried(about, documents)
+    for stage in STAGES[1:]:
+        if workspace.data_dir(stage).exists():
+            yield _tried(f"{about}, {stage}", partial(_groups, workspace, stage))
+
+
+def _groups(workspace: Workspace, stage: Stage) -> str:
+    groups = require_conversations(workspace, stage)
+    fingerprint_data(workspace, stage)  # reads all manifests
+    return f"{len(groups)} groups: {', '.join(group.name for group in groups)}"
+
+
+def _model(folder: Path, runtime: Runtime) -> str:
+    """Open a model: its files are compared with their hashes, and NaN is refused."""
+    model, tokenizer = open_model(folder, runtime=runtime)
+    return f"{model.num_parameters:,} parameters, {tokenizer.vocab_size:,} tokens"
+
+
+def _run(folder: Path) -> str:
+    """Say where a run goes on, or what it would be refused for."""
+    workspace, stage = open_run(folder, models_root=folder.parent.parent)
+    checkpoint = CheckpointStore(folder / "checkpoints").load_latest()
+    if checkpoint is None:
+        if damaged := sorted(path.name for path in folder.glob("checkpoints/step-*")):
+            raise ValueError(
+                f"{', '.join(damaged)} are damaged: bring back a copy, or delete the folder and "
+                "train from step 0"
+            )
+        return "no checkpoint yet: it begins at step 0"
+    now = {
+        "vocabulary": load_vocabulary(workspace).fingerprint,
+        "data": fingerprint_data(workspace, stage),
+    }
+    saved = {"vocabulary": checkpoint.state["vocabulary"], **checkpoint.state["fingerprints"]}
+    if changed := [name for name, value in now.items() if saved.get(name, value) != value]:
+        raise ValueError(
+            f"{' and '.join(changed)} changed since step {checkpoint.step}: it would be refused; "
+            "bring the old one back, or train under another name"
+        )
+    num_records = len(read_history(folder / "history.jsonl"))
+    return f"goes on at step {checkpoint.step} ({num_records:,} records of history)"

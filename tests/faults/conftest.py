@@ -1,0 +1,39 @@
+"""Counts the faults that were injected, and shows them as the table that `make faults` prints."""
+
+from collections import Counter
+
+import pytest
+
+ROWS = {
+    31: ("a model folder whose config asks for more than its file holds", 8),
+    32: ("an export that transformers has loaded and saved again", 4),
+    34: ("standard output or error closed, as under cron", 8),
+    35: ("use_compile where there is no compiler", 2),
+}
+"""Number of a fault -> what it is, and how many are injected at least."""
+
+
+@pytest.fixture
+def fault(record_property):
+    """Return a function that counts injections of a row whose outcome was the expected one."""
+
+    def count(row, number=1):
+        record_property("fault", [row, number])
+
+    return count
+
+
+def pytest_terminal_summary(terminalreporter):
+    reached = Counter()
+    for report in terminalreporter.stats.get("passed", []):
+        for name, value in report.user_properties:
+            if name == "fault":
+                reached[value[0]] += value[1]
+    if not reached:
+        return
+    terminalreporter.section("faults")
+    for row, (name, number) in ROWS.items():
+        sign = "ok" if reached[row] >= number else "MISSING"
+        terminalreporter.write_line(f"{row:3} {name:70} {reached[row]:4} of {number:4} {sign}")
+    num_whole = sum(reached[row] >= number for row, (_, number) in ROWS.items())
+    terminalreporter.write_line(f"faults: {num_whole} of {len(ROWS)} rows")

@@ -1,0 +1,157 @@
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dimgpt.config import ModelConfig, SamplingConfig
+from dimgpt.generation import engine as module
+from dimgpt.generation.engine import Engine
+from dimgpt.generation.generator import generate_ids
+from dimgpt.model.transformer import Transformer
+from dimgpt.text.special_tokens import SpecialTokens
+
+SPECIAL_TOKENS = SpecialTokens()
+CONTEXT_LENGTH = 32
+TOY = ModelConfig(
+    vocab_size=60,
+    context_length=CONTEXT_LENGTH,
+    window_size=5,
+    embedding_dim=16,
+    num_layers=3,
+    num_heads=4,
+    num_kv_heads=2,
+    ffn_dim=24,
+    init_std=0.3,
+)
+SAMPLED = SamplingConfig(temperature=1.5, max_new_tokens=12, seed=5)
+SHAPES = {
+    "windows": {},
+    "whole": {"window_size": None},
+    "mixed": {"attention_pattern": ("window", "full")},
+    "waves": {"positions": "sinusoidal"},
+}
+
+
+def model_of(**changes):
+    torch.manual_seed(0)
+    return Transformer(replace(TOY, **changes)).eval()
+
+
+def engine_of(model, num_rows, *, runs_on=False):
+    return Engine(model, SPECIAL_TOKENS, cache=model.new_cache(num_rows, runs_on=runs_on))
+
+
+def alone(model, prompt, config):
+    return list(generate_ids(model, prompt, config, special_tokens=SPECIAL_TOKENS))
+
+
+def new_ids(continuation, prompt):
+    return continuation.ids[max(1, min(len(prompt), CONTEXT_LENGTH)) :]
+
+
+@pytest.mark.parametrize("beyond", ["crop", "run_on"])
+@pytest.mark.parametrize("name", SHAPES)
+def test_texts_that_come_and_go_are_what_each_is_alone(name, beyond):
+    model = model_of(**SHAPES[name])
+    if beyond == "run_on" and not model.config.can_run_on:
+        return
+    engine = engine_of(model, 3, runs_on=beyond == "run_on")
+    chance, running = random.Random(7), []
+    for number in range(12):
+        prompt = [chance.randrange(10, 60) for _ in range(chance.choice([0, 1, 4, 9, 31, 40]))]
+        config = replace(
+            SAMPLED,
+            max_new_tokens=chance.choice([1, 7, 40]),
+            temperature=chance.choice([0.0, 1.5]),
+            repetition_penalty=chance.choice([1.0, 1.3]),
+            beyond_context=beyond,
+            seed=number,
+        )
+        running.append((prompt, config, engine.add(prompt, config)))
+        for _ in range(chance.randrange(4)):
+            engine.step()
+    while not engine.is_idle:
+        engine.step()
+    for prompt, config, continuation in running:
+        assert new_ids(continuation, prompt) == alone(model, prompt, config)
+        is_full = len(new_ids(continuation, prompt)) == config.max_new_tokens
+        assert continuation.end == ("length" if is_full else "stop")
+
+
+def test_a_text_that_is_removed_makes_room_and_changes_no_other():
+    model = model_of()
+    engine = engine_of(model, 2)
+    config = replace(SAMPLED, max_new_tokens=20)
+    first, second, third = (engine.add([20, 21 + number], config) for number in range(3))
+    engine.step()
+    assert len(third.ids) == 2  # it waits
+    engine.remove(first)
+    engine.remove(first)  # twice is once
+    engine.step()
+    assert (first.end, len(first.ids), len(third.ids)) == ("removed", 3, 3)
+    waiting = engine.add([50], config)
+    engine.remove(waiting)
+    while not engine.is_idle:
+        assert waiting not in engine.step()
+    assert new_ids(second, [0, 0]) == alone(model, [20, 22], config)
+    assert new_ids(third, [0, 0]) == alone(model, [20, 23], config)
+
+
+def test_no_more_texts_are_written_at_a_time_than_there_are_rows(monkeypatch):
+    model, sizes, original = model_of(window_size=None), [], module._last_logits
+
+    def spy(model, ids, cache):
+        sizes.append(len(ids))
+        return original(model, ids, cache)
+
+    monkeypatch.setattr(module, "_last_logits", spy)
+    engine = engine_of(model, 3)
+    for number in range(10):  # they get longer than the context, too
+        engine.add([20 + number], replace(SAMPLED, max_new_tokens=40))
+    while not engine.is_idle:
+        sizes.clear()
+        engine.step()
+        assert sum(sizes) <= 3
+
+
+def test_texts_share_a_pass_whatever_their_lengths(monkeypatch):
+    engine = engine_of(model_of(), 4)
+    for length in (1, 3, 7, 20):
+        engine.add([20] * length, replace(SAMPLED, temperature=0.0, max_new_tokens=5))
+    engine.step()
+    sizes, original = [], module._last_logits
+
+    def spy(model, ids, cache):
+        sizes.append(tuple(ids.shape))
+        return original(model, ids, cache)
+
+    monkeypatch.setattr(module, "_last_logits", spy)
+    engine.step()
+    assert sizes == [(4, 1)]
+
+
+def test_scores_are_the_models_own_whatever_the_settings():
+    model, prompt = model_of(), [20, 30, 40]
+    config = replace(SAMPLED, temperature=0.5, top_k=3, repetition_penalty=2.0)
+    engine = engine_of(model, 2)
+    engine.add([50], config)
+    scored = engine.add(prompt, config, num_scored=4)
+    while not engine.is_idle:
+        engine.step()
+    with torch.inference_mode():
+        logits = model(torch.tensor([scored.ids]))[0]
+    expected = logits.log_softmax(dim=-1)
+    written = scored.ids[len(prompt) :] + [SPECIAL_TOKENS.end_of_text] * (scored.end == "stop")
+    assert len(scored.scores) == len(written)
+    for place, (id, score) in enumerate(zip(written, scored.scores, strict=True), start=2):
+        assert score.log_probability == pytest.approx(float(expected[place, id]), abs=1e-4)
+        best = expected[place].topk(4)
+        assert list(score.alternatives) == best.indices.tolist()
+        assert list(score.alternatives.values()) == pytest.approx(best.values.tolist(), abs=1e-4)
+
+
+def test_a_step_without_texts_does_nothing():
+    engine = engine_of(model_of(), 2)
+    assert engine.is_idle
+    assert engine.step() == []

@@ -73,27 +73,25 @@ def measure_copying(
 
     Args:
         train: The training files.
-        held_out: Of the same sources.
+        held_out: Of the same sources; texts of fewer than 20 tokens do not count.
         writer: A model, which writes 2,048 tokens from nothing; `None` leaves that out.
     """
-    texts = [file.document(n) for file in held_out.files for n in range(file.num_documents)]
+    documents = [file.document(n) for file in held_out.files for n in range(file.num_documents)]
+    texts = [ids for ids in documents if len(ids) >= RUN_TOKENS]
     samples = []
     if writer is not None:
-        sampling = SamplingConfig(temperature=1.0, top_p=1.0, max_new_tokens=64, seed=0)
-        samples = [
-            np.array(ids, dtype=np.int64) for ids in writer.complete_batch([[]] * 32, sampling)
-        ]
+        sampling = SamplingConfig(max_new_tokens=64, seed=0)
+        samples = list(map(np.array, writer.complete_batch([[]] * 32, sampling)))
     parts = itertools.chain.from_iterable(file.parts for file in train.files)
     masks = find_copied([*texts, *samples], parts)
     known, written = masks[: len(texts)], masks[len(texts) :]
-    facts = {
-        "Held-out texts in the training files": f"{sum(map(np.all, known)):,} of {len(known):,}"
-    }
-    runs = f"in runs of {RUN_TOKENS} and more"
+    num_whole = sum(bool(mask.all()) for mask in known)
+    facts = {"Held-out texts in the training files": f"{num_whole:,} of {len(known):,}"}
     for name, found in (("Held-out", known), ("Sampled", written)):
         if num_tokens := sum(map(len, found)):
-            ratio = sum(map(np.sum, found)) / num_tokens
-            facts[f"{name} tokens copied {runs}"] = f"{ratio:.1%} of {num_tokens:,}"
+            ratio = sum(int(mask.sum()) for mask in found) / num_tokens
+            label = f"{name} tokens copied in runs of {RUN_TOKENS} and more"
+            facts[label] = f"{ratio:.1%} of {num_tokens:,}"
     return facts
 
 

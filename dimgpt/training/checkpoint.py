@@ -63,6 +63,7 @@ class CheckpointStore:
             OSError: It cannot be written; the checkpoints before it are unchanged.
         """
         path = self.path_of(kind, checkpoint.step)
+        self._make_room(checkpoint)
         with new_folder(path) as temporary:
             hashes = {
                 f"{name}.safetensors": write_tensors(temporary / f"{name}.safetensors", tensors)
@@ -130,6 +131,16 @@ class CheckpointStore:
             if sha256_of(file) != expected:
                 return f"{name} has another sha256 than its manifest says"
         return None
+
+    def _make_room(self, checkpoint: Checkpoint) -> None:
+        """Delete the oldest checkpoints where the disk is too full; the newest one stays."""
+        tensors = (tensor for named in checkpoint.tensors.values() for tensor in named.values())
+        needed = sum(tensor.nbytes for tensor in tensors)
+        for path in self._paths("step")[:-1]:
+            if shutil.disk_usage(self.folder).free > needed:
+                return
+            log.warning("the disk is full: %s makes room for step %d", path, checkpoint.step)
+            shutil.rmtree(path, ignore_errors=True)
 
     def _complete(self, folder: Path, checkpoint: Checkpoint, hashes: Mapping[str, str]) -> None:
         """Write the state, then the manifest with the hashes of all files."""

@@ -1,10 +1,11 @@
 """What a run reports while it goes on: records for `history.jsonl` and for observers."""
 
+import contextlib
 import json
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,8 @@ def _append_whole(path: Path, content: bytes) -> None:
 class Journal:
     """`history.jsonl`: one record a line, appended while a run goes on and passed to observers.
 
-    A record has a `kind` (`start`, `step`, `validation`, `sample`, `notice`), a `step`, and its
-    values, among them moving averages and the speed.
+    A record has a `kind` (`start`, `step`, `validation`, `sample`, `notice`, `end`), a `step`, and
+    its values, among them moving averages and the speed.
 
     Args:
         path: The run's file.
@@ -74,6 +75,7 @@ class Journal:
         self.flops_per_token, self.runtime, self.decay = flops_per_token, runtime, decay
         self.num_train_tokens = num_train_tokens
         self._waiting: list[bytes] = []
+        self._lost = ""
         self._continue_clock(RunState())
 
     def follow(self, state: RunState) -> None:
@@ -84,7 +86,16 @@ class Journal:
         self._continue_clock(state)
         self._waiting.clear()
         if self.runtime.is_first and self.path.exists():
-            kept = [record for record in read_history(self.path) if record["step"] <= state.step]
+            records = read_history(self.path)
+            kept = [record for record in records if record["step"] <= state.step]
+            if (
+                num_lost := max((record["step"] for record in records), default=0) - state.step
+            ) > 0:
+                minutes = max(0.0, records[-1].get("seconds", 0.0) - state.seconds) / 60
+                self._lost = (
+                    f"the run ended without saving: {num_lost} steps ({minutes:.0f} minutes) after "
+                    "the checkpoint are taken again"
+                )
             lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept)
             replace_file(self.path, lines.encode())
 
@@ -107,7 +118,18 @@ class Journal:
         self._peak_flops = peak_flops(self.runtime) * self.runtime.num_processes
         more = {"trained": trained} if trained else {}
         self.emit("start", max_steps=max_steps, changes=changes, **more)
+        if self._lost:
+            self.notice(self._lost)
         self.restart_clock()
+
+    @contextlib.contextmanager
+    def recording_failure(self) -> Iterator[None]:
+        """Record an error that ends the run."""
+        try:
+            yield
+        except Exception as error:
+            self.emit("end", reason=f"{type(error).__name__}: {error}")
+            raise
 
     def emit(self, kind: str, **values: Any) -> None:
         """Append a record to the history and call the observers, in the first process only."""

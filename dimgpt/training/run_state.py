@@ -5,6 +5,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from dimgpt.config import TrainingConfig
+
 
 @dataclass(kw_only=True, slots=True)
 class RunState:
@@ -45,6 +47,12 @@ class RunState:
         is_kept = loss < (lowest[-1] if len(lowest) == keep else math.inf)
         self.lowest_losses = sorted([*lowest, loss])[:keep] if is_kept else lowest
         return is_kept
+
+    def why_over(self, config: TrainingConfig) -> str | None:
+        """Say why a run is over; `None` if it is not."""
+        if self.step >= config.max_steps:
+            return "finished"
+        return "out of patience" if self.is_out_of_patience(config.patience) else None
 
     def is_out_of_patience(self, patience: int | None) -> bool:
         """Say whether that many validations have brought no lower loss."""

@@ -147,6 +147,7 @@ class Trainer:
             )
             trained = trained_share(self.model)
             self.journal.start(max_steps=self.config.max_steps, changes=changes, trained=trained)
+            stack.enter_context(self.journal.recording_failure())
             stack.enter_context(self.runtime.matmul_precision())
             if state.looked_around_at < state.step:
                 self._look_around(stop)  # an interrupt came before that
@@ -155,6 +156,8 @@ class Trainer:
                 if self._must_go_back():
                     self._go_back()
             self.folder.finish(self.state)
+            reason = self.state.why_over(self.config) or signal.Signals(stop.signal or 0).name
+            self.journal.emit("end", reason=reason)
         if stop.signal == signal.SIGTERM:
             raise SystemExit(128 + signal.SIGTERM)
         return self.summary()
@@ -270,8 +273,7 @@ class Trainer:
         return is_kept
 
     def _is_over(self) -> bool:
-        is_last = self.state.step >= self.config.max_steps
-        return is_last or self.state.is_out_of_patience(self.config.patience)
+        return self.state.why_over(self.config) is not None
 
     def _must_go_back(self) -> bool:
         return self.state.num_bad_in_a_row >= _MAX_BAD_IN_A_ROW

@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 
+from dimgpt.training import checkpoint as module
 from dimgpt.training.checkpoint import Checkpoint, CheckpointStore
 
 
@@ -45,6 +46,23 @@ def test_as_many_are_kept_as_asked_for(tmp_path, keep):
         store.save(checkpoint(step))
         expected = list(range(max(0, step - keep + 1), step + 1))
         assert [int(name.removeprefix("step-")) for name in names(store)] == expected
+
+
+def test_on_a_full_disk_old_checkpoints_make_room_and_the_newest_stays(
+    tmp_path, monkeypatch, caplog
+):
+    store = CheckpointStore(tmp_path, keep=5)
+    for step in (1, 2, 3):
+        store.save(checkpoint(step))
+    free = [11, 13]  # a checkpoint has 12 bytes of numbers
+    usage = module.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage._replace(free=free.pop(0)))
+    store.save(checkpoint(4))
+    assert names(store) == ["step-00000002", "step-00000003", "step-00000004"]
+    assert "step-00000001 makes room for step 4" in caplog.text
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage._replace(free=0))
+    store.save(checkpoint(5))
+    assert names(store) == ["step-00000004", "step-00000005"]
 
 
 def test_what_was_damaged_and_passed_over_does_not_outlive_what_comes_after(tmp_path):

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -264,3 +265,44 @@ def test_dropout_resumes_bit_for_bit(config, make_trainer):
     resumed = make_trainer(config, folder="parts", model=model)
     resumed.fit()
     assert same(whole, resumed)
+
+
+def test_a_run_writes_why_it_ended(config, make_trainer):
+    def interrupt(record):
+        if record["kind"] == "step" and record["step"] == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    stopped = make_trainer(config, observers=[interrupt])
+    stopped.fit()
+    finished = make_trainer(config)
+    finished.fit()
+    assert [record["reason"] for record in records(finished, "end")] == ["SIGINT", "finished"]
+    slow = dataclasses.replace(
+        config, patience=1, learning_rate=1e-30, min_learning_rate=0.0, max_steps=12
+    )
+    impatient = make_trainer(slow, folder="impatient")
+    impatient.fit()
+    assert [record["reason"] for record in records(impatient, "end")] == ["out of patience"]
+
+    def fail(record):
+        if record["kind"] == "step":
+            raise RuntimeError("no more power")
+
+    failing = make_trainer(config, folder="failing", observers=[fail])
+    with pytest.raises(RuntimeError):
+        failing.fit()
+    assert records(failing, "end")[0]["reason"] == "RuntimeError: no more power"
+
+
+def test_after_a_power_cut_a_run_says_what_was_lost(config, make_trainer, caplog):
+    config = dataclasses.replace(config, checkpoint_interval=4)
+    run = make_trainer(config)
+    run.fit()
+    # As a cut would leave it: the last checkpoint is missing, the history goes on to its last line.
+    newest = run.folder.checkpoints.path_of("step", 6)
+    shutil.rmtree(newest)
+    make_trainer(config).fit()
+    text = "the run ended without saving: 2 steps (0 minutes) after the checkpoint are taken again"
+    assert [record["text"] for record in records(run, "notice")] == [text]
+    assert text in caplog.text
+    assert [record["step"] for record in records(run, "step")] == [1, 2, 3, 4, 5, 6]

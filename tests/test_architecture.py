@@ -18,7 +18,7 @@ FLOORS = (
     {"data", "weights"},
     {"demo"},
     {"data.preparing", "data.reading"},
-    {"training", "generation", "evaluation"},
+    {"training", "generation", "evaluation", "inspection"},
     {"presets", "display", "demo.score", "serving"},
     {"info", "sizing", "doctor", "workspace", "pipeline", "commands", "cli", "__main__"},
 )

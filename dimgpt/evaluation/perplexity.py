@@ -1,6 +1,6 @@
-"""How well a model predicts text: scores of whole files, and a look at single tokens.
+"""How well a model predicts text: scores of whole files.
 
-In a score, every token of every document counts once. A document longer than the context is read
+Every token of every document counts once. A document longer than the context is read
 in windows that overlap by half, so that a token has at least half a context before it, if its
 document has. Bits per byte compare models of different vocabularies. Cleaning drops and replaces
 characters, and the model predicts the cleaned text only: counted over the longer raw text, the same
@@ -8,9 +8,9 @@ bits give a lower figure, which is no better model.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -138,39 +138,3 @@ def _windows(file: TokenFile, context_length: int) -> Iterator[_Window]:
             yield _Window(number, window, num_counted - first)
             num_counted = first + len(window)
             first = num_counted - 1 - (context_length - stride)
-
-
-class Guess(NamedTuple):
-    """A token that may come next."""
-
-    id: int
-    ratio: float
-    """Probability, in 0..1."""
-
-
-@torch.inference_mode()
-def surprisals(model: Transformer, ids: Sequence[int]) -> list[float]:
-    """Return -log2 of the probability that each token after the first was given, in bits.
-
-    Args:
-        model: In evaluation mode.
-        ids: At least two tokens, at most a context.
-    """
-    sequence = torch.tensor(list(ids), device=model.token_embedding.weight.device)
-    logits = model(sequence[None])[0, :-1].float()
-    return (F.cross_entropy(logits, sequence[1:], reduction="none") / math.log(2)).tolist()
-
-
-@torch.inference_mode()
-def best_guesses(model: Transformer, ids: Sequence[int], *, count: int = 10) -> list[Guess]:
-    """Return the most probable tokens after a text, best first.
-
-    Args:
-        model: In evaluation mode.
-        ids: At least one token, at most a context.
-        count: Of a smaller vocabulary, all tokens.
-    """
-    sequence = torch.tensor([list(ids)], device=model.token_embedding.weight.device)
-    ratios = model(sequence)[0, -1].float().softmax(dim=-1)
-    best = ratios.topk(min(count, len(ratios)))
-    return list(map(Guess, best.indices.tolist(), best.values.tolist()))

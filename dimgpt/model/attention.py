@@ -146,6 +146,14 @@ def _make_bias(
 _cached_bias = functools.lru_cache(maxsize=2)(_make_bias)
 
 
+def weigh(q: Tensor, k: Tensor, window_size: int | None, documents: Tensor | None = None) -> Tensor:
+    """Return how much each query takes of each value, (B, H, T, S), float32; see `attention`."""
+    k = k.repeat_interleave(q.shape[2] // k.shape[2], dim=2)
+    scores = torch.einsum("bthd,bshd->bhts", q.float(), k.float()) / math.sqrt(q.shape[-1])
+    mask = visible(q.shape[1], k.shape[1], window_size, q.device, documents)
+    return scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
+
+
 def _naive(
     q: Tensor,
     k: Tensor,
@@ -154,12 +162,8 @@ def _naive(
     dropout: float = 0.0,
     documents: Tensor | None = None,
 ) -> Tensor:
-    groups = q.shape[2] // k.shape[2]
-    k, v = k.repeat_interleave(groups, dim=2), v.repeat_interleave(groups, dim=2)
-    scores = torch.einsum("bthd,bshd->bhts", q.float(), k.float()) / math.sqrt(q.shape[-1])
-    mask = visible(q.shape[1], k.shape[1], window_size, q.device, documents)
-    weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)  # (B, H, T, S)
-    weights = F.dropout(weights, dropout)
+    weights = F.dropout(weigh(q, k, window_size, documents), dropout)
+    v = v.repeat_interleave(q.shape[2] // v.shape[2], dim=2)
     return torch.einsum("bhts,bshd->bthd", weights, v.float()).type_as(q)
 
 

@@ -75,6 +75,21 @@ class Attention(nn.Module):
         )
         self.dropout, self.attention_dropout = new_dropout(config, "qkv"), config.attention_dropout
 
+    def project(
+        self, x: Tensor, rotation: Rotation | None, token_values: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries (B, T, H, D), keys and values (B, T, H_kv, D), turned by position."""
+        heads = (-1, self.head_dim)
+        q = self.query_norm(self.dropout(self.query(x)).unflatten(-1, heads))
+        k = self.key_norm(self.dropout(self.key(x)).unflatten(-1, heads))
+        v = self.value(x)
+        if token_values is not None:
+            v = v + token_values.type_as(v)
+        v = self.dropout(v).unflatten(-1, heads)
+        if rotation is not None:
+            q, k = rotate(q, k, rotation)
+        return q, k, v
+
     def forward(
         self,
         x: Tensor,
@@ -84,28 +99,15 @@ class Attention(nn.Module):
         documents: Tensor | None = None,
     ) -> Tensor:
         """Mix positions, (B, T, C) -> (B, T, C); `token_values`, (B, T, H_kv * D), are added."""
-        heads = (-1, self.head_dim)
-        q = self.query_norm(self.dropout(self.query(x)).unflatten(-1, heads))  # (B, T, H, D)
-        k = self.key_norm(self.dropout(self.key(x)).unflatten(-1, heads))  # (B, T, H_kv, D)
-        v = self.value(x)
-        if token_values is not None:
-            v = v + token_values.type_as(v)
-        v = self.dropout(v).unflatten(-1, heads)
-        if rotation is not None:
-            q, k = rotate(q, k, rotation)
+        q, k, v = self.project(x, rotation, token_values)
         if cache is not None:
             k, v, exist = cache.append(self.layer, k, v)  # (B, S, H_kv, D)
             if exist is not None:
                 return self.output(attend_to(q, k, v, exist).flatten(-2))
+        window, kernel = self.window_size, self.kernel
         dropout = self.attention_dropout if self.training else 0.0
         mixed = attention(
-            q,
-            k,
-            v,
-            window_size=self.window_size,
-            kernel=self.kernel,
-            dropout=dropout,
-            documents=documents,
+            q, k, v, window_size=window, kernel=kernel, dropout=dropout, documents=documents
         )
         return self.output(mixed.flatten(-2))
 

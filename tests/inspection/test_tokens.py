@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dimgpt.config import ModelConfig
-from dimgpt.evaluation.perplexity import best_guesses, surprisals
+from dimgpt.inspection.tokens import best_guesses, look_at_tokens, surprisals
 from dimgpt.model.transformer import Transformer
 
 IDS = [3, 7, 1, 19, 4]
@@ -63,3 +63,22 @@ def test_of_a_small_vocabulary_all_tokens_are_guessed(model):
 def test_more_than_a_context_is_refused(model):
     with pytest.raises(ValueError, match="context"):
         surprisals(model, [1] * 9)
+
+
+def test_each_token_is_seen_with_its_probability_rank_and_alternatives(model):
+    first, *others = look_at_tokens(model, IDS, count=4)
+    assert (first.id, first.ratio, first.rank, first.alternatives) == (3, None, None, ())
+    for place, seen in enumerate(others, start=1):
+        expected = probabilities(model, IDS[:place])
+        assert seen.id == IDS[place]
+        assert seen.ratio == pytest.approx(float(expected[seen.id]), abs=1e-6)
+        order = expected.argsort(descending=True).tolist()
+        assert seen.rank == 1 + order.index(seen.id)
+        assert [guess.id for guess in seen.alternatives] == order[:4]
+
+
+def test_one_token_is_seen_and_costs_nothing_and_none_is_refused(model):
+    assert [seen.id for seen in look_at_tokens(model, [5])] == [5]
+    assert surprisals(model, [5]) == []
+    with pytest.raises(ValueError, match="no token"):
+        look_at_tokens(model, [])

@@ -80,9 +80,16 @@ def measure_perplexity(
         batch = windows[first : first + batch_size]
         scores = _score(model, batch, byte_counts, runtime)
         np.add.at(sums, [window.document for window in batch], scores)
+    return _summarise(file, sums)
+
+
+def _summarise(file: TokenFile, sums: Array) -> Perplexity:
+    """Turn the sums of each document, (N, 4), into those of the file."""
     loss, correct, num_tokens, num_bytes = sums.sum(axis=0).tolist()
-    bits_per_byte = loss / math.log(2) / num_bytes if num_bytes else math.nan
-    raw_bytes = file.summary.num_raw_bytes
+    bits = loss / math.log(2)
+    bits_per_byte = bits / num_bytes if num_bytes else math.nan
+    num_raw_bytes = file.summary.num_raw_bytes
+    growth = num_raw_bytes / file.summary.num_bytes if num_raw_bytes else math.nan
     return Perplexity(
         documents=file.num_documents,
         tokens=int(num_tokens),
@@ -92,9 +99,7 @@ def measure_perplexity(
         perplexity=math.exp(loss / num_tokens),
         bits_per_byte=bits_per_byte,
         bits_per_byte_margin=ratio_margin(sums[:, 0] / math.log(2), sums[:, 3]),
-        bits_per_raw_byte=bits_per_byte * file.summary.num_bytes / raw_bytes
-        if raw_bytes
-        else math.nan,
+        bits_per_raw_byte=bits_per_byte / growth,
     )
 
 

@@ -10,7 +10,7 @@ bits give a lower figure, which is no better model.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch

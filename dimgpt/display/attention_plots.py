@@ -23,7 +23,7 @@ def plot_attention(
 
     Args:
         weights: Of one layer, (H, T, T), in 0..1.
-        tokens: T names.
+        tokens: T names, written beside a head that is drawn alone; none leaves them out.
         window_size: Of that layer; `None` draws no line.
         head: Draw this one alone, large; `None` draws all of them, small.
 
@@ -44,7 +44,7 @@ def plot_attention(
     for axes, number in zip(grid.flat, heads, strict=False):
         image = axes.imshow(values[number], cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
         axes.set_title(f"head {number}", fontsize=10)
-        _draw_window(axes, len(tokens), window_size)
+        _draw_window(axes, values.shape[-1], window_size)
         _name_tokens(axes, tokens if head is not None else ())
     figure.colorbar(image, ax=grid, label="share of what the token reads", shrink=0.8)
     return figure
@@ -63,8 +63,8 @@ def _name_tokens(axes: Axes, tokens: Sequence[str]) -> None:
     if not 0 < len(tokens) <= _MOST_NAMED:
         axes.set(xticks=[], yticks=[])
         return
-    # A $ would begin a formula.
-    names = [token.replace("$", r"\$") for token in tokens]
+    names = [token if len(token) <= 14 else f"{token[:6]}…{token[-6:]}" for token in tokens]
+    names = [name.replace("$", r"\$") for name in names]  # a $ would begin a formula
     size = 8 if len(names) <= 32 else 6
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=size, family="monospace")
     axes.set_yticks(range(len(names)), names, fontsize=size, family="monospace")

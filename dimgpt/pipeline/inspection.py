@@ -24,12 +24,12 @@ def open_passages(workspace: Workspace, stage: Stage = "pretraining") -> Passage
     if not workspace.data_config_path.exists():
         return None
     data = load_data_config(workspace)
-    sources = {
-        "pretraining": data.sources,
-        "finetuning": data.conversations,
-        "preferences": data.preferences,
-    }[stage]
-    folders = [workspace.data_dir(stage) / source.name for source in sources]
+    names = {
+        "pretraining": [source.name for source in data.sources],
+        "finetuning": [group.name for group in data.conversations],
+        "preferences": [group.name for group in data.preferences],
+    }
+    folders = [workspace.data_dir(stage) / name for name in names[stage]]
     return PassageIndex.open(folders, fingerprint=load_vocabulary(workspace).fingerprint)
 
 

@@ -1,6 +1,7 @@
 """The verbs that train, and the one that measures the result."""
 
 import contextlib
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,17 @@ from dimgpt.commands.data import Folders
 from dimgpt.config import LoraConfig, ModelConfig, Packing, TrainingConfig
 from dimgpt.display.progress import TrainingBar
 from dimgpt.display.tables import Table
-from dimgpt.pipeline.evaluation import HeldOut, evaluate_documents
+from dimgpt.evaluation.french_probes import french_pairs
+from dimgpt.evaluation.lm_eval_task import TASK_NAME, write_task
+from dimgpt.generation.generator import TextGenerator
+from dimgpt.pipeline.data import open_corpus
+from dimgpt.pipeline.evaluation import (
+    HeldOut,
+    evaluate_documents,
+    evaluate_probes,
+    held_out_of,
+    measure_copying,
+)
 from dimgpt.pipeline.preferences import compare_stages
 from dimgpt.pipeline.training import (
     build_trainer,
@@ -26,7 +37,12 @@ from dimgpt.runtime import choose_runtime, join_processes
 from dimgpt.settings import override
 from dimgpt.weights.originals import is_original, load_weights
 from dimgpt.weights.store import has_tokenizer, load_tokenizer
-from dimgpt.workspace import Stage, Workspace
+from dimgpt.workspace import Stage, Workspace, load_vocabulary
+
+_EXPLANATION = """\
+The margins are half of 95 % confidence intervals over documents (nan: fewer than 10).
+Cleaning drops and replaces characters, and the model predicts the cleaned text only: over the
+longer raw text the same bits are fewer in each byte (nan: data that did not count raw bytes)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,17 +135,33 @@ class Evaluate(Folders):
     """Model folder or other weights; the pretrained model of the preset if not given."""
     split: HeldOut = "validation"
     """Documents to measure; `test` are those that `prepare --data.test-ratio` kept aside."""
+    probes: bool = False
+    """Score French minimal pairs instead (a right sentence and a wrong one); needs no data."""
+    write_task: Path | None = None
+    """Write these pairs into a folder instead, as a task of lm_eval."""
 
     def run(self) -> None:
-        """Print loss, accuracy, perplexity and bits per byte of each source."""
+        """Print what was measured of each source, or of each kind of pairs."""
         workspace = self.workspace()
         folder = self.model or workspace.model_dir("pretraining")
+        if self.write_task is not None:
+            write_task(self.write_task, french_pairs())
+            print(f"lm_eval --include_path {shlex.quote(str(self.write_task))} --tasks {TASK_NAME}")
+            return
         runtime = choose_runtime(device=self.device)
+        if self.probes:
+            scores = evaluate_probes(folder, runtime=runtime)
+            print(Table.of(scores, title=f"{folder}, French minimal pairs"))
+            return
         if not is_original(folder) and has_tokenizer(folder):
             require_vocabulary_of_data(workspace, load_tokenizer(folder), source=folder)
         model = load_weights(folder)
         rows = evaluate_documents(workspace, model, runtime=runtime, split=self.split)
         print(Table.of(rows, title=f"{folder}, {self.split}"))
+        print(_EXPLANATION)
+        corpus, writer = open_corpus(workspace), TextGenerator(model, load_vocabulary(workspace))
+        held_out = held_out_of(workspace, corpus, self.split)
+        print(Table.of(measure_copying(corpus.train, held_out, writer), title="Copied"))
 
 
 def _train(

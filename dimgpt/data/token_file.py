@@ -62,6 +62,8 @@ class TokenFileSummary:
     """In their order."""
     index_sha256: str
     """One index for all parts."""
+    num_raw_bytes: int | None = None
+    """UTF-8 bytes of the text before cleaning; `None` where nobody counted them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

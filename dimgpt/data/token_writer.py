@@ -7,7 +7,7 @@ with its final name is complete. `token_file.py` describes the format and reads 
 import contextlib
 import hashlib
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ class TokenFileWriter:
         self._offsets = array("q", [0])
         self._num_characters = 0
         self._num_bytes = 0
+        self._num_raw_bytes: int | None = 0
         self._largest_id = 0
 
     def __enter__(self) -> "TokenFileWriter":
@@ -50,6 +51,7 @@ class TokenFileWriter:
         *,
         num_characters: int,
         num_bytes: int,
+        num_raw_bytes: int | None = None,
     ) -> None:
         """Append documents.
 
@@ -58,6 +60,7 @@ class TokenFileWriter:
             lengths: Tokens of each document, at least 1; they add up to `len(ids)`.
             num_characters: Characters of their cleaned text.
             num_bytes: UTF-8 bytes of their cleaned text.
+            num_raw_bytes: UTF-8 bytes before cleaning, if they are known.
 
         Raises:
             ValueError: An id lies outside the vocabulary, or a document is empty.
@@ -78,6 +81,7 @@ class TokenFileWriter:
         self._offsets.frombytes((np.cumsum(lengths, dtype=np.int64) + self._offsets[-1]).tobytes())
         self._num_characters += num_characters
         self._num_bytes += num_bytes
+        self._num_raw_bytes = _sum_known([self._num_raw_bytes, num_raw_bytes])
         self._largest_id = max(self._largest_id, int(ids.max()))
 
     def __exit__(self, *error: Any) -> None:
@@ -97,6 +101,7 @@ class TokenFileWriter:
             largest_id=self._largest_id,
             parts=(part,),
             index_sha256=_write_index(self.index_path, [ends], num_documents),
+            num_raw_bytes=self._num_raw_bytes,
         )
 
 
@@ -129,7 +134,14 @@ def join_parts(
         largest_id=max(summary.largest_id for summary in summaries),
         parts=tuple(part for summary in summaries for part in summary.parts),
         index_sha256=_write_index(folder / f"{name}.index.npy", ends, num_documents),
+        num_raw_bytes=_sum_known([summary.num_raw_bytes for summary in summaries]),
     )
+
+
+def _sum_known(counts: Sequence[int | None]) -> int | None:
+    """Add counts up; the sum with one that is not known is not known."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def _write_index(path: Path, ends: Iterable[np.ndarray[Any, Any]], num_documents: int) -> str:

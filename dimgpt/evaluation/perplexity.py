@@ -2,14 +2,15 @@
 
 Every token of every document counts once. A document longer than the context is read
 in windows that overlap by half, so that a token has at least half a context before it, if its
-document has. Bits per byte compare models of different vocabularies; the bytes are those of the
-cleaned text, since cleaning shortens the raw one and raw bytes would flatter.
+document has. Bits per byte compare models of different vocabularies. Cleaning drops and replaces
+characters, and the model predicts the cleaned text only: counted over the longer raw text, the same
+bits give a lower figure, which is no better model.
 """
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from dimgpt.data.token_file import TokenFile
+from dimgpt.evaluation.intervals import ratio_margin
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
 
@@ -32,12 +34,18 @@ class Perplexity:
     """Predicted tokens: all but the first of each document."""
     loss: float
     """Nats per token."""
+    loss_margin: float
+    """Half of its 95 % confidence interval over documents, see `ratio_margin`."""
     accuracy: float
     """Share of the tokens that the model finds most probable, in 0..1."""
     perplexity: float
     """exp(loss)."""
     bits_per_byte: float
     """Per UTF-8 byte of cleaned text."""
+    bits_per_byte_margin: float
+    """Half of its 95 % confidence interval, likewise."""
+    bits_per_raw_byte: float
+    """Per UTF-8 byte before cleaning; NaN if older data do not say how many there were."""
 
 
 @torch.inference_mode()
@@ -66,48 +74,72 @@ def measure_perplexity(
         raise ValueError(
             f"{file.num_documents} documents hold no token to predict: give a file with text"
         )
-    windows.sort(key=lambda window: len(window[0]))  # alike lengths together: little padding
-    sums = np.zeros(4)
+    windows.sort(key=lambda window: len(window.ids))  # alike lengths together: little padding
+    sums = np.zeros((file.num_documents, 4))
     for first in range(0, len(windows), batch_size):
-        sums += _score(model, windows[first : first + batch_size], byte_counts, runtime)
-    loss, correct, num_tokens, num_bytes = sums.tolist()
+        batch = windows[first : first + batch_size]
+        scores = _score(model, batch, byte_counts, runtime)
+        np.add.at(sums, [window.document for window in batch], scores)
+    return _summarise(file, sums)
+
+
+def _summarise(file: TokenFile, sums: Array) -> Perplexity:
+    """Turn the sums of each document, (N, 4), into those of the file."""
+    loss, correct, num_tokens, num_bytes = sums.sum(axis=0).tolist()
+    bits = loss / math.log(2)
+    bits_per_byte = bits / num_bytes if num_bytes else math.nan
+    num_raw_bytes = file.summary.num_raw_bytes
+    growth = num_raw_bytes / file.summary.num_bytes if num_raw_bytes else math.nan
     return Perplexity(
         documents=file.num_documents,
         tokens=int(num_tokens),
         loss=loss / num_tokens,
+        loss_margin=ratio_margin(sums[:, 0], sums[:, 2]),
         accuracy=correct / num_tokens,
         perplexity=math.exp(loss / num_tokens),
-        bits_per_byte=loss / math.log(2) / num_bytes if num_bytes else math.nan,
+        bits_per_byte=bits_per_byte,
+        bits_per_byte_margin=ratio_margin(sums[:, 0] / math.log(2), sums[:, 3]),
+        bits_per_raw_byte=bits_per_byte / growth,
     )
 
 
+class _Window(NamedTuple):
+    document: int
+    """Its number in the file."""
+    ids: Array
+    """At most context_length + 1."""
+    first: int
+    """The first index that counts; those before it are context."""
+
+
 def _score(
-    model: Transformer, windows: list[tuple[Array, int]], byte_counts: Array, runtime: Runtime
+    model: Transformer, windows: list[_Window], byte_counts: Array, runtime: Runtime
 ) -> Array:
-    """Return the sums over the tokens that count: nats, right guesses, tokens, bytes."""
-    ids = pad_sequence([torch.from_numpy(window) for window, _ in windows], batch_first=True)
-    bounds = torch.tensor([(first, len(window)) for window, first in windows])
+    """Return each window's sums over the tokens that count: nats, right guesses, tokens, bytes."""
+    ids = pad_sequence([torch.from_numpy(window.ids) for window in windows], batch_first=True)
+    bounds = torch.tensor([(window.first, len(window.ids)) for window in windows])
     places = torch.arange(1, ids.shape[1])
-    mask = ((places >= bounds[:, :1]) & (places < bounds[:, 1:])).to(runtime.device)
+    mask = (places >= bounds[:, :1]) & (places < bounds[:, 1:])
+    rows, mask = mask.nonzero()[:, 0].numpy(), mask.to(runtime.device)
     targets = ids[:, 1:].to(runtime.device)
     with runtime.autocast():
         logits = model(ids[:, :-1].to(runtime.device))
     scores, expected = logits[mask].float(), targets[mask]
-    losses = F.cross_entropy(scores, expected, reduction="none")
-    loss = losses.cpu().double().sum().item()  # Apple's GPU has no float64
-    correct = int((scores.argmax(dim=-1) == expected).sum())
-    num_bytes = int(byte_counts[expected.cpu().numpy()].sum())
-    return np.array([loss, correct, len(expected), num_bytes])
+    losses = F.cross_entropy(scores, expected, reduction="none").cpu()
+    correct = (scores.argmax(dim=-1) == expected).cpu()
+    num_bytes = byte_counts[expected.cpu().numpy()]
+    columns = (losses.double().numpy(), correct.numpy(), np.ones(len(rows)), num_bytes)
+    return np.stack([np.bincount(rows, column, len(windows)) for column in columns], axis=1)
 
 
-def _windows(file: TokenFile, context_length: int) -> Iterator[tuple[Array, int]]:
-    """Yield pieces of at most context_length + 1 ids, and the first index that counts in each."""
+def _windows(file: TokenFile, context_length: int) -> Iterator[_Window]:
+    """Yield pieces of the documents, which overlap by half."""
     stride = max(1, context_length // 2)
     for number in range(file.num_documents):
         ids = np.asarray(file.document(number)).astype(np.int64)
         first, num_counted = 0, 1  # nothing predicts the first token
         while num_counted < len(ids):
             window = ids[first : first + context_length + 1]
-            yield window, num_counted - first
+            yield _Window(number, window, num_counted - first)
             num_counted = first + len(window)
             first = num_counted - 1 - (context_length - stride)

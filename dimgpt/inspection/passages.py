@@ -122,23 +122,6 @@ class PassageIndex:
         return best, sources, places
 
 
-def copied_share(index: PassageIndex, texts: Sequence[Sequence[int]], *, run: int = 20) -> float:
-    """Return the share of the tokens of some texts, in 0..1, that lie in long copied runs.
-
-    Args:
-        index: Of the training files.
-        texts: Ids of each text, without those of its prompt.
-        run: Tokens of the shortest run that counts as copied.
-    """
-    num_copied = 0
-    for ids in texts:
-        is_copied = np.zeros(len(ids), dtype=bool)
-        for passage in index.longest(ids, min_tokens=run):
-            is_copied[passage.begin : passage.end] = True
-        num_copied += int(is_copied.sum())
-    return num_copied / max(1, sum(map(len, texts)))
-
-
 def sort_suffixes(tokens: Array) -> Array:
     """Return the places of N tokens in the order of the texts from there to the end, int64 (N,).
 

@@ -4,15 +4,18 @@ from collections.abc import Iterable
 from typing import Any
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig
+from dimgpt.generation.generator import TextGenerator
+from dimgpt.model.transformer import Transformer
+from dimgpt.pipeline.evaluation import measure_copying
 from dimgpt.presets import PRESETS
 from dimgpt.settings import to_dict
 from dimgpt.training.trainer import Trainer
 from dimgpt.weights.card import Card
-from dimgpt.workspace import Stage, Workspace
+from dimgpt.workspace import Stage, Workspace, load_vocabulary
 
 
-def card_of(workspace: Workspace, stage: Stage, trainer: Trainer) -> Card:
-    """Return what the card of a trained model tells."""
+def card_of(workspace: Workspace, stage: Stage, trainer: Trainer, model: Transformer) -> Card:
+    """Return what the card of a trained model tells; `model` is the trainer's, whole."""
     data: Any = trainer.data  # as `open_data` made it
     sources, rows = data.corpus.sources, data.corpus.table()
     base = workspace.base_path(stage)
@@ -27,8 +30,12 @@ def card_of(workspace: Workspace, stage: Stage, trainer: Trainer) -> Card:
             row["licence"] = source.licence
         if licence := source.licence or (origin and "the licence of its publisher applies"):
             notes.append(f"Data {source.name}{origin}: {licence}.")
+    # Later stages learn answers: what they would write from nothing says little.
+    writer = TextGenerator(model, load_vocabulary(workspace)) if not base else None
+    copied = measure_copying(data.corpus.train, data.corpus.validation, writer)
+    facts = {"Run": workspace.preset.name, "Stage": stage, **begun, **trainer.summary().rows()}
     return Card(
-        facts={"Run": workspace.preset.name, "Stage": stage, **begun, **trainer.summary().rows()},
+        facts=facts | copied,
         languages=languages_of(sources),
         mixture=tuple(rows),
         training=to_dict(trainer.config),

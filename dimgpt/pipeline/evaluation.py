@@ -1,15 +1,24 @@
-"""Measures models on held-out data: their loss on documents, and their answers to questions."""
+"""Measures models: loss on held-out documents, French minimal pairs, answers to questions."""
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
+from dimgpt.config import SamplingConfig
 from dimgpt.data.conversation import Message, encode_prompt, first_exchange
 from dimgpt.data.reading.finetuning import ConversationCorpus
+from dimgpt.data.reading.pretraining import Corpus, Mixture
+from dimgpt.evaluation.french_probes import french_pairs
+from dimgpt.evaluation.overlap import RUN_TOKENS, find_copied
 from dimgpt.evaluation.perplexity import measure_perplexity
+from dimgpt.evaluation.probes import ProbeScore, score_pairs
 from dimgpt.generation.generator import TextGenerator
 from dimgpt.model.transformer import Transformer
 from dimgpt.pipeline.data import open_corpus, require_conversations
+from dimgpt.pipeline.models import open_model
 from dimgpt.runtime import Runtime
 from dimgpt.settings import override, to_dict
 from dimgpt.text.tokenizer import Tokenizer
@@ -28,6 +37,22 @@ def evaluate_documents(
         ValueError: The data have no such split, or the model is of another vocabulary.
     """
     corpus, tokenizer = open_corpus(workspace), load_vocabulary(workspace)
+    held_out = held_out_of(workspace, corpus, split)
+    tokenizer.require_vocab_size(model.config.vocab_size)
+    model, byte_counts = model.to(runtime.device).eval(), tokenizer.byte_counts()
+    return [
+        {"source": source.name}
+        | to_dict(measure_perplexity(model, file, byte_counts=byte_counts, runtime=runtime))
+        for source, file in zip(corpus.sources, held_out.files, strict=True)
+    ]
+
+
+def held_out_of(workspace: Workspace, corpus: Corpus, split: HeldOut) -> Mixture:
+    """Return a held-out split of the data.
+
+    Raises:
+        ValueError: The data have no such split.
+    """
     mixture = {"validation": corpus.validation, "test": corpus.test}.get(split)
     if mixture is None:
         raise ValueError(
@@ -35,13 +60,45 @@ def evaluate_documents(
             f"validation, or make a test split with `{workspace.prepare_command} --data.test-ratio "
             "0.01` and train a new model on the rest"
         )
-    tokenizer.require_vocab_size(model.config.vocab_size)
-    model, byte_counts = model.to(runtime.device).eval(), tokenizer.byte_counts()
-    return [
-        {"source": source.name}
-        | to_dict(measure_perplexity(model, file, byte_counts=byte_counts, runtime=runtime))
-        for source, file in zip(corpus.sources, mixture.files, strict=True)
-    ]
+    return mixture
+
+
+def measure_copying(
+    train: Mixture, held_out: Mixture, writer: TextGenerator | None = None
+) -> dict[str, str]:
+    """Say how much of the held-out texts, and of what a model writes, is in the training files.
+
+    The share of the held-out texts is what to expect of new texts of these kinds: a model that
+    copies more than that has learned texts by heart.
+
+    Args:
+        train: The training files.
+        held_out: Of the same sources; texts of fewer than 20 tokens do not count.
+        writer: A model, which writes 2,048 tokens from nothing; `None` leaves that out.
+    """
+    documents = [file.document(n) for file in held_out.files for n in range(file.num_documents)]
+    texts = [ids for ids in documents if len(ids) >= RUN_TOKENS]
+    samples = []
+    if writer is not None:
+        sampling = SamplingConfig(max_new_tokens=64, seed=0)
+        samples = list(map(np.array, writer.complete_batch([[]] * 32, sampling)))
+    parts = itertools.chain.from_iterable(file.parts for file in train.files)
+    masks = find_copied([*texts, *samples], parts)
+    known, written = masks[: len(texts)], masks[len(texts) :]
+    num_whole = sum(bool(mask.all()) for mask in known)
+    facts = {"Held-out texts in the training files": f"{num_whole:,} of {len(known):,}"}
+    for name, found in (("Held-out", known), ("Sampled", written)):
+        if num_tokens := sum(map(len, found)):
+            ratio = sum(int(mask.sum()) for mask in found) / num_tokens
+            label = f"{name} tokens copied in runs of {RUN_TOKENS} and more"
+            facts[label] = f"{ratio:.1%} of {num_tokens:,}"
+    return facts
+
+
+def evaluate_probes(path: Path, *, runtime: Runtime) -> list[ProbeScore]:
+    """Score a model on French minimal pairs, kind by kind; raises as `open_model`."""
+    model, tokenizer = open_model(path, runtime=runtime)
+    return score_pairs(model.eval(), tokenizer, french_pairs(), runtime=runtime)
 
 
 def compare_answers(

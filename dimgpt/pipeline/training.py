@@ -155,7 +155,7 @@ def save_trained(workspace: Workspace, stage: Stage, trainer: Trainer) -> Path:
         model,
         folder,
         load_vocabulary(workspace),
-        card=card_of(workspace, stage, trainer),
+        card=card_of(workspace, stage, trainer, model),
         curves=curves.read_bytes() if curves.is_file() else None,
         base=base,
     )

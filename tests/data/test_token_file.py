@@ -86,6 +86,26 @@ def test_a_folder_of_the_first_format_is_still_opened(folder):
     assert read_manifest(folder).dropped == {"too_short": 3}
 
 
+def test_a_folder_that_counted_no_raw_bytes_is_still_opened(folder):
+    values = json.loads((folder / "manifest.json").read_text())
+    for entry in values["files"].values():
+        del entry["num_raw_bytes"]
+    edit_manifest(folder, files=values["files"])
+    assert open_train(folder).summary.num_raw_bytes is None
+
+
+def test_raw_bytes_are_known_where_those_of_all_documents_are(tmp_path):
+    for counts, total in (([3, 5], 8), ([3, None], None), ([None, 5], None)):
+        with TokenFileWriter(tmp_path, "train", vocab_size=100) as writer:
+            for count in counts:
+                sizes = {"num_characters": 0, "num_bytes": 0, "num_raw_bytes": count}
+                writer.write_documents(np.array([2, 9]), np.array([2]), **sizes)
+        assert writer.summary.num_raw_bytes == total
+        pieces = [(writer.index_path, writer.summary)] * 2
+        joined = join_parts(tmp_path, "whole", pieces).num_raw_bytes
+        assert joined == (None if total is None else 2 * total)
+
+
 @pytest.fixture
 def joined(tmp_path):
     """Three parts, joined; the one in the middle is in a folder of its own."""

@@ -7,6 +7,7 @@ import torch
 from dimgpt.config import ModelConfig
 from dimgpt.data.token_file import Manifest, TokenFile, write_manifest
 from dimgpt.data.token_writer import TokenFileWriter
+from dimgpt.evaluation.intervals import ratio_margin
 from dimgpt.evaluation.perplexity import measure_perplexity
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
@@ -34,11 +35,12 @@ def make_model(context_length=8):
 
 @pytest.fixture
 def write(tmp_path):
-    def write_documents(lengths):
+    def write_documents(lengths, num_raw_bytes=None):
         generator = np.random.default_rng(1)
         ids = generator.integers(1, VOCAB_SIZE, size=sum(lengths))
         with TokenFileWriter(tmp_path, "validation", vocab_size=VOCAB_SIZE) as writer:
-            writer.write_documents(ids, np.array(lengths), num_characters=1, num_bytes=1)
+            counts = {"num_characters": 1, "num_bytes": 4, "num_raw_bytes": num_raw_bytes}
+            writer.write_documents(ids, np.array(lengths), **counts)
         manifest = Manifest(
             vocabulary_sha256=FINGERPRINT,
             vocab_size=VOCAB_SIZE,
@@ -137,3 +139,23 @@ def test_tokens_of_no_bytes_give_no_bits_per_byte(write):
 def test_a_file_without_a_token_to_predict_is_refused(write):
     with pytest.raises(ValueError, match="no token to predict"):
         measure_perplexity(make_model(), write([1, 1]), byte_counts=BYTES, runtime=CPU)
+
+
+def test_raw_text_has_more_bytes_and_so_fewer_bits_in_each(write):
+    measured = measure_perplexity(make_model(), write([9], 5), byte_counts=BYTES, runtime=CPU)
+    assert measured.bits_per_raw_byte == pytest.approx(measured.bits_per_byte * 4 / 5)
+    measured = measure_perplexity(make_model(), write([9]), byte_counts=BYTES, runtime=CPU)
+    assert math.isnan(measured.bits_per_raw_byte)  # data of an older version
+
+
+def test_the_interval_is_that_of_the_documents_whatever_the_windows(write):
+    model, lengths = make_model(), [30, 4, 12, 7, 9, 3, 25, 5, 6, 11]
+    file = write(lengths)
+    rows, ends = naive(model, file), np.cumsum([length - 1 for length in lengths])
+    nats = np.array([part.sum() for part in np.split(rows[:, 0], ends[:-1])])
+    measured = measure_perplexity(model, file, byte_counts=BYTES, runtime=CPU, batch_size=3)
+    expected = ratio_margin(nats, np.array(lengths) - 1)
+    assert measured.loss_margin == pytest.approx(expected, abs=1e-5)
+    assert measured.bits_per_byte_margin > 0
+    short = measure_perplexity(model, write(lengths[:9]), byte_counts=BYTES, runtime=CPU)
+    assert math.isnan(short.loss_margin)

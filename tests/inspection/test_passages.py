@@ -3,7 +3,7 @@ import pytest
 
 from dimgpt.data.token_file import Manifest, write_manifest
 from dimgpt.data.token_writer import TokenFileWriter
-from dimgpt.inspection.passages import Passage, PassageIndex, copied_share, sort_suffixes
+from dimgpt.inspection.passages import Passage, PassageIndex, sort_suffixes
 
 FINGERPRINT = "f" * 64
 BOOKS = [[1, 5, 6, 7, 8, 2], [1, 5, 6, 9, 9, 9, 9, 2], [1, 7, 8, 9, 2]]
@@ -89,13 +89,6 @@ def test_a_whole_text_is_contained_or_not(folders):
     assert not index.contains([5, 6, 9, 8])
     assert not index.contains([])
     assert index.longest([], min_tokens=1) == []
-
-
-def test_the_share_of_copied_tokens_counts_each_once(folders):
-    index = open_index(folders)
-    assert copied_share(index, [[5, 6, 7, 8, 40, 41], [42, 43]], run=4) == 4 / 8
-    assert copied_share(index, [[5, 6, 7, 8]], run=5) == 0
-    assert copied_share(index, []) == 0
 
 
 def test_the_sorted_places_are_kept_and_made_again_for_other_documents(folders, monkeypatch):

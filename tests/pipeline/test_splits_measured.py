@@ -7,13 +7,15 @@ import torch.nn.functional as F
 
 from dimgpt.cli import main
 from dimgpt.config import ModelConfig
+from dimgpt.evaluation.french_probes import french_pairs
+from dimgpt.generation.generator import TextGenerator
 from dimgpt.model.transformer import Transformer
 from dimgpt.pipeline.data import open_corpus
-from dimgpt.pipeline.evaluation import evaluate_documents
+from dimgpt.pipeline.evaluation import evaluate_documents, measure_copying
 from dimgpt.presets import PRESETS
 from dimgpt.runtime import choose_runtime
 from dimgpt.settings import override
-from dimgpt.weights.store import save_model
+from dimgpt.weights.store import load_model, save_model
 from dimgpt.workspace import Workspace, load_vocabulary
 
 CPU = choose_runtime("fp32", "cpu")
@@ -53,6 +55,39 @@ def loss_of(model, file):
     return torch.cat(losses).mean().item()
 
 
+def test_texts_that_training_holds_are_counted_and_a_model_that_knows_nothing_copies_nothing(
+    folder, monkeypatch
+):
+    monkeypatch.chdir(folder)
+    workspace = Workspace(preset=override(PRESETS["demo"], name="toy"))
+    corpus, tokenizer = open_corpus(workspace), load_vocabulary(workspace)
+    model = load_model(workspace.model_dir("pretraining"))
+    itself = measure_copying(corpus.train, corpus.train, TextGenerator(model, tokenizer))
+    count = corpus.train.files[0].num_documents
+    assert itself["Held-out texts in the training files"] == f"{count} of {count}"
+    assert itself["Held-out tokens copied in runs of 20 and more"].startswith("100.0% of ")
+    assert itself["Sampled tokens copied in runs of 20 and more"].startswith("0.0% of ")
+    held_out = measure_copying(corpus.train, corpus.validation)
+    assert held_out["Held-out texts in the training files"].startswith("0 of ")
+    assert len(held_out) == 2
+
+
+def test_french_pairs_are_scored_without_data_and_written_as_a_task(
+    folder, monkeypatch, tmp_path, capsys
+):
+    model = folder / "models" / "toy"
+    monkeypatch.chdir(tmp_path)
+    main(["evaluate", "--probes", "--device", "cpu", "--model", str(model)])
+    *_, last = capsys.readouterr().out.splitlines()
+    name, pairs, left_out, *shares = last.split()
+    assert name == "all"
+    assert int(pairs.replace(",", "")) + int(left_out.replace(",", "")) == len(french_pairs())
+    assert 0.4 < float(shares[0]) < 0.65  # random weights; a wrong sentence is often the longer one
+    main(["evaluate", "--write-task", "my task"])
+    assert capsys.readouterr().out == ("lm_eval --include_path 'my task' --tasks dimgpt_french\n")
+    assert (tmp_path / "my task" / "facts.jsonl").is_file()
+
+
 def test_the_test_split_is_measured_where_there_is_one_and_how_to_make_one_is_said(
     folder, monkeypatch, capsys
 ):
@@ -75,6 +110,8 @@ def test_the_test_split_is_measured_where_there_is_one_and_how_to_make_one_is_sa
             assert row["loss"] == pytest.approx(loss_of(model, mixture.files[0]), abs=1e-5)
     capsys.readouterr()
     main([*evaluate, "--split", "test"])
-    assert "models/toy, test" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "models/toy, test" in shown
+    assert "Sampled tokens copied in runs of 20 and more" in shown
     [validation] = evaluate_documents(workspace, model, runtime=CPU)
     assert validation["documents"] == corpus.validation.files[0].num_documents

@@ -103,6 +103,9 @@ def test_a_byte_level_model_goes_from_text_to_text(tmp_path):
     trainer = build_trainer(match_model(workspace, "pretraining"), "pretraining", runtime=runtime)
     assert trainer.fit().is_finished
     folder = save_trained(workspace, "pretraining", trainer)
+    card = (folder / "README.md").read_text()
+    assert "| Held-out texts in the training files | 0 of " in card
+    assert "| Sampled tokens copied in runs of 20 and more | " in card
     model, tokenizer = open_model(folder, runtime=runtime)
     sampling = SamplingConfig(temperature=0.0, max_new_tokens=5)
     assert isinstance(TextGenerator(model, tokenizer).complete("Ce matin,", sampling), str)

@@ -44,12 +44,14 @@ class EncodedChunk:
     """Characters of each item's cleaned text, int64 (N,)."""
     num_bytes: np.ndarray[Any, Any]
     """UTF-8 bytes of each item's cleaned text, int64 (N,)."""
+    num_raw_bytes: np.ndarray[Any, Any]
+    """UTF-8 bytes of each item before cleaning, int64 (N,)."""
     report: SourceReport
     """What was left out and why, and what cleaning changed; not yet what is kept."""
 
     def taking(self, is_taken: np.ndarray[Any, Any]) -> "EncodedChunk":
         """Return the items that a mask, bool (N,), takes; the report stays that of all."""
-        arrays = ("lengths", "keys", "copy_keys", "num_characters", "num_bytes")
+        arrays = ("lengths", "keys", "copy_keys", "num_characters", "num_bytes", "num_raw_bytes")
         taken: dict[str, Any] = {name: getattr(self, name)[is_taken] for name in arrays}
         return dataclasses.replace(self, ids=self.ids[np.repeat(is_taken, self.lengths)], **taken)
 
@@ -60,6 +62,7 @@ class _EncodedItem(NamedTuple):
     copy_keys: np.ndarray[Any, Any]
     num_characters: int
     num_bytes: int
+    num_raw_bytes: int
 
 
 def encode_block(
@@ -117,6 +120,7 @@ def encode_chunk(
         copy_keys=np.concatenate([no_keys, *(item.copy_keys[None] for item in kept)]),
         num_characters=np.array([item.num_characters for item in kept], dtype=np.int64),
         num_bytes=np.array([item.num_bytes for item in kept], dtype=np.int64),
+        num_raw_bytes=np.array([item.num_raw_bytes for item in kept], dtype=np.int64),
         report=report,
     )
 
@@ -149,6 +153,7 @@ def _encode_document(
         copy_keys=duplicate_keys(beginning, config.quality),
         num_characters=num_characters,
         num_bytes=num_bytes,
+        num_raw_bytes=_num_bytes(document),
     )
 
 
@@ -187,7 +192,8 @@ def _encode_conversation(
         conversation = _composed(conversation)
     texts, beginning = _clean_conversation(conversation, tokenizer)
     text = "".join(texts)
-    report.observe("".join(message.text for message in conversation.stored), text)
+    raw = "".join(message.text for message in conversation.stored)
+    report.observe(raw, text)
     if not (texts and all(texts)):
         return EMPTY
     if isinstance(conversation, Preference) and texts[-2] == texts[-1]:
@@ -198,6 +204,7 @@ def _encode_conversation(
         copy_keys=np.zeros(num_duplicate_keys(config.quality), dtype=np.uint64),
         num_characters=len(text),
         num_bytes=_num_bytes(text),
+        num_raw_bytes=_num_bytes(raw),
     )
 
 

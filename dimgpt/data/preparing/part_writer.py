@@ -9,6 +9,7 @@ has fewer different documents than splits, the longest is cut and its end held o
 """
 
 import contextlib
+import dataclasses
 import functools
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -210,6 +211,10 @@ class _PartWriter:
             f"too few different documents to fill every split: of the longest, the last {held_out} "
             f"of {len(text):,} characters are held out"
         )
+        # The cut text is the cleaned one: its raw bytes are shared out in proportion.
+        raw_bytes = held[index].num_raw_bytes[is_longest]
+        raw_bytes = raw_bytes * pieces.num_bytes // pieces.num_bytes.sum()
+        pieces = dataclasses.replace(pieces, num_raw_bytes=raw_bytes)
         held[index] = held[index].taking(~is_longest)
         for chunk in held:
             self._write("train", chunk)
@@ -249,6 +254,7 @@ class _PartWriter:
             chunk.lengths,
             num_characters=int(chunk.num_characters.sum()),
             num_bytes=int(chunk.num_bytes.sum()),
+            num_raw_bytes=int(chunk.num_raw_bytes.sum()),
         )
         if name != SYSTEM_PROMPTS:
             self._report.keep(chunk.num_characters, chunk.lengths)

@@ -32,6 +32,9 @@ def test_bytes_are_those_of_the_cleaned_text(tokenizer):
     chunk = encode_chunk(["« été »"], tokenizer, RULES)
     assert chunk.num_characters.tolist() == [5]  # "été" between straight quotes
     assert chunk.num_bytes.tolist() == [7]
+    assert chunk.num_raw_bytes.tolist() == [len("« été »".encode())]
+    turn = Conversation(messages=(Message(role="user", text="« été »"),))
+    assert encode_chunk([turn], tokenizer, RULES).num_raw_bytes.tolist() == [11]
 
 
 def test_accents_are_composed_only_when_asked(tokenizer):

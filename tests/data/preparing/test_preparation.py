@@ -45,6 +45,18 @@ def test_every_document_is_in_exactly_one_split(source, tokenizer, tmp_path):
     assert manifest.files["train"].num_characters == sum(map(len, train))
 
 
+def test_the_splits_share_out_all_raw_bytes_also_of_one_document_that_is_cut(tokenizer, tmp_path):
+    many = [f"« chat » n° {number} dans la cour" for number in range(100)]
+    for name, documents in {"many": many, "one": ["« chat » dans la cour. " * 500]}.items():
+        source = write_source(tmp_path / f"{name}.jsonl", documents)
+        folder = prepare_source(source, tokenizer, tmp_path / "out", config=CONFIG)
+        files = read_manifest(folder).files
+        assert set(files) == {"train", "validation"}
+        raw = [file.num_raw_bytes for file in files.values()]
+        assert sum(raw) == pytest.approx(len("".join(documents).encode()), abs=1)
+        assert all(n > file.num_bytes for n, file in zip(raw, files.values(), strict=True))
+
+
 def test_a_folder_as_people_have_it_gives_its_texts_and_the_report_says_what_was_left_out(
     tokenizer, tmp_path, caplog
 ):

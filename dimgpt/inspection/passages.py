@@ -79,7 +79,7 @@ class PassageIndex:
             ids: The text.
             min_tokens: Shorter runs are left out.
         """
-        best, sources, places = self._search(ids, len(ids))
+        best, sources, places = self._search(ids)
         ends, passages = np.arange(len(ids)) + best, []
         for begin in np.flatnonzero(best >= max(1, min_tokens)).tolist():
             if begin == 0 or ends[begin] > ends[begin - 1]:
@@ -96,21 +96,17 @@ class PassageIndex:
                 passages.append(passage)
         return passages
 
-    def contains(self, ids: Sequence[int]) -> bool:
-        """Tell whether a whole text occurs in one document."""
-        return bool(len(ids)) and int(self._search(ids, 1)[0][0]) == len(ids)
-
     def document(self, passage: Passage) -> Array:
         """Return the ids of the document that a passage was found in."""
         return self._files[passage.source].document(passage.document)
 
-    def _search(self, ids: Sequence[int], num_starts: int) -> tuple[Array, Array, Array]:
-        """Return the longest run from each of the first tokens: its length, source and place."""
+    def _search(self, ids: Sequence[int]) -> tuple[Array, Array, Array]:
+        """Return the longest run from each token: its length, source and place."""
         text = np.asarray(ids, dtype=np.int64).reshape(-1)
-        best, sources, places = np.zeros((3, num_starts), dtype=np.int64)
+        best, sources, places = np.zeros((3, len(text)), dtype=np.int64)
         for number, (name, tokens, suffixes) in enumerate(self._searches):
-            for first in range(0, num_starts, _ROWS):
-                rows = np.arange(first, min(first + _ROWS, num_starts))
+            for first in range(0, len(text), _ROWS):
+                rows = np.arange(first, min(first + _ROWS, len(text)))
                 for found in _neighbours(tokens, suffixes, text, rows):
                     offsets = self._files[name].offsets
                     ends = offsets[np.searchsorted(offsets, found, side="right")]

@@ -36,6 +36,10 @@ def open_index(folders):
 
 @pytest.mark.parametrize(("vocab", "dtype"), [(1, "<u2"), (3, "<u2"), (65_535, "<u2"), (3, "<u4")])
 @pytest.mark.parametrize("length", [1, 2, 5, 257])
+def contains(index, ids):
+    return any(run.end - run.begin == len(ids) for run in index.longest(ids, min_tokens=1))
+
+
 def test_suffixes_are_sorted_as_python_sorts_them(vocab, dtype, length):
     ids = np.random.default_rng(0).integers(vocab, size=length).astype(dtype)
     texts = ids.tolist()
@@ -85,9 +89,9 @@ def test_long_runs_and_texts_of_one_token_repeated_are_found(tmp_path):
 
 def test_a_whole_text_is_contained_or_not(folders):
     index = open_index(folders)
-    assert index.contains([5, 6, 9, 9])
-    assert not index.contains([5, 6, 9, 8])
-    assert not index.contains([])
+    assert contains(index, [5, 6, 9, 9])
+    assert not contains(index, [5, 6, 9, 8])
+    assert not contains(index, [])
     assert index.longest([], min_tokens=1) == []
 
 
@@ -96,11 +100,11 @@ def test_the_sorted_places_are_kept_and_made_again_for_other_documents(folders, 
     (kept,) = folders[0].glob("*.suffixes.npy")
     with monkeypatch.context() as patch:
         patch.setattr("dimgpt.inspection.passages.sort_suffixes", None)
-        assert open_index(folders).contains([5, 6, 7])  # nothing is sorted again
+        assert contains(open_index(folders), [5, 6, 7])  # nothing is sorted again
     kept.write_bytes(kept.read_bytes()[:-3])
-    assert open_index(folders).contains([5, 6, 7])
+    assert contains(open_index(folders), [5, 6, 7])
     write(folders[0], [[1, 50, 51, 2]])
     index = open_index(folders)
-    assert index.contains([50, 51])
-    assert not index.contains([5, 6, 7])
+    assert contains(index, [50, 51])
+    assert not contains(index, [5, 6, 7])
     assert len(list(folders[0].glob("*.suffixes.npy"))) == 1

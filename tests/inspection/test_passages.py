@@ -10,6 +10,10 @@ BOOKS = [[1, 5, 6, 7, 8, 2], [1, 5, 6, 9, 9, 9, 9, 2], [1, 7, 8, 9, 2]]
 NEWS = [[1, 20, 21, 22, 23, 24, 25, 2]]
 
 
+def contains(index, ids):
+    return any(run.end - run.begin == len(ids) for run in index.longest(ids, min_tokens=1))
+
+
 def write(folder, documents):
     folder.mkdir(exist_ok=True)
     with TokenFileWriter(folder, "train", vocab_size=100) as writer:
@@ -36,10 +40,6 @@ def open_index(folders):
 
 @pytest.mark.parametrize(("vocab", "dtype"), [(1, "<u2"), (3, "<u2"), (65_535, "<u2"), (3, "<u4")])
 @pytest.mark.parametrize("length", [1, 2, 5, 257])
-def contains(index, ids):
-    return any(run.end - run.begin == len(ids) for run in index.longest(ids, min_tokens=1))
-
-
 def test_suffixes_are_sorted_as_python_sorts_them(vocab, dtype, length):
     ids = np.random.default_rng(0).integers(vocab, size=length).astype(dtype)
     texts = ids.tolist()

@@ -15,7 +15,7 @@ from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -26,7 +26,7 @@ from dimgpt.model.transformer import Transformer
 from dimgpt.serving import requests
 from dimgpt.serving.answers import Kind, Names, Piece
 from dimgpt.serving.engine_thread import EngineThread
-from dimgpt.serving.errors import answer_error, error_body
+from dimgpt.serving.errors import answer_error, error_body, json_response
 from dimgpt.serving.jobs import Job, Prompt, write_pieces
 from dimgpt.serving.limits import BodyLimit, allowed_hosts
 from dimgpt.settings import nearest, override
@@ -193,7 +193,7 @@ class _Api:
             options = body.stream_options
             events = self._events(job, has_usage=options is not None and options.include_usage)
             return StreamingResponse(events, media_type="text/event-stream")
-        return JSONResponse(await self._whole(job, request))
+        return json_response(await self._whole(job, request))
 
     async def _whole(self, job: Job, request: Request) -> dict[str, Any]:
         pieces = [Piece(index, "", [], None) for index in range(job.num_choices)]
@@ -280,4 +280,4 @@ class _Api:
 
 
 def _event(body: dict[str, Any]) -> str:
-    return f"data: {json.dumps(body, ensure_ascii=False)}\n\n"
+    return f"data: {json.dumps(body)}\n\n"

@@ -1,10 +1,11 @@
-"""Errors in the form of OpenAI's API."""
+"""Answers in JSON, and errors in the form of OpenAI's API."""
 
+import json
 from typing import Any
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from dimgpt.serving.engine_thread import BusyError
@@ -25,7 +26,12 @@ def error_body(status: int, message: str, param: str | None = None) -> dict[str,
     }
 
 
-def answer_error(_: Request, error: Exception) -> JSONResponse:
+def json_response(body: dict[str, Any], status: int = 200) -> Response:
+    """Return an answer in ASCII: half a surrogate pair, which a client may send, has no UTF-8."""
+    return Response(json.dumps(body), status, media_type="application/json")
+
+
+def answer_error(_: Request, error: Exception) -> Response:
     """Return the answer to a request that failed."""
     status, message, param = 500, str(error), None
     if isinstance(error, RequestValidationError):
@@ -39,4 +45,4 @@ def answer_error(_: Request, error: Exception) -> JSONResponse:
         status = 429
     elif isinstance(error, ValueError):
         status = 400
-    return JSONResponse(error_body(status, message, param), status_code=status)
+    return json_response(error_body(status, message, param), status)

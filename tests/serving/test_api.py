@@ -205,6 +205,16 @@ def test_what_is_no_request_is_refused(address):
     assert post(address, "/v1/chat/completions", wrong)[0] == 400
 
 
+def test_half_a_surrogate_pair_is_answered_in_json(address):
+    for change, status in (
+        ({"model": "\ud800"}, 404),
+        ({"\ud800": 1}, 400),
+        ({"prompt": "\ud800"}, 200),
+    ):
+        body = {"model": "toy", "prompt": "le", "echo": True, **change}
+        assert post(address, "/v1/completions", body)[0] == status
+
+
 def test_a_foreign_host_is_refused(address):
     body = {"model": "toy", "prompt": "le", "max_tokens": 1}
     assert post(address, "/v1/completions", body, Host="evil.example")[0] == 400

@@ -51,6 +51,7 @@ def tanh(monkeypatch):
     monkeypatch.setattr(flops, "_expert_weights", count)
 
 
+@pytest.mark.slow
 def test_an_activation_trains_saves_loads_and_counts_its_flops(tanh, tmp_path):
     config = ModelConfig(feed_forward="tanh", **SHAPE)
     torch.manual_seed(0)
@@ -72,7 +73,7 @@ def test_an_activation_trains_saves_loads_and_counts_its_flops(tanh, tmp_path):
     )
 
 
-def test_an_optimizer_needs_its_name_in_the_settings(monkeypatch):
+def test_the_name_of_an_optimizer_is_declared_in_the_settings(monkeypatch):
     with pytest.raises(ValueError, match="optimizer is 'sgd'"):
         TrainingConfig(optimizer="sgd")
     field = TrainingConfig.__dataclass_fields__["optimizer"]

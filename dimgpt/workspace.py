@@ -109,6 +109,13 @@ class Workspace:
         return f"python -m dimgpt prepare {name_flag(self.data_folder.name)}{folder}"
 
 
+def name_of_data(model_name: str) -> str:
+    """Return the name that a model's data have: without what its stage has added."""
+    for ending in filter(None, _MODELS.values()):
+        model_name = model_name.removesuffix(ending)
+    return model_name
+
+
 def name_flag(name: str) -> str:
     """Return the flag by which a command finds what has a name."""
     return f"--preset {name}" if name in PRESETS else f"--name {name}"

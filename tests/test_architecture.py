@@ -19,7 +19,8 @@ FLOORS = (
     {"demo"},
     {"data.preparing", "data.reading"},
     {"training", "generation", "evaluation", "inspection"},
-    {"presets", "display", "demo.score", "serving"},
+    {"presets", "display", "demo.score"},
+    {"serving"},
     {"info", "sizing", "doctor", "workspace", "pipeline", "commands", "cli", "__main__"},
 )
 OPTIONAL = {

@@ -17,6 +17,7 @@ VERBS = {
     "generate": ("models.Generate", "Complete a text."),
     "chat": ("chat.Chat", "Talk with a fine-tuned model; /help there lists its commands."),
     "serve": ("serving.Serve", "Answer other programs through an API like OpenAI's."),
+    "web": ("serving.Web", "Show a page to talk with models and to look inside them."),
     "export": ("models.Export", "Write a model for transformers, llama.cpp or DimensionGPT."),
     "doctor": ("doctor.Doctor", "Look for what would go wrong here, and say what to do."),
     "info": ("models.Info", "Show this machine, and the sizes of a preset or of a model folder."),

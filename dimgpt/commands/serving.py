@@ -1,10 +1,19 @@
 """The verbs that serve a model to others."""
 
+import functools
 import os
 import socket
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from dimgpt.commands.models import Writer
+from dimgpt.config import SamplingConfig
+from dimgpt.pipeline.inspection import passages_of_model
+from dimgpt.pipeline.models import open_model
+from dimgpt.presets import get_preset
+from dimgpt.runtime import choose_runtime
+from dimgpt.workspace import Workspace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,13 +32,11 @@ class Serve(Writer):
     def run(self) -> None:
         """Serve until Ctrl-C; the variable DIMGPT_API_KEY sets a key that clients must send."""
         try:
-            import uvicorn
+            import uvicorn  # noqa: F401 - seen to be there before a model is opened
 
             from dimgpt.serving.api import create_app
         except ImportError as error:
-            raise ImportError(
-                f"{error.name} is not installed: run pip install 'dimgpt[serve]'"
-            ) from error
+            raise _missing(error, "serve") from error
         model, tokenizer = self.open("finetuning")
         name = self.name or self.path("finetuning").stem
         key = os.environ.get("DIMGPT_API_KEY") or None
@@ -42,11 +49,56 @@ class Serve(Writer):
             api_key=key,
             max_batch=self.max_batch,
         )
-        with _listener(self.host, self.port) as listener:
-            port = listener.getsockname()[1]
-            print(f"{name} is at http://{self.host}:{port}/v1; Ctrl-C ends", flush=True)
-            config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)
-            uvicorn.Server(config).run(sockets=[listener])
+        _serve(app, self.host, self.port, f"{name} is at {{}}/v1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Web:
+    """Flags of `web`."""
+
+    preset: str
+    """Whose chat model to begin with, and whose questions, system prompt and sampling settings."""
+    models_root: Path = Path("models")
+    """Folder of the model folders to choose from."""
+    data_root: Path = Path("data")
+    """Folder of the token files that the models were trained on."""
+    host: str = "127.0.0.1"
+    """Where to listen: only this machine reaches the default, 0.0.0.0 is open to the network."""
+    port: int = 7860
+    """0 takes a free one."""
+    sampling: SamplingConfig
+
+    def run(self) -> None:
+        """Show the page until Ctrl-C."""
+        try:
+            from dimgpt.serving.model_shelf import ModelShelf
+            from dimgpt.serving.page import create_page
+        except ImportError as error:
+            raise _missing(error, "web") from error
+        preset, runtime = get_preset(self.preset), choose_runtime()
+        place = Workspace(preset=preset, models_root=self.models_root, data_root=self.data_root)
+        shelf = ModelShelf(self.models_root, lambda path: open_model(path, runtime=runtime))
+        first = place.model_dir("finetuning").name
+        passages = functools.lru_cache(maxsize=2)(functools.partial(passages_of_model, place))
+        app = create_page(
+            shelf, preset, self.sampling, passages=passages, first=first, host=self.host
+        )
+        _serve(app, self.host, self.port, "the page is at {}")
+
+
+def _serve(app: Any, host: str, port: int, place: str) -> None:
+    """Serve until Ctrl-C, after saying where."""
+    import uvicorn
+
+    with _listener(host, port) as listener:
+        address = f"http://{host}:{listener.getsockname()[1]}"
+        print(f"{place.format(address)}; Ctrl-C ends", flush=True)
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _missing(error: ImportError, extra: str) -> ImportError:
+    return ImportError(f"{error.name} is not installed: run pip install 'dimgpt[{extra}]'")
 
 
 def _listener(host: str, port: int) -> socket.socket:

@@ -7,10 +7,16 @@ from dimgpt.generation.generator import TextGenerator
 from dimgpt.inspection.passages import PassageIndex
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
-from dimgpt.settings import from_dict
+from dimgpt.settings import from_dict, override
 from dimgpt.text.tokenizer import Tokenizer
 from dimgpt.training.checkpoint import CheckpointStore
-from dimgpt.workspace import Stage, Workspace, load_data_config, load_vocabulary
+from dimgpt.workspace import (
+    Stage,
+    Workspace,
+    load_data_config,
+    load_vocabulary,
+    name_of_data,
+)
 
 
 def open_passages(workspace: Workspace, stage: Stage = "pretraining") -> PassageIndex | None:
@@ -31,6 +37,27 @@ def open_passages(workspace: Workspace, stage: Stage = "pretraining") -> Passage
     }
     folders = [workspace.data_dir(stage) / name for name in names[stage]]
     return PassageIndex.open(folders, fingerprint=load_vocabulary(workspace).fingerprint)
+
+
+def passages_of_model(
+    workspace: Workspace, model_name: str, tokenizer: Tokenizer
+) -> list[PassageIndex]:
+    """Open the indexes of all training files that are here of a model in `models_root`.
+
+    Args:
+        workspace: Where data are; its name plays no part.
+        model_name: The model's folder: its data have the same name, without `-chat` and the like.
+        tokenizer: The model's: data of another vocabulary are not its.
+    """
+    name = name_of_data(model_name)
+    place = override(workspace, preset=override(workspace.preset, name=name), data_name=None)
+    if not place.data_config_path.exists():
+        return []
+    if load_vocabulary(place).fingerprint != tokenizer.fingerprint:
+        return []
+    stages: tuple[Stage, ...] = ("pretraining", "finetuning")
+    found = (open_passages(place, stage) for stage in stages if place.data_dir(stage).exists())
+    return [index for index in found if index is not None]
 
 
 def answers_of_checkpoints(

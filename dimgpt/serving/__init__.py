@@ -1,1 +1,1 @@
-"""Serves models to others: an API for programs."""
+"""Serves models to others: a page for people, an API for programs."""

@@ -1,0 +1,106 @@
+"""The models of one folder for many people: listed, opened once, and conversations with them.
+
+Keeps the last few of both, so that neither models nor their caches fill the memory. A conversation
+that was dropped is read again from its messages.
+"""
+
+import contextlib
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from pathlib import Path
+
+from dimgpt.config import SamplingConfig
+from dimgpt.generation.chat import ChatSession
+from dimgpt.model.transformer import Transformer
+from dimgpt.settings import nearest
+from dimgpt.text.tokenizer import Tokenizer
+from dimgpt.weights.store import CONFIG_NAME
+
+_MAX_MODELS, _MAX_SESSIONS = 2, 8
+_SECONDS_BETWEEN_UPDATES = 0.05
+
+OpenedModel = tuple[Transformer, Tokenizer]
+
+
+class ModelShelf:
+    """Opens models by the names of their folders, and continues conversations with them."""
+
+    def __init__(self, root: Path, open_model: Callable[[Path], OpenedModel]) -> None:
+        self.root = root
+        self._open_model = open_model
+        self._lock = threading.Lock()
+        self._models: OrderedDict[Hashable, OpenedModel] = OrderedDict()
+        self._sessions: OrderedDict[Hashable, ChatSession] = OrderedDict()
+
+    def names(self) -> list[str]:
+        """List the model folders that are there now."""
+        return sorted(path.parent.name for path in self.root.glob(f"*/{CONFIG_NAME}"))
+
+    def open(self, name: str) -> OpenedModel:
+        """Return a model and its tokenizer.
+
+        Raises:
+            ValueError: No folder of `names` has this name; or it is damaged.
+        """
+        if name not in (names := self.names()):
+            known = f"the models are {', '.join(names)}" if names else "train one first"
+            raise ValueError(
+                f"no model {str(name)[:80]!r} in {self.root}{nearest(str(name), names)}: {known}"
+            )
+        path = self.root / name
+        with self._lock:
+            # A folder that was trained again is another model.
+            key = (name, (path / CONFIG_NAME).stat().st_mtime_ns)
+            if key not in self._models:
+                self._models[key] = self._open_model(path)
+            self._models.move_to_end(key)
+            if len(self._models) > _MAX_MODELS:
+                _, (dropped, _) = self._models.popitem(last=False)
+                for old in [k for k, s in self._sessions.items() if s.model is dropped]:
+                    del self._sessions[old]
+            return self._models[key]
+
+    def session(
+        self, key: Hashable, name: str, config: SamplingConfig, system_prompt: str | None
+    ) -> ChatSession:
+        """Return the session of a conversation; what it has read counts while its model stays."""
+        model, tokenizer = self.open(name)
+        session = ChatSession(model, tokenizer, config, system_prompt)
+        with self._lock:
+            kept = self._sessions.get(key)
+            if kept and kept.model is model and kept.system_prompt == session.system_prompt:
+                kept.config = config
+                session = kept
+            self._sessions[key] = session
+            self._sessions.move_to_end(key)
+            if len(self._sessions) > _MAX_SESSIONS:
+                self._sessions.popitem(last=False)
+        return session
+
+
+def ask_all(
+    sessions: Sequence[ChatSession], question: str, *, seconds: float
+) -> Iterator[tuple[list[str], bool]]:
+    """Ask several sessions at once; yield their answers as they grow, and whether time is up.
+
+    Closing the iterator stops all of them.
+    """
+    answers, end = [""] * len(sessions), time.monotonic() + seconds
+    with contextlib.ExitStack() as stack:
+        streams = {
+            number: stack.enter_context(contextlib.closing(session.ask(question)))
+            for number, session in enumerate(sessions)
+        }
+        shown = 0.0
+        while streams and time.monotonic() < end:
+            for number, stream in list(streams.items()):
+                if (piece := next(stream, None)) is None:
+                    del streams[number]
+                else:
+                    answers[number] += piece
+            if time.monotonic() - shown > _SECONDS_BETWEEN_UPDATES:
+                yield list(answers), False
+                shown = time.monotonic()
+        yield answers, bool(streams)

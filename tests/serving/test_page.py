@@ -9,7 +9,6 @@ import pytest
 from served import serving
 
 pytest.importorskip("gradio", reason="gradio is not installed")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 from dimgpt.config import SamplingConfig  # noqa: E402
 from dimgpt.generation import engine as engines  # noqa: E402
@@ -41,6 +40,7 @@ def address(model, tokenizer, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if not CHROMIUM.exists():
         pytest.skip(f"{CHROMIUM} is not there")
     with playwright.sync_playwright() as library:
@@ -96,12 +96,15 @@ def request(address, method, path, body=b"", **headers):
     return connection.getresponse()
 
 
-def test_only_this_server_is_asked_and_only_by_its_own_name(address, page):
+def test_the_server_answers_to_its_own_name_only_and_takes_no_files(address):
     found = request(address, "GET", "/")
     assert "frame-ancestors 'none'" in found.headers["content-security-policy"]
     assert request(address, "GET", "/", Host="evil.example").status == 400
     assert request(address, "POST", "/gradio_api/upload", b"a").status == 404
     assert request(address, "POST", "/gradio_api/queue/join", b"a" * 10_000_000).status == 413
+
+
+def test_a_browser_asks_only_this_server(address, page):
     ask(page, "Bonjour")
     wait_for(lambda: answers(page))
     foreign = [url for url in page.requests if not url.startswith((address, "data:", "blob:"))]

@@ -165,10 +165,9 @@ def planned(results: dict[str, Result], size: str) -> Iterator[Run]:
     """Yield the runs of a size that can be chosen by now; tuning comes first."""
     best = {}
     for parts in RECIPES.values():
-        tries = [Run(size=size, parts=parts, rate=rate) for rate in RATES[MUON in parts]]
-        yield from tries
-        if all(run.key in results for run in tries):
-            best[parts] = best_rate(results[run.key] for run in tries)
+        yield from tries(size, parts)
+        if rate := tuned(results, size, parts):
+            best[parts] = rate
     for seed in SEEDS:
         for parts, rate in best.items():
             yield Run(size=size, parts=parts, rate=rate, seed=seed)
@@ -177,16 +176,28 @@ def planned(results: dict[str, Result], size: str) -> Iterator[Run]:
         for share in SHARES:
             if modern in best:
                 yield Run(size=size, parts=modern, rate=best[modern], seed=seed, share=share)
-    if size == next(iter(SIZES)) and len(best) == len(RECIPES):
-        for seed in SEEDS:
-            yield Run(size=size, parts=(*modern, EXPERTS), rate=best[modern], seed=seed)
-        yield from single_parts(best, size)
 
 
-def single_parts(best: dict[tuple[str, ...], float], size: str) -> Iterator[Run]:
-    """Yield the runs with one part alone, and with one part left out."""
-    whole, rates = RECIPES["modern-max"], {False: best[()], True: best[RECIPES["modern-max"]]}
+def tries(size: str, parts: tuple[str, ...]) -> list[Run]:
+    """Return the runs by which the rate of a recipe is chosen."""
+    return [Run(size=size, parts=parts, rate=rate) for rate in RATES[MUON in parts]]
+
+
+def tuned(results: dict[str, Result], size: str, parts: tuple[str, ...]) -> float | None:
+    """Return the best rate of a recipe, or None while some of its tries are missing."""
+    found = [results.get(run.key) for run in tries(size, parts)]
+    return best_rate(result for result in found if result) if all(found) else None
+
+
+def planned_parts(results: dict[str, Result], size: str) -> Iterator[Run]:
+    """Yield the runs with experts, with one part alone, and with one part left out."""
+    best = {parts: rate for parts in RECIPES.values() if (rate := tuned(results, size, parts))}
+    if len(best) < len(RECIPES):
+        return
+    modern, whole = RECIPES["modern"], RECIPES["modern-max"]
+    rates = {False: best[()], True: best[whole]}
     for seed in SEEDS:
+        yield Run(size=size, parts=(*modern, EXPERTS), rate=best[modern], seed=seed)
         for part in PARTS:
             for parts in around(part, whole)[1:]:
                 yield Run(size=size, parts=parts, rate=rates[MUON in parts], seed=seed)
@@ -263,7 +274,10 @@ def main() -> None:
         prepare(preset_of(Run(size=arguments.sizes[0], parts=(), rate=1e-3)), "recipes")
 
         def plan(results: dict[str, Result]) -> Iterator[Run]:
-            return (run for size in arguments.sizes for run in planned(results, size))
+            for size in arguments.sizes:
+                yield from planned(results, size)
+            if (smallest := next(iter(SIZES))) in arguments.sizes:
+                yield from planned_parts(results, smallest)
 
         run_all(plan, train, RESULTS, jobs=arguments.jobs)
     else:

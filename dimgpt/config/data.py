@@ -103,7 +103,8 @@ class ConversationSourceConfig:
     name: FileName
     """Folder name of its token files."""
     path: str
-    """A local file or folder, `hf://datasets/owner/name`, or `demo://conversations/9000`."""
+    """A local file or folder, `hf://datasets/owner/name`, `demo://conversations/9000` or
+    `demo://small-talk/9000`."""
     form: _Form | None = None
     """How its records hold a conversation, see docs/conversations.md; `None` recognises it in the
     first record of each file, and says so."""

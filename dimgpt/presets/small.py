@@ -147,11 +147,17 @@ FRENCH_5M = Preset(
             )
         ),
         conversations=(
-            ConversationSourceConfig(name="instruct", path="data/french/instruct.jsonl.gz"),
+            ConversationSourceConfig(
+                name="instruct", path="data/french/instruct.jsonl.gz", ratio=0.2
+            ),
+            # So small a model holds no facts: it learns to be polite, and to say so.
+            ConversationSourceConfig(name="small_talk", path="demo://small-talk/20000", ratio=0.8),
         ),
         vocab_size=8_000,
         vocabulary_characters=30_000_000,
         validation_ratio=0.02,
+        packing="best_fit",
+        later_conversations="uniform",
     ),
     pretraining=_FRENCH_RUN,
     finetuning=replace(
@@ -167,5 +173,5 @@ FRENCH_5M = Preset(
     sampling=SamplingConfig(temperature=0.7, top_p=0.9, no_repeat_strength=0.3, max_new_tokens=150),
     languages=("fr",),
     prompt="La ville de Paris",
-    questions=("Bonjour !", "Quelle est la capitale de l'Italie ?", "Qui a écrit Les Misérables ?"),
+    questions=("Bonjour !", "Qui es-tu ?", "Qui a écrit Les Misérables ?"),
 )

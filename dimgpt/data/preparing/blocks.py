@@ -32,6 +32,7 @@ from dimgpt.data.preparing.tables import (
 )
 from dimgpt.demo import corpus as demo_corpus
 from dimgpt.demo import preferences as demo_preferences
+from dimgpt.demo.small_talk import small_talk
 from dimgpt.hub import PATIENCE, Patience, download_file
 
 Item = str | Conversation
@@ -167,12 +168,13 @@ def _make_demo(name: str, seed: int, block_bytes: int) -> Iterator[Block]:
         "stories": demo_corpus.stories,
         "conversations": demo_corpus.conversations,
         "preferences": demo_preferences.preferences,
+        "small-talk": small_talk,
     }
     match = re.fullmatch(rf"{DEMO_PREFIX}({'|'.join(makers)})/(0*[1-9][0-9]*)", name)
     if match is None:
         raise ValueError(
-            f"path is {name!r}: it must be {DEMO_PREFIX}stories/N, {DEMO_PREFIX}conversations/N or "
-            f"{DEMO_PREFIX}preferences/N with how many to make, such as {DEMO_PREFIX}stories/20000"
+            f"path is {name!r}: it must be {DEMO_PREFIX}, one of {', '.join(makers)}, and how many "
+            f"to make, such as {DEMO_PREFIX}stories/20000"
         )
     made = makers[match[1]](int(match[2]), seed=seed)
     yield from made_blocks(made, name=name, block_bytes=block_bytes)

@@ -98,8 +98,8 @@ def list_source(source: Source) -> Listing:
         ]
     else:
         raise ValueError(
-            f"path is {path!r}: it must be a local path, {HUB_PREFIX}owner/name, "
-            f"{DEMO_PREFIX}stories/N, {DEMO_PREFIX}conversations/N or {DEMO_PREFIX}preferences/N"
+            f"path is {path!r}: it must be a local path, {HUB_PREFIX}owner/name, or texts of the "
+            f"demo, such as {DEMO_PREFIX}stories/20000"
         )
     taken, text_bytes = _take_first(files, source)
     return Listing(files=taken, text_bytes=text_bytes, revision=revision, notes=notes)

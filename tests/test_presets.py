@@ -168,7 +168,7 @@ def test_the_published_model_was_validated_on_its_chatbot_behind_its_one_prompt(
         "dimension_gpt": (0, None),
     }
     assert PUBLISHED.data.later_conversations == "uniform"
-    assert PRESETS["french-5m"].data.later_conversations == "by_length"
+    assert PRESETS["lillm-39m"].data.later_conversations == "by_length"
     assert PUBLISHED.data.instruction_weight == 0.1
 
 

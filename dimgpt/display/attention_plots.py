@@ -34,7 +34,7 @@ def plot_attention(
     if head is not None and not 0 <= head < len(values):
         raise ValueError(f"head is {head}: the layer has heads from 0 to {len(values) - 1}")
     heads = range(len(values)) if head is None else [head]
-    num_columns = min(4, len(heads))
+    num_columns = min(4, math.ceil(math.sqrt(len(heads))))
     num_rows = math.ceil(len(heads) / num_columns)
     size = (7.5, 6.5) if head is not None else (3.2 * num_columns + 0.8, 3.1 * num_rows)
     figure = Figure(figsize=size, layout="constrained")

@@ -65,7 +65,7 @@ def plot_history(path: Path, *, title: str = "") -> Figure:
             _draw(axes, validations, key, "validation")
         axes.set(xlabel="million tokens", ylabel=_PANELS[key])
         axes.grid(alpha=0.25)
-        axes.legend(frameon=False)
+        axes.legend(fontsize=8, framealpha=0.7, edgecolor="none")
     return figure
 
 

@@ -65,7 +65,7 @@ def _name_tokens(axes: Axes, tokens: Sequence[str]) -> None:
         return
     names = [token if len(token) <= 14 else f"{token[:6]}…{token[-6:]}" for token in tokens]
     names = [name.replace("$", r"\$") for name in names]  # a $ would begin a formula
-    size = 8 if len(names) <= 32 else 6
+    size = 8 if len(names) <= 32 else 7
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=size, family="monospace")
     axes.set_yticks(range(len(names)), names, fontsize=size, family="monospace")
     axes.set(xlabel="reads from", ylabel="token")

@@ -1,9 +1,9 @@
 """Claim: a token costs less here than with `generate` of `transformers`, at any length.
 
 Greedy, float32, one row, the same weights on both sides: our model with random weights, and its
-export, which `transformers` opens with its own cache. They take turns in one process, ours also with
-a compiled step; a figure is a median of ratios, above 1 where ours is faster. Also shown: tokens after the context is full
-against those before, and the share of a second question that a chat has to read.
+export, which `transformers` opens with its own cache. They take turns in one process, ours also
+with a compiled step; a figure is a median of ratios, above 1 where ours is faster. Also shown:
+tokens after the context is full against those before, and what the 2,000th token costs.
 
     python benchmarks/generation.py --threads 1
 """

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _COLOURS = ("#cfe3ff", "#ffe3bf", "#d5f2d0", "#f6d3e6", "#e4d9fb", "#fff3b0")
-_CELL = "padding:0.25em 0.9em;text-align:left;border-bottom:1px solid #8884"
+_CELL = "padding:0.25em 0.6em;text-align:left;border-bottom:1px solid #8884"
 _BOX = (
     "max-height:20em;overflow:auto;border:1px solid #8884;padding:0.4em;"
     "font-family:monospace;white-space:pre-wrap"

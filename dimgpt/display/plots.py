@@ -119,6 +119,7 @@ def plot_comparison(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure
                 x, y = np.array(points, dtype=float).reshape(-1, 2).T
                 axes.plot(x / unit, y, color=_colour(place), **style)
         axes.set(xlabel=label, ylabel=_PANELS["loss"])
+        axes.locator_params(axis="x", nbins=6)
         if highest:  # the first steps, which are far above, would press all curves together
             axes.set_ylim(top=1.15 * highest)
         if key == "tokens":

@@ -118,7 +118,9 @@ def test_an_empty_file_of_validation_counts_as_none(data, tmp_path, tokenizer):
 @pytest.mark.parametrize("documents", [[], [[USER, 20]]])
 def test_too_little_to_split_is_refused(tmp_path, tokenizer, documents):
     write_group(tmp_path / "finetuning", "human", "conversations_train", documents)
-    with pytest.raises(ValueError, match=r"human_conversations_train\.pkl has less than 2 documents"):
+    with pytest.raises(
+        ValueError, match=r"human_conversations_train\.pkl has less than 2 documents"
+    ):
         convert_dimensiongpt_data(tmp_path, tmp_path / "new", tokenizer)
 
 
@@ -132,7 +134,11 @@ DAMAGES = {
     "truncated tokens": (WEB + "train.bin", lambda old: old[:-2], "where its .bin ends"),
     "odd tokens": (WEB + "train.bin", lambda old: old[:-1], "where its .bin ends"),
     "more tokens": (WEB + "train.bin", lambda old: old + b"\2\0", "is longer than train_ids.pkl"),
-    "swapped tokens": (WEB + "train.bin", lambda old: old[::-1], "lacks start-of-text or end-of-text"),
+    "swapped tokens": (
+        WEB + "train.bin",
+        lambda old: old[::-1],
+        "lacks start-of-text or end-of-text",
+    ),
     "zero tokens": (WEB + "train.bin", lambda old: bytes(len(old)), "lacks start-of-text"),
     "id outside": (
         WEB + "train.bin",
@@ -173,7 +179,11 @@ DAMAGES = {
         lambda old: pickle.dumps({"size": {"train": 3, "val": 4}, "multiplier": 1.0}),
         "files of two runs are mixed",
     ),
-    "no sizes": (WEB + "metadata.pkl", lambda old: pickle.dumps({"size": []}), "has no sizes and multiplier"),
+    "no sizes": (
+        WEB + "metadata.pkl",
+        lambda old: pickle.dumps({"size": []}),
+        "has no sizes and multiplier",
+    ),
     "infinite size": (
         WEB + "metadata.pkl",
         lambda old: pickle.dumps({"size": {"train": float("inf"), "val": 0}, "multiplier": 1}),

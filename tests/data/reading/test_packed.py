@@ -215,7 +215,9 @@ def test_what_rows_hold_is_told_as_fine_tuning_begins(tmp_path, write_files, cap
 
 def test_prompts_longer_than_a_row_leave_nothing_to_validate_and_are_refused(tmp_path, write_files):
     made = corpus(tmp_path, write_files, LENGTHS)
-    with pytest.raises(ValueError, match="no validation answer begins within the context of 4 tokens"):
+    with pytest.raises(
+        ValueError, match="no validation answer begins within the context of 4 tokens"
+    ):
         packed(made, context_length=4)
 
 

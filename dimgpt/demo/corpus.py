@@ -1,4 +1,4 @@
-"""The demo's corpus: stories, conversations and held-out questions, from a seed alone.
+"""The demo's corpus: stories, conversations and held-out questions, generated from a seed.
 
 Each kind of question draws items from a finite or endless set. A hash of an item's key decides
 whether the item is held out, so training and scoring never share one. Nothing is downloaded.
@@ -66,7 +66,7 @@ class Kind(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
-    """A held-out question: what was said so far, and the one right answer."""
+    """A held-out question: the conversation so far, and the one right answer."""
 
     kind: str
     conversation: Conversation
@@ -104,7 +104,7 @@ def conversations(num: int, *, seed: int) -> Iterator[Conversation]:
 
 
 def held_out_questions(per_kind: int, *, seed: int) -> list[Question]:
-    """Draw different questions of every kind, none of which training ever sees.
+    """Draw different questions of every kind that never occur in the training.
 
     Raises:
         ValueError: A kind has fewer held-out items.
@@ -114,7 +114,7 @@ def held_out_questions(per_kind: int, *, seed: int) -> list[Question]:
 
 
 def is_held_out(key: str) -> bool:
-    """Say whether training never sees the item of this key; an item without a key is for all."""
+    """Return whether the item with this key is never trained; an empty key is not held out."""
     return key != "" and zlib.crc32(key.encode()) % 1000 < 1000 * HELD_OUT_SHARE
 
 
@@ -142,9 +142,9 @@ def _held_out_kind(kind: str, count: int, rng: Random) -> list[Question]:
 
 
 def draw_question(kind: str, rng: Random) -> tuple[str, str, str, float]:
-    """Draw any item of a kind: its key, question, answer, and how often a guess is right.
+    """Draw any item of a kind: key, question, answer, and the probability of a right guess.
 
-    A text holds at least two facts that could answer the question.
+    A text contains at least two facts that could answer the question.
     """
     if kind in KINDS:
         return *KINDS[kind].draw(rng), 1 / KINDS[kind].num_answers
@@ -179,7 +179,7 @@ def _text_turns(rng: Random) -> list[Turn]:
 
 
 def draw_text(rng: Random, *, num_facts: int) -> tuple[str, list[tuple[str, str, str, int]]]:
-    """Draw a short text, with every question about it in random order, by weight.
+    """Draw a short text, and every question about it in a random weighted order.
 
     A question is its kind, its words, its answer, and how many answers it could have.
     """
@@ -192,7 +192,6 @@ def draw_text(rng: Random, *, num_facts: int) -> tuple[str, list[tuple[str, str,
 
 
 def _sum(rng: Random) -> Item:
-    """Draw the sum of a number below 100 and a digit."""
     one, other = rng.randint(1, 89), rng.randint(1, 9)
     shown = (one, other) if rng.random() < 0.8 else (other, one)
     wording = rng.choice(("Combien font {} + {} ?", "Calcule {} + {}.", "{} + {} = ?"))
@@ -201,7 +200,6 @@ def _sum(rng: Random) -> Item:
 
 
 def _neighbour(rng: Random) -> Item:
-    """Draw the number before or after another."""
     number, (word, step) = rng.randint(1, 250), rng.choice((("après", 1), ("avant", -1)))
     return f"{word} {number}", f"Quel nombre vient {word} {number} ?", f"{number + step}."
 

@@ -121,7 +121,7 @@ def load_checkpoint(
 
 
 def _split_attention(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Split each fused tensor into three, named after their part; keep those that cannot be split."""
+    """Split each fused tensor into three, named after their part; keep others unchanged."""
     split: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if name.endswith(_FUSED) and tensor.dim() and tensor.shape[0] % len(_PARTS) == 0:

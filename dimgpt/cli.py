@@ -114,7 +114,6 @@ def _read_flags(name: str, words: Sequence[str]) -> Any:
 
 
 def _read_settings(name: str) -> dict[str, Any]:
-    """Read the file of `--config`."""
     try:
         settings = json.loads(Path(name).read_bytes())
     except ValueError as error:

@@ -160,7 +160,6 @@ def download_file(
 
 
 def _page_of(repo_id: str, kind: Kind, endpoint: str | None) -> str:
-    """Return the address of a repository for error messages."""
     from huggingface_hub import constants
 
     folder = "datasets/" if kind == "dataset" else ""
@@ -188,7 +187,6 @@ def _only_one(target: Path) -> Iterator[None]:
 
 
 def _list_entries(address: str | None, page: str, patience: Patience) -> Iterator[dict[str, Any]]:
-    """Yield the entries of a listing, which comes in several pages."""
     from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
     def get(url: str) -> Any:
@@ -207,7 +205,6 @@ def _list_entries(address: str | None, page: str, patience: Patience) -> Iterato
 def _fetch_rest(
     file: HubFile, path: Path, report: Callable[[int], None], patience: Patience
 ) -> None:
-    """Append the missing bytes, with one request."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 

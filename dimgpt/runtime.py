@@ -223,7 +223,6 @@ def available_memory(runtime: Runtime) -> int:
 
 
 def _free_ram() -> int:
-    """Return the bytes of main memory that programs may still use."""
     try:
         import psutil
     except ImportError:  # Linux's own figure excludes memory that its caches would release

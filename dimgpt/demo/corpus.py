@@ -119,7 +119,6 @@ def is_held_out(key: str) -> bool:
 
 
 def _held_out_kind(kind: str, count: int, rng: Random) -> list[Question]:
-    """Draw different held-out questions of one kind."""
     drawn: dict[str, Question] = {}
     for _ in range(_TRIES_PER_QUESTION * count):
         if len(drawn) == count:
@@ -205,7 +204,6 @@ def _neighbour(rng: Random) -> Item:
 
 
 def _plural(rng: Random) -> Item:
-    """Draw a noun with an adjective to put in the plural."""
     noun, colour = rng.choice(_NOUNS), rng.choice(WORDS["colour"])
     return (
         f"{noun.singular} {colour.masculine}",
@@ -215,14 +213,12 @@ def _plural(rng: Random) -> Item:
 
 
 def _feminine(rng: Random) -> Item:
-    """Draw a person with a feeling to put in the feminine."""
     person, adjective = rng.choice(lexicon.PEOPLE), rng.choice(_ADJECTIVES)
     key = f"{person.masculine} {adjective.masculine}"
     return key, f"Mets au féminin : un {key}.", f"Une {person.feminine} {adjective.feminine}."
 
 
 def _conjugation(rng: Random) -> Item:
-    """Draw a regular verb to conjugate."""
     verb, tense, person = rng.choice(lexicon.CONJUGATED), rng.choice(TENSES), rng.randrange(6)
     preposition = "à l'" if tense == "imparfait" else "au "
     return (
@@ -233,7 +229,6 @@ def _conjugation(rng: Random) -> Item:
 
 
 def _opposite(rng: Random) -> Item:
-    """Draw an adjective whose opposite is asked, in one of many wordings."""
     word, opposite = rng.sample(rng.choice(lexicon.OPPOSITES), 2)
     opener = rng.choice(lexicon.OPENERS)
     question = capitalize(opener.format(f"quel est le contraire de {word}"))
@@ -241,7 +236,6 @@ def _opposite(rng: Random) -> Item:
 
 
 def _known_colour(rng: Random) -> Item:
-    """Draw something whose colour everyone knows, in one of many wordings."""
     subject, answer = rng.choice(lexicon.COLOUR_FACTS)
     opener = rng.choice(lexicon.OPENERS)
     question = capitalize(opener.format(f"de quelle couleur est {subject}"))
@@ -249,14 +243,12 @@ def _known_colour(rng: Random) -> Item:
 
 
 def _identity(rng: Random) -> Item:
-    """Draw a question about the assistant itself."""
     cores, answer = rng.choice(lexicon.IDENTITY)
     core, opener = rng.choice(cores.split("|")), rng.choice(lexicon.DIRECT_OPENERS)
     return f"{core}|{opener}", capitalize(opener.format(core)), answer
 
 
 def _greeting(rng: Random) -> Item:
-    """Draw somebody who says hello, and is greeted by name."""
     hello, introduction = rng.choice(lexicon.HELLOS), rng.choice(lexicon.INTRODUCTIONS)
     name = rng.choice(WORDS["name"]).text
     if rng.random() < PLAIN_HELLO_RATIO:

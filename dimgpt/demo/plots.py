@@ -9,7 +9,6 @@ Step = tuple[str, ...]
 
 
 def _plots(text: str) -> tuple[tuple[Step, ...], ...]:
-    """Read plots, their steps, and the alternatives of each."""
     paragraphs = text.strip().replace("\n|", " |").split("\n\n")
     return tuple(
         tuple(tuple(step.split(" | ")) for step in paragraph.split("\n"))

@@ -34,7 +34,6 @@ def preferences(num: int, *, seed: int) -> Iterator[Preference]:
 
 
 def _draw_pair(rng: Random) -> tuple[str, str, str]:
-    """Draw a question with its right answer and a wrong one."""
     (kind,) = rng.choices([*QUESTION_KINDS], [*QUESTION_KINDS.values()])
     while True:
         if kind in KINDS:

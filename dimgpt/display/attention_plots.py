@@ -51,7 +51,6 @@ def plot_attention(
 
 
 def _draw_window(axes: Axes, num_tokens: int, window_size: int | None) -> None:
-    """Draw the window's left edge, where it lies inside the text."""
     if window_size is None or window_size >= num_tokens - 1:
         return
     rows = np.arange(window_size, num_tokens + 1) - 0.5

@@ -133,7 +133,6 @@ def _score(
 
 
 def _windows(file: TokenFile, context_length: int) -> Iterator[_Window]:
-    """Yield pieces of the documents that overlap by half."""
     stride = max(1, context_length // 2)
     for number in range(file.num_documents):
         ids = np.asarray(file.document(number)).astype(np.int64)

@@ -143,7 +143,6 @@ class ChatSession:
 
 
 def _noted(ids: Iterable[int], seen: list[int]) -> Iterator[int]:
-    """Yield ids, and append each to `seen`."""
     for id in ids:
         seen.append(id)
         yield id

@@ -188,7 +188,6 @@ class Engine:
         self._waiting = deque(each for each in self._waiting if each.end is None)
 
     def _free(self, row: int) -> None:
-        """Remove a text from the cache; the last row moves to its place."""
         last = self._cached.pop()
         if row < len(self._cached):
             self._cached[row] = last
@@ -231,7 +230,6 @@ def _last_logits(model: Transformer, new_ids: Tensor, cache: KVCache | None) -> 
 def _by_settings(
     continuations: list[Continuation],
 ) -> list[list[tuple[int, Continuation]]]:
-    """Group numbered texts that one call can sample."""
     groups: dict[object, list[tuple[int, Continuation]]] = {}
     for row, each in enumerate(continuations):
         length = len(each.ids) if each.config.has_penalty else None

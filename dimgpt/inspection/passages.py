@@ -149,7 +149,6 @@ def sort_suffixes(tokens: Array) -> Array:
 
 
 def _open(folder: Path, split: str, fingerprint: str) -> tuple[TokenFile, Array]:
-    """Open a token file and its suffix array, which is built if it is missing."""
     file = TokenFile(folder, split, fingerprint=fingerprint)
     if file.num_tokens > _MOST_TOKENS:
         raise ValueError(

@@ -18,7 +18,6 @@ class KVCache:
     Rows may have read different numbers of positions. They then take one new position at a time.
 
     Args:
-        config: Shape of the model.
         batch_size: B, sequences that are generated together.
         like: A weight of the model; gives device and dtype.
         runs_on: Accept more than `context_length` positions.

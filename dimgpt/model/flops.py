@@ -40,7 +40,6 @@ def training_flops_per_token(config: ModelConfig, *, is_frozen: bool = False) ->
 
 
 def _expert_weights(config: ModelConfig) -> int:
-    """Count the weights in the matrices of one feed-forward."""
     num_matrices = {"swiglu": 3, "gelu": 2, "relu2": 2}[config.feed_forward]
     return num_matrices * config.embedding_dim * config.ffn_dim
 

@@ -163,7 +163,6 @@ class Transformer(nn.Module):
     """Logits of the next token after each position.
 
     Args:
-        config: Shape of the model.
         attention_kernel: One of `dimgpt.model.attention.KERNELS`, or `auto`.
     """
 

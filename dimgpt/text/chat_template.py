@@ -66,7 +66,6 @@ def chat_template(chat: ChatFormat, *, first_space: bool = False) -> str:
 
 
 def _message_text(chat: ChatFormat, *, first_space: bool) -> str:
-    """Return the expression of a message's text."""
     text = "message.content"
     if chat.cleaned:
         text += "".join(f" | replace({letter!r}, '')" for letter in chat.cleaned) + " | trim"

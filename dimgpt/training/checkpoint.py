@@ -140,7 +140,6 @@ class CheckpointStore:
             shutil.rmtree(path, ignore_errors=True)
 
     def _complete(self, folder: Path, checkpoint: Checkpoint, hashes: Mapping[str, str]) -> None:
-        """Write the state, then the manifest with the hashes of all files."""
         state = json.dumps({"step": checkpoint.step, **checkpoint.state}, indent=1).encode()
         (folder / "state.json").write_bytes(state)
         manifest = {**hashes, "state.json": hashlib.sha256(state).hexdigest()}

@@ -112,7 +112,6 @@ class _LossModule(nn.Module):
         self.trained, self.loss_sums = nn.ParameterList(model.parameters()), loss_sums
 
     def forward(self, batch: Batch) -> LossSums:
-        """Return the sums over a batch on the device."""
         return self.loss_sums(batch)
 
 

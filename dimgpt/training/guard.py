@@ -35,7 +35,6 @@ class UpdateGuard:
     """Judges each update by its loss and the norm of its gradient.
 
     Args:
-        device: Where the losses are.
         skip_spikes: Skip updates more than 6 standard deviations above the mean of the last 128
             steps, once 64 are known; after OLMo 2, https://arxiv.org/abs/2501.00656.
         scales_loss: Scale the loss so that small float16 gradients do not vanish. The scale halves

@@ -52,10 +52,8 @@ class Journal:
     its values, among them moving averages and the speed.
 
     Args:
-        path: The run's file.
         observers: Called with every record.
         flops_per_token: Forward and backward; needed for the model FLOPs utilization (MFU).
-        runtime: The device.
         decay: Decay of the moving averages.
         num_train_tokens: Tokens of the training split; needed for `epochs`.
     """

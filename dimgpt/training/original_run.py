@@ -100,7 +100,6 @@ def read_original_run(folder: Path, config: ModelConfig) -> OriginalRun:
 
 
 def _read_weights(path: Path, config: ModelConfig) -> dict[str, Tensor]:
-    """Return the weights of a model under dimgpt's names, float32."""
     (tensors, _), layout, source = read_checkpoint(path), LAYOUTS["dimensiongpt"], str(path)
     shown = sizes_in(tensors, layout, source=source)
     if (shown["num_layers"], shown["embedding_dim"]) != (config.num_layers, config.embedding_dim):
@@ -188,7 +187,6 @@ def _rows_until(step: int, path: Path) -> list[Row]:
 
 
 def _states(rows: Iterable[Row], context_length: int) -> Iterator[RunState]:
-    """Yield the state of the run after each of its rows."""
     state = RunState()
     for row in rows:
         state.add_validation({"loss": row["val_loss"], "accuracy": row["val_accuracy"]})

@@ -156,7 +156,6 @@ class RunFolder:
         return model
 
     def _values(self, state: RunState) -> dict[str, Any]:
-        """Return the content of a checkpoint's `state.json`."""
         return state.to_json() | {
             "model": to_dict(self.model.config),
             "training": to_dict(self.config),

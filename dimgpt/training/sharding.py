@@ -180,7 +180,6 @@ class ShardedCheckpointStore(CheckpointStore):
         return f"{name}-{rank + 1:05d}-of-{self.runtime.num_processes:05d}.safetensors"
 
     def _gather(self, hashes: Mapping[str, str]) -> dict[str, str]:
-        """Return the hashes of the files of all processes."""
         own = torch.tensor([list(bytes.fromhex(hashed or "00" * 32)) for hashed in hashes.values()])
         found = [torch.empty_like(own) for _ in range(self.runtime.num_processes)]
         dist.all_gather(found, own, group=self._group)

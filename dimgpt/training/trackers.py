@@ -83,7 +83,6 @@ def _open_service(name: str, run_dir: Path, step: int, settings: Mapping[str, An
 
 
 def _package(name: str) -> Any:
-    """Import the package of a tracker."""
     try:
         if name == "wandb":
             import wandb as package

@@ -59,10 +59,7 @@ class Trainer:
 
     Args:
         model: Trained in place, on the runtime's device.
-        data: Its batches.
-        config: Settings of the run.
         run_dir: Gets `history.jsonl` and `checkpoints/`.
-        runtime: Device and precision.
         vocabulary: Fingerprint of the vocabulary. A run resumes only with the same fingerprints.
         data_fingerprint: Fingerprint of the token files that the batches are drawn from.
         base_fingerprint: Fingerprint of the weights that the model begins with.

@@ -68,7 +68,7 @@ class Usage:
     library: str = ""
     """Library that the hub names, such as `transformers`."""
     tags: tuple[str, ...] = ()
-    """Words to find the model by."""
+    """Search terms of the hub."""
 
 
 OWN_USAGE = Usage(
@@ -208,5 +208,4 @@ def _bullets(sentences: Sequence[str]) -> list[str]:
 
 
 def _escape(text: str) -> str:
-    """Escape a foreign text for Markdown, on one line."""
     return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))

@@ -94,7 +94,6 @@ def _require_sound_archive(path: Path) -> None:
 
 
 def _split(content: object, path: Path) -> tuple[dict[Any, Any], dict[str, Any]]:
-    """Return the state dict and the settings of a file's content."""
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__} that is no state dict: {_AGAIN}")
     content = _entries(content)
@@ -119,7 +118,6 @@ def _entries(content: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def _checked(state: dict[Any, Any], path: Path) -> dict[str, Tensor]:
-    """Return the tensors without the prefixes of their names."""
     bad = [repr(name) for name, value in state.items() if not _is_usable(name, value)]
     if bad:
         raise ValueError(

@@ -105,7 +105,6 @@ def _fetch(
     progress: Callable[[int, int], None] | None,
     patience: Patience,
 ) -> None:
-    """Download files into a folder, one after the other."""
     folder.mkdir(parents=True, exist_ok=True)
     total = sum(file.size for file in files)
     present = (folder / file.path for file in files)
@@ -145,7 +144,6 @@ def _finish(arriving: Path, folder: Path, files: list[HubFile]) -> None:
 def _read_record(
     folder: Path, repo_id: str, revision: str | None, endpoint: str | None
 ) -> list[HubFile]:
-    """Return the files that were downloaded into a finished folder."""
     remedy = "move the folder away to download it"
     path = folder / _RECORD_NAME
     if not path.is_file():

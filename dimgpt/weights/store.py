@@ -152,7 +152,6 @@ def load_card(folder: Path) -> tuple[Card, bytes | None]:
 
 
 def _weights_as(dtype: torch.dtype, model: Transformer) -> dict[str, torch.Tensor]:
-    """Return the weights of a model on the CPU."""
     weights = model.state_dict().items()
     return {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in weights}
 
@@ -222,7 +221,6 @@ def _describe(
 
 
 def _finish_save(folder: Path) -> None:
-    """Move the files of a complete save to their places."""
     saved = folder / SAVED
     if not saved.is_dir() or saved.is_symlink():
         return

@@ -171,7 +171,6 @@ def _usable(
 def _gather_conversations(
     blocks: Iterable[Block], source: ConversationSourceConfig, skip_bad: bool, block_bytes: int
 ) -> Iterator[Block]:
-    """Turn blocks of records into blocks of conversations."""
     file_bytes = counted = 0
     forms: set[str] = set()
 

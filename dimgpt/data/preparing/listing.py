@@ -105,7 +105,6 @@ def list_source(source: Source) -> Listing:
 
 
 def _list_hub_files(source: Source) -> list[HubFile]:
-    """List the files of a hub data set that a source names."""
     repo_id = source.path.removeprefix(HUB_PREFIX)
     if isinstance(source, SourceConfig) and source.files is not None:
         files = match_files(repo_id, source.files, revision=source.revision)

@@ -187,7 +187,6 @@ def _read_lengths(path: Path, *, num_tokens: int) -> Ids:
 
 
 def _read_lists(path: Path) -> Documents:
-    """Return the documents of a pickled list of lists of ids."""
     lists = _read_list(path)
     for ids in lists:
         is_plain = isinstance(ids, list) and ids and all(type(id) is int for id in ids)
@@ -207,7 +206,6 @@ def _read_list(path: Path) -> list[Any]:
 def _write(
     target: Path, documents: dict[str, Documents], tokenizer: Tokenizer, *, path: Path
 ) -> None:
-    """Write a complete folder of token files, and the report of its documents."""
     num_bytes = tokenizer.byte_counts()
     # The name of a special token is longer than the bytes that `byte_counts` gives it.
     num_characters = np.minimum([len(token) for token in tokenizer.tokens], num_bytes)

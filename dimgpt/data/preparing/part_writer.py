@@ -167,7 +167,6 @@ class _PartWriter:
             self._held = None
 
     def _without_copies(self, chunk: EncodedChunk, deduplicator: Deduplicator) -> EncodedChunk:
-        """Drop the items that are copies of earlier ones, and count them."""
         reasons = deduplicator.reasons(chunk.copy_keys)
         for reason in filter(None, reasons):
             self._report.drop(reason)

@@ -219,7 +219,6 @@ def read_plan(folder: Path) -> dict[str, Any] | None:
 
 
 def _difference(found: Any, wanted: Any, name: str = "") -> str:
-    """Describe the first difference between two plans."""
     if not isinstance(found, dict) or not isinstance(wanted, dict):
         return f"{name} is {str(found)[:40]}, not {str(wanted)[:40]}"
     for key in wanted:

@@ -129,7 +129,6 @@ def _is_small(source: SourceConfig, listing: Listing) -> bool:
 
 
 def _num_characters(source: SourceConfig, listing: Listing, *, seed: int, skip_bad: bool) -> int:
-    """Count the characters of a small source; estimate those of a large one."""
     if _is_small(source, listing):
         return sum(map(len, read_documents(source, seed=seed, skip_bad=skip_bad)))
     return listing.text_bytes

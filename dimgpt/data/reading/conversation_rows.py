@@ -31,10 +31,7 @@ class ConversationRows:
     """Draws documents of the conversations of one split; subclasses make rows of them.
 
     Args:
-        groups: The groups of the split.
-        split: Their conversations.
         prompts: Name of every group of the corpus -> its system prompts, if it has any.
-        chat: The chat format.
         instruction_weight: Loss weight, in 0..1, of tokens that the model does not learn to say.
         is_later_uniform: As in `FinetuningData`.
         padding: Id that fills up a row; it never counts in the loss.

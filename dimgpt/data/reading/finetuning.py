@@ -156,7 +156,6 @@ class FinetuningData(DrawnBatches):
             )
 
     def _used_share(self, rows: PackedRows) -> float:
-        """Return the ratio of tokens in the first steps' rows that are not padding."""
         size = (self._batch_size * self._accumulation_steps, self._row_length)
         drawn = [rows.arrange(self._generator(step), *size) for step in range(1, 5)]
         return sum(int(lengths.sum()) for *_, lengths in drawn) / (len(drawn) * math.prod(size))

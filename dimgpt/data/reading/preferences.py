@@ -97,7 +97,7 @@ class PairedRows:
 
 
 class PreferenceData(DrawnBatches):
-    """Batches of pairs."""
+    """Batches of pairs of answers, the better one first."""
 
     def __init__(
         self, corpus: ConversationCorpus, *, chat: ChatIds, padding: int, **shape: int

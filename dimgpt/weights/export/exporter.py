@@ -184,7 +184,6 @@ def _lacking(config: ModelConfig, target: ExportTarget) -> list[str]:
 
 
 def _require_representable(model: Transformer, dtype: torch.dtype) -> None:
-    """Refuse weights that are not finite, or too large for half precision."""
     require_finite(model.state_dict(), source="the model")
     for name, tensor in model.state_dict().items():
         if not bool(tensor.to(dtype).isfinite().all()):

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dimgpt"
 # A room may import those of the floors below its own, never its neighbours.
 FLOORS = (
-    {"config", "settings", "files", "partial_file", "runtime", "hub", "workers"},
+    {"config", "settings", "files", "partial_file", "runtime", "compilation", "hub", "workers"},
     {"text", "model"},
     {"data", "weights"},
     {"demo"},
@@ -164,6 +165,26 @@ def test_a_notebook_is_stripped_thin_and_parameterised(name):
         tree = ast.parse(source)
         banned = ast.FunctionDef | ast.ClassDef | ast.Try | ast.While
         assert not [node for node in ast.walk(tree) if isinstance(node, banned)]
+
+
+@pytest.mark.parametrize(
+    ("spec", "commands"),
+    [
+        (SimpleNamespace(origin="dimgpt/__init__.py"), []),
+        (None, [("pip", "install --quiet --no-deps git+{} Unidecode")]),
+        (SimpleNamespace(origin=None), [("pip", "install --quiet --no-deps git+{} Unidecode")]),
+    ],
+    ids=["a clone", "Colab", "Colab, in a folder that holds a clone"],
+)
+def test_the_first_cell_installs_the_package_only_where_it_is_not(spec, commands, monkeypatch):
+    books = [json.loads(path.read_text(encoding="utf-8")) for path in ROOT.glob("*.ipynb")]
+    codes = [[cell for cell in book["cells"] if cell["cell_type"] == "code"] for book in books]
+    (cell,) = {"".join(cells[0]["source"]) for cells in codes}  # the same in all notebooks
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
+    ran: list[tuple[str, str]] = []
+    names = {"get_ipython": lambda: SimpleNamespace(run_line_magic=lambda *call: ran.append(call))}
+    exec(cell, names)
+    assert ran == [(magic, line.format(names["REPOSITORY"])) for magic, line in commands]
 
 
 def test_the_tree_of_the_readme_names_every_folder_and_nothing_that_is_not_there():

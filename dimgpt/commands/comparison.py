@@ -28,7 +28,7 @@ class Compare:
     def run(self) -> None:
         """Write the picture, and print the tables."""
         comparison, picture = compare_runs(self.runs, models_root=self.models_root), io.BytesIO()
-        comparison.plot().savefig(picture, format="png", dpi=110)
+        comparison.plot().savefig(picture, format="png", dpi=130)
         replace_file(self.output, picture.getvalue())
         if self.csv is not None:
             replace_file(self.csv, comparison.to_csv().encode())

@@ -34,7 +34,7 @@ def plot_attention(
     if head is not None and not 0 <= head < len(values):
         raise ValueError(f"head is {head}: the layer has heads from 0 to {len(values) - 1}")
     heads = range(len(values)) if head is None else [head]
-    num_columns = min(4, len(heads))
+    num_columns = min(4, math.ceil(math.sqrt(len(heads))))
     num_rows = math.ceil(len(heads) / num_columns)
     size = (7.5, 6.5) if head is not None else (3.2 * num_columns + 0.8, 3.1 * num_rows)
     figure = Figure(figsize=size, layout="constrained")
@@ -64,7 +64,7 @@ def _name_tokens(axes: Axes, tokens: Sequence[str]) -> None:
         return
     names = [token if len(token) <= 14 else f"{token[:6]}…{token[-6:]}" for token in tokens]
     names = [name.replace("$", r"\$") for name in names]  # a $ would begin a formula
-    size = 8 if len(names) <= 32 else 6
+    size = 8 if len(names) <= 32 else 7
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=size, family="monospace")
     axes.set_yticks(range(len(names)), names, fontsize=size, family="monospace")
     axes.set(xlabel="reads from", ylabel="token")

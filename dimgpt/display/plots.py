@@ -51,9 +51,9 @@ def plot_history(path: Path, *, title: str = "") -> Figure:
     scored = [record | record["scores"] for record in validations if "scores" in record]
     is_drawn = {"bits_per_byte": measured, "scores": scored}
     panels = [key for key in _PANELS if is_drawn.get(key, True)]
-    figure = Figure(figsize=(5 * len(panels), 3.6), layout="constrained")
+    figure, grid = _figure_of(len(panels))
     figure.suptitle(title)
-    for axes, key in zip(figure.subplots(1, len(panels)), panels, strict=True):
+    for axes, key in zip(grid, panels, strict=True):
         if key == "bits_per_byte":
             _draw(axes, measured, key, "validation")
         elif key == "scores":
@@ -65,9 +65,21 @@ def plot_history(path: Path, *, title: str = "") -> Figure:
             _draw(axes, validations, key, "validation")
         axes.set(xlabel="million tokens", ylabel=_PANELS[key])
         axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
+        axes.legend(fontsize=8, framealpha=0.7, edgecolor="none")
     return figure
+
+
+def _figure_of(num_panels: int) -> tuple[Figure, list[Axes]]:
+    """Return a figure with panels in two columns; the first of an odd number fills its row."""
+    num_rows, is_odd = (num_panels + 1) // 2, num_panels % 2
+    figure = Figure(figsize=(8, 3.2 * num_rows), layout="constrained")
+    grid = figure.add_gridspec(num_rows, 2)
+    places = [grid[0, :]] * is_odd
+    places += [grid[number // 2, number % 2] for number in range(2 * is_odd, 2 * num_rows)]
+    panels = [figure.add_subplot(place) for place in places]
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, panels
 
 
 def _draw(
@@ -91,7 +103,6 @@ def plot_comparison(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure
         curves: Label -> records with `kind` (`step` or `validation`), `loss`, `tokens`, `seconds`
             and `flops`; a `None` is a gap.
     """
-    figure = Figure(figsize=(14, 4.6), layout="constrained")
     rows_of_all = [row for rows in curves.values() for row in rows]
     validations = [row["loss"] or math.nan for row in rows_of_all if row["kind"] == "validation"]
     highest = max(filter(math.isfinite, validations), default=None)
@@ -100,19 +111,20 @@ def plot_comparison(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure
         "seconds": ("hours of training", 3600.0),
         "flops": ("FLOPs, forward and backward", 1.0),
     }
-    for axes, (key, (label, unit)) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+    figure, grid = _figure_of(len(panels))
+    for axes, (key, (label, unit)) in zip(grid, panels.items(), strict=True):
         for place, rows in enumerate(curves.values()):
             for kind, style in _KINDS.items():
                 points = [(row[key], row["loss"]) for row in rows if row["kind"] == kind]
                 x, y = np.array(points, dtype=float).reshape(-1, 2).T
                 axes.plot(x / unit, y, color=_colour(place), **style)
         axes.set(xlabel=label, ylabel=_PANELS["loss"])
+        axes.locator_params(axis="x", nbins=6)
         if highest:  # the first steps, which are far above, would press all curves together
             axes.set_ylim(top=1.15 * highest)
         if key == "tokens":
             axes.xaxis.set_major_formatter(EngFormatter())
         axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
     runs = [Line2D([], [], color=_colour(place), label=run) for place, run in enumerate(curves)]
     kinds = [
         Line2D([], [], color="black", label={"step": "training"}.get(kind, kind), **style)
@@ -157,12 +169,9 @@ def plot_report(reports: Sequence[SourceReport]) -> Figure:
     """
     if not reports:
         raise ValueError("there is no report to draw: prepare a source first")
-    figure = Figure(figsize=(14, 3.8), layout="constrained")
-    for axes, draw in zip(
-        figure.subplots(1, 3), (_draw_lengths, _draw_tokens, _draw_dropped), strict=True
-    ):
+    figure, grid = _figure_of(3)
+    for axes, draw in zip(grid, (_draw_lengths, _draw_tokens, _draw_dropped), strict=True):
         draw(axes, reports)
-        axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _COLOURS = ("#cfe3ff", "#ffe3bf", "#d5f2d0", "#f6d3e6", "#e4d9fb", "#fff3b0")
-_CELL = "padding:0.25em 0.9em;text-align:left;border-bottom:1px solid #8884"
+_CELL = "padding:0.25em 0.6em;text-align:left;border-bottom:1px solid #8884"
 _BOX = (
     "max-height:20em;overflow:auto;border:1px solid #8884;padding:0.4em;"
     "font-family:monospace;white-space:pre-wrap"
@@ -27,13 +27,30 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     title: str = ""
+    num_shown: int | None = None
+    """A notebook folds the rows after these; `None` shows all."""
 
     @classmethod
-    def of(cls, values: Mapping[str, Any] | Iterable[Any], *, title: str = "") -> "Table":
-        """Make a table of names and values, or of one mapping or dataclass instance a row."""
+    def of(
+        cls,
+        values: Mapping[str, Any] | Iterable[Any],
+        *,
+        title: str = "",
+        first: Sequence[str] = (),
+    ) -> "Table":
+        """Make a table of names and values, or of one mapping or dataclass instance a row.
+
+        Args:
+            values: What the table shows.
+            title: Above it.
+            first: Of names and values, those that matter most: they come first, and a notebook
+                folds the others.
+        """
         if isinstance(values, Mapping):
-            pairs = ((name, _cell(value)) for name, value in values.items())
-            return cls(header=("", ""), rows=tuple(pairs), title=title)
+            ordered = {name: values[name] for name in first} | dict(values)
+            pairs = ((name, _cell(value)) for name, value in ordered.items())
+            shown = len(first) or None
+            return cls(header=("", ""), rows=tuple(pairs), title=title, num_shown=shown)
         records = [_fields(value) for value in values]
         header = tuple(records[0]) if records else ()
         rows = tuple(tuple(_cell(value) for value in record.values()) for record in records)
@@ -53,9 +70,15 @@ class Table:
             inner = (f"<{tag} style='{_CELL}'>{html.escape(cell)}</{tag}>" for cell in cells)
             return f"<tr>{''.join(inner)}</tr>"
 
+        def table(head: str, rows: Sequence[Sequence[str]]) -> str:
+            body = "".join(row(cells, "td") for cells in rows)
+            return f"<table style='border-collapse:collapse'>{head}{body}</table>"
+
         head = row(self.header, "th") if any(self.header) else ""
-        body = "".join(row(cells, "td") for cells in self.rows)
-        return f"{_caption(self.title)}<table style='border-collapse:collapse'>{head}{body}</table>"
+        shown = table(head, self.rows[: self.num_shown])
+        if folded := self.rows[self.num_shown or len(self.rows) :]:
+            shown += f"<details><summary>{len(folded)} more</summary>{table('', folded)}</details>"
+        return f"{_caption(self.title)}{shown}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, repr=False)
@@ -162,7 +185,7 @@ class Picture:
 
     def _repr_png_(self) -> bytes:
         content = io.BytesIO()
-        self.figure.savefig(content, format="png", dpi=100)
+        self.figure.savefig(content, format="png", dpi=130)
         return content.getvalue()
 
 

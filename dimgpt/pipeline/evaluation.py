@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from dimgpt.config import SamplingConfig
 from dimgpt.data.conversation import Message, encode_prompt, first_exchange
@@ -99,6 +100,32 @@ def evaluate_probes(path: Path, *, runtime: Runtime) -> list[ProbeScore]:
     """Score a model on French minimal pairs, kind by kind; raises as `open_model`."""
     model, tokenizer = open_model(path, runtime=runtime)
     return score_pairs(model.eval(), tokenizer, french_pairs(), runtime=runtime)
+
+
+def compare_probes(
+    model: Transformer, tokenizer: Tokenizer, *, runtime: Runtime
+) -> list[dict[str, Any]]:
+    """Score a model, and random weights of its shape, on French minimal pairs, as rows of a table.
+
+    Raises:
+        ValueError: The vocabulary can write none of the pairs.
+    """
+    torch.manual_seed(0)
+    untrained = Transformer(model.config).to(runtime.device)
+    scores = [
+        score_pairs(each.eval(), tokenizer, french_pairs(), runtime=runtime)
+        for each in (untrained, model)
+    ]
+    return [
+        {
+            "kind": score.kind.replace("_", " "),
+            "pairs": score.pairs,
+            "this model": f"{score.accuracy:.0%}",
+            "random weights": f"{random.accuracy:.0%}",
+            "chance": f"{score.chance:.0%}",
+        }
+        for random, score in zip(*scores, strict=True)
+    ]
 
 
 def compare_answers(

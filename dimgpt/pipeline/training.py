@@ -172,7 +172,7 @@ def save_curves(workspace: Workspace, stage: Stage) -> Path:
 
     picture, run_dir = io.BytesIO(), workspace.run_dir(stage)
     figure = plot_history(run_dir / "history.jsonl", title=f"{workspace.preset.name}, {stage}")
-    figure.savefig(picture, format="png", dpi=110)
+    figure.savefig(picture, format="png", dpi=130)
     replace_file(run_dir / CURVES_NAME, picture.getvalue())
     return run_dir / CURVES_NAME
 

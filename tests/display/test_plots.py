@@ -79,6 +79,14 @@ def test_scores_get_a_panel_where_they_were_measured(history):
     assert curves(figure, 2) == drawn
 
 
+@pytest.mark.parametrize("more", [{}, {"bits_per_byte": 1.5}])
+def test_each_panel_is_at_least_three_inches_wide_in_a_figure_of_eight(history, more):
+    figure = plot_history(history(step(1), VALIDATION | {"scores": {"a": 1.0}} | more))
+    figure.draw_without_rendering()
+    assert figure.get_figwidth() == 8
+    assert min(8 * axes.get_position().width for axes in figure.axes) > 3
+
+
 def test_a_step_that_was_skipped_is_a_gap(history, tmp_path):
     skipped = step(2) | {"loss": None, "loss_average": None}
     figure = plot_history(history(step(1), skipped, step(3)))

@@ -72,6 +72,17 @@ def test_names_and_values_stand_in_columns():
     )
 
 
+def test_settings_that_matter_come_first_and_a_notebook_folds_the_others():
+    table = Table.of({"a": 1, "b": 2, "c": 3}, title="T", first=("c", "a"))
+    assert [name for name, _ in table.rows] == ["c", "a", "b"]
+    shown, folded = html(table).split("<details><summary>1 more</summary>")
+    assert re.findall(r">([a-c])</td>", shown) == ["c", "a"]
+    assert re.findall(r">([a-c])</td>", folded) == ["b"]
+    assert "details" not in html(Table.of({"a": 1}, first=("a",)))
+    with pytest.raises(KeyError):
+        Table.of({"a": 1}, first=("b",))
+
+
 def test_records_stand_under_their_fields_in_words():
     table = Table.of([Row("é", 12_000, 0.25), Row("bb", 1, 1e-9, False)])
     assert table.header == ("group name", "num tokens", "ratio", "is kept")

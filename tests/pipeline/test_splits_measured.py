@@ -11,7 +11,7 @@ from dimgpt.evaluation.french_probes import french_pairs
 from dimgpt.generation.generator import TextGenerator
 from dimgpt.model.transformer import Transformer
 from dimgpt.pipeline.data import open_corpus
-from dimgpt.pipeline.evaluation import evaluate_documents, measure_copying
+from dimgpt.pipeline.evaluation import compare_probes, evaluate_documents, measure_copying
 from dimgpt.presets import PRESETS
 from dimgpt.runtime import choose_runtime
 from dimgpt.settings import override
@@ -86,6 +86,22 @@ def test_french_pairs_are_scored_without_data_and_written_as_a_task(
     main(["evaluate", "--write-task", "my task"])
     assert capsys.readouterr().out == ("lm_eval --include_path 'my task' --tasks dimgpt_french\n")
     assert (tmp_path / "my task" / "facts.jsonl").is_file()
+
+
+def test_a_model_is_scored_beside_random_weights_of_its_shape(folder, monkeypatch):
+    pairs = french_pairs()[::40]
+    monkeypatch.setattr("dimgpt.pipeline.evaluation.french_pairs", lambda: pairs)
+    workspace = Workspace(preset=override(PRESETS["demo"], name="toy"), data_root=folder / "data")
+    model, tokenizer = load_model(folder / "models" / "toy"), load_vocabulary(workspace)
+    rows = compare_probes(model, tokenizer, runtime=CPU)
+    assert rows[-1]["kind"] == "all"
+    for row in rows:  # the model is these very random weights
+        assert row["this model"] == row["random weights"]
+        assert row["chance"] == "50%"
+    torch.nn.init.normal_(next(model.parameters()))
+    changed = compare_probes(model, tokenizer, runtime=CPU)
+    assert [row["random weights"] for row in changed] == [row["random weights"] for row in rows]
+    assert changed != rows
 
 
 def test_the_test_split_is_measured_where_there_is_one_and_how_to_make_one_is_said(

@@ -187,7 +187,7 @@ def require_folder_name(name: str, *, reserved: tuple[str, ...] = ()) -> None:
         raise ValueError(f"name is {name!r}: it names folders; use letters, digits, - and _")
     if name.endswith(reserved):
         raise ValueError(
-            f"name is {name!r}: the endings {' and '.join(reserved)} are reserved for chat models "
+            f"name is {name!r}: the endings {', '.join(reserved)} are reserved for chat models "
             "and runs; choose another name"
         )
 

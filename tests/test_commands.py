@@ -186,7 +186,7 @@ def test_a_setting_out_of_range_is_one_line_and_status_1(here):
         (["train", "--model.num-heads", "3"], "must be a multiple of 2"),
         ([*TRAIN, "--device", "banana"], "choose auto, cuda, mps or cpu"),
         (["train", "--name", "../up"], "it names folders"),
-        (["train", "--name", "demo-chat"], "those of chat models"),
+        (["train", "--name", "demo-chat"], "reserved for chat models"),
         (["train", "--name", "new"], "no vocabulary at .*prepare --name new"),
         (["finetune", "--name", "new"], "no data at .*prepare --name new"),
         (["finetune", *FOLDERS, "--models-root", "none"], "no model at none/toy: run .* train"),

@@ -1,6 +1,6 @@
 """`python -m dimgpt`: starts the command line.
 
-Each process that encodes texts loads this file again, so it imports nothing at the top.
+Each worker process that encodes texts imports this file again, so it imports nothing at the top.
 """
 
 if __name__ == "__main__":

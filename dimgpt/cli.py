@@ -1,8 +1,8 @@
 """The command line: `python -m dimgpt VERB --help`.
 
 Flags of every verb: `--quiet` shows results and errors only. `NO_COLOR` makes help plain.
-Flags override the file named by `--config`, which overrides the preset: so the flags `--preset` and
-`--config` are read before the others.
+Flags override the file of `--config`, which overrides the preset. So `--preset` and `--config` are
+read before the other flags.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without accents shows ? for them
+            stream.reconfigure(errors="replace")  # terminals that lack accents show ? instead
     if words[:1] == ["--version"]:
         print(f"dimgpt {importlib.metadata.version('dimgpt')}")
         return
@@ -64,10 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _open_closed_streams() -> None:
-    """Give a process without standard streams, as under cron, ones that lead nowhere.
+    """Open `/dev/null` for standard streams that are closed, as under cron.
 
-    Otherwise the next file that is opened gets the number of a closed stream, and what another
-    library writes to the stream goes into that file.
+    Otherwise the next opened file gets the number of a closed stream, and output of other libraries
+    to that stream goes into the file.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
@@ -115,9 +115,9 @@ def _read_flags(name: str, words: Sequence[str]) -> Any:
 
     Raises:
         ValueError: A value breaks the rule of its setting.
-        SystemExit: Help was asked for, or tyro has reported flags that it cannot understand.
+        SystemExit: `--help` was given, or tyro has reported wrong flags.
     """
-    import tyro  # takes a fifth of a second, and the list of verbs does without
+    import tyro  # takes 0.2 s, which the list of verbs does not need
 
     from dimgpt.presets import get_preset
     from dimgpt.settings import merge
@@ -151,7 +151,6 @@ def _read_flags(name: str, words: Sequence[str]) -> Any:
 
 
 def _read_settings(name: str) -> dict[str, Any]:
-    """Read the file of `--config`."""
     try:
         settings = json.loads(Path(name).read_bytes())
     except ValueError as error:
@@ -167,7 +166,7 @@ def _read_settings(name: str) -> dict[str, Any]:
 
 
 def _broken_rule(error: BaseException | None) -> ValueError | None:
-    """Find the error of a setting's own check, which tyro prints as a box of several lines."""
+    """Find the error of a setting's own check, which tyro would print as a box of several lines."""
     while error := error and error.__context__:
         if isinstance(error, ValueError):
             *_, (frame, _) = traceback.walk_tb(error.__traceback__)

@@ -1,6 +1,6 @@
 """Atomic writes: after a crash, a file or a folder is the old one or the new one.
 
-It is written under a temporary name, flushed to the disk, and renamed at the end.
+The content is written under a temporary name, flushed to the disk, and renamed at the end.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
-# Folders whose names end like this are deleted: nobody names their own folders so.
+# Temporary folders have these endings; they may be deleted.
 UNFINISHED, _OLD = ".dimgpt-new", ".dimgpt-old"
 
 
@@ -24,7 +24,7 @@ def sha256_of(path: Path) -> str:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a small file in one piece; a reader sees the old content or the new.
+    """Write a small file atomically; a reader sees the old content or the new.
 
     Several processes may write the same file at the same time.
     """
@@ -35,9 +35,9 @@ def replace_file(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def new_file(path: Path, *, suffix: str = ".partial") -> Iterator[BinaryIO]:
-    """Yield a file that takes the place of `path` if the block ends well, else is removed.
+    """Yield a file that replaces `path` if the block succeeds; otherwise it is removed.
 
-    After a crash it lies beside `path`, with the suffix, until it is written again.
+    After a crash it stays beside `path`, with the suffix, until it is written again.
     """
     temporary = path.with_name(path.name + suffix)
     try:
@@ -52,13 +52,13 @@ def new_file(path: Path, *, suffix: str = ".partial") -> Iterator[BinaryIO]:
 
 
 def unfinished(folder: Path) -> Path:
-    """Return where `new_folder` keeps what is not finished."""
+    """Return the temporary folder of `new_folder`."""
     return folder.with_name(folder.name + UNFINISHED)
 
 
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `folder` that takes its name if the block ends well.
+    """Yield an empty folder beside `folder` that replaces it if the block succeeds.
 
     An older folder of that name stays until then, see `move_folder`.
     """
@@ -78,10 +78,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def move_folder(source: Path, folder: Path) -> None:
-    """Give a folder beside `folder` its name, in the place of an older one.
+    """Rename a folder beside `folder` to its name, replacing an older one.
 
-    The older one moves to `<name>.dimgpt-old` before the new one moves in; a crash between the two
-    leaves it there, and `restore_folder` puts it back. The files must be on the disk already.
+    The older folder is first renamed to `<name>.dimgpt-old`. If a crash leaves it there,
+    `restore_folder` restores it. The files must be on the disk already.
     """
     old = folder.with_name(folder.name + _OLD)
     sync_folder(source)
@@ -94,7 +94,7 @@ def move_folder(source: Path, folder: Path) -> None:
 
 
 def restore_folder(folder: Path) -> None:
-    """Put the older folder back that a crash inside `move_folder` left aside."""
+    """Restore the older folder after a crash inside `move_folder`."""
     old = folder.with_name(folder.name + _OLD)
     if old.exists() and not folder.exists():
         old.rename(folder)
@@ -104,7 +104,7 @@ def restore_folder(folder: Path) -> None:
 def lock_file(path: Path, *, refusal: str) -> Iterator[None]:
     """Hold a lock that only one process can have; the system releases it when the process ends.
 
-    The file stays.
+    The file is not deleted.
 
     Raises:
         RuntimeError: Another process holds it; the message is `refusal`.
@@ -119,10 +119,10 @@ def lock_file(path: Path, *, refusal: str) -> Iterator[None]:
 
 
 def sync_folder(path: Path) -> None:
-    """Flush a file, or the names in a folder, to the disk; Windows cannot do so for folders."""
+    """Flush a file, or the names in a folder, to the disk; not possible for folders on Windows."""
     if os.name == "nt" and path.is_dir():
         return
-    # Windows flushes only what is open for writing.
+    # Windows flushes only files that are open for writing.
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,10 +1,11 @@
 """Lists the files of a repository on the Hugging Face hub, and downloads them.
 
-The only file that imports `huggingface_hub`: for its session, addresses, token and errors. The
-download is ours: it continues after a cut or a kill, and a file gets its name only when its size
-and hash are right. In version 2.4, tried against `tests/hub_server.py`, `hf_hub_download` deletes
-its partial file when it fails and checks no hash; `http_get` loses up to 10 MB at each cut, empties
-the file for a page of HTML, writes a range that was not asked for, and ignores `Patience`.
+The only file that imports `huggingface_hub`, for its session, addresses, token and errors. The
+download is written here: it resumes after an interruption, and a file gets its name only when its
+size and hash are right. In version 2.4, tested with `tests/hub_server.py`, `hf_hub_download`
+deletes its partial file when it fails and checks no hash; `http_get` loses up to 10 MB at each
+interruption, empties the file when it gets an HTML page, writes a range that was not requested, and
+ignores `Patience`.
 """
 
 import contextlib
@@ -25,20 +26,20 @@ from dimgpt.partial_file import DamagedError
 Kind = Literal["model", "dataset"]
 T = TypeVar("T")
 
-_LONGEST_WAIT = 300.0  # the hub counts requests in windows of five minutes
+_LONGEST_WAIT = 300.0  # the hub limits requests per five minutes
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Patience:
-    """How long to try before giving up."""
+    """How often and how long to retry a request."""
 
     num_tries: int = 5
     """Tries of one request, the first included."""
     first_delay: float = 1.0
     """Seconds before the second try; each further delay is twice as long."""
     timeout: float = 20.0
-    """Seconds without a byte after which a connection counts as stalled."""
+    """Seconds without data after which a connection counts as stalled."""
 
 
 PATIENCE = Patience()
@@ -54,7 +55,7 @@ class HubFile:
     revision: str
     """Hash of the commit."""
     path: str
-    """Path inside the repository; it cannot lead out of the folder it is put into."""
+    """Path inside the repository, without parts that lead out of a folder."""
     size: int
     """Bytes."""
     digest: str
@@ -83,10 +84,10 @@ def list_files(
 
     Args:
         repo_id: `owner/name`.
-        kind: Models and data sets have repositories of their own.
-        revision: Branch, tag or commit; `None` is the newest of `main`. The files name its commit.
+        kind: Models and data sets have separate repositories.
+        revision: Branch, tag or commit; `None` is the newest of `main`. The files have its commit.
         endpoint: Address of the hub; `None` is the usual one.
-        patience: How long to try.
+        patience: How long to retry.
 
     Raises:
         FileNotFoundError: There is no such repository or revision, or it is private.
@@ -123,21 +124,21 @@ def download_file(
     progress: Callable[[int], None] | None = None,
     patience: Patience = PATIENCE,
 ) -> Path:
-    """Download a file; it appears at `target` only when its size and hash are the hub's.
+    """Download a file; it appears at `target` only when its size and hash are right.
 
-    What has arrived stays beside it, across errors and killed processes, and the next call asks for
-    the rest only. A target that is right already is kept; a wrong one is replaced at the end.
+    A partial file stays beside it after errors and crashes, and the next call requests only the
+    rest. A correct target is kept; a wrong one is replaced at the end.
 
     Args:
-        file: One that `list_files` found.
-        target: Where to put it; folders are made.
-        progress: Called with the bytes that are here; fewer than before where they were wrong.
-        patience: How long to try.
+        file: A result of `list_files`.
+        target: The local file; its folders are created.
+        progress: Called with the bytes received so far; they decrease if wrong bytes are dropped.
+        patience: How long to retry.
 
     Raises:
         FileNotFoundError, PermissionError, ConnectionError: As `list_files`.
-        BlockingIOError: Another process is fetching the same target.
-        OSError: The disk is full, or the hub sent something else each time.
+        BlockingIOError: Another process is downloading the same target.
+        OSError: The disk is full, or the hub sent wrong data each time.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     report = progress or (lambda num_bytes: None)
@@ -159,7 +160,6 @@ def download_file(
 
 
 def _page_of(repo_id: str, kind: Kind, endpoint: str | None) -> str:
-    """Return the address that error messages name."""
     from huggingface_hub import constants
 
     folder = "datasets/" if kind == "dataset" else ""
@@ -168,7 +168,7 @@ def _page_of(repo_id: str, kind: Kind, endpoint: str | None) -> str:
 
 @contextlib.contextmanager
 def _only_one(target: Path) -> Iterator[None]:
-    """Keep a second process from writing the same partial file."""
+    """Lock the partial file against other processes."""
     from huggingface_hub.utils import WeakFileLock
 
     path = target.with_name(f"{target.name}.lock")
@@ -182,12 +182,11 @@ def _only_one(target: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):  # Windows keeps what is open
+            with contextlib.suppress(OSError):  # Windows cannot delete open files
                 path.unlink()
 
 
 def _list_entries(address: str | None, page: str, patience: Patience) -> Iterator[dict[str, Any]]:
-    """Yield the entries of a listing, which comes in several answers; each is asked for once."""
     from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
     def get(url: str) -> Any:
@@ -206,7 +205,6 @@ def _list_entries(address: str | None, page: str, patience: Patience) -> Iterato
 def _fetch_rest(
     file: HubFile, path: Path, report: Callable[[int], None], patience: Patience
 ) -> None:
-    """Append the bytes that are missing, with one request."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
@@ -221,7 +219,7 @@ def _fetch_rest(
         headers["Range"] = f"bytes={start}-"
     with get_session().stream("GET", url, headers=headers, timeout=patience.timeout) as answer:
         hf_raise_for_status(answer)
-        if answer.status_code != 206:  # the server has no ranges: it sends the whole file
+        if answer.status_code != 206:  # the server ignores ranges and sends the whole file
             start = 0
         _require_rest(answer.headers, file, start)
         os.truncate(path, start)
@@ -232,7 +230,7 @@ def _fetch_rest(
 
 
 def _require_rest(headers: Any, file: HubFile, start: int) -> None:
-    """Refuse a page of HTML, and bytes that were not asked for, before they are written."""
+    """Refuse an HTML page, and bytes that were not requested, before they are written."""
     if headers.get("Content-Type", "").startswith("text/html") and ".htm" not in file.path:
         raise DamagedError("a page of HTML instead of data")
     place = headers.get("Content-Range", f"bytes {start}-")
@@ -243,7 +241,7 @@ def _require_rest(headers: Any, file: HubFile, start: int) -> None:
 
 
 def _retry(action: Callable[[], T], page: str, patience: Patience) -> T:
-    """Call `action`, retrying temporary failures; turn permanent ones into what to do."""
+    """Call `action`, retrying temporary failures; turn permanent ones into errors with a remedy."""
     from huggingface_hub import errors
     from huggingface_hub.utils import httpx
 
@@ -275,7 +273,7 @@ def _retry(action: Callable[[], T], page: str, patience: Patience) -> T:
 
 
 def _refusal(error: Any, page: str) -> OSError:
-    """Return what the hub's refusal means, and what to do."""
+    """Return the meaning of the hub's refusal as an error with a remedy."""
     from huggingface_hub import errors
 
     status, url = error.response.status_code, error.response.url

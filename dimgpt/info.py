@@ -15,7 +15,7 @@ _TRAINING_BYTES_PER_PARAMETER = 16
 
 
 def describe_model(config: ModelConfig) -> dict[str, str]:
-    """Return what a model of this shape weighs and costs."""
+    """Return the size and the costs of a model of this shape."""
     parameters, trainable = num_parameters(config), num_parameters(config, only_trainable=True)
     return {
         "parameters": f"{parameters:,}",
@@ -34,7 +34,7 @@ def describe_model(config: ModelConfig) -> dict[str, str]:
 
 
 def describe_preset(preset: Preset) -> dict[str, str]:
-    """Return what a preset is, trains on, and costs."""
+    """Return the description, data and costs of a preset."""
     tokens = preset.pretraining.sequences_per_step * preset.model.context_length
     return {
         "what it is": preset.description,
@@ -46,12 +46,12 @@ def describe_preset(preset: Preset) -> dict[str, str]:
 
 
 def describe_weights(path: Path) -> dict[str, str]:
-    """Return what a model folder, or a file of another system, holds."""
+    """Return the size and the costs of a model folder, or of a file of another system."""
     return describe_model(load_weights(path).config)
 
 
 def look_around(runtime: Runtime) -> dict[str, str]:
-    """Return what this machine has, and which presets it can train."""
+    """Return the hardware of this machine, and which presets it can train."""
     memory, disk = available_memory(runtime), shutil.disk_usage(Path()).free
     flops = peak_flops(runtime)
     return describe_machine(runtime) | {
@@ -64,9 +64,9 @@ def advise(preset: Preset, *, memory: float, disk: float, flops: float) -> str:
     """Say in a few words whether a machine can train a preset, and how long it takes.
 
     Args:
-        preset: What to train.
-        memory: Free bytes of the memory that the device computes in.
-        disk: Free bytes.
+        preset: The preset to train.
+        memory: Free bytes of the device's memory.
+        disk: Free bytes of the disk.
         flops: Peak of the device, FLOP/s.
     """
     needed = {"memory": training_memory(preset.model), "disk": 4 * num_tokens(preset)}
@@ -79,7 +79,7 @@ def advise(preset: Preset, *, memory: float, disk: float, flops: float) -> str:
 
 
 def compare_sizes(flops: float) -> list[dict[str, str]]:
-    """Return what every preset weighs and costs here, one row each; `flops` is this peak."""
+    """Return size and costs of every preset on a device with a peak of `flops`, one row each."""
     return [
         {
             "preset": name,
@@ -96,7 +96,7 @@ def compare_sizes(flops: float) -> list[dict[str, str]]:
 
 
 def compare_cards() -> list[dict[str, str]]:
-    """Return how long the pretraining of every preset takes on known cards, one row each."""
+    """Return the duration of every preset's pretraining on known GPUs, one row each."""
     return [
         {"card": card}
         | {
@@ -109,7 +109,7 @@ def compare_cards() -> list[dict[str, str]]:
 
 
 def training_memory(model: ModelConfig) -> float:
-    """Return bytes, with half as much again for activations."""
+    """Return the bytes of memory for training, with half as much again for activations."""
     return 1.5 * _TRAINING_BYTES_PER_PARAMETER * num_parameters(model)
 
 
@@ -120,7 +120,7 @@ def num_tokens(preset: Preset) -> int:
 
 
 def _training_speed(model: ModelConfig, flops: float) -> float:
-    """Return tokens per second at half of the peak, about what training reaches at best."""
+    """Return tokens per second at half of the peak, which training reaches at best."""
     return 0.5 * flops / training_flops_per_token(model)
 
 

@@ -1,7 +1,7 @@
-"""A file that arrives in pieces and gets its name when it is whole.
+"""A download in pieces, which is renamed when it is complete.
 
-The pieces stay on the disk under a name with the start of the file's hash. So a later process
-continues them, and never continues the pieces of another content. `hub.py` sends the bytes.
+The partial file's name contains the start of the file's hash. So a later process resumes it, and
+never appends to pieces of another content. `hub.py` sends the bytes.
 """
 
 import hashlib
@@ -14,16 +14,16 @@ from typing import Any
 
 from dimgpt.files import sync_folder
 
-_NAME_LENGTH = 16  # enough to tell contents apart; file systems allow 255 bytes in a name
+_NAME_LENGTH = 16  # enough to distinguish contents; file systems allow 255 bytes in a name
 _SPARE_BYTES = 64 * 2**20
 
 
 class DamagedError(Exception):
-    """The bytes are not those of the file; asking for them again may help."""
+    """The received bytes are not those of the file; another request may help."""
 
 
 def is_whole(path: Path, *, size: int, digest: str) -> bool:
-    """Tell whether a file is there with its size and hash.
+    """Return whether a file exists with this size and hash.
 
     Args:
         path: The file.
@@ -40,7 +40,7 @@ def is_whole(path: Path, *, size: int, digest: str) -> bool:
 
 
 def require_space(folder: Path, num_bytes: int, *, what: str) -> None:
-    """Raise an `OSError` if the disk where a folder is to be has no room for so many more bytes."""
+    """Raise an `OSError` if the disk of a folder, which may not exist yet, lacks so many bytes."""
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
@@ -52,7 +52,7 @@ def require_space(folder: Path, num_bytes: int, *, what: str) -> None:
 
 
 def partial_path(target: Path, digest: str) -> Path:
-    """Return where the pieces of a file lie; delete pieces of other contents for its name."""
+    """Return the path of a partial file; delete partial files of other contents for this name."""
     path = target.with_name(f"{target.name}.{digest[:_NAME_LENGTH]}.part")
     pattern = rf"{re.escape(target.name)}\.[0-9a-f]{{{_NAME_LENGTH}}}\.part"
     for other in target.parent.iterdir():
@@ -62,10 +62,10 @@ def partial_path(target: Path, digest: str) -> Path:
 
 
 def append(path: Path, chunks: Iterable[bytes]) -> Iterator[int]:
-    """Append bytes to a file as they come; yield its size after each chunk.
+    """Append bytes to a file as they arrive; yield its size after each chunk.
 
     Raises:
-        OSError: The disk is full. What was written before stays.
+        OSError: The disk is full. Bytes written before stay.
     """
     with path.open("ab", buffering=0) as output:
         for chunk in chunks:
@@ -81,9 +81,9 @@ def append(path: Path, chunks: Iterable[bytes]) -> Iterator[int]:
 
 
 def finish(path: Path, target: Path, *, size: int, digest: str) -> None:
-    """Give the pieces their final name, if they are the whole file.
+    """Rename a partial file to its final name, if it is complete and correct.
 
-    The hash is computed from the disk, about a second per GB: it covers what will be read later.
+    The hash is computed from the file on the disk, at about a second per GB.
 
     Raises:
         DamagedError: Bytes are missing; or they are wrong, and all of them are deleted.

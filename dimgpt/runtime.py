@@ -1,7 +1,7 @@
 """The device of this process, its precision, its memory and its speed.
 
-The only file that asks for a GPU, and for the other processes that torchrun has started.
-Everything else takes the `Runtime` that is made here.
+The only file that looks for a GPU, and for the other processes of torchrun. All others take the
+`Runtime` that is made here.
 """
 
 import contextlib
@@ -50,38 +50,38 @@ _DTYPES = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Runtime:
-    """A device and the precision of its matrix products."""
+    """A device and the precision of its matmuls."""
 
     device: torch.device
     precision: Precision
-    """Never `auto`; weights and their updates stay in float32 in every one."""
+    """Never `auto`. Weights and their updates are float32 in every precision."""
     rank: int = 0
-    """Number of this process among those that train together."""
+    """Number of this process in the run, from 0."""
     num_processes: int = 1
-    """Processes that train together, on all machines."""
+    """Processes of the run, on all machines."""
 
     @property
     def is_first(self) -> bool:
-        """Say whether this process is the one that writes and speaks for all."""
+        """Whether this process writes the files and logs of the run."""
         return self.rank == 0
 
     @property
     def half_dtype(self) -> torch.dtype | None:
-        """What matrix products run in if that is not float32."""
+        """The dtype of matmuls if it is not float32, else `None`."""
         dtype = _DTYPES[self.precision]
         return None if dtype == torch.float32 else dtype
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """Return the context in which matrix products run in `precision`."""
+        """Return the context in which matmuls run in `precision`."""
         if self.half_dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.half_dtype)
 
     @contextlib.contextmanager
     def matmul_precision(self) -> Iterator[None]:
-        """Let float32 products be rounded to TF32 if that is the precision, backward ones too.
+        """Allow TF32 for float32 matmuls if that is the precision, in the backward pass too.
 
-        The setting is the process's; it is what it was before when the block ends.
+        The setting is global to the process; it is restored when the block ends.
         """
         before = torch.get_float32_matmul_precision()
         if self.precision in ("fp32", "tf32"):
@@ -93,20 +93,20 @@ class Runtime:
 
     @property
     def is_asynchronous(self) -> bool:
-        """Say whether the device works through a queue while the host goes on."""
+        """Whether the device works through a queue while the host continues."""
         return self.device.type == "cuda"
 
     @property
     def needs_loss_scaling(self) -> bool:
-        """Say whether small gradients would vanish: half floats have five exponent bits."""
+        """Whether small gradients would vanish, as in float16 with its five exponent bits."""
         return self.precision == "fp16"
 
 
 def choose_runtime(precision: Precision = "auto", device: str = "auto") -> Runtime:
-    """Take CUDA where there is a card, then Apple's GPU, then the CPU.
+    """Choose CUDA if there is a GPU, then Apple's GPU, then the CPU.
 
     Raises:
-        ValueError: The device is not there, or does not compute in this precision.
+        ValueError: The device is missing, or does not support this precision.
     """
     chosen = _find_device(device)
     if precision == "auto":
@@ -124,9 +124,9 @@ def choose_runtime(precision: Precision = "auto", device: str = "auto") -> Runti
 
 @contextlib.contextmanager
 def join_processes(precision: Precision = "auto", device: str = "auto") -> Iterator[Runtime]:
-    """Yield the runtime of this process among those that torchrun has started; else its own.
+    """Yield the runtime of this process in a torchrun job; without one, that of a single process.
 
-    They form torch's process group until the block ends. Only the first one logs warnings.
+    The processes form torch's process group until the block ends. Only the first one logs warnings.
 
     Raises:
         ValueError: Several processes cannot share the device.
@@ -151,7 +151,7 @@ def join_processes(precision: Precision = "auto", device: str = "auto") -> Itera
 
 @contextlib.contextmanager
 def _process_group(device: torch.device, *, is_silent: bool) -> Iterator[None]:
-    """Join torch's process group: gloo for tensors of the host, nccl for those of cards."""
+    """Join torch's process group: gloo for tensors on the CPU, nccl for those on GPUs."""
     from torch._dynamo import config
 
     log = logging.getLogger("dimgpt")
@@ -160,12 +160,12 @@ def _process_group(device: torch.device, *, is_silent: bool) -> Iterator[None]:
         log.setLevel(logging.ERROR)
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
-        # Keeps a compiled model in one graph: torch would cut it to exchange gradients earlier,
-        # and fails where the graph holds operators of higher order.
+        # Keep a compiled model in one graph: torch would split it to exchange gradients earlier,
+        # and fails if the graph contains higher-order operators.
         with config.patch(optimize_ddp=False):
             yield
     finally:
-        # What still refers to the group would keep its threads alive until the interpreter ends.
+        # Remaining references to the group would keep its threads alive until the interpreter ends.
         gc.collect()
         dist.destroy_process_group()
         log.setLevel(level)
@@ -194,13 +194,13 @@ def _best_precision(device: torch.device) -> Precision:
 
 
 def _cpu_multiplies_bf16() -> bool:
-    """Look for the instructions without which bf16 on a CPU is slower than float32."""
+    """Return whether the CPU has the instructions without which bf16 is slower than float32."""
     info = Path("/proc/cpuinfo")
     return info.exists() and "avx512_bf16" in info.read_text(errors="replace")
 
 
 def peak_flops(runtime: Runtime) -> float:
-    """Return the FLOP/s that count as 100 % here: the data sheet's, else a quick measurement."""
+    """Return the FLOP/s that count as 100 %: from the data sheet, else from a quick measurement."""
     if runtime.device.type == "cuda":
         name = torch.cuda.get_device_name(runtime.device)
         for card, peak in PEAK_FLOPS.items():
@@ -211,28 +211,27 @@ def peak_flops(runtime: Runtime) -> float:
     while time.perf_counter() < deadline or best == math.inf:
         start = time.perf_counter()
         (matrix @ matrix)[0, 0].item()  # .item() waits for the device
-        best = min(best, time.perf_counter() - start)  # others may use the machine, too
+        best = min(best, time.perf_counter() - start)  # the machine may be shared
     return 2 * len(matrix) ** 3 / best
 
 
 def available_memory(runtime: Runtime) -> int:
-    """Return the free bytes of the memory that the device computes in."""
+    """Return the free bytes of the device's memory."""
     if runtime.device.type == "cuda":
         return torch.cuda.mem_get_info(runtime.device)[0]
     return _free_ram()
 
 
 def _free_ram() -> int:
-    """Return the bytes of main memory that programs may still take."""
     try:
         import psutil
-    except ImportError:  # Linux knows by itself, though without what its caches would give back
+    except ImportError:  # Linux's own figure excludes memory that its caches would release
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return psutil.virtual_memory().available
 
 
 def describe_machine(runtime: Runtime) -> dict[str, str]:
-    """Return what decides about speed and size here, as rows of a table."""
+    """Return the hardware and versions of this machine, as rows of a table."""
     rows = {
         "device": _device_name(runtime.device),
         "precision": runtime.precision,

@@ -1,4 +1,4 @@
-"""Settings as JSON and back, and settings with some fields changed.
+"""Converts settings to JSON and back, and changes fields of settings.
 
 Works on any dataclass of `config/`, and imports none of them.
 """
@@ -14,11 +14,11 @@ Config = TypeVar("Config")
 _PLAIN = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 to_dict = dataclasses.asdict
-"""Turn a config into plain values that JSON can hold."""
+"""Turn a config into JSON values."""
 
 
 def override(config: Config, **values: Any) -> Config:
-    """Return a copy with the given fields; those that are `None` keep what they were.
+    """Return a copy with the given fields; `None` keeps a field's value.
 
     Raises:
         ValueError: A value breaks its field's rule.
@@ -55,7 +55,7 @@ def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
 
 
 def merge(config: Config, values: dict[str, Any]) -> Config:
-    """Return a copy with the fields of a JSON object, nested ones too; the others stay.
+    """Return a copy with the fields of a JSON object, including nested ones; the others stay.
 
     Raises:
         ValueError: As `from_dict`.
@@ -70,7 +70,7 @@ def _merged(old: Any, new: Any) -> Any:
 
 
 def _restore(hint: Any, value: Any, name: str) -> Any:
-    """Give a JSON value the type that a field declares: nested configs and tuples."""
+    """Convert a JSON value to the declared type of a field: nested configs and tuples."""
     if dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else from_dict(hint, value)  # type: ignore
     if get_origin(hint) is dict and isinstance(value, dict):
@@ -84,13 +84,13 @@ def _restore(hint: Any, value: Any, name: str) -> Any:
         return tuple(_restore(get_args(hint)[0], item, name) for item in value)
     if get_origin(hint) in (Union, types.UnionType):
         return None if value is None else _restore(get_args(hint)[0], value, name)
-    wanted = {int, float} if hint is float else {hint}  # true and false are of no other type
+    wanted = {int, float} if hint is float else {hint}  # `type`, because bool is a kind of int
     if hint in _PLAIN and type(value) not in wanted:
         raise ValueError(f"{name} is {value!r}: it must be {_PLAIN[hint]}; correct it")
     return value
 
 
 def nearest(word: str, names: Iterable[str]) -> str:
-    """Return a hint at the name that is most like a mistyped one, or "" where none is."""
+    """Return a hint with the name most similar to a mistyped one, or "" if there is none."""
     found = difflib.get_close_matches(word, list(names), n=1)
     return f" (did you mean {found[0]!r}?)" if found else ""

@@ -1,7 +1,7 @@
-"""What a machine can train in a given time: a measured speed, and a curve of the loss to expect.
+"""Estimates what a machine can train in a given time, from a measured speed and a loss curve.
 
-`benchmarks/sizing.py` fits the curve to small runs on French text. It also says how far the curve
-was off on runs that it was not fitted to.
+`benchmarks/sizing.py` fits the curve to small runs on French text. It also reports the error of the
+curve on runs that were not fitted.
 """
 
 import math
@@ -20,14 +20,14 @@ from dimgpt.settings import override
 from dimgpt.training.micro_batch_search import divide, fastest, measure_sizes
 
 CANDIDATES = tuple(PRESETS[name] for name in ("french-5m-modern", "dimensiongpt-0.2b-modern"))
-"""Presets of real French, from the smallest: the curve is about no other text."""
+"""Presets of real French, from the smallest; the curve holds for such text only."""
 _HOURS = {"m": 1 / 60, "h": 1.0, "d": 24.0}
 _TRAINING_SHARE = 0.9  # the optimizer, validations and checkpoints take the rest of the time
-_MEASURED_SECONDS = 10.0  # a micro-batch that is expected to take longer is not measured
+_MEASURED_SECONDS = 10.0  # micro-batches that would take longer are not measured
 _FEWEST_STEPS = 200
 _BYTES_PER_TOKEN = 4
-# Repeats after which a text has given 1 - 1/e of all that repeating it can give: Muennighoff et
-# al. 2023, https://arxiv.org/abs/2305.16264.
+# Number of repeats at which a text has given 1 - 1/e of the benefit of endless repeats:
+# Muennighoff et al. 2023, https://arxiv.org/abs/2305.16264.
 _USEFUL_REPEATS = 15.4
 
 
@@ -39,16 +39,16 @@ class Curve:
     """
 
     floor: float
-    """E, for an endless model and endless text."""
+    """E, the limit for an infinite model and infinite text."""
     model_factor: float
     model_power: float
     text_factor: float
     text_power: float
     adamw_share: float
-    """Tokens with Muon that teach as much as one token with AdamW, in 0..1."""
+    """Tokens with Muon that are worth one token with AdamW, in 0..1."""
 
     def bits_per_byte(self, parameters: float, tokens: float, *, optimizer: str) -> float:
-        """Return the loss at the end of a whole schedule."""
+        """Return the loss at the end of a complete schedule."""
         text = tokens / 1e6 * (self.adamw_share if optimizer == "adamw" else 1.0)
         by_model = self.model_factor * (parameters / 1e6) ** -self.model_power
         return self.floor + by_model + self.text_factor * text**-self.text_power
@@ -64,14 +64,14 @@ CURVE = Curve(
     adamw_share=0.6,
 )
 RELATIVE_ERROR = 0.10
-"""That of `french-5m` of the README, the largest run that was not fitted."""
+"""Error on `french-5m` of the README, the largest run that was not fitted."""
 MOST_PARAMETERS, MOST_TOKENS = 0.8e6, 1.1e6
-"""Of the runs that the curve was fitted to."""
+"""Maxima of the runs that the curve was fitted to."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """A run of a preset that fills a time."""
+    """A run of a preset that fills a given time."""
 
     preset: Preset
     """Its pretraining has the steps and the batch of the run."""
@@ -79,13 +79,13 @@ class Plan:
     """Tokens in one pass over its text."""
     tokens_per_second: float
     is_measured: bool
-    """If not, the speed is a smaller preset's, in proportion to the FLOPs a token."""
+    """If false, the speed is scaled from a smaller preset by the FLOPs per token."""
     obstacle: str = ""
-    """Why it cannot be trained, if so."""
+    """Why the preset cannot be trained; empty if it can."""
 
     @property
     def useful_tokens(self) -> float:
-        """Tokens of new text that would teach as much; a repeated text teaches less each time."""
+        """Tokens of new text with the same effect; each repeat of a text teaches less."""
         text, tokens = self.text_tokens, num_tokens(self.preset)
         repeats = max(tokens / text - 1, 0.0)
         worth = _USEFUL_REPEATS * (1 - math.exp(-repeats / _USEFUL_REPEATS))
@@ -93,7 +93,7 @@ class Plan:
 
     @property
     def bits_per_byte(self) -> float:
-        """The loss to expect; infinite if there is an obstacle."""
+        """The expected loss; infinite if there is an obstacle."""
         if self.obstacle:
             return math.inf
         parameters = num_parameters(self.preset.model)
@@ -111,7 +111,7 @@ class Plan:
         return f"python -m dimgpt train --preset {self.preset.name} {' '.join(flags)}"
 
     def row(self) -> dict[str, str]:
-        """Return it as a row of a table."""
+        """Return the row of a table."""
         parameters, tokens = num_parameters(self.preset.model), num_tokens(self.preset)
         config, bits = self.preset.pretraining, self.bits_per_byte
         is_guess = parameters > MOST_PARAMETERS or tokens > MOST_TOKENS
@@ -131,17 +131,17 @@ class Plan:
 
 
 def propose(budget: str, runtime: Runtime, presets: Sequence[Preset] = CANDIDATES) -> Table:
-    """Return what each preset becomes in a time on this machine, and which one to train.
+    """Return a table with a run of each preset that fits the budget, and the best one.
 
-    A step's batch stays the preset's; the best division into micro-batches is measured.
+    The global batch is the preset's; the fastest division into micro-batches is measured.
 
     Args:
         budget: Minutes, hours or days: `90m`, `24h`, `2d`.
-        runtime: What to measure on; takes some seconds, and on a GPU some minutes.
-        presets: From the smallest; of those that are too slow to measure, the speed is scaled.
+        runtime: Device for the measurement, which takes seconds, and minutes on a GPU.
+        presets: From the smallest; the speed of those that are too slow to measure is scaled.
 
     Raises:
-        ValueError: The budget is no such time.
+        ValueError: The budget has another form.
     """
     plans = plan(parse_hours(budget), runtime, presets)
     best = min(plans, key=lambda plan: plan.bits_per_byte)
@@ -163,7 +163,7 @@ def parse_hours(budget: str) -> float:
 
 
 def plan(hours: float, runtime: Runtime, presets: Sequence[Preset]) -> list[Plan]:
-    """Return the run of each preset that takes so long; see `propose`."""
+    """Return a run of each preset with a duration of `hours`; see `propose`."""
     plans: list[Plan] = []
     memory, reached = available_memory(runtime), 0.5 * peak_flops(runtime)
     for preset in presets:
@@ -196,7 +196,7 @@ def plan(hours: float, runtime: Runtime, presets: Sequence[Preset]) -> list[Plan
 
 
 def _with_steps(config: TrainingConfig, steps: int) -> TrainingConfig:
-    """Return a run of other length, with its schedule stretched or pressed."""
+    """Return a run of another length, with its schedule scaled in proportion."""
     changes = {"max_steps": steps}
     for name in ("warmup_steps", "decay_steps", "muon_warmup_steps"):
         old = getattr(config, name)
@@ -206,7 +206,7 @@ def _with_steps(config: TrainingConfig, steps: int) -> TrainingConfig:
 
 
 def _text_tokens(preset: Preset) -> float:
-    """Return the tokens of a preset's text; if its size is not known, its own run is one pass."""
+    """Return the tokens of a preset's text; if its size is unknown, those of its own run."""
     sources = preset.data.sources
     sizes = [min(s.expected_bytes or 0, s.max_bytes or math.inf) for s in sources]
     return sum(sizes) / _BYTES_PER_TOKEN if all(sizes) else num_tokens(preset)

@@ -1,8 +1,8 @@
 """Applies a function to many values in several processes; results come in the order of the values.
 
-Only a few values wait at a time. The work is Python, so these are processes and not threads. They
-are spawned, since a process forked beside torch's threads may hang, and they end with the process
-that started them, even if it is killed.
+Only a few values are queued at a time. The work is Python code, so it runs in processes, not
+threads. They are spawned, because a process forked beside torch's threads may hang. They end with
+the process that started them, even if that is killed.
 """
 
 import multiprocessing
@@ -20,7 +20,7 @@ K = TypeVar("K")
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Starting processes takes longer than to do so little.
+# For so few values, starting processes takes longer than the work.
 MAX_VALUES_WITHOUT_PROCESSES = 8
 _WAITING_PER_WORKER = 3
 
@@ -31,9 +31,10 @@ def map_in_order(
     """Yield `(key, work(value))` for each `(key, value)`, in their order.
 
     Args:
-        work: A pure function that can be pickled, and so can its result.
+        work: A pure function; it and its results must be picklable.
         values: Read by this process as they are needed; keys stay here.
-        num_workers: Processes; `None` takes one per core. Few values are done right here.
+        num_workers: Processes; `None` uses one per core. A few values are processed without
+            workers.
 
     Raises:
         RuntimeError: A process died.
@@ -65,18 +66,18 @@ def map_in_order(
 
 
 def num_cores() -> int:
-    """Count the cores that this process may use: a container's share, not the machine's."""
+    """Return the number of cores that this process may use, which a container can limit."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 _works: list[Callable[[Any], Any]] = []
-"""The function that this worker runs. Sent once, because it may hold a whole vocabulary."""
+"""The function that this worker runs. Sent once, because it may contain a vocabulary."""
 
 
 def _begin(work: Callable[[Any], Any]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent handles it
     _works.append(work)
     threading.Thread(target=_end_with_parent, name="end with parent", daemon=True).start()
 
@@ -86,7 +87,7 @@ def _work(value: Any) -> Any:
 
 
 def _end_with_parent() -> None:
-    """Wait for the parent's end: workers of a killed one would wait for ever."""
+    """Exit when the parent ends: the worker of a killed parent would wait for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

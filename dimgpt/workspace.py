@@ -1,7 +1,7 @@
-"""What a person works on: a preset with their own texts and numbers, and where its files are.
+"""A preset with a user's own texts and settings, and the places of its files.
 
 Opens small files only, the vocabulary and the settings of the data, and writes none. `None` keeps
-what the preset says, so that a notebook can list all constants and change one.
+the preset's value, so that a notebook can list all settings and change one.
 """
 
 import dataclasses
@@ -30,19 +30,20 @@ from dimgpt.text.tokenizer import TOKENIZER_FILES, Tokenizer
 
 Stage = Literal["pretraining", "finetuning", "preferences"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
-"""In their order: each but the first begins with the model of the one before, see `base_path`."""
+"""In their order. Each stage after the first begins with the previous model, see `base_path`."""
 
-# What the names of folders in models/ end in: of the stages' models, and of runs.
+# Endings of folder names in models/: of the stages' models, and of runs.
 _MODELS: dict[Stage, str] = {"pretraining": "", "finetuning": "-chat", "preferences": "-preferred"}
 _RUNS = "-runs"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Workspace:
-    """Where the files of a preset are.
+    """The places of a preset's files.
 
     Raises:
-        ValueError: The preset's name is no folder name, or would be taken for another's folder.
+        ValueError: The preset's name cannot name a folder, or ends like that of a chat model or a
+            run.
     """
 
     preset: Preset
@@ -51,10 +52,10 @@ class Workspace:
     data_name: str | None = None
     """Name of the folder in `data_root`; the preset's if not given."""
     finetune_from: Path | None = None
-    """What fine-tuning begins with: a model folder, or weights of another system as they are; the
-    pretrained model of this name if not given."""
+    """The model that fine-tuning begins with: a model folder, or weights of another system. By
+    default the pretrained model of this name."""
     packing: Packing | None = None
-    """Rows for fine-tuning, see `DataConfig`; those that the data name if not given."""
+    """Rows for fine-tuning, see `DataConfig`; by default those in the data's settings."""
 
     def __post_init__(self) -> None:
         require_folder_name(self.data_name or self.preset.name)
@@ -62,42 +63,42 @@ class Workspace:
 
     @property
     def data_folder(self) -> Path:
-        """Vocabulary, settings and token files of its data."""
+        """The folder of vocabulary, settings and token files."""
         return self.data_root / (self.data_name or self.preset.name)
 
     @property
     def vocabulary_path(self) -> Path:
-        """The vocabulary that is there, else where one of the preset's kind will be."""
+        """The existing vocabulary, else the path where one of the preset's kind will be written."""
         wanted = self.data_folder / TOKENIZER_FILES[self.preset.data.tokenizer.kind]
         places = [wanted, *(self.data_folder / name for name in TOKENIZER_FILES.values())]
         return next((path for path in places if path.exists()), wanted)
 
     @property
     def data_config_path(self) -> Path:
-        """The `DataConfig` that the token files were made with."""
+        """The file of the `DataConfig` with which the token files were made."""
         return self.data_folder / "config.json"
 
     def data_dir(self, stage: Stage) -> Path:
-        """Token files of a stage."""
+        """Return the folder of a stage's token files."""
         return self.data_folder / stage
 
     def model_dir(self, stage: Stage) -> Path:
-        """Finished model of a stage; fine-tuning makes the chat model."""
+        """Return the folder of a stage's finished model; fine-tuning makes the chat model."""
         return self.models_root / f"{self.preset.name}{_MODELS[stage]}"
 
     def base_path(self, stage: Stage) -> Path | None:
-        """Model that a stage begins with; none for pretraining."""
+        """Return the model that a stage begins with; `None` for pretraining."""
         if stage == "finetuning" and self.finetune_from is not None:
             return self.finetune_from
         number = STAGES.index(stage)
         return self.model_dir(STAGES[number - 1]) if number else None
 
     def run_dir(self, stage: Stage) -> Path:
-        """Checkpoints and history of a stage."""
+        """Return the folder of a stage's checkpoints and history."""
         return self.models_root / f"{self.preset.name}{_RUNS}" / stage
 
     def config(self, stage: Stage) -> TrainingConfig:
-        """Settings of a stage's run."""
+        """Return the settings of a stage's run."""
         config: TrainingConfig = getattr(self.preset, stage)
         return config
 
@@ -110,14 +111,14 @@ class Workspace:
 
 
 def name_of_data(model_name: str) -> str:
-    """Return the name that a model's data have: without what its stage has added."""
+    """Return the name of a model's data: the model's name without the ending of its stage."""
     for ending in filter(None, _MODELS.values()):
         model_name = model_name.removesuffix(ending)
     return model_name
 
 
 def name_flag(name: str) -> str:
-    """Return the flag by which a command finds what has a name."""
+    """Return the flag with which a command finds a name."""
     return f"--preset {name}" if name in PRESETS else f"--name {name}"
 
 
@@ -131,21 +132,21 @@ def customise_data(
     languages: Sequence[str] | None = None,
     **changes: Any,
 ) -> Preset:
-    """Replace a preset's texts with a person's own files or folders, and change other settings.
+    """Replace a preset's texts by a user's own files or folders, and change other settings.
 
     Args:
         preset: Gives everything that is not given here.
-        sources: Own texts, or a `datasets.json` of toyGPT. They replace the preset's conversations
-            and preferences as well, so that nothing of its texts gets into the vocabulary.
+        sources: Own texts, or a `datasets.json` of toyGPT. They also replace the preset's
+            conversations and preferences, so that none of its texts gets into the vocabulary.
         conversations: Own conversations.
         preferences: Own pairs of answers.
-        text_column: Column of `sources` that holds the text.
+        text_column: Column of `sources` that contains the text.
         languages: ISO 639 codes of the languages to keep.
         changes: Fields of `DataConfig` and `QualityConfig`; `None` keeps the preset's.
 
     Raises:
-        ValueError: A text column is given without sources, an entry of a list of data sets is not
-            as it must be, or a value breaks its field's rule.
+        ValueError: A text column is given without sources, a list of data sets has a wrong entry,
+            or a value breaks its field's rule.
     """
     if text_column is not None and not sources:
         raise ValueError(f"text_column is {text_column!r}: it needs sources of your own; name them")
@@ -177,25 +178,25 @@ def customise_training(preset: Preset, stage: Stage, **changes: Any) -> Preset:
 
 
 def require_folder_name(name: str, *, reserved: tuple[str, ...] = ()) -> None:
-    """Refuse what is no name of a folder, or ends as the names of other folders do.
+    """Refuse a name that cannot name a folder, or that has a reserved ending.
 
     Raises:
-        ValueError: It is such a name.
+        ValueError: The name is refused.
     """
     if not (is_file_name(name) and name.isprintable()):
         raise ValueError(f"name is {name!r}: it names folders; use letters, digits, - and _")
     if name.endswith(reserved):
         raise ValueError(
-            f"name is {name!r}: names that end in {' or '.join(reserved)} are those of chat models "
-            "and runs; choose another"
+            f"name is {name!r}: the endings {', '.join(reserved)} are reserved for chat models "
+            "and runs; choose another name"
         )
 
 
 def load_data_config(workspace: Workspace) -> DataConfig:
-    """Load the settings that the token files were prepared with.
+    """Load the settings with which the token files were prepared.
 
     Raises:
-        FileNotFoundError: The data have not been made.
+        FileNotFoundError: The data are not prepared.
         ValueError: The file is damaged.
     """
     path = workspace.data_config_path
@@ -213,7 +214,7 @@ def load_vocabulary(workspace: Workspace) -> Tokenizer:
     """Load the vocabulary.
 
     Raises:
-        FileNotFoundError: It has not been made.
+        FileNotFoundError: It does not exist.
     """
     path = workspace.vocabulary_path
     if not path.exists():
@@ -230,7 +231,7 @@ def _own_sources(
 ) -> tuple[SourceConfig, ...]:
     """Return a source for each path, and for each subset in a list of data sets.
 
-    Of a data set that is listed, the preset's revision and licence are taken.
+    A listed data set that the preset also has gets the preset's revision and licence.
     """
     column = "text" if text_column is None else text_column
     known = {(source.path, source.hub_config): source for source in preset.data.sources}
@@ -259,7 +260,7 @@ def _named(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
         *_, parent, last = ("", *path.rstrip("/").split("/"))
         if "://" not in path:
             last = Path(path).resolve().name.lstrip(".").split(".")[0]
-        # Of demo://stories/20000, the number says how many.
+        # In demo://stories/20000, the last part is a number of texts, not a name.
         name = parent if path.startswith("demo://") else last
         seen[name] += 1
         yield (name if seen[name] == 1 else f"{name}-{seen[name]}"), path

@@ -74,7 +74,7 @@ def test_a_vocabulary_of_conversations_skips_those_that_cannot_be_read(tmp_path)
         toy_data.preset.data, conversations=(group,), use_conversations_in_vocabulary=True
     )
     workspace = override(toy_data, preset=override(toy_data.preset, data=data))
-    with pytest.raises(ValueError, match="talk.jsonl, line 31 is no JSON"):
+    with pytest.raises(ValueError, match="talk.jsonl, line 31 is not JSON"):
         prepare_vocabulary(workspace)
     data = override(data, bad_records="skip")
     workspace = override(toy_data, preset=override(toy_data.preset, data=data))

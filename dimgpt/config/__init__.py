@@ -1,7 +1,7 @@
 """Every setting of the project, as frozen dataclasses that check themselves.
 
-A setting is written once, in a notebook cell, on the command line or in `presets/`, and travels
-down as a value: no other module reads the environment or keeps state. The defaults are those of the
+A setting is written once, in a notebook cell, on the command line or in `presets/`, and passed on
+as a value: no other module reads the environment or keeps state. The defaults are those of the
 published DimensionGPT-0.2B. Nothing here computes or opens anything; `settings.py` turns these
 classes into JSON and back.
 """
@@ -86,10 +86,10 @@ class Preset:
     lora: LoraConfig = field(default_factory=LoraConfig)
     """Adapters of the fine-tuning."""
     prompt: str
-    """Text that is completed now and then while the model trains."""
+    """Text that the model completes every `sample_interval` steps of training."""
     questions: tuple[str, ...] = ()
-    """What the chat is asked first."""
+    """First questions to the chat model."""
     system_prompt: str | None = None
-    """What the chat begins with."""
+    """System prompt of the chat."""
     languages: tuple[str, ...] = ()
-    """ISO 639 codes of what its texts are written in, for the model's card."""
+    """ISO 639 codes of the languages of its texts, for the model's card."""

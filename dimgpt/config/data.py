@@ -1,4 +1,4 @@
-"""From text to token files: sources, conversations, filters, and the vocabulary."""
+"""Settings of the data: sources, conversations, filters, and the vocabulary."""
 
 import re
 import string
@@ -27,7 +27,7 @@ class SourceConfig:
     group: str = ""
     """Row of the mixture table it belongs to."""
     multiplier: PositiveFloat = 1.0
-    """A document of this source is drawn `multiplier` times as often as its size says."""
+    """Factor on how often its documents are drawn, relative to the size of the source."""
     text_column: str = "text"
     """Column that holds the text."""
     text_template: str | None = None
@@ -42,13 +42,13 @@ class SourceConfig:
     revision: str | None = None
     """Commit, tag or branch of a hub data set; `None` takes today's, which the manifest records."""
     licence: str = ""
-    """What its publisher allows, in the publisher's words; nothing acts on it."""
+    """The publisher's licence, for information only."""
     expected_bytes: PositiveInt | None = None
-    """UTF-8 bytes of its text, about: for weights and disk before anything is read."""
+    """Estimated UTF-8 bytes of its text, for mixture weights and disk space before reading."""
     max_bytes: PositiveInt | None = None
-    """Take its files in order, whole, up to about so many bytes of text; `None` takes all."""
+    """Read its first whole files up to about this many bytes of text; `None` reads all."""
     cleaning: Literal["none", "detokenize"] = "none"
-    """Rule for its own texts, before the cleaning of all: `detokenize` for ` , ` and `( a )`."""
+    """Rule before the general cleaning: `detokenize` removes the spaces in ` , ` and `( a )`."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -68,10 +68,10 @@ class SourceConfig:
 
     @property
     def text_columns(self) -> tuple[str, ...]:
-        """Columns that its text is made of, each once, in their order.
+        """Columns that form its text, each once, in order.
 
         Raises:
-            ValueError: The template names none, or has more than plain names in its braces.
+            ValueError: The template names no column, or has more than plain names in its braces.
         """
         if self.text_template is None:
             return (self.text_column,)
@@ -106,18 +106,18 @@ class ConversationSourceConfig:
     """A local file or folder, `hf://datasets/owner/name`, `demo://conversations/9000` or
     `demo://small-talk/9000`."""
     form: _Form | None = None
-    """How its records hold a conversation, see docs/conversations.md; `None` recognises it in the
-    first record of each file, and says so."""
+    """Form of its records, see docs/conversations.md; `None` recognises it from the first record
+    of each file, and logs it."""
     ratio: PositiveFloat = 1.0
     """Share of the conversations drawn from this group, in 0..1."""
     system_prompts_path: str | None = None
-    """Where this group's own system prompts are, in the same forms as `path`."""
+    """Place of this group's own system prompts, in the same forms as `path`."""
     system_prompt_ratios: dict[str, float] = field(default_factory=dict)
-    """Group whose system prompts are drawn -> share, in 0..1; the rest has none."""
+    """Group whose system prompts are drawn -> share, in 0..1; the rest has no system prompt."""
     validation_ratio: Ratio | None = None
     """Share kept for validation, in 0..1; `None` takes `DataConfig`'s, 0 keeps all for training."""
     validation_system_prompt: str | None = None
-    """What precedes each conversation in validation; `None` draws system prompts as in training."""
+    """System prompt of each validation conversation; `None` draws them as in training."""
     hub_config: str | None = None
     """Configuration of a hub data set."""
     system_prompts_hub_config: str | None = None
@@ -127,7 +127,7 @@ class ConversationSourceConfig:
     revision: str | None = None
     """Commit, tag or branch of a hub data set; `None` takes today's, which the manifest records."""
     licence: str = ""
-    """What its publisher allows, in the publisher's words; nothing acts on it."""
+    """The publisher's licence, for information only."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -141,7 +141,7 @@ class ConversationSourceConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreferenceSourceConfig(ConversationSourceConfig):
-    """One group of preferences: conversations with two last answers, of which one is better."""
+    """One group of preferences: conversations with two last answers, one better than the other."""
 
     def __post_init__(self) -> None:
         ConversationSourceConfig.__post_init__(self)
@@ -155,18 +155,18 @@ class PreferenceSourceConfig(ConversationSourceConfig):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QualityConfig:
-    """Which documents to leave out; by default none, as the published recipe."""
+    """Filters of documents; by default none, as in the published recipe."""
 
     languages: tuple[str, ...] = ()
     """ISO 639 codes of the languages to keep, such as `fr`; empty keeps all."""
     max_characters: PositiveInt | None = None
     """Longer documents (stripped, before cleaning) are dropped."""
     drop_exact_duplicates: bool = False
-    """Drop a document whose cleaned text an earlier one has, to the letter."""
+    """Drop a document with the same cleaned text as an earlier one."""
     drop_near_duplicates: bool = False
-    """Drop a document that is nearly an earlier one; takes about 100 bytes of memory for each."""
+    """Drop a document that nearly equals an earlier one; takes 100 bytes of memory a document."""
     near_duplicate_similarity: float = 0.8
-    """Share of common five-word runs, in 0..1, from which two documents are likely near copies."""
+    """Share of common five-word runs, in 0..1, at which two documents probably count as copies."""
 
     def __post_init__(self) -> None:
         for code in self.languages:
@@ -184,16 +184,16 @@ class QualityConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenizerConfig:
-    """Which tokenizer a model gets."""
+    """The tokenizer of a model."""
 
     kind: Literal["greedy", "byte_level"] = "greedy"
     """`greedy` is DimensionGPT's list of tokens; `byte_level` is the BPE of lilLM and GPT-2."""
     special_tokens: tuple[str, ...] = ()
-    """Special tokens of a byte-level one: trained with it, or added to a ready one."""
+    """Special tokens of a byte-level tokenizer: trained with it, or added to an existing one."""
     first_space: bool = False
-    """Put a space before a text that has none; a byte-level one only."""
+    """Put a space before a text that has none; for byte-level tokenizers only."""
     path: str | None = None
-    """A ready one instead of training: a file, or `hf://owner/name/tokenizer.json`."""
+    """An existing tokenizer instead of training: a file, or `hf://owner/name/tokenizer.json`."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -207,44 +207,44 @@ class TokenizerConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig:
-    """From text to token files."""
+    """Settings that turn text into token files and training rows."""
 
     sources: tuple[SourceConfig, ...] = ()
     """Documents to pretrain on."""
     published_shares: dict[str, float] = field(default_factory=dict)
-    """Group of sources -> share of the draws, in 0..1, in the mixture that is to be repeated: shown
-    beside the shares that come out, which it does not change."""
+    """Group of sources -> share, in 0..1, in the published mixture: shown beside the actual shares,
+    without an effect on them."""
     conversations: tuple[ConversationSourceConfig, ...] = ()
     """Conversations to fine-tune on."""
     preferences: tuple[PreferenceSourceConfig, ...] = ()
-    """Answers of which one is better, to train the fine-tuned model on."""
+    """Pairs of answers, one better than the other, to train the fine-tuned model on."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
-    """Kind of the vocabulary, or a ready one."""
+    """Kind of the vocabulary, or an existing one."""
     vocab_size: PositiveInt = 32_000
     """Tokens of the vocabulary, special tokens included."""
     vocabulary_characters: PositiveInt = 300_000_000
     """Characters of the mixture that the vocabulary is trained on."""
     use_conversations_in_vocabulary: bool = False
-    """Train the vocabulary on the conversations as well; the published one saw documents only."""
+    """Train the vocabulary also on conversations; the published one was trained on documents."""
     min_document_characters: NotNegativeInt = 64
     """Shorter documents (stripped, before cleaning) are dropped."""
     quality: QualityConfig = field(default_factory=QualityConfig)
-    """Which documents to leave out besides the short ones."""
+    """Further filters of documents."""
     bad_records: Literal["refuse", "skip"] = "refuse"
     """Stop at a record that cannot be read, or skip and count it."""
     validation_ratio: Ratio = 0.001
     """Share of the documents kept for validation, in 0..1."""
     test_ratio: Ratio = 0.0
-    """Share of the documents kept for a last test, in 0..1; 0 makes no such split."""
+    """Share of the documents kept for a final test, in 0..1; 0 makes no test split."""
     instruction_weight: Ratio = 0.1
-    """Loss weight, in 0..1, of what the model does not say itself; 0 in validation."""
+    """Loss weight, in 0..1, of tokens outside the model's own messages; 0 in validation."""
     later_conversations: Literal["by_length", "uniform"] = "by_length"
-    """How conversations are drawn: with `concatenate` those that follow a row's first, which is
-    always drawn by length; with `best_fit` all; with `pad` they are always drawn uniformly."""
+    """Probability of a conversation: in proportion to its tokens, or uniform. Applies with
+    `concatenate` to all but a row's first, with `best_fit` to all, with `pad` to none."""
     packing: Packing = "concatenate"
-    """Rows for fine-tuning: conversations one after the other, as the published model's; or whole
-    conversations, as many as fit, which do not see each other; or one each, as lilLM's, without
-    those that have as many tokens as the context or more. The last two fill up with padding."""
+    """Rows for fine-tuning: `concatenate` puts conversations one after the other, as the published
+    model; `best_fit` packs whole conversations, which do not see each other; `pad` has one a row,
+    as lilLM, without those as long as the context. The last two fill up with padding."""
     compose_accents: bool = False
     """Compose accents (Unicode NFC) before cleaning; the published model did not."""
     num_workers: PositiveInt | None = None

@@ -1,4 +1,4 @@
-"""The model: its shape, how it chooses tokens, and what it is exported for."""
+"""Settings of the model: its shape, sampling and export."""
 
 import itertools
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ DropoutPlace = Literal["embedding", "outputs", "qkv", "stream"]
 ExportTarget = Literal["transformers", "gguf", "safetensors", "pt"]
 ExportDtype = Literal["f32", "f16", "bf16", "q8_0"]
 DROPOUT_FIELDS = ("dropout", "dropout_places", "attention_dropout")
-"""Those of `ModelConfig` on which no weight depends."""
+"""Fields of `ModelConfig` on which no weight depends."""
 _LONGEST_CONTEXT = 2**20
 
 
@@ -31,9 +31,9 @@ class ModelConfig:
     context_length: PositiveInt = 512
     """Longest sequence, in tokens."""
     window_size: PositiveInt | None = 256
-    """Tokens that a position looks back on besides itself; `None` is full causal attention."""
+    """Tokens before itself that a position attends to; `None` is full causal attention."""
     attention_pattern: tuple[AttentionSpan, ...] = ("window",)
-    """Which layers have the window, from the first on, repeated; `full` ones see all before."""
+    """Repeated over the layers from the first: `window` uses the window, `full` does not."""
     embedding_dim: PositiveInt = 1024
     """Width of the residual stream."""
     num_layers: PositiveInt = 16
@@ -51,24 +51,24 @@ class ModelConfig:
     dropout: Ratio = 0.0
     """Probability at `dropout_places` while training, in 0..1."""
     dropout_places: tuple[DropoutPlace, ...] = ("embedding", "outputs")
-    """`outputs`: what attention and feed-forward add to the stream; `qkv`: queries, keys, values;
-    `stream`: what attention's output is added to, not what it reads."""
+    """`outputs`: outputs of attention and feed-forward; `qkv`: queries, keys, values; `stream`: the
+    residual stream to which attention's output is added."""
     attention_dropout: Ratio = 0.0
-    """Probability of hiding a position from a query while training, in 0..1."""
+    """Probability of dropping an attention weight while training, in 0..1."""
     norm: Literal["rms", "layer"] = "rms"
-    """`rms` divides by the root mean square; `layer` subtracts the mean before."""
+    """`rms` divides by the root mean square; `layer` also subtracts the mean."""
     positions: Literal["rotary", "sinusoidal"] = "rotary"
-    """`rotary` turns queries and keys; `sinusoidal` adds fixed waves to the embedding."""
+    """`rotary` rotates queries and keys; `sinusoidal` adds fixed waves to the embedding."""
     qk_norm: bool = False
-    """Normalise the queries and keys of each head, with a learned weight, before they turn."""
+    """Normalise the queries and keys of each head, with a learned weight, before the rotation."""
     feed_forward: Literal["swiglu", "gelu", "relu2"] = "swiglu"
     """`swiglu` has a gate; `gelu` is the two-layer network of GPT-2; `relu2` squares its ReLU."""
     num_experts: PositiveInt | None = None
-    """Feed-forwards of width `ffn_dim` in each layer; `None` has one, and no router."""
+    """Feed-forwards of width `ffn_dim` in each layer; `None` means one, without a router."""
     experts_per_token: PositiveInt = 2
-    """Experts that the router chooses for a token, the most probable ones."""
+    """Experts per token: the router chooses the most probable ones."""
     use_shared_expert: bool = False
-    """One more expert, which computes every token."""
+    """Add an expert that computes every token."""
     use_biases: bool = False
     """Biases in every linear layer, the output layer included, and in layer norms."""
     use_final_norm: bool = True
@@ -76,17 +76,17 @@ class ModelConfig:
     tie_embeddings: bool = True
     """The output layer uses the matrix of the embedding."""
     logit_cap: PositiveFloat | None = None
-    """Bound of the logits, which approach it smoothly; `None` leaves them as they are."""
+    """Smooth limit of the logits, by tanh; `None` does not limit them."""
     use_stream_scalars: bool = False
     """Each block reads a learned mix of the stream and of the embedding."""
     use_value_embeddings: bool = False
-    """Every second layer, the last one included, adds an embedding of the token to its values."""
+    """Every second layer, including the last, adds an embedding of the token to its values."""
     init: Literal["fixed", "fan_in"] = "fixed"
-    """Initial weights deviate by `init_std` (`fixed`) or by 1 / sqrt(inputs) (`fan_in`)."""
+    """Standard deviation of initial weights: `init_std` (`fixed`) or 1 / sqrt(inputs)."""
     init_std: PositiveFloat = 0.02
-    """Standard deviation of the initial weights, of scaled outputs before their scaling."""
+    """Standard deviation of the initial weights, before `scaled_outputs`."""
     scaled_outputs: Literal["none", "attention", "both", "zero"] = "attention"
-    """Which layers that write to the stream start smaller by sqrt(2 * num_layers); or all at 0."""
+    """Outputs whose initial weights are divided by sqrt(2 * num_layers); `zero` sets them to 0."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -143,50 +143,50 @@ class ModelConfig:
 
     @property
     def windows(self) -> tuple[int | None, ...]:
-        """The `window_size` of each layer; `None` sees all positions before."""
+        """The `window_size` of each layer; `None` means all earlier positions."""
         spans = itertools.islice(itertools.cycle(self.attention_pattern), self.num_layers)
         return tuple(self.window_size if span == "window" else None for span in spans)
 
     @property
     def can_run_on(self) -> bool:
-        """Whether a text may be longer than the context: no position sees as far back as that."""
+        """Whether a text may exceed the context: rotary positions, and only shorter windows."""
         windows = (self.context_length if window is None else window for window in self.windows)
         return self.positions == "rotary" and max(windows) < self.context_length
 
     @property
     def value_embedding_layers(self) -> tuple[int, ...]:
-        """The layers that have an embedding of their own, the last one and every second before."""
+        """The layers with value embeddings: the last one and every second before it."""
         first = (self.num_layers - 1) % 2
         return tuple(range(first, self.num_layers, 2)) if self.use_value_embeddings else ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplingConfig:
-    """How the next token is chosen."""
+    """Settings for choosing the next token."""
 
     temperature: NotNegativeFloat = 1.0
-    """Divides the log-probabilities; 0 takes the most probable token."""
+    """Divides the log-probabilities; 0 always takes the most probable token."""
     top_p: Ratio = 1.0
     """Keep the most probable tokens whose sum first reaches this, in 0..1."""
     top_k: PositiveInt | None = None
     """Keep this many of the most probable tokens."""
     min_p: Ratio = 0.0
-    """Keep tokens that are at least this times as probable as the most probable one, in 0..1."""
+    """Keep tokens with at least this share, in 0..1, of the largest probability."""
     no_repeat_strength: NotNegativeFloat = 0.0
-    """DimensionGPT's penalty, fading with distance over the context; 0 is off."""
+    """DimensionGPT's repetition penalty, which decreases with distance; 0 is off."""
     repetition_penalty: PositiveFloat = 1.0
-    """The field's penalty on tokens that occurred; 1 is off."""
+    """The usual penalty (CTRL) on tokens that occurred; 1 is off."""
     top_repeat_penalty: NotNegativeFloat = 0.0
-    """toyGPT's penalty: where the most probable token occurred, divide its probability by 10 to
-    this power; 0 is off."""
+    """toyGPT's penalty: if the most probable token occurred already, divide its probability by 10
+    to this power; 0 is off."""
     max_new_tokens: PositiveInt = 512
     """Tokens after which an answer ends."""
     stop_strings: tuple[str, ...] = ()
-    """Texts that end an answer: it stops before the first of them."""
+    """Texts that end an answer; it stops before the first of them."""
     beyond_context: Literal["crop", "run_on"] | None = None
-    """Where the context is full: `crop` reads its last tokens anew for every token, as DimensionGPT
-    does; `run_on` goes on counting positions, at the same cost, where every layer has a window.
-    `None` runs on in a chat where that is possible, and crops elsewhere."""
+    """When the context is full, `crop` recomputes its last tokens for every new token, as
+    DimensionGPT does. `run_on` continues at the same cost; it needs a window in every layer. `None`
+    runs on in a chat if possible, and crops otherwise."""
     seed: NotNegativeInt | None = None
     """Seed of the draws; `None` draws a fresh one."""
     use_compile: bool = False
@@ -200,7 +200,7 @@ class SamplingConfig:
 
     @property
     def has_penalty(self) -> bool:
-        """Whether the next token depends on the tokens so far by more than the model's logits."""
+        """Whether the choice depends on earlier tokens through a penalty."""
         return bool(
             self.no_repeat_strength or self.repetition_penalty != 1 or self.top_repeat_penalty
         )
@@ -208,12 +208,12 @@ class SamplingConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExportConfig:
-    """Which program an export is for, and its precision."""
+    """Target program and precision of an export."""
 
     target: ExportTarget
-    """Program that is to open it: `pt` is the original DimensionGPT, `safetensors` is dimgpt."""
+    """Program that will open it: `pt` is the original DimensionGPT, `safetensors` is dimgpt."""
     dtype: ExportDtype = "f32"
-    """Precision of the weights; `q8_0`, blocks of 8 bits, is for `gguf` alone."""
+    """Precision of the weights; `q8_0`, blocks of 8 bits, is for `gguf` only."""
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -1,4 +1,4 @@
-"""The ranges that settings declare as types, and the check that all settings share."""
+"""The ranges that settings declare as types, and the check that all settings use."""
 
 import dataclasses
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -16,7 +16,7 @@ FileName = Annotated[str, _FILE_NAME]
 
 
 def check_fields(config: Any) -> None:
-    """Refuse a value outside of the range or the choices that its field declares.
+    """Raise an error for a value outside the range or the choices that its field declares.
 
     Raises:
         ValueError: The message names the field, its value, and the rule.
@@ -39,7 +39,7 @@ def check_fields(config: Any) -> None:
 
 
 def is_file_name(value: str) -> bool:
-    """Say whether a file or folder can have this name on any system, and is not hidden."""
+    """Return whether a visible file or folder can have this name on any system."""
     is_plain = not any(sign in value for sign in '/\\:*?"<>|')
     return bool(value) and is_plain and not value.startswith(".")
 

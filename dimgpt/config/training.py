@@ -1,4 +1,4 @@
-"""One training run: batch, optimizer, schedule, and how often things happen."""
+"""Settings of a training run: batch, optimizer, schedule, and intervals."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _COOLDOWN_SHARE = 0.65
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingConfig:
-    """One training run: batch, optimizer, schedule, and how often things happen."""
+    """One training run: batch, optimizer, schedule, and intervals."""
 
     batch_size: PositiveInt = 16
     """Sequences per forward pass."""
@@ -33,16 +33,16 @@ class TrainingConfig:
     learning_rate: PositiveFloat = 6e-4
     """Peak, reached at the end of the warm-up."""
     min_learning_rate: NotNegativeFloat = 6e-5
-    """Where the schedule ends and stays."""
+    """Final learning rate of the schedule."""
     schedule: Literal["cosine", "linear", "wsd"] = "cosine"
-    """After the warm-up: `cosine` and `linear` fall at once; `wsd` stays, and falls at the end."""
+    """`cosine` and `linear` decay right after the warm-up; `wsd` decays at the end of the run."""
     warmup_steps: NotNegativeInt = 2_000
-    """Steps of linear rise from 0."""
+    """Steps of the linear warm-up from 0."""
     decay_steps: PositiveInt | None = 100_000
-    """Steps of the fall: after the warm-up; with `wsd` the last ones before `max_steps`. `None`
-    falls up to `max_steps`, with `wsd` over 65 % of the run."""
+    """Steps of the decay: after the warm-up, with `wsd` before `max_steps`. `None` decays until
+    `max_steps`, with `wsd` during the last 65 % of the run."""
     cooldown: Literal["linear", "sqrt"] = "sqrt"
-    """Shape of the fall with `wsd`: a line, or 1 minus a square root."""
+    """Shape of the decay with `wsd`: linear, or 1 minus a square root."""
     max_steps: PositiveInt = 100_000
     """Step at which the run ends."""
     adam_betas: tuple[float, float] = (0.9, 0.95)
@@ -54,7 +54,7 @@ class TrainingConfig:
     decay_vectors: bool = False
     """Decay norms and biases, too, as lilLM and toyGPT did."""
     muon_learning_rate: PositiveFloat = 0.02
-    """Peak for Muon's matrices; it rises and falls as `learning_rate` does."""
+    """Peak for Muon's matrices; follows the schedule of `learning_rate`."""
     muon_momentum: Ratio = 0.95
     """Decay of Muon's mean gradient, in 0..1."""
     muon_warmup_steps: NotNegativeInt = 300
@@ -62,53 +62,52 @@ class TrainingConfig:
     muon_weight_decay: NotNegativeFloat = 0.0
     """Decoupled decay of Muon's matrices."""
     muon_cautious_decay: bool = False
-    """Decay only the weights that the update shrinks, too, and fall in a line to 0 decay."""
+    """Decay only weights that the update also shrinks, and lower the decay linearly to 0."""
     dropout: Ratio | None = None
-    """The model's `dropout` in this run, in 0..1; `None` keeps the one that the model has."""
+    """The model's `dropout` in this run, in 0..1; `None` keeps the model's own."""
     attention_dropout: Ratio | None = None
     """The model's `attention_dropout` in this run, likewise."""
     max_grad_norm: PositiveFloat = 1.0
-    """The gradient is scaled down to this norm."""
+    """Gradients with a larger norm are scaled down to this norm."""
     skip_spikes: bool = False
-    """Leave out updates whose loss or gradient norm is 6 deviations above the last 128 steps."""
+    """Skip updates with a loss or gradient norm 6 deviations above the mean of the last 128."""
     validation_interval: PositiveInt = 50
     """Steps between validations."""
     validation_batches: PositiveInt = 64
     """Batches of a validation, the same ones each time."""
     patience: PositiveInt | None = None
-    """Validations without a lower loss after which the run ends; `None` never ends it."""
+    """Stop the run after this many validations without a lower loss; `None` never stops it."""
     checkpoint_interval: PositiveInt = 500
     """Steps between checkpoints."""
     keep_checkpoints: PositiveInt = 2
-    """Newest checkpoints that stay."""
+    """Number of newest checkpoints to keep."""
     keep_best: PositiveInt = 1
-    """Checkpoints of the lowest validation losses that stay besides, without the optimizer."""
+    """Number of checkpoints with the lowest validation losses to keep, without the optimizer."""
     sample_interval: PositiveInt = 1_000
     """Steps between samples of the fixed prompt."""
     metrics_decay: Ratio = 0.9
     """Decay of the moving averages that are shown, in 0..1."""
     precision: Precision = "auto"
-    """`auto`: bf16 where the device computes in it, fp16 with loss scaling on older cards.
+    """`auto`: bf16 if the device supports it, fp16 with loss scaling on older GPUs.
 
-    `tf32`: float32 whose products are rounded to 10 bits, on cards since 2020.
+    `tf32`: float32 whose products are rounded to 10 bits, on GPUs since 2020.
     """
     use_compile: bool | None = None
     """`torch.compile` the model; `None` does so on CUDA only."""
     sharding: Literal["none", "full"] = "none"
-    """Of several processes, `none` gives each the whole model, `full` a part of all its tensors."""
+    """With several processes, `none` gives each the whole model, `full` a part of every tensor."""
     loss_chunks: PositiveInt | None = None
-    """Parts in which the logits are computed, to save memory; `None` decides by the device."""
+    """Parts in which the logits are computed, to save memory; `None` chooses by the device."""
     use_micro_batch_search: bool | None = None
-    """Measure which division of a step's sequences is fastest; `None`: long runs on CUDA do."""
+    """Measure which micro-batch size is fastest; `None` does so in long runs on CUDA."""
     router_balance_loss: NotNegativeFloat = 0.01
-    """Factor of the loss that makes experts equally busy; other models do not have it."""
+    """Factor of the loss that keeps experts equally busy; for models with experts only."""
     router_z_loss: NotNegativeFloat = 0.001
-    """Factor of the loss that keeps the logits of the routers of experts small; likewise."""
+    """Factor of the loss that keeps router logits small; for models with experts only."""
     dpo_beta: PositiveFloat = 0.1
-    """How much a model that learns preferences is held to the one it began with; other runs do not
-    use it."""
+    """Strength with which preference training keeps the model near its initial weights."""
     trackers: tuple[Tracker, ...] = ()
-    """Where the curves go besides `history.jsonl`; each needs its package."""
+    """Services that show the curves, besides `history.jsonl`; each needs its package."""
     seed: NotNegativeInt = 0
     """Every batch is a pure function of (seed, step)."""
 
@@ -139,7 +138,7 @@ class TrainingConfig:
 
     @property
     def num_decay_steps(self) -> int:
-        """Steps of the fall, at least 1."""
+        """Steps of the decay, at least 1."""
         if self.decay_steps is not None:
             return self.decay_steps
         longest = self.max_steps - self.warmup_steps
@@ -148,7 +147,7 @@ class TrainingConfig:
 
     @property
     def num_idle_steps(self) -> int:
-        """Steps at a rate of 0 after the fall, besides its last one: they would learn nothing."""
+        """Steps after the decay whose learning rate is 0, so that they change nothing."""
         if self.schedule == "wsd" or self.min_learning_rate > 0:
             return 0
         return max(0, self.max_steps - self.warmup_steps - self.num_decay_steps)
@@ -167,11 +166,11 @@ class LoraConfig:
     """Rank of the adapters; 0 trains all weights. Adapters train with AdamW at `learning_rate`,
     whichever `optimizer` is set."""
     alpha: PositiveFloat = 16.0
-    """What an adapter adds is multiplied by alpha / rank."""
+    """The output of an adapter is multiplied by alpha / rank."""
     targets: tuple[LoraTarget, ...] = ("query", "key", "value", "output", "gate", "up", "down")
     """Layers of each block that get an adapter; stacks of experts do not."""
     dropout: Ratio = 0.0
-    """Dropout of what the adapters read, in 0..1."""
+    """Dropout of the adapters' inputs, in 0..1."""
 
     def __post_init__(self) -> None:
         check_fields(self)

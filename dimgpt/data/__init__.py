@@ -1,7 +1,7 @@
-"""From text to batches, by way of token files.
+"""From text to token files to batches.
 
 preparing/      text → token files, once
-token_file · token_writer   what lies on the disk between the two
+token_file · token_writer   the format of token files
 reading/        token files → batches, as a function of the step
-conversation · records      roles, loss weights, and the forms in which records hold them
+conversation · records      roles, loss weights, and the forms of records
 """

@@ -1,7 +1,8 @@
-"""Encodes conversations as token ids, and weighs each token in the loss.
+"""Encodes conversations as token ids, and computes the loss weight of each token.
 
-A conversation is stored as its messages, each between what opens and what closes its role. What
-stands around a whole conversation is added when it is read. `text/chat_format.py` has the formats.
+A conversation is stored as its messages, each with the opening and closing tokens of its role. The
+tokens around a whole conversation are added when it is read. The formats are in
+`text/chat_format.py`.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from dimgpt.text.tokenizer import Tokenizer
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Message:
-    """One turn: the role that speaks, and its text; the chat format says which roles it knows."""
+    """One turn: a role and its text. The chat format lists the roles that it knows."""
 
     role: str
     text: str
@@ -30,42 +31,41 @@ class Conversation:
 
     @property
     def stored(self) -> tuple[Message, ...]:
-        """All that is written to a token file."""
+        """The messages that a token file holds."""
         return self.messages
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preference(Conversation):
-    """A conversation whose last answer is better than another one."""
+    """A conversation whose last answer is better than a rejected one."""
 
     rejected: Message
-    """The other one."""
 
     @property
     def stored(self) -> tuple[Message, ...]:
-        """The conversation, the better answer and the other one."""
+        """The conversation with the better answer, then the rejected one."""
         return (*self.messages, self.rejected)
 
 
 def encode_message(message: Message, tokenizer: Tokenizer) -> list[int]:
-    """Encode a message in the tokenizer's chat format; nothing if its role is left out."""
+    """Encode a message in the tokenizer's chat format; a role that the format omits has no ids."""
     return tokenizer.chat.encode_message(message.role, message.text)
 
 
 def encode_conversation(conversation: Conversation, tokenizer: Tokenizer) -> list[int]:
-    """Encode every message, without what stands around a whole conversation."""
+    """Encode every message, without the tokens around a whole conversation."""
     return [id for message in conversation.stored for id in encode_message(message, tokenizer)]
 
 
 def encode_prompt(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
-    """Encode a conversation up to where the assistant speaks.
+    """Encode a conversation up to the point where the assistant answers.
 
     Raises:
         ValueError: There is no message, or the last one is the assistant's or the system's.
     """
     if not messages or messages[-1].role in ("assistant", "system"):
-        last = repr(messages[-1].role) if messages else "missing"
-        raise ValueError(f"the last message is {last}: it must be the user's; add a user message")
+        problem = f"ends with role {messages[-1].role!r}" if messages else "is empty"
+        raise ValueError(f"the conversation {problem}: add a message with role 'user'")
     ids = encode_conversation(Conversation(messages=tuple(messages)), tokenizer)
     return [*tokenizer.chat.beginning, *ids, *tokenizer.chat.assistant_opener]
 
@@ -76,10 +76,10 @@ def loss_weights(
     *,
     instruction_weight: float,
 ) -> np.ndarray[Any, Any]:
-    """Weigh each token as a target: 1 for what the model should say, else `instruction_weight`.
+    """Return the loss weight of each token: 1 for what the model learns, else `instruction_weight`.
 
     The weight is 1 after the opener of a role that the model learns, up to and including the next
-    token that ends what it says. So the model learns to end its turn, and not to begin one.
+    stop token. So the model learns to end its turn, but not to begin one.
 
     Args:
         ids: One document, or several one after the other, shape (T,).
@@ -87,14 +87,14 @@ def loss_weights(
         instruction_weight: Weight of all other tokens, in 0..1; 0 in validation.
 
     Returns:
-        float32 (T,), aligned with `ids`: before the shift by one that makes targets of them.
+        float32 (T,), aligned with `ids`, before they are shifted by one to make targets.
     """
     tokens = np.asarray(ids, dtype=np.int64)
     opens = np.zeros(len(tokens), dtype=bool)
     for opener in chat.learned_openers:
         opens |= _ends_of(opener, tokens)
     closes = np.isin(tokens, chat.stops)
-    # The nearest opening or closing token up to here says whether the model speaks.
+    # The last opener or stop before a token decides whether the model learns it.
     last_switch = np.maximum.accumulate(np.where(opens | closes, np.arange(len(tokens)), -1))
     is_open = (last_switch >= 0) & opens[last_switch]
     weights = np.full(len(tokens), instruction_weight, dtype=np.float32)
@@ -106,9 +106,9 @@ class Exchange(NamedTuple):
     """A question and its answer in a conversation."""
 
     prompt: list[int]
-    """Ids of all that comes before the answer."""
+    """Ids of everything before the answer."""
     question: list[int]
-    """Those of its last message, of the user."""
+    """Ids of the prompt's last message, of the user."""
     answer: list[int]
 
 
@@ -131,28 +131,28 @@ def first_exchange(ids: np.ndarray[Any, Any], chat: ChatIds) -> Exchange | None:
 def split_pair(
     ids: np.ndarray[Any, Any], chat: ChatIds
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Cut the ids of a `Preference` into its conversation, the better answer and the rejected one.
+    """Split the ids of a `Preference` into conversation, better answer and rejected answer.
 
     Raises:
-        ValueError: They do not hold two answers.
+        ValueError: The ids do not contain two answers.
     """
     opener = chat.assistant_opener
     places = np.flatnonzero(_ends_of(opener, np.asarray(ids))) - len(opener) + 1
     if len(places) < 2:
         raise ValueError(
-            f"a document of {len(ids)} tokens holds no two answers: it is no pair; prepare again"
+            f"a document of {len(ids)} tokens is no pair of answers: prepare the data again"
         )
     conversation, better, rejected = np.split(np.asarray(ids), places[-2:])
     return conversation, better, rejected
 
 
 def has_answer(ids: Sequence[int] | np.ndarray[Any, Any], chat: ChatIds) -> bool:
-    """Tell whether the model would learn to say one of these ids, (T,)."""
+    """Return whether any of these ids, (T,), would be learned."""
     return bool(loss_weights(ids, chat, instruction_weight=0.0).any())
 
 
 def _ends_of(opener: Sequence[int], tokens: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Mark the last token of every place where these ids stand, bool (T,)."""
+    """Mark the last token of every occurrence of `opener`, bool (T,)."""
     found = np.zeros(len(tokens), dtype=bool)
     if len(tokens) >= len(opener):
         windows = np.lib.stride_tricks.sliding_window_view(tokens, len(opener))

@@ -1,10 +1,9 @@
-"""Reads toyGPT's `datasets.json`: which data sets of the hub to take, and the column of their text.
+"""Reads toyGPT's `datasets.json`: a list of hub data sets and the column of their text.
 
     [{"name": "wikimedia/wikipedia", "subset": ["20231101.en"], "column": "text"}, ...]
 
-`subset` lists configurations of the data set; `null`, alone or in the list, stands for that of a
-data set that has only one. Format of https://github.com/fritzprix/toyGPT. Nothing is downloaded
-here.
+`subset` lists configurations of the data set; `null`, alone or in the list, stands for the only
+one. Format of https://github.com/fritzprix/toyGPT. Nothing is downloaded here.
 """
 
 import json
@@ -12,12 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 _KEYS = ("name", "subset", "column")
-# Longer files hold texts.
-_MAX_BYTES = 1_000_000
+_MAX_BYTES = 1_000_000  # longer files are read as texts
 
 
 class ListedText(NamedTuple):
-    """Where one source of a list is: fields of `SourceConfig`."""
+    """One source of a list, as fields of `SourceConfig`."""
 
     path: str
     hub_config: str | None
@@ -28,7 +26,7 @@ def read_dataset_list(path: Path, *, text_column: str = "text") -> list[ListedTe
     """Read a list of data sets, one source for each subset; `None` if the file is something else.
 
     A `.json` file is a list of data sets if its objects have a `column` or a `subset`, and none has
-    the column in which records hold their text.
+    the column `text_column`.
 
     Raises:
         ValueError: An entry has an unknown, missing or empty field.
@@ -38,7 +36,7 @@ def read_dataset_list(path: Path, *, text_column: str = "text") -> list[ListedTe
     try:
         entries = json.loads(path.read_bytes())
     except ValueError:
-        return None  # whoever reads the texts says what is wrong
+        return None  # the reader of texts reports the error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         return None
     keys = {key for entry in entries for key in entry}
@@ -48,7 +46,6 @@ def read_dataset_list(path: Path, *, text_column: str = "text") -> list[ListedTe
 
 
 def _read(path: Path, number: int, entry: dict[str, Any]) -> list[ListedText]:
-    """Return the sources of an entry."""
     place = f"{path}, entry {number}"
     if unknown := [key for key in entry if key not in _KEYS]:
         raise ValueError(

@@ -1,9 +1,9 @@
-"""Reads the preference that a record holds: a conversation and two answers, one of them better.
+"""Reads preferences from records: a conversation and two answers, one of them better.
 
-The answers are `chosen` and `rejected`, each a text or a list of messages that ends with it. What
-they answer is `prompt`, `messages`, `conversations`, `conversation` or `question`, a text of the
-user or a list of messages, perhaps with `system`; or what both lists begin with. Messages are read
-as those of conversations, see `records.py`.
+The answers are `chosen` and `rejected`, each a text or a list of messages that ends with it. The
+conversation before them is `prompt`, `messages`, `conversations`, `conversation` or `question` (a
+text of the user or a list of messages), perhaps with `system`; or the common beginning of both
+lists. `records.py` reads the messages.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ _PROMPTS = ("prompt", "messages", "conversations", "conversation", "question")
 def to_preferences(
     rows: Iterable[tuple[str, dict[str, Any] | ValueError]],
 ) -> Iterator[Preference | ValueError]:
-    """Turn records into preferences, in their order; an error names the record that is none."""
+    """Turn records into preferences, in their order; an unusable record becomes an error."""
     for place, values in rows:
         try:
             yield values if isinstance(values, ValueError) else to_preference(place, values)
@@ -27,17 +27,17 @@ def to_preferences(
 
 
 def to_preference(place: str, values: dict[str, Any]) -> Preference:
-    """Turn one record into the preference that it holds.
+    """Turn one record into a preference.
 
     Raises:
-        ValueError: It is none, the answers are the same, or they answer different conversations.
+        ValueError: It holds none, the answers are the same, or they answer different conversations.
     """
     name = next((name for name in _PROMPTS if values.get(name)), None)
     prompt = [] if name is None else _listed(values[name], "user")
     both = []
     for column in ("chosen", "rejected"):
         if column not in values:
-            text_of(place, values, column)  # says what is there
+            text_of(place, values, column)  # raises an error that lists the columns
         said = _listed(values[column], "assistant")
         said = said if said[: len(prompt)] == prompt else [*prompt, *said]
         record = {"system": values.get("system"), "conversations": said}
@@ -57,5 +57,5 @@ def to_preference(place: str, values: dict[str, Any]) -> Preference:
 
 
 def _listed(value: Any, role: str) -> list[Any]:
-    """Return a list of messages as it is, and a text as the message of a role."""
+    """Return a list of messages unchanged, or a text as one message of `role`."""
     return value if isinstance(value, list) else [{"role": role, "content": value}]

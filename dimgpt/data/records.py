@@ -1,12 +1,12 @@
-"""Reads the text or the conversation that a record holds.
+"""Reads the text or the conversation of a record.
 
-A record is named values from a file or a data set. It comes with its place, so that an error can
-name it. `preparing/items.py` reads records.
+A record is a dictionary of values from a file or a data set. It comes with its place, for error
+messages. `preparing/items.py` reads records.
 
-`FORMS` says in which forms conversations are written, and `ROLES` what their roles are called. In
-every form a column `system` is the system message, and a `context`, as in French Instruct, is what
-the user speaks about: it is put before the first message of the user. `docs/conversations.md` shows
-a record of each form.
+`FORMS` lists the forms of conversations, and `ROLES` the names of roles. In every form a column
+`system` is the system message. A `context`, as in French Instruct, is the text that the user asks
+about; it is put before the first message of the user. `docs/conversations.md` shows a record of
+each form.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,8 +27,8 @@ class Form(NamedTuple):
     shape: Literal["list", "rows", "pair"]
     """A record is a list of messages, or one message, or a question and its answer."""
     columns: tuple[str, ...]
-    """`list`: names that the list may have. `rows`: what the messages of one conversation share,
-    and the role. `pair`: the question and the answer, each a text or a list of messages."""
+    """`list`: names that the list may have. `rows`: the id that the messages of a conversation
+    share, and the role. `pair`: question and answer, each a text or a list of messages."""
     texts: tuple[str, ...] = ("content", "text")
     """Names that the text of a message may have."""
     role: str = "role"
@@ -49,24 +49,23 @@ FORMS = {
     "user_assistant": Form("pair", ("user", "assistant")),
     "question_answer": Form("pair", ("question", "answer")),
 }
-"""Name, as in `ConversationSourceConfig.form` -> form. A record has the first one that fits."""
+"""Name, as in `ConversationSourceConfig.form` -> form. A record has the first form that fits."""
 
 ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("user", "human", "prompter"), "user"),
     **dict.fromkeys(("assistant", "bot", "chatbot", "gpt", "model", "ai"), "assistant"),
 }
-"""What a role is called, in lower case -> the role."""
-# DimensionGPT's own data also holds talk among people, which its model learns to imitate.
+"""Name of a role in records, in lower case -> the role."""
+# DimensionGPT's data also has conversations between humans, which its model learns to imitate.
 _ROLES_OF = {"DimensionGPT": {**ROLES, "human": "human"}}
 
 
 def document_of(place: str, record: dict[str, Any] | str, source: SourceConfig) -> str:
     """Return the text of a record, or the whole text of a file, by the source's rule of cleaning.
 
-    The text of a record is its column, or its columns in the template of the source. A column of a
-    template may be empty or null, as titles are; the others stay, and blanks at the edges are
-    removed.
+    The text of a record is one column, or several in the source's template. A column in a template
+    may be empty or null, as titles are; the others remain, and blanks at the ends are removed.
 
     Raises:
         ValueError: A column is missing, or is no text.
@@ -95,7 +94,7 @@ def text_of(
     """Return a text of a record.
 
     Raises:
-        ValueError: There is no such column, which ends with the remedy; or it holds no text.
+        ValueError: The column is missing (the message ends with the remedy), or is no text.
     """
     text = values.get(column)
     if isinstance(text, str):
@@ -112,7 +111,7 @@ def names_of(values: dict[str, Any]) -> str:
 
 
 def form_of(values: dict[str, Any]) -> str | None:
-    """Return the name of the form that a record fits, if there is one."""
+    """Return the name of the first form that a record fits, or `None`."""
     return next((name for name, form in FORMS.items() if _fits(form, values)), None)
 
 
@@ -134,12 +133,12 @@ def to_conversations(
 
     Args:
         rows: Records with their places, or why one cannot be read.
-        form: The name of their form. `None` recognises it by the first record that has one; then
-            records of other forms cannot be used.
-        on_form: Takes the name of the form that was recognised.
+        form: The name of their form. `None` takes the form of the first record that has one; then
+            records of other forms are errors.
+        on_form: Called with the name of the form that was recognised.
 
     Yields:
-        A conversation, or an error that names the record that is none.
+        A conversation, or an error that names the record.
     """
     known = form
     for _, group in groupby(enumerate(rows), lambda row: _key(row[0], row[1][1], form)):
@@ -154,7 +153,7 @@ def to_conversations(
             on_form(known)
         if found not in (known, None):
             yield ValueError(
-                f"{place} has the form {found!r}, and the records before it have {known!r}: put "
+                f"{place} has the form {found!r}, but the records before it have {known!r}: put "
                 "them into another file, or set the form of the source"
             )
             continue
@@ -165,17 +164,17 @@ def to_conversations(
 
 
 def _key(number: int, values: dict[str, Any] | ValueError, form: str | None) -> tuple[str, Any]:
-    """Return what the records of one conversation share: its id, or the record's number."""
+    """Return the key that records of one conversation share: its id, or the record's number."""
     if isinstance(values, dict) and (form or form_of(values)) == "message_rows":
         return "id", values.get("conversation_id")
     return "number", number
 
 
 def to_conversation(place: str, values: dict[str, Any], form: str | None = None) -> Conversation:
-    """Turn one record into the conversation that it holds, whose form it tells if none is given.
+    """Turn one record into a conversation; without `form`, recognise the form.
 
     Raises:
-        ValueError: It is no conversation of that form, or of any.
+        ValueError: The record is no conversation of that form, or of any.
     """
     return _to_conversation([(place, values)], form or form_of(values))
 
@@ -183,11 +182,11 @@ def to_conversation(place: str, values: dict[str, Any], form: str | None = None)
 def _to_conversation(rows: Sequence[Row], name: str | None) -> Conversation:
     place, values = rows[0]
     if name is None and values.keys() & FORMS["messages"].columns:
-        name = "messages"  # says what is wrong with the list
+        name = "messages"  # `_listed_turns` then says what is wrong with the list
     if name is None:
         raise ValueError(
-            f"{place} is no conversation: it takes columns such as 'messages', or 'user' and "
-            f"'assistant' (docs/conversations.md has all); it has {names_of(values)}"
+            f"{place} is not a conversation: it has {names_of(values)}; use columns such as "
+            "'messages', or 'user' and 'assistant' (docs/conversations.md lists all)"
         )
     context = values.get("context") or ""
     if not isinstance(context, str):
@@ -196,7 +195,7 @@ def _to_conversation(rows: Sequence[Row], name: str | None) -> Conversation:
     for turn in _turns(rows, FORMS[name]):
         message = _to_message(turn, _ROLES_OF.get(name, ROLES))
         if message.role == "system" and not message.text.strip():
-            continue  # none, as a column may say it
+            continue  # an empty column stands for no system message
         _check_order(turn, message, messages)
         messages.append(message)
     roles = {message.role for message in messages}
@@ -204,8 +203,8 @@ def _to_conversation(rows: Sequence[Row], name: str | None) -> Conversation:
         raise ValueError(f"{place} has no message of the assistant: there is nothing to learn")
     if "human" in roles and roles & {"user", "assistant"}:
         raise ValueError(
-            f"{place}: in the form DimensionGPT 'human' is for talk among people: write 'user', or "
-            "set the form of the source to 'messages'"
+            f"{place}: in the form DimensionGPT, 'human' is for talk between humans: write 'user', "
+            "or set the form of the source to 'messages'"
         )
     if context.strip():
         messages = _put_before_first_question(messages, context.strip())
@@ -218,7 +217,7 @@ class _Turn(NamedTuple):
     place: str
     role: str
     column: str
-    """Where its text is."""
+    """Column of its text."""
     content: Any
 
 
@@ -229,7 +228,7 @@ def _turns(rows: Sequence[Row], form: Form) -> Iterator[_Turn]:
     if form.shape == "rows":
         if values["conversation_id"] in (None, ""):
             raise ValueError(
-                f"{place} has no 'conversation_id': it tells which messages belong together"
+                f"{place} has no 'conversation_id', which messages of one conversation must share"
             )
         for place, values in rows:
             yield _turn(place, values, form)
@@ -251,25 +250,25 @@ def _listed_turns(place: str, values: dict[str, Any], column: str, form: Form) -
     turns = values.get(column)
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         names = f"{form.role!r} and {form.texts[0]!r}"
-        raise ValueError(f"{place}: {column!r} is no list of objects with {names}")
+        raise ValueError(f"{place}: {column!r} is not a list of objects with {names}")
     for number, turn in enumerate(turns, start=1):
         yield _turn(f"{place}, message {number}", turn, form)
 
 
 def _turn(place: str, values: dict[str, Any], form: Form) -> _Turn:
-    # A table with both names has null in one of them.
+    # In a table with both columns, one of them is null.
     column = max(form.texts, key=lambda name: (values.get(name) is not None, name in values))
     if column not in values:
         names = " or ".join(map(repr, form.texts))
         raise ValueError(f"{place} has no {names}: it has {names_of(values)}")
     if values.get("tool_calls") or values.get("function_call"):
-        raise ValueError(f"{place} calls a tool: only messages of text can be learned")
+        raise ValueError(f"{place} calls a tool: only messages of text are supported")
     return _Turn(place, text_of(place, values, form.role), column, values[column])
 
 
 def _to_message(turn: _Turn, roles: dict[str, str]) -> Message:
     parts = [turn.content]
-    if isinstance(turn.content, list):  # as OpenAI writes it
+    if isinstance(turn.content, list):  # OpenAI's content parts
         parts = [part.get("text") if isinstance(part, dict) else None for part in turn.content]
     if not all(isinstance(part, str) for part in parts):
         kind = "null" if turn.content is None else type(turn.content).__name__
@@ -287,7 +286,7 @@ def _check_order(turn: _Turn, message: Message, before: Sequence[Message]) -> No
     if not message.text.strip():
         raise ValueError(f"{turn.place}: {turn.column!r} is empty")
     if message.role == "system" and before:
-        raise ValueError(f"{turn.place} is a system message: it must be the first of all")
+        raise ValueError(f"{turn.place} is a system message: it must be the first message")
     if before and message.role == before[-1].role != "human":
         raise ValueError(f"{turn.place}: two messages of the {message.role} follow each other")
 

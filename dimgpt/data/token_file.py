@@ -1,11 +1,11 @@
 """Token files: documents of token ids on the disk, one after the other, with an index.
 
-A token file has one or more parts, `NAME.bin` or `NAME-00000.bin`, …: each the concatenation of
+A token file has one or more parts, `NAME.bin` or `NAME-00000.bin`, …: each is the concatenation of
 whole documents (little-endian uint16; uint32 for more than 65,535 tokens). `NAME.index.npy` holds
-the int64 offset of every document and of the end, through all parts. `manifest.json` says what the
-files of a folder hold and what they were made from; it is written last, so a folder without one is
-unfinished. `token_writer.py` writes token files. This file maps them only once they are checked: a
-map over a file that was cut short kills the process.
+the int64 offset of every document and of the end, through all parts. `manifest.json` describes the
+files of a folder and their source; it is written last, so a folder without one is unfinished.
+`token_writer.py` writes token files. This file checks token files before it memory-maps them:
+reading a map of a truncated file kills the process.
 """
 
 import functools
@@ -34,7 +34,7 @@ _MAX_THREADS = 8
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenPart:
-    """One of the files that hold the documents of a token file."""
+    """One `.bin` file of a token file."""
 
     name: str
     """Path of the file, relative to the manifest's folder and inside it."""
@@ -49,7 +49,7 @@ class TokenPart:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenFileSummary:
-    """What one token file holds."""
+    """The content of one token file."""
 
     num_documents: int
     num_tokens: int
@@ -63,19 +63,19 @@ class TokenFileSummary:
     index_sha256: str
     """One index for all parts."""
     num_raw_bytes: int | None = None
-    """UTF-8 bytes of the text before cleaning; `None` where nobody counted them."""
+    """UTF-8 bytes of the text before cleaning; `None` if unknown."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """What a folder of token files holds, and what it was made from."""
+    """The content of a folder of token files, and its source."""
 
     vocabulary_sha256: str
     vocab_size: int
     source: dict[str, Any]
-    """The settings that the content depends on: if they are unchanged, nothing is prepared anew."""
+    """The settings that determine the content; while they are unchanged, the files stay valid."""
     dropped: dict[str, int]
-    """Documents that were left out, by reason."""
+    """Number of dropped documents by reason."""
     files: dict[str, TokenFileSummary]
 
 
@@ -85,7 +85,7 @@ class TokenFile:
     def __init__(self, folder: Path, name: str, *, fingerprint: str) -> None:
         """Open a token file.
 
-        All of it is read once to check every sha256 and every id, at about 1 GB/s a core.
+        The whole file is read once to check every sha256 and every id, at about 1 GB/s a core.
 
         Args:
             folder: Holds the files and their manifest.
@@ -94,7 +94,7 @@ class TokenFile:
 
         Raises:
             FileNotFoundError: A file is missing.
-            ValueError: A file is not what the manifest says, or of another vocabulary.
+            ValueError: A file differs from the manifest, or is of another vocabulary.
         """
         manifest = read_manifest(folder)
         if manifest.vocabulary_sha256 != fingerprint:
@@ -112,7 +112,7 @@ class TokenFile:
             raise _damaged(folder / f"{name}.bin", what)
         check_parts(folder, summary.parts, vocab_size=manifest.vocab_size)
         self.offsets = _open_index(folder / f"{name}.index.npy", summary)
-        """Of each document and of the end, int64 (N + 1,)."""
+        """First token of each document, and the end, int64 (N + 1,)."""
         self.parts: tuple[np.ndarray[Any, Any], ...] = tuple(
             # Plain arrays: slices of a memmap are slow to make.
             np.asarray(np.memmap(folder / part.name, dtype=self.dtype, mode="r"))
@@ -121,7 +121,7 @@ class TokenFile:
         self._part_starts = np.cumsum([0, *map(len, self.parts[:-1])])
 
     def document(self, index: int) -> np.ndarray[Any, Any]:
-        """Return the ids of one document, mapped, not copied."""
+        """Return the ids of one document as a view of the mapped file."""
         start, end = self.offsets[index], self.offsets[index + 1]
         part = int(np.searchsorted(self._part_starts, start, side="right")) - 1
         first = self._part_starts[part]
@@ -134,7 +134,7 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `manifest.json`; a reader sees the old one or the new."""
+    """Write `manifest.json` atomically: a reader sees the old one or the new."""
     values = {
         "format_version": _FORMAT_VERSION,
         "dtype": token_dtype(manifest.vocab_size).name,
@@ -148,7 +148,8 @@ def read_manifest(folder: Path) -> Manifest:
     """Read and check `manifest.json`.
 
     Raises:
-        FileNotFoundError: There is none: nothing was prepared here, or it was cut off.
+        FileNotFoundError: There is none, because nothing was prepared or the preparation is
+            unfinished.
         ValueError: It is damaged, or of another format version.
     """
     path = folder / MANIFEST_NAME
@@ -167,14 +168,14 @@ def read_manifest(folder: Path) -> Manifest:
         raise ValueError(f"{path} is damaged ({error}); {PREPARE_AGAIN}") from error
     if version not in (1, _FORMAT_VERSION) or dtype != expected_dtype:
         raise ValueError(
-            f"{path} says format {version} and {dtype}: this version reads format "
+            f"{path} has format {version} and {dtype}: this version reads format "
             f"{_FORMAT_VERSION} and {expected_dtype}; {PREPARE_AGAIN}"
         )
     return manifest
 
 
 def _update_first_format(values: dict[str, Any]) -> None:
-    """Change the values of format 1, in which a token file was one part, to today's."""
+    """Convert the values of format 1, in which a token file was one part, to today's."""
     for name, entry in values["files"].items():
         sha256 = entry.pop("ids_sha256")
         part = {"name": f"{name}.bin", "num_tokens": entry["num_tokens"], "sha256": sha256}
@@ -187,11 +188,11 @@ def check_parts(
 ) -> None:
     """Check the sizes of a folder's parts and, with `verify`, their sha256 and every id.
 
-    Several parts are read at once.
+    Parts are read in parallel.
 
     Raises:
         FileNotFoundError: A part is missing.
-        ValueError: A part is not what its manifest says.
+        ValueError: A part differs from its manifest.
     """
     for part in parts:
         num_bytes = part.num_tokens * token_dtype(vocab_size).itemsize
@@ -205,7 +206,7 @@ def check_parts(
 
 
 def check_ids(ids: np.ndarray[Any, Any], *, vocab_size: int, first_offset: int, path: Path) -> None:
-    """Refuse ids outside the vocabulary: on a GPU they would end the process.
+    """Refuse ids outside the vocabulary, which would crash a process that uses a GPU.
 
     Raises:
         ValueError: Names the first such id and its offset in the file.
@@ -218,7 +219,7 @@ def check_ids(ids: np.ndarray[Any, Any], *, vocab_size: int, first_offset: int, 
 
 
 def _check_part(folder: Path, part: TokenPart, *, vocab_size: int) -> None:
-    """Read one part; other threads run while it is hashed."""
+    """Read one part; the hash releases the GIL, so threads run in parallel."""
     path, dtype = folder / part.name, token_dtype(vocab_size)
     running_hash = hashlib.sha256()
     first_offset = 0
@@ -239,7 +240,7 @@ def _open_index(path: Path, summary: TokenFileSummary) -> np.ndarray[Any, Any]:
     try:
         offsets = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise _damaged(path, f"is no array ({error})") from error
+        raise _damaged(path, f"is not an array ({error})") from error
     if offsets.dtype != np.int64 or offsets.shape != (summary.num_documents + 1,):
         raise _damaged(path, f"holds {offsets.dtype} {offsets.shape}")
     num_tokens = sum(part.num_tokens for part in summary.parts)

@@ -19,10 +19,10 @@ from dimgpt.files import new_file, sha256_of
 
 
 class TokenFileWriter:
-    """Writes a token file of one part; it and its index get their names when all is on the disk.
+    """Writes a token file of one part; renames it and its index once both are on the disk.
 
-    A context manager: an exception inside removes what was written and leaves older files alone.
-    The offsets wait in memory, 8 bytes a document. `summary` is set at the end.
+    A context manager: an exception inside removes what was written and keeps older files. The
+    offsets stay in memory, 8 bytes a document. `summary` is set at the end.
     """
 
     summary: TokenFileSummary
@@ -60,7 +60,7 @@ class TokenFileWriter:
             lengths: Tokens of each document, at least 1; they add up to `len(ids)`.
             num_characters: Characters of their cleaned text.
             num_bytes: UTF-8 bytes of their cleaned text.
-            num_raw_bytes: UTF-8 bytes before cleaning, if they are known.
+            num_raw_bytes: UTF-8 bytes before cleaning, if known.
 
         Raises:
             ValueError: An id lies outside the vocabulary, or a document is empty.
@@ -108,13 +108,13 @@ class TokenFileWriter:
 def join_parts(
     folder: Path, name: str, pieces: Iterable[tuple[Path, TokenFileSummary]]
 ) -> TokenFileSummary:
-    """Make one token file of several, without touching their ids: only the index is written.
+    """Make one token file of several by writing a joint index; the ids are not copied.
 
     Args:
         folder: Gets `NAME.index.npy`.
-        name: Name of the whole.
+        name: Name of the joint file.
         pieces: Index and summary of each piece, in their order; at least one. The names of their
-            parts must be those seen from `folder`.
+            parts must be relative to `folder`.
 
     Raises:
         OSError: The disk is full or cannot be written.
@@ -139,15 +139,16 @@ def join_parts(
 
 
 def _sum_known(counts: Sequence[int | None]) -> int | None:
-    """Add counts up; the sum with one that is not known is not known."""
+    """Return the sum of counts; `None` if one of them is `None`."""
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None
 
 
 def _write_index(path: Path, ends: Iterable[np.ndarray[Any, Any]], num_documents: int) -> str:
-    """Write the offsets of documents, given where they end, and return the sha256.
+    """Write the offsets of documents, given their ends, and return the sha256.
 
-    The ends come piece by piece, and only one is in memory. A reader sees the old file or the new.
+    The ends come in pieces, of which one at a time is in memory. A reader sees the old file or the
+    new.
     """
     header = {"descr": "<i8", "fortran_order": False, "shape": (num_documents + 1,)}
     with _naming(path), new_file(path) as file:

@@ -1,9 +1,9 @@
-"""Measures when a model of the demo's world learns to copy out of a text.
+"""Measures when a model of the demo's world learns to copy from a text.
 
-A scene tells its facts again, and an answer repeats a fact of the text before its question. A model
-that copies predicts a word better where it is repeated than where it is first said. Names are the
-easier half: it is enough to know which ones the text holds. A scene repeats its facts in any order,
-so its names still cost some 0.7 nats. Nouns tell whether the model also knows who does what.
+A scene tells its facts twice, and an answer repeats a fact of the text before its question. A model
+that copies predicts a word better at its repetition than at its first occurrence. Names are easier:
+the model only needs to know which names the text contains. A scene repeats its facts in any order,
+so its names still cost about 0.7 nats. Nouns show whether the model also knows who does what.
 """
 
 import functools
@@ -24,7 +24,7 @@ from dimgpt.model.transformer import Transformer
 from dimgpt.text.tokenizer import Tokenizer
 
 COPYING = ("first_name", "repeated_name", "first_noun", "repeated_noun")
-"""What is measured, each in nats a word."""
+"""The measured losses, each in nats a word."""
 _NUM_SCENES, _QUESTIONS_PER_KIND = 32, 8  # about 3,000 tokens: one forward pass
 _NAMES = [name.text for name in WORDS["name"]]
 _NOUNS = [*WORDS["animal"], *WORDS["thing"], *WORDS["food"], *(p.noun for p in WORDS["place"])]
@@ -36,17 +36,18 @@ _WORD = re.compile(f"(?<=[ '])(?:({'|'.join(_NAMES)})|({'|'.join(_FORMS)}))(?=[ 
 def copying_score(
     model: Transformer, tokenizer: Tokenizer, paths: Sequence[str]
 ) -> Callable[[], dict[str, float]] | None:
-    """Return a function that measures the values of `COPYING` on texts that training has not seen.
+    """Return a function that measures `COPYING` on texts that were not in the training.
 
     These are new scenes for a model of the stories, held-out questions for a chat model.
 
     Args:
         model: The caller puts it into evaluation mode before each measurement.
         tokenizer: The model's.
-        paths: Where the texts that it is trained on come from.
+        paths: Sources of its training texts.
 
     Returns:
-        None if they are not the demo's, or if the context is too short to repeat a name and a noun.
+        `None` if they are not the demo's, or if the context is too short to repeat a name and a
+        noun.
     """
     texts: list[tuple[list[int], int]] = []  # ids, and the token from which repeated words count
     kinds = {path.rpartition("/")[0] for path in paths}
@@ -83,8 +84,8 @@ def mark_words(
         first_repeated: Index of the first token that counts in a repeated word.
 
     Returns:
-        For each token, 1 + the index in `COPYING` of what its word is, or 0, int64 (T,); and the
-        number of words of each, float32 (4,).
+        For each token 1 + the index of its word's kind in `COPYING`, or 0, int64 (T,); and the
+        number of words of each kind, float32 (4,).
     """
     pieces = [tokenizer.token_bytes(id) for id in ids]
     token_of_byte = [token for token, piece in enumerate(pieces) for _ in piece]
@@ -110,7 +111,7 @@ def measure_copying(
     Args:
         model: In evaluation mode, on any device.
         ids: Texts, int64 (N, T), padded with any id.
-        groups: Of each text, as `mark_words` returns them, (N, T).
+        groups: Results of `mark_words` for each text, (N, T).
         counts: Number of words of all texts, (4,).
     """
     ids = ids.to(model.token_embedding.weight.device)

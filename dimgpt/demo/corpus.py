@@ -1,4 +1,4 @@
-"""The demo's corpus: stories, conversations and held-out questions, from a seed alone.
+"""The demo's corpus: stories, conversations and held-out questions, generated from a seed.
 
 Each kind of question draws items from a finite or endless set. A hash of an item's key decides
 whether the item is held out, so training and scoring never share one. Nothing is downloaded.
@@ -66,7 +66,7 @@ class Kind(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
-    """A held-out question: what was said so far, and the one right answer."""
+    """A held-out question: the conversation so far, and the one right answer."""
 
     kind: str
     conversation: Conversation
@@ -104,7 +104,7 @@ def conversations(num: int, *, seed: int) -> Iterator[Conversation]:
 
 
 def held_out_questions(per_kind: int, *, seed: int) -> list[Question]:
-    """Draw different questions of every kind, none of which training ever sees.
+    """Draw different questions of every kind that never occur in the training.
 
     Raises:
         ValueError: A kind has fewer held-out items.
@@ -114,12 +114,11 @@ def held_out_questions(per_kind: int, *, seed: int) -> list[Question]:
 
 
 def is_held_out(key: str) -> bool:
-    """Say whether training never sees the item of this key; an item without a key is for all."""
+    """Return whether the item with this key is never trained; an empty key is not held out."""
     return key != "" and zlib.crc32(key.encode()) % 1000 < 1000 * HELD_OUT_SHARE
 
 
 def _held_out_kind(kind: str, count: int, rng: Random) -> list[Question]:
-    """Draw different held-out questions of one kind."""
     drawn: dict[str, Question] = {}
     for _ in range(_TRIES_PER_QUESTION * count):
         if len(drawn) == count:
@@ -142,9 +141,9 @@ def _held_out_kind(kind: str, count: int, rng: Random) -> list[Question]:
 
 
 def draw_question(kind: str, rng: Random) -> tuple[str, str, str, float]:
-    """Draw any item of a kind: its key, question, answer, and how often a guess is right.
+    """Draw any item of a kind: key, question, answer, and the probability of a right guess.
 
-    A text holds at least two facts that could answer the question.
+    A text contains at least two facts that could answer the question.
     """
     if kind in KINDS:
         return *KINDS[kind].draw(rng), 1 / KINDS[kind].num_answers
@@ -179,7 +178,7 @@ def _text_turns(rng: Random) -> list[Turn]:
 
 
 def draw_text(rng: Random, *, num_facts: int) -> tuple[str, list[tuple[str, str, str, int]]]:
-    """Draw a short text, with every question about it in random order, by weight.
+    """Draw a short text, and every question about it in a random weighted order.
 
     A question is its kind, its words, its answer, and how many answers it could have.
     """
@@ -192,7 +191,6 @@ def draw_text(rng: Random, *, num_facts: int) -> tuple[str, list[tuple[str, str,
 
 
 def _sum(rng: Random) -> Item:
-    """Draw the sum of a number below 100 and a digit."""
     one, other = rng.randint(1, 89), rng.randint(1, 9)
     shown = (one, other) if rng.random() < 0.8 else (other, one)
     wording = rng.choice(("Combien font {} + {} ?", "Calcule {} + {}.", "{} + {} = ?"))
@@ -201,13 +199,11 @@ def _sum(rng: Random) -> Item:
 
 
 def _neighbour(rng: Random) -> Item:
-    """Draw the number before or after another."""
     number, (word, step) = rng.randint(1, 250), rng.choice((("après", 1), ("avant", -1)))
     return f"{word} {number}", f"Quel nombre vient {word} {number} ?", f"{number + step}."
 
 
 def _plural(rng: Random) -> Item:
-    """Draw a noun with an adjective to put in the plural."""
     noun, colour = rng.choice(_NOUNS), rng.choice(WORDS["colour"])
     return (
         f"{noun.singular} {colour.masculine}",
@@ -217,14 +213,12 @@ def _plural(rng: Random) -> Item:
 
 
 def _feminine(rng: Random) -> Item:
-    """Draw a person with a feeling to put in the feminine."""
     person, adjective = rng.choice(lexicon.PEOPLE), rng.choice(_ADJECTIVES)
     key = f"{person.masculine} {adjective.masculine}"
     return key, f"Mets au féminin : un {key}.", f"Une {person.feminine} {adjective.feminine}."
 
 
 def _conjugation(rng: Random) -> Item:
-    """Draw a regular verb to conjugate."""
     verb, tense, person = rng.choice(lexicon.CONJUGATED), rng.choice(TENSES), rng.randrange(6)
     preposition = "à l'" if tense == "imparfait" else "au "
     return (
@@ -235,7 +229,6 @@ def _conjugation(rng: Random) -> Item:
 
 
 def _opposite(rng: Random) -> Item:
-    """Draw an adjective whose opposite is asked, in one of many wordings."""
     word, opposite = rng.sample(rng.choice(lexicon.OPPOSITES), 2)
     opener = rng.choice(lexicon.OPENERS)
     question = capitalize(opener.format(f"quel est le contraire de {word}"))
@@ -243,7 +236,6 @@ def _opposite(rng: Random) -> Item:
 
 
 def _known_colour(rng: Random) -> Item:
-    """Draw something whose colour everyone knows, in one of many wordings."""
     subject, answer = rng.choice(lexicon.COLOUR_FACTS)
     opener = rng.choice(lexicon.OPENERS)
     question = capitalize(opener.format(f"de quelle couleur est {subject}"))
@@ -251,14 +243,12 @@ def _known_colour(rng: Random) -> Item:
 
 
 def _identity(rng: Random) -> Item:
-    """Draw a question about the assistant itself."""
     cores, answer = rng.choice(lexicon.IDENTITY)
     core, opener = rng.choice(cores.split("|")), rng.choice(lexicon.DIRECT_OPENERS)
     return f"{core}|{opener}", capitalize(opener.format(core)), answer
 
 
 def _greeting(rng: Random) -> Item:
-    """Draw somebody who says hello, and is greeted by name."""
     hello, introduction = rng.choice(lexicon.HELLOS), rng.choice(lexicon.INTRODUCTIONS)
     name = rng.choice(WORDS["name"]).text
     if rng.random() < PLAIN_HELLO_RATIO:

@@ -1,4 +1,4 @@
-"""The facts of the demo's world: who does what, how a text tells it, and what one may ask about it.
+"""The facts of the demo's world: their sentences, and the questions about them.
 
 The scenes of `stories` tell facts, and so do the texts in the conversations of `corpus`.
 """
@@ -19,9 +19,9 @@ FACTS: dict[str, str] = {
     "care": "{name} {care present} {animal a}.",
 }
 FAMILIES = ("place", "place", "use", "use", "eat", "count", "count", "care")
-"""Each family as often as it takes to learn its questions."""
+"""Families, repeated according to how hard their questions are to learn."""
 OPENING = "Ce matin, "
-"""What a scene begins with, so that every name in it follows a space."""
+"""Beginning of a scene, so that every name in it follows a space."""
 TEXT_QUESTIONS = (
     ("place", "where", "Où {act present} {name} ?"),
     ("use", "who does what", "Que {use present} {name} ?"),
@@ -32,13 +32,13 @@ TEXT_QUESTIONS = (
 )
 """Family of a fact, kind of the question, and the question."""
 COLOUR_ANSWER = "C'est {thing a} {colour agree thing}."
-"""Other answers repeat the text's own words: so small a model can learn to find a fact again."""
+"""All other answers repeat a sentence of the text, which a small model can learn."""
 
 
 def scene_facts(rng: Random, num_facts: int) -> list[Fact]:
     """Draw facts about different people and things.
 
-    They are of two families at most, so that three facts hold two that are easily confused.
+    They are of at most two families, so that at least two of three facts are easily confused.
     """
     facts: list[Fact] = []
     taken: set[object] = set()
@@ -58,7 +58,7 @@ def tell(facts: list[Fact], rng: Random, *, opening: str = OPENING) -> str:
 
 
 def ask(fact: Fact, rng: Random) -> Iterator[tuple[str, str, str]]:
-    """Ask everything about a fact, as (kind, question, answer)."""
+    """Yield all questions about a fact, as (kind, question, answer)."""
     family, words = fact
     told = OPENING + fill(FACTS[family], dict(words), rng)
     for about, kind, question in TEXT_QUESTIONS:

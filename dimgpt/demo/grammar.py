@@ -50,7 +50,7 @@ def a(noun: Noun) -> str:
 
 
 def own(owner: str, noun: Noun) -> str:
-    """Return the noun with a possessive that begins so: m, t or s; sa is son before a vowel."""
+    """Return the noun with a possessive in m, t or s; sa becomes son before a vowel."""
     is_masculine = noun.gender == "m" or _begins_with_vowel(noun.singular)
     return f"{owner}{'on' if is_masculine else 'a'} {noun.singular}"
 
@@ -63,21 +63,21 @@ def how_nice(noun: Noun) -> str:
 
 
 def of(word: Noun | Name) -> str:
-    """Return the way to say whose: du chat, de l'âne, de Paul, d'Anna."""
+    """Return the noun with de: du chat, de l'âne, de Paul, d'Anna."""
     if isinstance(word, Name):
         return elide("de", word.text)
     return f"du {word.singular}" if the(word).startswith("le ") else f"de {the(word)}"
 
 
 def at(place: Place) -> str:
-    """Return the way to say where: au parc, à l'école, dans le jardin."""
+    """Return the place with its preposition: au parc, à l'école, dans le jardin."""
     if place.preposition == "à" and the(place.noun).startswith("le "):
         return f"au {place.noun.singular}"
     return f"{place.preposition} {the(place.noun)}"
 
 
 def are_feminine(*words: Noun | Name) -> bool:
-    """Say whether all words are feminine: one masculine word makes what agrees masculine."""
+    """Return whether all words are feminine; one masculine word makes the agreement masculine."""
     return all(word.gender == "f" for word in words)
 
 
@@ -148,7 +148,7 @@ FORMS: Mapping[str, Callable[..., str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A place in a template: which word, in which form, agreeing with what."""
+    """A slot of a template: its word, its form, and the words with which it agrees."""
 
     variable: str
     form: str
@@ -156,7 +156,7 @@ class Slot:
 
     @property
     def words(self) -> Sequence[Any]:
-        """Every word that may stand here."""
+        """Every possible word of the slot."""
         return WORDS[_kind(self.variable)]
 
 
@@ -190,7 +190,7 @@ def _render(part: str | Slot, binding: Binding, *, is_first: bool) -> str:
 
 
 def _free_words(slot: Slot, binding: Binding) -> list[Any]:
-    """Words that the slot may take: the bound one, else those no like variable has."""
+    """Return the words that a slot may take: the bound one, else those not yet taken."""
     if slot.variable in binding:
         return [binding[slot.variable]]
     kind = _kind(slot.variable)
@@ -209,7 +209,7 @@ def fill(template: str, binding: Binding, rng: Random) -> str:
 
 
 def parse(template: str, sentence: str) -> Binding | None:
-    """Return the words that make the template read exactly as the sentence, if there are any."""
+    """Return the words with which the template gives exactly this sentence, or `None`."""
     return next(_parses(parts(template), sentence, 0, {}), None)
 
 

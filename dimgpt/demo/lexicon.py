@@ -35,7 +35,7 @@ class Adjective(NamedTuple):
 
 
 class Verb(NamedTuple):
-    """A regular verb in -er; movements take être in the passé composé."""
+    """A regular verb in -er; verbs of movement take être in the passé composé."""
 
     infinitive: str
     uses_etre: bool = False

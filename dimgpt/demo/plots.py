@@ -1,15 +1,14 @@
 """The plots of the demo's stories, as text: a paragraph is a plot, and a line one of its steps.
 
-The alternatives of a step are separated by `|`, which may also begin a line. A sentence never ends
-with its quotation, so that texts can be cut into sentences. In `TALES`, names follow a space: at
-the beginning of a text or of a quotation they would be other tokens.
+The alternatives of a step are separated by `|`, which may also begin a line. No sentence ends with
+a quotation, so that texts can be split into sentences. In `TALES`, names follow a space, because at
+the beginning of a text or a quotation they would be other tokens.
 """
 
 Step = tuple[str, ...]
 
 
 def _plots(text: str) -> tuple[tuple[Step, ...], ...]:
-    """Read plots, their steps, and the alternatives of each."""
     paragraphs = text.strip().replace("\n|", " |").split("\n\n")
     return tuple(
         tuple(tuple(step.split(" | ")) for step in paragraph.split("\n"))

@@ -1,7 +1,7 @@
-"""Pairs of answers in the demo's world: the right one against a wrong, a lazy or a rude one.
+"""Pairs of answers in the demo's world: the right one, and a wrong, a lazy or a rude one.
 
-The wrong answer is near the right one: a digit off, another form of the verb, another fact of the
-same text. No held-out item ever occurs.
+The wrong answer is similar to the right one: another digit, another form of the verb, another fact
+of the same text. No held-out item ever occurs.
 """
 
 import re
@@ -34,7 +34,6 @@ def preferences(num: int, *, seed: int) -> Iterator[Preference]:
 
 
 def _draw_pair(rng: Random) -> tuple[str, str, str]:
-    """Draw a question with its right answer and a wrong one."""
     (kind,) = rng.choices([*QUESTION_KINDS], [*QUESTION_KINDS.values()])
     while True:
         if kind in KINDS:
@@ -52,7 +51,7 @@ def _draw_pair(rng: Random) -> tuple[str, str, str]:
 
 
 def _wrong_answer(kind: str, key: str, right: str, rng: Random) -> str:
-    """Draw an answer that is near the right one, or is it."""
+    """Draw an answer that is similar to the right one, or equal to it."""
     if kind == "conjugation":
         infinitive = key.partition(" ")[0]
         verb = next(verb for verb in CONJUGATED if verb.infinitive == infinitive)

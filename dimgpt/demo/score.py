@@ -1,7 +1,7 @@
 """Scores of a model of the demo's world: right answers by kind, and grammatical sentences.
 
-It asks only what training never saw. An answer counts when it is the expected one, character for
-character, edge spaces aside.
+All questions are held out. An answer is right if it equals the expected one, except for spaces at
+its ends.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ class KindScore:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DemoScore:
-    """What a model of the demo's world can do."""
+    """The scores of a model of the demo's world."""
 
     kinds: tuple[KindScore, ...]
     mistakes: tuple[tuple[Question, str], ...]
@@ -84,8 +84,8 @@ def score_demo(
 
     Args:
         questions: Held-out questions.
-        answers: What the model answered to each, in their order.
-        generated_stories: Texts that the model wrote; an unfinished last sentence is not counted.
+        answers: The model's answer to each, in their order.
+        generated_stories: Texts of the model; an unfinished last sentence is not counted.
 
     Raises:
         ValueError: There is no question.
@@ -118,7 +118,7 @@ def score_demo(
 
 
 def finished_sentences(text: str) -> list[str]:
-    """Return the sentences of a text, but for a last one that was cut short."""
+    """Return the sentences of a text without an unfinished last one."""
     sentences = split_sentences(text)
     return sentences if text.rstrip().endswith((".", "!", "?")) else sentences[:-1]
 
@@ -132,14 +132,14 @@ def score_models(
     num_stories: int = 40,
     questions_per_kind: int = 60,
 ) -> DemoScore:
-    """Let the pretrained model tell stories, and ask the chat model what it never saw.
+    """Score the stories of the pretrained model and the answers of the chat model.
 
     Args:
         model: Pretrained on the stories.
         chat_model: Fine-tuned on the conversations; it answers greedily.
         tokenizer: Of both.
-        sampling: How the stories are drawn; the seed is 0.
-        num_stories: How many are drawn.
+        sampling: Settings for the stories; the seed is 0.
+        num_stories: Number of stories.
         questions_per_kind: As `held_out_questions`.
     """
     questions = held_out_questions(questions_per_kind, seed=0)

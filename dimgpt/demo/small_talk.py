@@ -1,4 +1,4 @@
-"""French small talk for a model too small to hold facts: manners, who it is, what it does not know.
+"""French small talk for a model too small for facts: manners, its identity, and its limits.
 
 A model of a few million parameters answers a question about the world with a sentence that sounds
 right and is wrong. These conversations teach it to greet, to say what it is, and to say that it

@@ -46,7 +46,7 @@ TEMPLATES: tuple[str, ...] = tuple(
 
 
 def write_scene(rng: Random) -> str:
-    """Tell facts, tell them again at another time of the day, then some in other words."""
+    """Write a scene: facts, the same facts at another time of the day, then some in other words."""
     facts = scene_facts(rng, rng.randint(2, 3))
     later = [tell(rng.sample(facts, len(facts)), rng, opening=opening) for opening in LATER]
     family, binding = rng.choice(facts)

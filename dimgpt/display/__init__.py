@@ -1,1 +1,1 @@
-"""What a person looks at: tables, coloured tokens, progress bars, curves."""
+"""Output for users: tables, coloured tokens, progress bars, curves."""

@@ -1,4 +1,4 @@
-"""Pictures of attention: where the heads of one layer look."""
+"""Plots of the attention of one layer."""
 
 import math
 from collections.abc import Sequence
@@ -16,16 +16,16 @@ _MOST_NAMED = 48  # tokens beside which there is room for their names
 def plot_attention(
     weights: Any, tokens: Sequence[str], *, window_size: int | None, head: int | None = None
 ) -> Figure:
-    """Draw how much each token (row) reads from each earlier one (column).
+    """Draw the weight with which each token (row) reads each earlier one (column).
 
-    A line marks the first position that the window lets each token see. Weak weights are drawn
-    stronger than they are: the colour follows the square root.
+    A line marks the beginning of each token's window. The colour follows the square root of the
+    weight, so that weak weights stay visible.
 
     Args:
         weights: Of one layer, (H, T, T), in 0..1.
-        tokens: T names, written beside a head that is drawn alone; none leaves them out.
+        tokens: T names, written beside a single head; none leaves them out.
         window_size: Of that layer; `None` draws no line.
-        head: Draw this one alone, large; `None` draws all of them, small.
+        head: Draw this head alone, large; `None` draws all of them, small.
 
     Raises:
         ValueError: The layer has no such head.
@@ -51,7 +51,6 @@ def plot_attention(
 
 
 def _draw_window(axes: Axes, num_tokens: int, window_size: int | None) -> None:
-    """Draw the window's left edge, where it lies inside the text."""
     if window_size is None or window_size >= num_tokens - 1:
         return
     rows = np.arange(window_size, num_tokens + 1) - 0.5

@@ -1,7 +1,7 @@
-"""Pictures: the curves of a run, and what a preparation has seen of its sources.
+"""Plots: the curves of a run, and the report of a preparation.
 
-Curves are drawn from the run's history file alone, so they survive a kernel restart, and a second
-notebook can watch a run of the first. Nothing here computes what is shown.
+Curves are drawn only from the run's history file, so they survive a kernel restart, and a second
+notebook can watch a run of the first. Nothing here computes the values.
 """
 
 import math
@@ -35,9 +35,9 @@ _SOURCE_COLOURS = "#1f5fa8 #d9531e #3c8d5a #8a5fb0 #c79a1b #4aa3b5 #a8475f #6b72
 
 
 def plot_history(path: Path, *, title: str = "") -> Figure:
-    """Draw loss and accuracy against the tokens seen; bits per byte and scores where measured.
+    """Draw loss and accuracy against the tokens seen; bits per byte and scores if measured.
 
-    The run may be going on, in this process or another.
+    The run may still be active, in this process or another.
 
     Raises:
         FileNotFoundError: The run has not written anything yet.
@@ -101,7 +101,7 @@ def plot_comparison(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure
 
     Args:
         curves: Label -> records with `kind` (`step` or `validation`), `loss`, `tokens`, `seconds`
-            and `flops`; what is `None` is a gap.
+            and `flops`; a `None` is a gap.
     """
     rows_of_all = [row for rows in curves.values() for row in rows]
     validations = [row["loss"] or math.nan for row in rows_of_all if row["kind"] == "validation"]
@@ -148,7 +148,7 @@ class LivePlot:
         self._handle: Any = None
 
     def __call__(self, record: dict[str, Any]) -> None:
-        """Draw after a validation, but not too often."""
+        """Draw after a validation, at most every `seconds`."""
         if record["kind"] != "validation" or time.monotonic() < self._drawn_at + self._seconds:
             return
         from IPython.display import display
@@ -162,7 +162,7 @@ class LivePlot:
 
 
 def plot_report(reports: Sequence[SourceReport]) -> Figure:
-    """Draw the lengths of documents, the tokens of each group, and what was left out.
+    """Draw the lengths of documents, the tokens of each group, and the dropped documents.
 
     Raises:
         ValueError: There is no report.
@@ -223,7 +223,7 @@ def _draw_tokens(axes: Axes, reports: Sequence[SourceReport]) -> None:
 
 
 def _draw_dropped(axes: Axes, reports: Sequence[SourceReport]) -> None:
-    """Draw the share of each source's documents that was left out, by reason."""
+    """Draw the share of dropped documents of each source, by reason."""
     reasons = sorted({reason for report in reports for reason in report.dropped})
     shown = reports[::-1]  # the first source on top
     seen = [max(report.num_documents + report.dropped.total(), 1) for report in shown]

@@ -1,7 +1,7 @@
 """Progress bars: one for the preparation of a source, one for a training run.
 
-Plain text on standard error, so that a bar looks the same in a terminal and in every notebook. In a
-log, a bar is a line every 30 seconds.
+They are plain text on standard error, so they look the same in a terminal and in every notebook. In
+a log, a bar is a line every 30 seconds.
 """
 
 import re
@@ -19,14 +19,14 @@ _FORMAT_WITHOUT_TOTAL = "{desc}: {elapsed}{postfix}"
 
 
 class LogLines:
-    """A stream for a log: of a line that redraws itself, it writes one state every 30 seconds."""
+    """A stream for logs: of a line that redraws itself, it writes one state every 30 seconds."""
 
     def __init__(self, stream: TextIO, *, seconds: float = 30.0) -> None:
         self._stream, self._seconds = stream, seconds
         self._line, self._is_redrawn, self._next = "", False, 0.0
 
     def write(self, text: str) -> int:
-        """Take text in which a carriage return begins a line anew."""
+        """Take text in which a carriage return restarts a line."""
         for part in re.split("([\r\n])", text):
             if part == "\n":
                 self._write_line()
@@ -37,7 +37,7 @@ class LogLines:
         return len(text)
 
     def flush(self) -> None:
-        """Write the state of a line that redraws itself, if it is time to."""
+        """Write the current state of a redrawn line, if 30 seconds have passed."""
         if self._is_redrawn and time.monotonic() >= self._next:
             self._write_line()
 
@@ -50,7 +50,7 @@ class LogLines:
 
 
 def progress_stream() -> Any:
-    """Return standard error, or a stream that suits a log where nobody watches it change."""
+    """Return standard error, wrapped in `LogLines` if it is neither a terminal nor a notebook."""
     is_in_notebook = type(sys.stderr).__module__ == "ipykernel.iostream"
     is_watched = sys.stderr.isatty() or is_in_notebook
     return sys.stderr if is_watched else LogLines(sys.stderr)
@@ -68,7 +68,7 @@ class PreparationBar(AbstractContextManager["PreparationBar"]):
         self.close()
 
     def __call__(self, progress: Progress) -> None:
-        """Show a record; one of another source begins a new line."""
+        """Show a record; another source begins a new line."""
         if progress.source != self._source:
             self._begin(progress)
         seconds = max(time.monotonic() - self._start, 1e-3)
@@ -81,7 +81,7 @@ class PreparationBar(AbstractContextManager["PreparationBar"]):
         self._bar.update(progress.file_bytes - self._bar.n)
 
     def close(self) -> None:
-        """Leave the bar as it is, and the line below it to others."""
+        """Keep the bar as it is, and begin a new line."""
         if self._bar is not None:
             self._bar.refresh()
             self._bar.close()
@@ -128,7 +128,7 @@ class TrainingBar:
                 self.close()
 
     def close(self) -> None:
-        """Leave the bar as it is, and the line below it to others."""
+        """Keep the bar as it is, and begin a new line."""
         if self._bar is not None:
             self._bar.close()
 

@@ -1,6 +1,6 @@
-"""Tables, coloured text and pictures that look right in a notebook and in a terminal.
+"""Tables, coloured text and pictures for notebooks and terminals.
 
-A notebook shows their HTML, a terminal their text. Nothing here computes what is shown.
+A notebook shows their HTML, a terminal their text. Nothing here computes the values.
 """
 
 import dataclasses
@@ -101,7 +101,7 @@ def _caption(title: str) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class ColouredTokens:
-    """A text cut into tokens, each on a colour of its own, with its id when one points at it.
+    """A text cut into tokens, each with its own colour, and its id on hover.
 
     `shades`, in 0..1 and one a token, colours them by a number instead: loss weight, surprisal.
     """
@@ -137,7 +137,7 @@ class ColouredTokens:
         )
 
     def _legend_html(self) -> str:
-        """Return a sample of each shade; of the weakest and the strongest, if there are many."""
+        """Return a sample of each shade; if there are many, of the weakest and the strongest."""
         shown = sorted(set(self.shades or ())) if self.legend else []
         if not shown:
             return ""
@@ -176,7 +176,7 @@ class Bars:
 
 @dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class Picture:
-    """A figure of matplotlib, which a notebook shows wherever it was drawn."""
+    """A figure of matplotlib that a notebook shows."""
 
     figure: Any
 
@@ -194,7 +194,7 @@ def _shade(shade: float) -> str:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    """Return the columns of a row: a mapping's, or a dataclass's fields in words."""
+    """Return the columns of a row: the keys of a mapping, or a dataclass's fields in words."""
     if isinstance(value, Mapping):
         return dict(value)
     names = (field.name for field in dataclasses.fields(value))

@@ -1,1 +1,1 @@
-"""A model and held-out data -> numbers."""
+"""Measures a model on held-out data."""

@@ -1,6 +1,6 @@
 """Everyday facts in French; the wrong answer is the right one of another sentence of its line.
 
-So each answer is as often wrong as right, and liking the more frequent word alone gains nothing.
+So each answer is as often wrong as right, and a preference for frequent words does not help.
 """
 
 from collections.abc import Iterator

@@ -1,8 +1,8 @@
-"""French minimal pairs: a right sentence, and one that a small change makes wrong.
+"""French minimal pairs: a correct sentence, and one that a small change makes wrong.
 
-Each kind asks for one thing. Where two forms compete (singular and plural, masculine and feminine),
-each is right about as often as the other, so that a model that only prefers the more frequent form
-stays at chance, one half. The pairs are always the same, and none occurs twice.
+Each kind tests one rule. If two forms compete (singular and plural, masculine and feminine), each
+is correct about equally often, so that a model that only prefers the more frequent form scores one
+half, as by chance. The pairs are always the same, and none occurs twice.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ def french_pairs() -> list[Pair]:
 
 
 def _both(left: str, right: str, frame: str, other: str) -> Sentences:
-    """Yield `frame` with `left` right, and `other` with `right` right."""
+    """Yield two pairs: `frame` with `left` needs `right`, and `other` with `right` the reverse."""
     yield frame.format(left), frame.format(right)
     yield other.format(right), other.format(left)
 
@@ -234,7 +234,7 @@ def _tense() -> Sentences:
 
 
 def _turn(items: Sequence[Item], first: int, count: int) -> Iterator[Item]:
-    """Yield `count` neighbours of a ring, which begin elsewhere for each number `first`."""
+    """Yield `count` neighbours in a ring, starting at another place for each `first`."""
     return (items[(first * count + place) % len(items)] for place in range(count))
 
 

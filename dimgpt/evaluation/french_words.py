@@ -1,8 +1,8 @@
-"""The words that the French minimal pairs are made of: common ones, which small models meet."""
+"""The words of the French minimal pairs: common ones that small models have seen."""
 
 
 def table(text: str) -> tuple[tuple[str, ...], ...]:
-    """Split a text into rows, at each `;`, and the rows into columns, at each `/`."""
+    """Split a text into rows at each `;`, and rows into columns at each `/`."""
     return tuple(tuple(row.strip().split("/")) for row in text.split(";"))
 
 

@@ -1,4 +1,4 @@
-"""Confidence intervals of 95 %: of a mean over documents, and of a share of right answers."""
+"""95 % confidence intervals of a mean over documents, and of a share of right answers."""
 
 import math
 from typing import Any
@@ -14,16 +14,17 @@ def ratio_margin(numerators: np.ndarray[Any, Any], denominators: np.ndarray[Any,
     """Return half of the 95 % confidence interval of a ratio of two sums over documents.
 
     A loss is such a ratio: nats over tokens. Tokens of one document resemble each other, so the
-    documents are what was drawn: each is left out once, and the spread of the ratios gives the
-    error (the jackknife, Efron and Stein 1981, https://doi.org/10.1214/aos/1176345462). Where few
-    long documents hold most of the text, it covers the truth in fewer than 95 of 100 cases.
+    documents are the sample: each is left out once, and the spread of the ratios gives the error
+    (the jackknife, Efron and Stein 1981, https://doi.org/10.1214/aos/1176345462). If a few long
+    documents hold most of the text, the interval covers the truth in fewer than 95 of 100 cases.
 
     Args:
         numerators: Sum of each document, (N,).
         denominators: Likewise, at least one of any N - 1 positive.
 
     Returns:
-        The half, in the unit of the ratio; NaN for fewer than `MIN_DOCUMENTS` documents.
+        Half of the interval, in the unit of the ratio; NaN for fewer than `MIN_DOCUMENTS`
+        documents.
     """
     count = len(numerators)
     if count < MIN_DOCUMENTS:
@@ -53,7 +54,7 @@ def share_interval(num_right: int, count: int) -> tuple[float, float]:
 
 
 def _student(degrees: int) -> float:
-    """Return the 97.5 % quantile of Student's distribution, to 1 % from 4 degrees of freedom on.
+    """Return the 97.5 % quantile of Student's distribution, to 1 % from 4 degrees of freedom.
 
     Abramowitz and Stegun 1964, 26.7.5.
     """

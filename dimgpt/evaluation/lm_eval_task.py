@@ -1,7 +1,7 @@
 """Writes minimal pairs as a task of EleutherAI's lm_eval, which then needs no network for them.
 
 https://github.com/EleutherAI/lm-evaluation-harness: multiple choice without a question, scored by
-`acc`, as its `blimp`. Nothing of lm_eval is imported.
+`acc` as in its `blimp`. lm_eval is not imported.
 """
 
 import json
@@ -18,7 +18,7 @@ TASK_NAME = "dimgpt_french"
 def write_task(folder: Path, pairs: Iterable[Pair]) -> None:
     """Write a group of tasks, one a kind: `lm_eval --include_path FOLDER --tasks dimgpt_french`.
 
-    The tasks name their files by absolute paths: a folder that is moved must be written again.
+    The tasks contain absolute paths, so they must be written again if the folder is moved.
     """
     folder.mkdir(parents=True, exist_ok=True)
     kinds: dict[str, list[str]] = {}

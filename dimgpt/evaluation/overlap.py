@@ -1,8 +1,8 @@
-"""How much of a text occurs in the training files: runs of 20 tokens and more.
+"""Measures how much of a text occurs in the training files, in runs of 20 tokens or more.
 
-One pass over the training files, about 50 ns a token on a CPU core, compares the hash of every 20
-tokens with those of the texts: no index is built, and memory grows with the texts alone. The hashes
-have 64 bits, so that one that agrees by chance is not to be expected.
+One pass over the training files compares the hash of every 20 tokens with those of the texts, in
+about 50 ns a token on a CPU core. No index is built, and memory grows only with the texts. The
+hashes have 64 bits, so accidental matches are not to be expected.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,14 +18,14 @@ Array = np.ndarray[Any, Any]
 
 
 def find_copied(texts: Sequence[Array], parts: Iterable[Array]) -> list[Array]:
-    """Say of each token whether it is part of a run of 20 tokens that the parts hold, too.
+    """Mark the tokens that belong to a run of 20 tokens that also occurs in the training files.
 
     Args:
-        texts: Token ids, (T,) each; one of fewer than 20 has no such run.
+        texts: Token ids, (T,) each; a text of fewer than 20 has no such run.
         parts: Token ids of the training files, (N,) each; runs across two parts are not found.
 
     Returns:
-        Masks, bool (T,), one a text.
+        One mask per text, bool (T,).
     """
     hashes = [_hash_runs(text) for text in texts]
     wanted = np.unique(np.concatenate([np.zeros(0, np.uint64), *hashes]))

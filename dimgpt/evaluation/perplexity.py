@@ -1,10 +1,10 @@
-"""How well a model predicts text: scores of whole files.
+"""Measures how well a model predicts whole token files.
 
-Every token of every document counts once. A document longer than the context is read
-in windows that overlap by half, so that a token has at least half a context before it, if its
-document has. Bits per byte compare models of different vocabularies. Cleaning drops and replaces
-characters, and the model predicts the cleaned text only: counted over the longer raw text, the same
-bits give a lower figure, which is no better model.
+Every token of every document counts once. A document longer than the context is read in windows
+that overlap by half, so that a token has at least half a context before it, if its document is long
+enough. Bits per byte compare models of different vocabularies. Cleaning shortens the text, and the
+model predicts the cleaned text only. So bits per byte of the raw text are lower, but the model is
+not better.
 """
 
 import math
@@ -27,7 +27,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Perplexity:
-    """What a model makes of a file of documents."""
+    """The scores of a model on a file of documents."""
 
     documents: int
     tokens: int
@@ -57,7 +57,7 @@ def measure_perplexity(
     runtime: Runtime,
     batch_size: int = 32,
 ) -> Perplexity:
-    """Read a token file from its first document to its last.
+    """Score every document of a token file.
 
     Args:
         model: On the runtime's device, in evaluation mode.
@@ -84,7 +84,7 @@ def measure_perplexity(
 
 
 def _summarise(file: TokenFile, sums: Array) -> Perplexity:
-    """Turn the sums of each document, (N, 4), into those of the file."""
+    """Combine the sums of each document, (N, 4), into the scores of the file."""
     loss, correct, num_tokens, num_bytes = sums.sum(axis=0).tolist()
     bits = loss / math.log(2)
     bits_per_byte = bits / num_bytes if num_bytes else math.nan
@@ -115,7 +115,7 @@ class _Window(NamedTuple):
 def _score(
     model: Transformer, windows: list[_Window], byte_counts: Array, runtime: Runtime
 ) -> Array:
-    """Return each window's sums over the tokens that count: nats, right guesses, tokens, bytes."""
+    """Return each window's sums over counted tokens: nats, right guesses, tokens, bytes."""
     ids = pad_sequence([torch.from_numpy(window.ids) for window in windows], batch_first=True)
     bounds = torch.tensor([(window.first, len(window.ids)) for window in windows])
     places = torch.arange(1, ids.shape[1])
@@ -133,7 +133,6 @@ def _score(
 
 
 def _windows(file: TokenFile, context_length: int) -> Iterator[_Window]:
-    """Yield pieces of the documents, which overlap by half."""
     stride = max(1, context_length // 2)
     for number in range(file.num_documents):
         ids = np.asarray(file.document(number)).astype(np.int64)

@@ -1,8 +1,8 @@
 """Minimal pairs: how often a model finds the right sentence more probable than the wrong one.
 
-The way of BLiMP (Warstadt et al. 2020, https://arxiv.org/abs/1912.00582): the probability of a
-whole sentence is the product of those of its tokens, and is not divided by their number. A model
-that guesses is right in half of the pairs.
+As in BLiMP (Warstadt et al. 2020, https://arxiv.org/abs/1912.00582), the probability of a sentence
+is the product of those of its tokens, not divided by their number. A model that guesses is right in
+half of the pairs.
 """
 
 import itertools
@@ -33,7 +33,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProbeScore:
-    """What a model makes of the pairs of one kind."""
+    """A model's result on the pairs of one kind."""
 
     kind: str
     pairs: int
@@ -51,7 +51,7 @@ class ProbeScore:
 def score_pairs(
     model: Transformer, tokenizer: Tokenizer, pairs: Sequence[Pair], *, runtime: Runtime
 ) -> list[ProbeScore]:
-    """Score pairs, kind by kind, and all together in the last row.
+    """Score pairs by kind, and all together in the last row.
 
     Args:
         model: On the runtime's device, in evaluation mode.
@@ -82,7 +82,7 @@ def score_pairs(
 def are_right(
     model: Transformer, tokenizer: Tokenizer, pairs: Sequence[Pair], *, runtime: Runtime
 ) -> list[bool | None]:
-    """Say of each pair whether its right sentence is the more probable one; `None` if left out."""
+    """Return for each pair whether its right sentence is more probable; `None` if left out."""
     limit, unknown = model.config.context_length + 1, tokenizer.special_tokens.unknown
     written = [[tokenizer.encode_beginning(text) for text in pair[1:]] for pair in pairs]
     usable = [all(1 < len(ids) <= limit and unknown not in ids for ids in both) for both in written]

@@ -1,1 +1,1 @@
-"""A model, a prompt: the next tokens, then text, then a conversation."""
+"""Generates tokens, text and conversations from a model and a prompt."""

@@ -1,7 +1,7 @@
 """A conversation with the model: history, trimming, streamed answers.
 
-`generate_ids` chooses the tokens. Special tokens that a user types stay text. A cache keeps what
-the model has read between questions, so that it reads only what is new.
+`generate_ids` chooses the tokens. Special tokens that a user types stay text. The cache is kept
+between questions, so the model reads only new tokens.
 """
 
 import itertools
@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 
 
 class ChatSession:
-    """Ask, read the answer as it comes, ask again.
+    """A conversation: `ask` streams the answer to the next question.
 
-    A chat format without a system role leaves the system prompt out; a warning says so.
+    If the chat format has no system role, the system prompt is left out, with a warning.
 
     Raises:
         ValueError: The tokenizer has another number of tokens than the model.
@@ -51,7 +51,7 @@ class ChatSession:
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """Everything said since the last reset, also what no longer fits the model's context."""
+        """All messages since the last reset, including those that no longer fit the context."""
         return tuple(message for turn in self._turns for message in turn)
 
     def reset(self) -> None:
@@ -59,10 +59,10 @@ class ChatSession:
         self._turns.clear()
 
     def restore(self, messages: Sequence[Message]) -> None:
-        """Replace the conversation by these messages, which no system prompt is among.
+        """Replace the conversation by these messages, without a system prompt.
 
         Raises:
-            ValueError: They are not a question of the user and an answer of the assistant in turn.
+            ValueError: They are not alternately the user's questions and the assistant's answers.
         """
         turns = list(zip(messages[::2], messages[1::2], strict=False))
         for number, turn in enumerate(turns, start=1):
@@ -79,8 +79,8 @@ class ChatSession:
     def ask(self, text: str) -> Generator[str, None, None]:
         """Stream the answer to a question.
 
-        The turn joins the history when the stream ends, or with the part that was read when it is
-        closed early.
+        The turn joins the history when the stream ends; if it is closed early, with the part that
+        was read.
         """
         question = Message(role="user", text=text)
         special_tokens, stops = self.tokenizer.special_tokens, self.tokenizer.chat.stops
@@ -97,7 +97,7 @@ class ChatSession:
                 pieces.append(piece)
                 yield piece
         except (Exception, KeyboardInterrupt):
-            cache = None  # it may hold half of what was being read
+            cache = None  # it may contain an incomplete forward pass
             raise
         finally:
             self._cache, self._ids = cache, prompt
@@ -107,8 +107,8 @@ class ChatSession:
         """Encode the question after the latest whole turns that fit.
 
         Room for an answer is left: `max_new_tokens`, at most half of the context. The system prompt
-        and the question are always there; should they alone exceed the context, the generator
-        keeps their last tokens.
+        and the question are always included; if they alone exceed the context, the generator keeps
+        their last tokens.
         """
         context_length = self.model.config.context_length
         room = context_length - min(self.config.max_new_tokens, context_length // 2)
@@ -124,15 +124,15 @@ class ChatSession:
         return encode_prompt([*opening, *kept, question], self.tokenizer)
 
     def _resolved_config(self) -> SamplingConfig:
-        """Return the settings, with what happens beyond the context where they leave it open."""
+        """Return the settings with `beyond_context` chosen if it is `None`."""
         if self.config.beyond_context is not None or not self.model.config.can_run_on:
             return self.config
         return override(self.config, beyond_context="run_on")
 
     def _take_cache(self, prompt: Sequence[int], config: SamplingConfig) -> KVCache:
-        """Return a cache that has read what the prompt has in common with the last one, or less.
+        """Return a cache that has read the common beginning of this prompt and the last, or less.
 
-        The session has none until the answer ends, so that two answers never share one.
+        The session has no cache until the answer ends, so two answers never share one.
         """
         cache, self._cache = self._cache, None
         if cache is not None and cache.runs_on == (config.beyond_context == "run_on"):
@@ -143,7 +143,6 @@ class ChatSession:
 
 
 def _noted(ids: Iterable[int], seen: list[int]) -> Iterator[int]:
-    """Add ids to those that were seen as they pass."""
     for id in ids:
         seen.append(id)
         yield id

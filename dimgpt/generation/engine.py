@@ -1,14 +1,14 @@
-"""Many texts at a time: each begins when there is room, and makes room when it ends.
+"""Continuous batching: many texts at a time; each starts when a row is free.
 
-Each step adds one token to every text that is being written. A prompt is read at once, together
-with those of the same length; from then on texts of all lengths share a forward pass. Yu et al.
-2022, "Orca", https://www.usenix.org/conference/osdi22/presentation/yu, section 4.1.
+Each step adds one token to every active text. Prompts of the same length are read together; after
+that, texts of all lengths share a forward pass. Yu et al. 2022, "Orca",
+https://www.usenix.org/conference/osdi22/presentation/yu, section 4.1.
 
-The engine knows nothing about characters. Where a text is longer than the context it does one of
-two things. `crop`, as the original DimensionGPT, keeps the last `context_length` tokens, positions
-restarting at 0: every position changes, the cache is invalid, and each token costs a full forward
-pass. `run_on` counts on: the windows slide, and each token costs what it did before.
-Shapes: B texts, T tokens, V vocabulary.
+The engine works on ids only. There are two ways to continue a text beyond the context. `crop`, as
+in the original DimensionGPT, keeps the last `context_length` tokens and restarts positions at 0:
+every position changes, the cache is invalid, and each token costs a full forward pass. `run_on`
+continues to count positions: the windows slide, and a token costs the same as before. Shapes: B
+texts, T tokens, V vocabulary.
 """
 
 import functools
@@ -35,28 +35,28 @@ class Continuation:
     """A text that an engine continues."""
 
     ids: list[int]
-    """The prompt, and what was written after it, without the token that ends it."""
+    """The prompt and the new tokens, without end-of-text."""
     config: SamplingConfig
-    """Without seed and number of tokens: texts with the same one are chosen for together."""
+    """Without seed and number of tokens, so that texts with equal settings are sampled together."""
     stops: tuple[int, ...]
     num_left: int
     """Tokens that may still be written."""
     num_read: int
-    """Tokens of the prompt that its row of the cache has read already."""
+    """Tokens of the prompt that are already in its row of the cache."""
     generator: torch.Generator
     num_scored: int | None
     """Alternatives to keep in `scores`; `None` keeps no scores."""
     scores: list[Score] = field(default_factory=list)
-    """One per written token, also of the one that ended the text."""
+    """One per new token, end-of-text included."""
     end: Literal["stop", "length", "removed"] | None = None
-    """Why it ended: the model ended it, it has as many tokens as it may, or somebody removed it."""
+    """Why it ended: by the model, at the maximum length, or by `Engine.remove`."""
 
 
 class Engine:
-    """Continue texts with one model; `step` until `is_idle`.
+    """Continues texts with one model; call `step` until `is_idle`.
 
     Args:
-        model: Where its weights are, it computes, in evaluation mode; it keeps the mode it had.
+        model: Evaluated on the device of its weights; its training mode is restored.
         special_tokens: Ids that are never produced, or that end a text.
         cache: One row for each text that is written at the same time.
     """
@@ -71,7 +71,7 @@ class Engine:
 
     @property
     def is_idle(self) -> bool:
-        """Whether there is nothing to write."""
+        """Whether no text is waiting or active."""
         return not (self._waiting or self._cached or self._cropped)
 
     def add(
@@ -84,14 +84,14 @@ class Engine:
         num_read: int = 0,
         num_scored: int | None = None,
     ) -> Continuation:
-        """Let a prompt wait for the next step that has room.
+        """Queue a prompt for the next step with a free row.
 
         Args:
-            prompt_ids: An empty prompt is ⮜start-of-text⮞; of a long one, the last
-                `context_length` tokens count.
-            config: Settings of the choice.
-            stops: Ids that end the text besides ⮜end-of-text⮞, as a chat format has them.
-            number: Is added to the seed.
+            prompt_ids: An empty prompt becomes ⮜start-of-text⮞; a long one is cropped to its last
+                `context_length` tokens.
+            config: Sampling settings.
+            stops: Ids that end the text besides ⮜end-of-text⮞, such as those of a chat format.
+            number: Added to the seed.
             num_read: Tokens of the prompt that the cache has read, fewer than all.
             num_scored: Keep scores, with this many alternatives.
 
@@ -112,13 +112,13 @@ class Engine:
         return continuation
 
     def remove(self, continuation: Continuation) -> None:
-        """Stop writing a text; its place is free at once."""
+        """Stop writing a text, and free its row at once."""
         if continuation.end is None:
             continuation.end = "removed"
         self._forget_ended()
 
     def step(self) -> list[Continuation]:
-        """Add a token to each text for which there is room, or end it, and return these texts.
+        """Add a token to each active text, or end it; return these texts.
 
         Raises:
             ValueError: The model's logits are not finite.
@@ -131,7 +131,7 @@ class Engine:
         return [continuation for continuations, _ in passes for continuation in continuations]
 
     def _decode(self) -> Iterator[tuple[list[Continuation], Tensor]]:
-        """Read the last token of each text that the cache holds the others of."""
+        """Read the last token of each text whose other tokens are in the cache."""
         limit, cache = self._model.config.context_length, self._cache
         if not cache.runs_on:
             for row in reversed(range(len(self._cached))):
@@ -143,14 +143,14 @@ class Engine:
             yield list(self._cached), self._read(ids, 0)
 
     def _read_again(self) -> Iterator[tuple[list[Continuation], Tensor]]:
-        """Read the last `context_length` tokens of each text that is longer, without a cache."""
+        """Read the last `context_length` tokens of each longer text, without a cache."""
         if self._cropped:
             limit = self._model.config.context_length
             ids = torch.tensor([continuation.ids[-limit:] for continuation in self._cropped])
             yield list(self._cropped), _last_logits(self._model, ids, None)
 
     def _read_prompts(self) -> Iterator[tuple[list[Continuation], Tensor]]:
-        """Read the prompts for which there are free rows, those of the same length together."""
+        """Read as many prompts as there are free rows, those of the same length together."""
         num_rows = len(self._cache.lengths)
         num_free = num_rows - len(self._cached) - len(self._cropped)
         new = [self._waiting.popleft() for _ in range(min(num_free, len(self._waiting)))]
@@ -164,7 +164,7 @@ class Engine:
             yield together, self._read(ids, begin)
 
     def _read(self, ids: Tensor, begin: int) -> Tensor:
-        """Return the last logits, (B, V), of ids (B, T) that follow in the rows from `begin`."""
+        """Return the last logits, (B, V), after ids (B, T) in the rows from `begin`."""
         cache, end = self._cache, begin + len(ids)
         if len(ids) == len(cache.lengths):
             return _last_logits(self._model, ids, cache)
@@ -181,14 +181,13 @@ class Engine:
         self._waiting = deque(each for each in self._waiting if each.end is None)
 
     def _free(self, row: int) -> None:
-        """Take a text out of the cache: the last row moves to its place."""
         last = self._cached.pop()
         if row < len(self._cached):
             self._cached[row] = last
             self._cache.move(len(self._cached), row)
 
     def _checked(self, prompt_ids: Sequence[int]) -> list[int]:
-        """Return the tokens of a prompt that count, at least one, all in the vocabulary."""
+        """Return the tokens of a prompt that are used: at least one, all in the vocabulary."""
         vocab_size, special_tokens = self._model.config.vocab_size, self._special_tokens
         if vocab_size <= special_tokens.end_of_text:
             raise ValueError(
@@ -208,7 +207,7 @@ class Engine:
 
 @torch.inference_mode()
 def _last_logits(model: Transformer, new_ids: Tensor, cache: KVCache | None) -> Tensor:
-    """Return the logits (B, V) after ids (B, T), which follow those that the cache has read."""
+    """Return the logits (B, V) after ids (B, T), which follow those in the cache."""
     was_training = model.training
     if was_training:
         model.eval()
@@ -238,7 +237,6 @@ def _compiled_step(device: str) -> Callable[[Transformer, Tensor, KVCache], Tens
 def _by_settings(
     continuations: list[Continuation],
 ) -> list[list[tuple[int, Continuation]]]:
-    """Part numbered texts into groups that one call can choose for."""
     groups: dict[object, list[tuple[int, Continuation]]] = {}
     for row, each in enumerate(continuations):
         length = len(each.ids) if each.config.has_penalty else None

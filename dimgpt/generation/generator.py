@@ -1,4 +1,4 @@
-"""Token ids in, a stream of token ids out; and the same for text. `engine.py` does the work."""
+"""Streams new token ids or text after a prompt; `engine.py` computes them."""
 
 import codecs
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,20 +24,20 @@ class TextGenerator:
         self.tokenizer = tokenizer
 
     def stream(self, prompt: str, config: SamplingConfig) -> Iterator[str]:
-        """Continue a prompt, piece by piece: whole characters only, without the prompt itself."""
+        """Yield the continuation of a prompt in pieces of whole characters, without the prompt."""
         special_tokens = self.tokenizer.special_tokens
         prompt_ids = self.tokenizer.encode_beginning(prompt)
         ids = generate_ids(self.model, prompt_ids, config, special_tokens=special_tokens)
         return stream_text(ids, self.tokenizer, config.stop_strings)
 
     def complete(self, prompt: str, config: SamplingConfig) -> str:
-        """Continue a prompt, all at once, without the prompt itself."""
+        """Return the continuation of a prompt, without the prompt."""
         return "".join(self.stream(prompt, config))
 
     def complete_batch(
         self, prompts: Sequence[Sequence[int]], config: SamplingConfig, *, is_chat: bool = False
     ) -> list[list[int]]:
-        """Continue many prompts of ids together, without stop strings; see `generate_batch`."""
+        """Continue many prompts of ids together; stop strings are ignored; see `generate_batch`."""
         special_tokens = self.tokenizer.special_tokens
         stops = self.tokenizer.chat.stops if is_chat else ()
         return generate_batch(
@@ -46,9 +46,9 @@ class TextGenerator:
 
 
 class GrowingText:
-    """Text of ids that come one by one: whole characters, up to the first of some strings.
+    """Decodes ids one by one into whole characters, up to the first stop string.
 
-    What may be half a character, or the beginning of such a string, is held back.
+    Bytes of an incomplete character, and a possible beginning of a stop string, are held back.
     """
 
     def __init__(self, tokenizer: Tokenizer, stop_strings: Sequence[str] = ()) -> None:
@@ -56,14 +56,14 @@ class GrowingText:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._held = ""
         self.has_stopped = False
-        """Whether a stop string came: there is no more text."""
+        """Whether a stop string was found, so that the text has ended."""
 
     def add(self, id: int) -> str:
-        """Return what one more token adds, often nothing."""
+        """Return the text that one more token adds, often none."""
         return self._released(self._decoder.decode(self._tokenizer.token_bytes(id)))
 
     def finish(self) -> str:
-        """Return what was held back, since no token follows."""
+        """Return the text that was held back, when no token follows."""
         text = self._released(self._decoder.decode(b"", final=True)) + self._held
         self._held = ""
         return text
@@ -85,9 +85,9 @@ class GrowingText:
 def stream_text(
     ids: Iterable[int], tokenizer: Tokenizer, stop_strings: Sequence[str] = ()
 ) -> Iterator[str]:
-    """Turn ids into text as they come, up to the first stop string.
+    """Decode ids as they come, up to the first stop string.
 
-    Without stop strings the pieces, joined, are what decoding all ids at once gives.
+    Without stop strings, the joined pieces equal the decoding of all ids at once.
     """
     text = GrowingText(tokenizer, stop_strings)
     for id in ids:
@@ -113,14 +113,14 @@ def generate_ids(
     Args:
         model: As in `Engine`.
         prompt_ids: As in `Engine.add`, as are `config` and `stops`.
-        config: Settings of the choice.
+        config: Sampling settings.
         special_tokens: Ids that are never produced, or that end the text.
-        stops: Further ids that end the text, as a chat format has them.
-        cache: Of one row; has read the first `cache.length` tokens of the prompt, fewer than all.
-            `None` begins with an empty one.
+        stops: Further ids that end the text, such as those of a chat format.
+        cache: One row that has read the first `cache.length` tokens of the prompt, fewer than all.
+            `None` creates an empty one.
 
     Raises:
-        ValueError: An id is not in the vocabulary, or `beyond_context` is not for this model;
+        ValueError: An id is not in the vocabulary, or the model does not support `beyond_context`;
             raised at once.
     """
     cache = new_cache(model, 1, config) if cache is None else cache
@@ -144,13 +144,13 @@ def generate_batch(
     stops: Sequence[int] = (),
     batch_size: int = 64,
 ) -> list[list[int]]:
-    """Continue many prompts, `batch_size` at a time; each as `generate_ids` does it alone.
+    """Continue many prompts, `batch_size` at a time; the results equal those of `generate_ids`.
 
     Prompt number i draws with `seed + i`. Arguments and errors are those of `generate_ids`.
     """
     cache = new_cache(model, min(batch_size, len(prompts)), config)
     engine = Engine(model, special_tokens, cache=cache)
-    # Those of one length are read together.
+    # Prompts of the same length are read together.
     order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
     added = {
         number: engine.add(prompts[number], config, stops=stops, number=number) for number in order

@@ -1,12 +1,11 @@
-"""From the logits of the next token to a choice, as pure functions.
+"""Turns the logits of the next token into a choice, with pure functions.
 
-Penalties come first, then temperature, forbidden tokens, top-k, min-p and top-p. Nothing here runs
-a model, and nothing is changed in place. Shapes: V vocabulary, T tokens so far; a leading batch
-dimension is allowed everywhere but in `draw`.
+Penalties come first, then temperature, forbidden tokens, top-k, min-p and top-p. Shapes: V
+vocabulary, T tokens so far; a leading batch dimension is allowed everywhere but in `draw`.
 
 Three things differ from the original DimensionGPT on purpose: top-p keeps the token that crosses
-`top_p`, temperature 0 also never takes a forbidden token, and in a chat it also ends an answer
-where the user's turn is the most probable.
+`top_p`, temperature 0 never takes a forbidden token, and temperature 0 ends an answer in a chat
+when the user's turn is the most probable.
 """
 
 import math
@@ -18,7 +17,7 @@ from torch import Tensor
 from dimgpt.config import SamplingConfig
 from dimgpt.text.special_tokens import SpecialTokens
 
-# Products with these stay inside float32 (3e38): what they cut off is impossible already.
+# Limits that keep products inside float32 (3e38); tokens beyond them have probability 0 anyway.
 _MAX_LOG_FACTOR = 46.0  # a factor of 1e20
 _MAX_PENALTY = 1e12
 _MAX_LOG_PENALTY = 1e30
@@ -34,14 +33,14 @@ def next_token_probabilities(
     context_length: int,
     stops: Sequence[int] = (),
 ) -> Tensor:
-    """Compute the distribution that the next token is drawn from.
+    """Compute the distribution from which the next token is drawn.
 
     Args:
         logits: The model's output at the last position, (V,) or (B, V).
         context_ids: All tokens so far, int64 (T,) or (B, T), on the CPU.
-        config: Settings; `max_new_tokens` and `seed` play no part.
+        config: Settings; `max_new_tokens` and `seed` have no effect.
         special_tokens: Ids that are never produced, or that end an answer.
-        context_length: Tokens that the penalties look back on; toyGPT's looks back on all.
+        context_length: Number of last tokens that penalties consider; toyGPT's considers all.
         stops: Further ids that end an answer, as ⮜user⮞ does in a chat.
 
     Returns:
@@ -56,7 +55,7 @@ def next_token_probabilities(
     scores = scores.log_softmax(dim=-1)
     scores = penalise_recent(scores, recent, strength, context_length=context_length)
     scores = penalise_repeated_top(scores, context_ids, config.top_repeat_penalty)
-    # The peak first: whatever the temperature, one score stays finite.
+    # Subtract the maximum first, so that one score stays finite at any temperature.
     scores = scores - scores.amax(dim=-1, keepdim=True)
     if config.temperature > 0:
         scores = scores / max(config.temperature, _MIN_TEMPERATURE)
@@ -74,8 +73,8 @@ def next_token_probabilities(
 def penalise_repetition(logits: Tensor, context_ids: Tensor, penalty: float) -> Tensor:
     """Divide positive logits of tokens that occurred by `penalty`, multiply negative ones by it.
 
-    Keskar et al. 2019, "CTRL", https://arxiv.org/abs/1909.05858, section 4.1, in the form that
-    the field uses. 1 changes nothing; a token counts once, however often it occurred.
+    Keskar et al. 2019, "CTRL", https://arxiv.org/abs/1909.05858, section 4.1, in the usual form. 1
+    changes nothing. A token is penalised once, however often it occurred.
     """
     if penalty == 1 or context_ids.shape[-1] == 0:
         return logits
@@ -88,16 +87,16 @@ def penalise_repetition(logits: Tensor, context_ids: Tensor, penalty: float) -> 
 def penalise_recent(
     log_probabilities: Tensor, context_ids: Tensor, strength: float, *, context_length: int
 ) -> Tensor:
-    """Apply DimensionGPT's penalty, which fades with the distance of what is repeated.
+    """Apply DimensionGPT's repetition penalty, which decreases with distance.
 
-    The token `age` positions before the newest one multiplies its own log-probability by
-    1 + strength * (context_length - age) / context_length. Occurrences compound. 0 is off.
+    The token `age` positions before the newest one multiplies its own log-probability by 1 +
+    strength * (context_length - age) / context_length. Repeated occurrences multiply. 0 is off.
 
     Args:
         log_probabilities: (V,) or (B, V).
         context_ids: Oldest first, (T,) or (B, T), at most `context_length` of them.
         strength: Penalty of the newest token, 0 or more.
-        context_length: Distance at which the penalty has faded.
+        context_length: Distance at which the penalty is 0.
     """
     if strength == 0 or context_ids.shape[-1] == 0:
         return log_probabilities
@@ -114,8 +113,8 @@ def penalise_recent(
 def penalise_repeated_top(log_probabilities: Tensor, context_ids: Tensor, decades: float) -> Tensor:
     """Divide the probability of the most probable token by 10**decades if it occurred already.
 
-    toyGPT's penalty, https://github.com/fritzprix/toyGPT. It acts on one token: the next most
-    probable one is never punished, even if it occurred. 0 is off.
+    toyGPT's penalty, https://github.com/fritzprix/toyGPT. It affects only one token: the second
+    most probable one is never penalised. 0 is off.
 
     Args:
         log_probabilities: (V,) or (B, V).
@@ -134,11 +133,11 @@ def penalise_repeated_top(log_probabilities: Tensor, context_ids: Tensor, decade
 def end_at_stops(
     scores: Tensor, special_tokens: SpecialTokens, stops: Sequence[int], *, is_greedy: bool
 ) -> Tensor:
-    """Give the probability of tokens that end an answer to the one that ends a text.
+    """Add the probability of the stop tokens to that of end-of-text.
 
     Args:
         scores: Log-probabilities up to a constant, (V,) or (B, V).
-        special_tokens: Which token ends a text.
+        special_tokens: Has the end-of-text token.
         stops: Ids that end an answer.
         is_greedy: Take the largest instead of the sum, its limit at temperature 0.
     """
@@ -150,14 +149,14 @@ def end_at_stops(
 
 
 def forbid(scores: Tensor, special_tokens: SpecialTokens) -> Tensor:
-    """Make the tokens impossible that an answer never holds: roles, padding, unknown, start."""
-    # The type: an empty tensor would be of floats.
+    """Set the scores of tokens that an answer never contains to minus infinity."""
+    # An empty tensor without a dtype would be of floats.
     ids = torch.tensor(special_tokens.never_produced, dtype=torch.int64, device=scores.device)
     return scores.index_fill(-1, ids, -math.inf)
 
 
 def keep_top_k(scores: Tensor, k: int) -> Tensor:
-    """Make all but the `k` largest scores impossible."""
+    """Set all but the `k` largest scores to minus infinity."""
     if k >= scores.shape[-1]:
         return scores
     top = scores.topk(k, dim=-1)
@@ -165,7 +164,7 @@ def keep_top_k(scores: Tensor, k: int) -> Tensor:
 
 
 def keep_min_p(probabilities: Tensor, min_p: float) -> Tensor:
-    """Keep tokens with at least `min_p` times the largest probability, and make them sum to 1.
+    """Keep tokens with at least `min_p` times the largest probability, scaled to a sum of 1.
 
     Nguyen et al. 2024, https://arxiv.org/abs/2407.01082. 0 keeps all.
     """
@@ -177,9 +176,9 @@ def keep_min_p(probabilities: Tensor, min_p: float) -> Tensor:
 
 
 def keep_top_p(probabilities: Tensor, top_p: float) -> Tensor:
-    """Keep the most probable tokens whose sum first reaches `top_p`, and make them sum to 1.
+    """Keep the most probable tokens whose sum first reaches `top_p`, scaled to a sum of 1.
 
-    The token that crosses `top_p` is kept, so at least one always is. Equals go by id.
+    The token that crosses `top_p` is kept, so there is always one. Equal tokens are ordered by id.
     Holtzman et al. 2019, https://arxiv.org/abs/1904.09751, section 3.1.
     """
     if top_p >= 1:
@@ -192,9 +191,9 @@ def keep_top_p(probabilities: Tensor, top_p: float) -> Tensor:
 
 
 def draw(probabilities: Tensor, generator: torch.Generator) -> int:
-    """Draw one id from probabilities (V,), consuming one number of the CPU generator.
+    """Draw one id from probabilities (V,), with one number of the CPU generator.
 
-    One seed gives one choice on every device, as far as the probabilities agree.
+    The same seed gives the same choice on every device if the probabilities agree.
 
     Raises:
         ValueError: The probabilities have no finite, positive sum.

@@ -11,7 +11,7 @@ from dimgpt.model.transformer import Transformer
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
-    """What the model itself made of a token: before temperature, penalties and cuts."""
+    """The model's own probability of a token: before temperature, penalties and cuts."""
 
     log_probability: float
     """In nats."""

@@ -1,1 +1,1 @@
-"""Looking inside: what a model expects, where it looks, and what it has read before."""
+"""Looks inside a model: its expectations, its attention, and passages that it has read before."""

@@ -1,4 +1,4 @@
-"""Where each head of each layer looks."""
+"""Attention weights of each head of each layer."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,18 +13,18 @@ from dimgpt.model.transformer import Attention, Transformer
 
 @torch.inference_mode()
 def attention_weights(model: Transformer, ids: Sequence[int]) -> list[Tensor]:
-    """Return how much each position reads from each other one, in every head of every layer.
+    """Return the attention weights of every head in every layer.
 
-    The heads take their queries and keys from the model's own pass over the text. The weights of
-    all layers are in memory at once: 4 * layers * H * T² bytes.
+    Queries and keys are taken from the model's own forward pass. The weights of all layers are in
+    memory at once: 4 * layers * H * T² bytes.
 
     Args:
         model: In evaluation mode.
         ids: T tokens: at least one, at most a context.
 
     Returns:
-        Per layer (H, T, T), float32, on the CPU: row t says what position t reads, and sums to 1;
-        0 for later positions and for those outside of the layer's window.
+        Per layer (H, T, T), float32, on the CPU. Row t has the weights with which position t reads
+        all positions; its sum is 1. Later positions and those outside of the layer's window have 0.
 
     Raises:
         ValueError: There is no token, or more than a context.

@@ -1,6 +1,7 @@
-"""What each layer would say, if the model ended after it: the "logit lens".
+"""The "logit lens": the next token after each layer, if the model ended there.
 
-nostalgebraist 2020, https://www.lesswrong.com/posts/AcKRB8wDpdaN6v6ru/interpreting-gpt-the-logit-lens
+nostalgebraist 2020,
+https://www.lesswrong.com/posts/AcKRB8wDpdaN6v6ru/interpreting-gpt-the-logit-lens
 """
 
 from collections.abc import Sequence
@@ -17,12 +18,12 @@ from dimgpt.model.transformer import Transformer
 def layer_guesses(
     model: Transformer, ids: Sequence[int], *, count: int = 3
 ) -> list[list[tuple[Guess, ...]]]:
-    """Put the final norm and the output layer on the stream after every layer.
+    """Apply the final norm and the output layer to the residual stream after every layer.
 
     Args:
         model: In evaluation mode.
         ids: At least one token, at most a context.
-        count: Guesses in each place; of a smaller vocabulary, all tokens.
+        count: Guesses per position, at most the vocabulary.
 
     Returns:
         `[layer][position]`: the most probable next tokens, best first. Those of the last layer are

@@ -1,4 +1,4 @@
-"""Which tokens the model holds for alike."""
+"""Tokens that are similar for the model."""
 
 import torch
 import torch.nn.functional as F
@@ -9,12 +9,12 @@ from dimgpt.model.transformer import Transformer
 
 @torch.inference_mode()
 def nearest_tokens(model: Transformer, id: int, *, count: int = 10) -> list[Guess]:
-    """Return the tokens whose embeddings point in the most similar direction, nearest first.
+    """Return the tokens whose embeddings have the most similar direction, nearest first.
 
     Args:
         model: Gives its embedding.
         id: The token; it is not its own neighbour.
-        count: Of a smaller vocabulary, all others.
+        count: Number of neighbours, at most all other tokens.
 
     Returns:
         Tokens with the cosine, in -1..1, as their ratio.

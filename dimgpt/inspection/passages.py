@@ -1,6 +1,6 @@
-"""Passages of a text that occur word for word in the training files: was it learned by heart?
+"""Finds passages of a text that occur word for word in the training files.
 
-A suffix array lists the places of a token file in the order of the texts that begin there, so that
+A suffix array lists the positions of a token file, sorted by the text that begins there, so
 bisection finds the longest passage that a text shares with the file. Manber and Myers 1993,
 https://doi.org/10.1137/0222058; the sort is that of Larsson and Sadakane 2007,
 https://doi.org/10.1016/j.tcs.2007.07.017.
@@ -41,7 +41,7 @@ class Passage:
 
 
 class PassageIndex:
-    """Finds the longest passages that a text shares with the documents of some sources."""
+    """Finds the longest passages that a text shares with the documents of sources."""
 
     def __init__(self, files: Sequence[tuple[str, TokenFile, Array]]) -> None:
         """Take the name, the file and the suffix array of each source; see `open`."""
@@ -55,15 +55,16 @@ class PassageIndex:
     def open(
         cls, folders: Sequence[Path], *, fingerprint: str, split: str = "train"
     ) -> "PassageIndex":
-        """Open the token files of some sources with their suffix arrays.
+        """Open the token files of sources with their suffix arrays.
 
-        A suffix array is built once and kept beside its token file, under a name with its hash: 4
-        bytes a token. To build it takes about 40 bytes of memory a token.
+        A suffix array is built once and kept beside its token file, under a name with its hash,
+        with 4 bytes a token. Building it takes about 40 bytes of memory a token.
 
         Args:
-            folders: One a source, as `data/NAME/pretraining/SOURCE`; its name is the source's.
+            folders: One per source, such as `data/NAME/pretraining/SOURCE`; its name is the
+                source's.
             fingerprint: sha256 of the vocabulary that the ids must belong to.
-            split: Which token file of each folder.
+            split: The token file of each folder.
 
         Raises:
             FileNotFoundError, ValueError: As `TokenFile`; or a file has too many tokens.
@@ -71,9 +72,9 @@ class PassageIndex:
         return cls([(folder.name, *_open(folder, split, fingerprint)) for folder in folders])
 
     def longest(self, ids: Sequence[int], *, min_tokens: int = 20) -> list[Passage]:
-        """Return the runs of a text that occur in a document and belong to no longer such run.
+        """Return the runs of a text that occur in a document, without runs inside longer ones.
 
-        Of several places where a run occurs, one is named. No run crosses a document's border.
+        Each run is given with one of its places. No run crosses a document's border.
 
         Args:
             ids: The text.
@@ -119,9 +120,9 @@ class PassageIndex:
 
 
 def sort_suffixes(tokens: Array) -> Array:
-    """Return the places of N tokens in the order of the texts from there to the end, int64 (N,).
+    """Return the positions of N tokens, sorted by the text from there to the end, int64 (N,).
 
-    A text that ends is smaller than one that goes on.
+    A text that ends is smaller than one that continues.
     """
     num_tokens, bits = len(tokens), 16 if tokens.dtype.itemsize == 2 else 32
     width = 64 // bits  # tokens that fit in one key
@@ -148,7 +149,6 @@ def sort_suffixes(tokens: Array) -> Array:
 
 
 def _open(folder: Path, split: str, fingerprint: str) -> tuple[TokenFile, Array]:
-    """Open a token file and its suffix array, which is built if it is not there."""
     file = TokenFile(folder, split, fingerprint=fingerprint)
     if file.num_tokens > _MOST_TOKENS:
         raise ValueError(
@@ -177,7 +177,7 @@ def _open(folder: Path, split: str, fingerprint: str) -> tuple[TokenFile, Array]
 
 
 def _neighbours(tokens: Array, suffixes: Array, text: Array, rows: Array) -> tuple[Array, Array]:
-    """Return the places in the file whose texts come just before and after those of the rows."""
+    """Return the places in the file whose texts are just before and after those of the rows."""
     low, high = np.zeros(len(rows), dtype=np.int64), np.full(len(rows), len(suffixes))
     while (is_open := low < high).any():
         middle = np.minimum((low + high) // 2, len(suffixes) - 1)
@@ -204,6 +204,6 @@ def _common(tokens: Array, places: Array, text: Array, rows: Array) -> Array:
 
 
 def _at(ids: Array, places: Array, beyond: int) -> Array:
-    """Return the ids at places, int64, and `beyond` for places behind the last one."""
+    """Return the ids at places, int64, and `beyond` for places after the last one."""
     found = ids[np.minimum(places, len(ids) - 1)].astype(np.int64)
     return np.where(places < len(ids), found, beyond)

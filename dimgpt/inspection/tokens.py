@@ -1,4 +1,4 @@
-"""A text in the model's eyes: how probable each token was, and which others might have come."""
+"""The probability of each token of a text, and the alternatives."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from dimgpt.model.transformer import Transformer
 
 
 class Guess(NamedTuple):
-    """A token that may come next."""
+    """A possible next token."""
 
     id: int
     ratio: float
@@ -21,7 +21,7 @@ class Guess(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SeenToken:
-    """One token of a text, and what the model expected in its place."""
+    """One token of a text, with the model's alternatives."""
 
     id: int
     ratio: float | None
@@ -38,7 +38,7 @@ def look_at_tokens(model: Transformer, ids: Sequence[int], *, count: int = 5) ->
     Args:
         model: In evaluation mode.
         ids: At least one token, at most a context.
-        count: Alternatives of each token; of a smaller vocabulary, all.
+        count: Alternatives per token, at most the vocabulary.
 
     Raises:
         ValueError: There is no token, or more than a context.
@@ -55,7 +55,7 @@ def look_at_tokens(model: Transformer, ids: Sequence[int], *, count: int = 5) ->
 
 
 def surprisals(model: Transformer, ids: Sequence[int]) -> list[float]:
-    """Return -log2 of the probability that each token after the first was given, in bits.
+    """Return -log2 of the probability of each token after the first, in bits.
 
     Args:
         model: In evaluation mode.
@@ -70,12 +70,12 @@ def surprisals(model: Transformer, ids: Sequence[int]) -> list[float]:
 
 
 def best_guesses(model: Transformer, ids: Sequence[int], *, count: int = 10) -> list[Guess]:
-    """Return the most probable tokens after a text, best first.
+    """Return the most probable next tokens after a text, best first.
 
     Args:
         model: In evaluation mode.
         ids: At least one token, at most a context.
-        count: Of a smaller vocabulary, all tokens.
+        count: Number of guesses, at most the vocabulary.
 
     Raises:
         ValueError: There is no token, or more than a context.
@@ -84,7 +84,7 @@ def best_guesses(model: Transformer, ids: Sequence[int], *, count: int = 10) -> 
 
 
 def top_guesses(ratios: Tensor, count: int) -> list[tuple[Guess, ...]]:
-    """Return the `count` largest of each row of (T, V), with their columns as ids."""
+    """Return the `count` largest values of each row of (T, V); their columns are the ids."""
     best = ratios.topk(min(count, ratios.shape[-1]))
     rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
     return [tuple(map(Guess, *row)) for row in rows]
@@ -103,5 +103,5 @@ def as_batch(model: Transformer, ids: Sequence[int]) -> Tensor:
 
 @torch.inference_mode()
 def _log_ratios(model: Transformer, ids: Sequence[int]) -> Tensor:
-    """Return the logarithms of the probabilities of the token after each one, (T, V), float32."""
+    """Return the log-probabilities of the token after each one, (T, V), float32."""
     return model(as_batch(model, ids))[0].float().log_softmax(dim=-1)

@@ -1,8 +1,8 @@
 """Causal attention in a window with grouped heads: one function, several kernels.
 
-All kernels compute the same thing; `naive` is the definition, the tests compare the others with it.
-The T queries are the last T of the S positions whose keys are given. Query head h reads key-value
-head h // (H / H_kv). A window of W lets a query see itself and the W positions before it.
+All kernels compute the same result; `naive` is the reference in the tests. The T queries are the
+last T of the S positions whose keys are given. Query head h reads key-value head h // (H / H_kv).
+With a window of W, a query attends to itself and the W positions before it.
 
 GQA: Ainslie et al. 2023, https://arxiv.org/abs/2305.13245. Window: Beltagy et al. 2020,
 "Longformer", https://arxiv.org/abs/2004.05150.
@@ -21,7 +21,7 @@ from dimgpt.model import fused_attention
 from dimgpt.model.positions import positions_in
 
 Kernel = Callable[..., Tensor]
-# Queries that SDPA takes together, where a window hides some of the keys from them.
+# Queries per SDPA call if a window hides some of the keys.
 _BLOCK_LENGTH = 64
 
 
@@ -35,26 +35,26 @@ def attention(
     dropout: float = 0.0,
     documents: Tensor | None = None,
 ) -> Tensor:
-    """Mix the values that each query may see.
+    """Compute causal attention.
 
     Args:
         q: Queries, (B, T, H, D).
         k: Keys, (B, S, H_kv, D), S >= T.
         v: Values, (B, S, H_kv, D).
-        window_size: Positions seen besides the query's own; `None` sees all before it.
-        kernel: One of `KERNELS`, or `auto` for the fastest that this device and dtype have.
-        dropout: Probability of hiding a position from a query, in 0..1; the others weigh more.
-        documents: Tokens of each document of a row, int64 (B, D), which add up to T = S: a query
-            sees only its own. `None` takes a row as one.
+        window_size: Positions visible before the query's own; `None` means all.
+        kernel: One of `KERNELS`, or `auto` for the fastest that this device and dtype support.
+        dropout: Probability, in 0..1, of dropping an attention weight; the others are scaled up.
+        documents: Lengths of the documents of each row, int64 (B, D), with sum T = S: a query
+            attends only inside its own. `None` takes a row as one document.
 
     Returns:
         (B, T, H, D), in the dtype of `q`.
 
     Raises:
-        ValueError: The kernel is unknown, or has no dropout.
+        ValueError: The kernel is unknown, or does not support dropout.
     """
     if window_size is not None and window_size >= k.shape[1] - 1:
-        window_size = None  # the window covers all keys: the plain causal paths are faster
+        window_size = None  # the window covers all keys; plain causal kernels are faster
     has_dropout = dropout > 0
     name = kernel
     if kernel == "auto":
@@ -72,13 +72,13 @@ def attention(
 
 
 def attend_to(q: Tensor, k: Tensor, v: Tensor, exist: Tensor) -> Tensor:
-    """Mix the values of all keys that a row has: rows of a cache that differ in length.
+    """Compute attention of one new position per row, for cached rows of different lengths.
 
     Args:
         q: One query a row, (B, 1, H, D).
         k: Keys, (B, S, H_kv, D).
         v: Values, (B, S, H_kv, D).
-        exist: Which keys the row has, bool (B, S).
+        exist: Which keys belong to the row, bool (B, S).
 
     Returns:
         (B, 1, H, D).
@@ -94,7 +94,7 @@ def fastest_kernel(
     has_dropout: bool = False,
     has_documents: bool = False,
 ) -> str:
-    """Name the fastest kernel that runs on this device with this dtype, and drops if it must."""
+    """Return the fastest kernel for this device and dtype, with dropout if it is needed."""
     if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16):
         if fused_attention.HAS_FLASH_ATTN:
             return "flash_attn"
@@ -114,7 +114,7 @@ def visible(
     device: Any,
     documents: Tensor | None = None,
 ) -> Tensor:
-    """Return the mask that is true where a query may look, (T, S), of documents (B, 1, T, S)."""
+    """Return the mask of visible keys, (T, S), with documents (B, 1, T, S)."""
     query = torch.arange(num_keys - num_queries, num_keys, device=device)[:, None]
     key = torch.arange(num_keys, device=device)[None, :]
     mask = key <= query
@@ -124,7 +124,7 @@ def visible(
 
 
 def _bias(q: Tensor, k: Tensor, window_size: int | None, documents: Tensor | None) -> Tensor:
-    """Return what is added to the scores: 0 where a query may look, else minus infinity."""
+    """Return the additive mask: 0 for visible keys, else minus infinity."""
     is_kept = documents is not None and not torch.compiler.is_compiling()
     make = _cached_bias if is_kept else _make_bias
     return make(q.shape[1], k.shape[1], window_size, q.device, q.dtype, documents)
@@ -142,12 +142,12 @@ def _make_bias(
     return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, -math.inf)
 
 
-# For documents, one serves all layers with the same window: their tensor is found by its identity.
+# Layers with the same window share the bias of documents; tensors are compared by identity.
 _cached_bias = functools.lru_cache(maxsize=2)(_make_bias)
 
 
 def weigh(q: Tensor, k: Tensor, window_size: int | None, documents: Tensor | None = None) -> Tensor:
-    """Return how much each query takes of each value, (B, H, T, S), float32; see `attention`."""
+    """Return the attention weights, (B, H, T, S), float32; see `attention`."""
     k = k.repeat_interleave(q.shape[2] // k.shape[2], dim=2)
     scores = torch.einsum("bthd,bshd->bhts", q.float(), k.float()) / math.sqrt(q.shape[-1])
     mask = visible(q.shape[1], k.shape[1], window_size, q.device, documents)
@@ -176,7 +176,7 @@ def _matmul(
     documents: Tensor | None = None,
 ) -> Tensor:
     num_queries, num_kv_heads, groups = q.shape[1], k.shape[2], q.shape[2] // k.shape[2]
-    # All query heads of a key-value head, one below the other: (B, H_kv, G, T, D) -> (B * H_kv, ..)
+    # Stack the query heads of each key-value head: (B, H_kv, G, T, D) -> (B * H_kv, G * T, D)
     rows = q.unflatten(2, (num_kv_heads, groups)).permute(0, 2, 3, 1, 4)
     rows = rows.reshape(-1, groups * num_queries, q.shape[-1])
     k, v = (x.transpose(1, 2).flatten(0, 1) for x in (k, v))  # (B * H_kv, S, D)
@@ -226,7 +226,7 @@ def _scaled_dot_product(
 ) -> Tensor:
     num_groups = q.shape[1] // k.shape[1]
     if mask is not None and q.is_cuda and num_groups > 1:
-        # Of the kernels there, only the one that holds all the scores takes groups with a mask.
+        # On CUDA, groups with a mask would select the kernel that stores all scores.
         k, v = (x.repeat_interleave(num_groups, dim=1) for x in (k, v))
         num_groups = 1
     return F.scaled_dot_product_attention(
@@ -249,10 +249,10 @@ def _sdpa_in_blocks(
     dropout: float,
     bias: Tensor | None,
 ) -> Tensor:
-    """Attend block by block of queries, each to its own block of keys and `num_before` others.
+    """Attend in blocks of queries, each to its own block of keys and `num_before` others.
 
-    Takes and returns (B, H, T, D); `bias`, of documents, is (B, 1, T, T). Cut and joined instead of
-    sliced: the gradient of a slice is as long as the whole.
+    Takes and returns (B, H, T, D); `bias`, for documents, is (B, 1, T, T). Tensors are split and
+    concatenated, not sliced, because the gradient of a slice is as large as the whole tensor.
     """
     q_blocks, k_blocks, v_blocks = (x.split(_BLOCK_LENGTH, dim=2) for x in (q, k, v))
     mixed = []

@@ -1,4 +1,4 @@
-"""The keys and values of the positions that a model has read: each is computed once."""
+"""The KV cache: keys and values of the positions that a model has read."""
 
 import copy
 
@@ -11,21 +11,20 @@ from dimgpt.config import ModelConfig
 class KVCache:
     """Keys and values of all layers, allocated at the start.
 
-    A layer with a window of W tokens keeps a ring of W + 1 positions: position p lies in slot
-    p % (W + 1), where it replaces the first one that no query sees any more. Keys carry their
-    rotation, so their order in the ring plays no part. Other layers keep a whole context.
+    A layer with a window of W tokens keeps a ring of W + 1 positions: position p is stored in slot
+    p % (W + 1), and overwrites the position that just left the window. Keys are stored with their
+    rotation, so their order in the ring does not matter. Other layers keep a whole context.
 
     Rows may have read different numbers of positions. They then take one new position at a time.
 
     Args:
-        config: Shape of the model.
         batch_size: B, sequences that are generated together.
         like: A weight of the model; gives device and dtype.
-        runs_on: Take more than `context_length` positions.
-        use_compile: Ask whoever reads single tokens to compile that step; see `for_one_step`.
+        runs_on: Accept more than `context_length` positions.
+        use_compile: Compile the forward pass of single tokens; see `for_one_step`.
 
     Raises:
-        ValueError: `runs_on`, and some layer would have to see more than a context.
+        ValueError: `runs_on` is set, and some layer has no window shorter than the context.
     """
 
     def __init__(
@@ -39,12 +38,12 @@ class KVCache:
     ) -> None:
         if runs_on and not config.can_run_on:
             raise ValueError(
-                "beyond_context is 'run_on': that takes rotary positions, and in every layer a "
-                "window that is shorter than the context; this model takes 'crop'"
+                "beyond_context is 'run_on': that needs rotary positions, and in every layer a "
+                "window that is shorter than the context; use 'crop' with this model"
             )
         self.runs_on, self.use_compile = runs_on, use_compile
         self.lengths = [0] * batch_size
-        """Positions that each row has read; `advance` counts them once all layers have appended."""
+        """Positions that each row has read; `advance` updates them after all layers."""
         self._context_length = config.context_length
         self._places: Tensor | None = None  # of a view for one step: of the new positions, (B,)
         longest, heads = config.context_length, (config.num_kv_heads, config.head_dim)
@@ -68,7 +67,7 @@ class KVCache:
     def next_places(self, num_new: int) -> slice | Tensor:
         """Return the next positions of the rows: a slice for all, or one a row, (B, 1).
 
-        Beyond the context they are float64, which `RotaryPositions` computes the angles of.
+        Positions beyond the context are float64, for which `RotaryPositions` computes the angles.
         """
         end = self.length + num_new
         is_inside = end <= self._context_length
@@ -83,12 +82,12 @@ class KVCache:
     def append(
         self, layer: int, keys: Tensor, values: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Store those of T new positions, (B, T, H_kv, D), and return all that these may see.
+        """Store keys and values of T new positions, (B, T, H_kv, D); return all that these may see.
 
         Returns:
-            Keys and values, (B, S, H_kv, D), and which of them exist, bool (B, S): `None` is all.
-            With T > 1 they are in order, and the new ones are the last; with T = 1 the new
-            position sees all of them, in whatever order.
+            Keys and values, (B, S, H_kv, D), and which of them exist, bool (B, S); `None` means
+            all. With T > 1 they are in order, and the new ones are the last; with T = 1 their order
+            is arbitrary, and the new position sees all of them.
         """
         slots, new, exist = self._layers[layer], torch.stack((keys, values)), None
         size, num_new, places = slots.shape[2], keys.shape[1], self._places
@@ -106,12 +105,12 @@ class KVCache:
             seen = torch.cat((slots[:, :, before].type_as(new), new), dim=2)
             kept = torch.arange(max(begin, end - size), end, device=slots.device) % size
             slots[:, :, kept] = new[:, :, -len(kept) :].type_as(slots)
-        # Back to the dtype of the queries: under autocast it is not the dtype of the cache.
+        # Under autocast, the queries have another dtype than the cache.
         all_keys, all_values = seen.type_as(keys)
         return all_keys, all_values, exist
 
     def advance(self, num_new: int) -> None:
-        """Count positions that every layer has appended."""
+        """Count `num_new` positions as read, after every layer has appended them."""
         self.lengths = [length + num_new for length in self.lengths]
 
     def rows(self, begin: int, end: int) -> "KVCache":
@@ -139,9 +138,10 @@ class KVCache:
             slots[:, target] = slots[:, source]
 
     def keep(self, length: int) -> bool:
-        """Forget all but the first `length` positions; false if a ring has replaced some of them.
+        """Forget all but the first `length` positions; return false if some are overwritten.
 
-        A ring has one position more than the next one sees: the newest can always be forgotten.
+        A ring has one position more than a new one sees, so the newest position can always be
+        forgotten.
         """
         smallest = min(slots.shape[2] for slots in self._layers)
         if length < self.length - 1 and self.length > smallest:

@@ -1,9 +1,9 @@
-"""A feed-forward of several experts, of which a router chooses a few for each token.
+"""A feed-forward layer of several experts; a router chooses a few of them for each token.
 
 All experts of a layer are stacked in one tensor per matrix, (E, N, M). The tokens are sorted by
-expert, so that the product of a stack is one product of each expert's own rows. No token is
-dropped, and there is no limit on the tokens of an expert. What keeps the experts equally busy is
-a loss, `dimgpt.training.loss.router_losses`.
+expert, so that one grouped matmul multiplies each expert with its own rows. No token is dropped,
+and an expert may get any number of tokens. The loss `dimgpt.training.loss.router_losses` keeps the
+experts equally busy.
 
 Shapes: B batch, T positions, C embedding, E experts, K experts per token, R = B * T * K rows.
 Shazeer et al. 2017, https://arxiv.org/abs/1701.06538; Jiang et al. 2024, "Mixtral of Experts",
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from dimgpt.config import ModelConfig
 from dimgpt.model.feed_forward import FEED_FORWARDS
 
-_ALIGNED_WIDTH = 8  # numbers of 16 bits in the 16 bytes that the grouped product reads at a time
+_ALIGNED_WIDTH = 8  # the grouped matmul reads 16 bytes at a time: 8 numbers of 16 bits
 
 
 class Experts(nn.Module):
@@ -40,7 +40,7 @@ class Experts(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Transform (B, T, C); return the result, (B, T, C), and the router's logits, (B, T, E)."""
-        with torch.autocast(x.device.type, enabled=False):  # rounded logits choose other experts
+        with torch.autocast(x.device.type, enabled=False):  # rounding would change the choice
             logits = F.linear(x.float(), self.router.weight.float())
         weights, chosen = choose_experts(logits, self.experts_per_token)  # (B, T, K) each
         by_expert, order = chosen.flatten().sort(stable=True)  # (R,) each
@@ -53,7 +53,7 @@ class Experts(nn.Module):
         return mixed if self.shared is None else mixed + self.shared(x), logits
 
     def _hidden(self, rows: Tensor, ends: Tensor) -> Tensor:
-        """Return what the matrices `down` read, (R, ffn_dim), as in `feed_forward.py`."""
+        """Return the input of `down`, (R, ffn_dim), as in `feed_forward.py`."""
         if self.gate is not None:
             return F.silu(self.gate(rows, ends)) * self.up(rows, ends)
         hidden = self.up(rows, ends)
@@ -101,7 +101,7 @@ def choose_experts(logits: Tensor, experts_per_token: int) -> tuple[Tensor, Tens
 
 
 def has_grouped_product(rows: Tensor, weight: Tensor, dtype: torch.dtype) -> bool:
-    """Say whether torch computes all products in one kernel: bfloat16 on cards since Ampere."""
+    """Return whether torch computes all products in one kernel: bfloat16 on GPUs since Ampere."""
     is_aligned = all(width % _ALIGNED_WIDTH == 0 for width in weight.shape[1:])
     is_fast = rows.is_cuda and dtype == torch.bfloat16 and is_aligned
     return is_fast and torch.cuda.get_device_capability(rows.device) >= (8, 0)
@@ -114,12 +114,12 @@ def grouped_product(rows: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
 
 def product_by_product(rows: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
     """Compute what `ExpertMatrices.forward` returns, expert by expert."""
-    if torch.compiler.is_compiling():  # other numbers of rows would compile it again
+    if torch.compiler.is_compiling():  # it would be recompiled for other numbers of rows
         return torch.compiler.disable(_product_by_product)(rows, weight, ends)
     return _product_by_product(rows, weight, ends)
 
 
 def _product_by_product(rows: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
     parts = rows.tensor_split(ends.tolist()[:-1])
-    # `unbind`, since each index of a stack would have a gradient as large as the stack.
+    # `unbind`, because the gradient of each indexing is as large as the stack.
     return torch.cat([F.linear(x, w) for x, w in zip(parts, weight.unbind(), strict=True)])

@@ -16,10 +16,9 @@ class SwiGLU(nn.Module):
 
     Shazeer 2020, "GLU Variants Improve Transformer", https://arxiv.org/abs/2002.05202, eq. 6.
 
-    Matrix products on a GPU are faster when their widths are multiples of 64, so the weights are
-    padded with zeros on the way into the product. silu(0) * 0 is 0, so only the speed changes: the
-    stored, counted and trained weights keep their width. Layers with adapters (`lora.py`) are not
-    padded.
+    Matmuls on a GPU are faster if their widths are multiples of 64, so the weights are padded with
+    zeros for the matmul. silu(0) * 0 is 0, so the result is the same. The stored weights keep their
+    width. Layers with adapters (`lora.py`) are not padded.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -66,10 +65,10 @@ class SquaredReLUNetwork(GeluNetwork):
 
 
 def width_multiple(device_type: str, *, num_positions: int) -> int:
-    """Return the number that the width of a product should be a multiple of.
+    """Return the number that the width of a matmul should be a multiple of.
 
-    Tensor cores read 16 bytes at a time and work on tiles of 64. When the model is compiled, the
-    padded copies cost nothing: they are part of the cast to half precision. CPUs gain nothing.
+    Tensor cores read 16 bytes at a time and work on tiles of 64. In a compiled model the padded
+    copies cost nothing, because they are part of the cast to half precision. CPUs gain nothing.
     """
     is_worth_it = device_type == "cuda" and num_positions >= _NUM_POSITIONS_WORTH_PADDING
     return 64 if is_worth_it else 1

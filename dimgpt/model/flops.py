@@ -1,4 +1,4 @@
-"""What a token costs, in floating-point operations."""
+"""Counts the parameters of a model and the floating-point operations per token."""
 
 import torch
 
@@ -22,9 +22,10 @@ def num_active_parameters(config: ModelConfig) -> int:
 def training_flops_per_token(config: ModelConfig, *, is_frozen: bool = False) -> float:
     """Return the FLOPs of forward and backward, averaged over a full context.
 
-    Each weight of a matrix costs a multiplication and an addition forward and twice that backward;
-    so do the scores and the mixing of attention for each key in sight. Looking up an embedding
-    costs nothing. `is_frozen` weights, below adapters, cost the same backward as forward.
+    Each weight of a matrix costs a multiplication and an addition in the forward pass, and twice
+    that in the backward pass. The same holds for the scores and the weighted sum of attention, for
+    each visible key. Embedding look-ups count 0. `is_frozen` weights, below adapters, cost the same
+    backward as forward.
     """
     context = config.context_length
     keys = sum(_keys_in_sight(context, window) for window in config.windows)
@@ -39,12 +40,11 @@ def training_flops_per_token(config: ModelConfig, *, is_frozen: bool = False) ->
 
 
 def _expert_weights(config: ModelConfig) -> int:
-    """Count the weights in the matrices of one feed-forward."""
     num_matrices = {"swiglu": 3, "gelu": 2, "relu2": 2}[config.feed_forward]
     return num_matrices * config.embedding_dim * config.ffn_dim
 
 
 def _keys_in_sight(context: int, window: int | None) -> float:
-    """Count the pairs of a query and a key that it sees, in one layer."""
+    """Count the pairs of a query and a visible key in one layer."""
     num_seen = context if window is None else min(window + 1, context)
     return num_seen * (num_seen + 1) / 2 + (context - num_seen) * num_seen

@@ -1,10 +1,10 @@
-"""Attention kernels that never hold all scores: FlexAttention, FlashAttention in torch and outside.
+"""Attention kernels that never store all scores: FlexAttention and several FlashAttentions.
 
-They compute what `attention.py` defines and take its arguments; `attention.py` decides which one
-runs. Importing this file loads none of them.
+They compute what `attention.py` defines and take its arguments; `attention.py` chooses one.
+Importing this file loads none of them.
 
-torch brings version 2 of FlashAttention. Versions 3 (Hopper) and 4 are packages that torch can call
-instead; that choice is torch's own and holds for the whole process.
+torch contains version 2 of FlashAttention. Versions 3 (Hopper) and 4 are packages that torch can
+call instead; that choice applies to the whole process.
 """
 
 import functools
@@ -27,7 +27,7 @@ _FLASH_VERSIONS = (("FA4", "flash_attn.cute"), ("FA3", "flash_attn_interface"))
 
 
 def _load_varlen() -> Any:
-    """Return torch's windowed FlashAttention; `None` where there is none.
+    """Return torch's windowed FlashAttention, or `None`.
 
     Importing it takes more than a second, and builds of torch without CUDA have no such kernel.
     """
@@ -41,13 +41,13 @@ def _load_varlen() -> Any:
 _varlen_attn = _load_varlen()
 # torch 2.11 has the window, but no grouped heads.
 _HAS_GROUPS = bool(_varlen_attn) and "enable_gqa" in inspect.signature(_varlen_attn).parameters
-# The package's compiled half: other distributions, too, bring a folder `flash_attn`.
+# The package's compiled module; other packages may also install a folder `flash_attn`.
 HAS_FLASH_ATTN = importlib.util.find_spec("flash_attn_2_cuda") is not None
 
 
 def supports_varlen(device: torch.device) -> bool:
-    """Say whether torch's FlashAttention runs on this card: it needs Ampere or newer."""
-    # Of all the ways to ask, the one that compiled code may take without a break in its graph.
+    """Return whether torch's FlashAttention runs on this GPU: it needs Ampere or newer."""
+    # The other ways to ask break the graph of compiled code.
     return _varlen_attn is not None and torch.cuda.get_device_properties(device).major >= 8
 
 
@@ -111,7 +111,7 @@ def flash_attn(
 def flex(
     q: Tensor, k: Tensor, v: Tensor, window_size: int | None, documents: Tensor | None = None
 ) -> Tensor:
-    """Compute FlexAttention: blocks that no query sees are skipped."""
+    """Compute FlexAttention; it skips blocks that no query sees."""
     from torch.nn.attention.flex_attention import flex_attention
 
     num_queries, num_keys = q.shape[1], k.shape[1]
@@ -119,7 +119,7 @@ def flex(
     make_mask: Callable[..., Any] = _cached_block_mask
     if torch.compiler.is_compiling():
         make_mask = _block_mask
-    elif q.is_cuda:  # outside of a compiled model, the plain function would hold all the scores
+    elif q.is_cuda:  # the uncompiled function would store all the scores
         attend = _compiled_flex_attention()
     mask = make_mask(num_queries, num_keys, window_size, q.device, documents)
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, T, D)
@@ -150,8 +150,8 @@ def _block_mask(
     return create_block_mask(is_visible, batch_size, None, num_queries, num_keys, device=device)
 
 
-# One mask serves all layers, and without documents all steps, too: a tensor is found again by its
-# identity. A compiled model keeps its own in its graph.
+# All layers share one mask, and without documents all steps do; the cache compares tensors by
+# identity. A compiled model keeps its own mask in its graph.
 _cached_block_mask = functools.lru_cache(maxsize=16)(_block_mask)
 
 
@@ -163,9 +163,9 @@ def _compiled_flex_attention() -> Callable[..., Any]:
 
 
 def activate_newest_flash_attention(device: torch.device) -> str | None:
-    """Let torch call the newest version that computes what its own does; return its name.
+    """Let torch use the newest FlashAttention that gives the same results; return its name.
 
-    A version that fails, or gives other values or gradients, is put aside with a warning. Call it
+    A version that fails, or gives other values or gradients, is skipped with a warning. Call this
     before the model is compiled.
     """
     attention: Any = torch.nn.attention
@@ -182,7 +182,7 @@ def activate_newest_flash_attention(device: torch.device) -> str | None:
                 torch.testing.assert_close(theirs, ours, atol=3e-2, rtol=3e-2)
         except Exception as error:
             attention.restore_flash_attention_impl()
-            logger.warning("torch's FlashAttention stays: %s does not work here: %s", name, error)
+            logger.warning("%s fails here, torch's own FlashAttention is used: %s", name, error)
         else:
             return name
     return None

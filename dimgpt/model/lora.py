@@ -1,8 +1,8 @@
 """Low-rank adapters: small matrices that are trained in place of the weights of linear layers.
 
-A layer computes W x + alpha / rank * B A x. W and everything else of the model are frozen. B begins
-at 0, so that a model with new adapters computes what it did without them, bit for bit.
-Hu et al. 2021, "LoRA", https://arxiv.org/abs/2106.09685, section 4.1.
+A layer computes W x + alpha / rank * B A x. W and all other weights of the model are frozen. B
+begins at 0, so a model with new adapters computes the same as without, bit for bit. Hu et al. 2021,
+"LoRA", https://arxiv.org/abs/2106.09685, section 4.1.
 """
 
 import torch
@@ -13,15 +13,16 @@ from dimgpt.config import LoraConfig
 from dimgpt.model.transformer import Transformer
 
 ADAPTER_PARTS = ("lora_a", "lora_b")
-"""What the names of the tensors of adapters end in."""
-# Of a trained float32 number: the gradient and AdamW's two moments.
+"""Endings of the names of adapter tensors."""
+# Bytes per trained float32 parameter: the gradient and AdamW's two moments.
 _TRAINING_BYTES = 12
 
 
 class LoraLinear(nn.Linear):
-    """A linear layer with an adapter, which shares the weights of the layer that it stands for.
+    """A linear layer with an adapter; shares its weights with the layer that it replaces.
 
-    `lora_a` is A, (rank, inputs), and `lora_b` is B, (outputs, rank). Dropout acts on what A reads.
+    `lora_a` is A, (rank, inputs), and `lora_b` is B, (outputs, rank). Dropout applies to the input
+    of A.
     """
 
     def __init__(self, layer: nn.Linear, config: LoraConfig) -> None:
@@ -51,10 +52,10 @@ class LoraLinear(nn.Linear):
 
 
 def add_adapters(model: Transformer, config: LoraConfig) -> None:
-    """Freeze a model and give its blocks new adapters, drawn from torch's generator.
+    """Freeze a model and add new adapters to its blocks, drawn from torch's generator.
 
     Raises:
-        ValueError: The model has none of the layers that are to get one.
+        ValueError: The model has none of the target layers.
     """
     model.requires_grad_(False)
     model.lora = config
@@ -73,7 +74,7 @@ def add_adapters(model: Transformer, config: LoraConfig) -> None:
 
 
 def merge_adapters(model: Transformer) -> None:
-    """Add the adapters to the weights that they belong to: the model is a plain one again."""
+    """Add the adapters to their weights, so that the model is a plain one again."""
     layers = {n: x for n, x in model.blocks.named_modules() if isinstance(x, LoraLinear)}
     for name, layer in layers.items():
         model.blocks.set_submodule(name, layer.merged())
@@ -82,7 +83,7 @@ def merge_adapters(model: Transformer) -> None:
 
 
 def adapter_tensors(model: Transformer) -> dict[str, Tensor]:
-    """Return the tensors of the adapters by their names in the model; none without adapters."""
+    """Return the tensors of the adapters by their names in the model; empty without adapters."""
     return {n: x for n, x in model.state_dict().items() if n.endswith(ADAPTER_PARTS)}
 
 
@@ -92,9 +93,9 @@ def base_tensors(model: Transformer) -> dict[str, Tensor]:
 
 
 def trained_share(model: Transformer) -> str:
-    """Say how many of the parameters adapters train, and what memory that takes; "" without.
+    """Say how many parameters adapters train, and the memory of gradient and optimizer.
 
-    The memory is that of the gradient and of the optimizer.
+    Without adapters, the result is empty.
     """
     if not model.lora.rank:
         return ""

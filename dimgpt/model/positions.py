@@ -1,11 +1,11 @@
 """Position embeddings, by the name that `ModelConfig.positions` gives them.
 
-Both kinds are computed, not learned and not stored: rotary angles turn queries and keys inside
-attention, sinusoidal waves are added to the embedding once. The tables are made on the CPU even
-when the model is built on the meta device, because no weight file would fill them.
+Both kinds are computed, neither learned nor stored. Rotary angles rotate queries and keys inside
+attention; sinusoidal waves are added to the embedding once. The tables are made on the CPU even if
+the model is built on the meta device, because no weight file contains them.
 
-Positions restart in each document that attention stays inside. Rotary ones are relative, so there
-this changes only how the angles are rounded.
+Positions restart in each document if attention stays inside documents. Rotary positions are
+relative, so for them this changes only the rounding of the angles.
 
 Rotary pairs are neighbouring channels, 2i and 2i + 1, as in the paper. Other code bases pair
 channel i with i + D / 2; exporting to them permutes the weights.
@@ -23,7 +23,7 @@ Rotation = tuple[Tensor, Tensor]
 
 
 class RotaryPositions(nn.Module):
-    """Angles for attention; the embedding stays as it is."""
+    """Rotation angles for attention; the embedding is not changed."""
 
     cos: Tensor
     sin: Tensor
@@ -38,10 +38,10 @@ class RotaryPositions(nn.Module):
         self.register_buffer("sin", sin, persistent=False)
 
     def forward(self, x: Tensor, places: slice | Tensor) -> tuple[Tensor, Rotation | None]:
-        """Return embeddings (B, T, C) at positions, and how attention turns.
+        """Return the unchanged embeddings, (B, T, C), and the rotation for attention.
 
-        Positions are a slice, or int64 (T,) or (B, T), inside the context; or float64, anywhere:
-        their angles are computed, and are exact for any of them.
+        Positions inside the context are a slice, or int64 (T,) or (B, T). Positions as float64 may
+        lie anywhere: their angles are computed exactly.
         """
         if isinstance(places, Tensor) and places.is_floating_point():
             cos, sin = rope_table(places, *self._shape)
@@ -68,7 +68,7 @@ class SinusoidalPositions(nn.Module):
         self.register_buffer("table", table, persistent=False)
 
     def forward(self, x: Tensor, places: slice | Tensor) -> tuple[Tensor, Rotation | None]:
-        """Return embeddings (B, T, C) with their positions added; attention does not turn."""
+        """Return embeddings (B, T, C) with their positions added, and no rotation."""
         return x + self.table[places].type_as(x), None
 
 
@@ -118,7 +118,7 @@ def rotate(q: Tensor, k: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
     """Rotate queries (B, T, H, D) and keys (B, T, H_kv, D) by the angles of their positions."""
     if q.shape[1] > 1:
         return apply_rope(q, *rotation), apply_rope(k, *rotation)
-    # Of one position, the calls cost more than the numbers: both in the same ones.
+    # For one position, the calls cost more than the arithmetic, so both are rotated in one call.
     turned = apply_rope(torch.cat((q, k), dim=2), *rotation)
     return turned[:, :, : q.shape[2]], turned[:, :, q.shape[2] :]
 

@@ -2,7 +2,7 @@
 
 A pre-norm decoder. DimensionGPT has RMSNorm, rotary positions, grouped-query attention in a sliding
 window, SwiGLU, and an output layer tied to the embedding; `ModelConfig` names the alternatives. The
-model refuses a sequence that is longer than its context instead of cropping it.
+model refuses sequences that are longer than its context; it does not crop them.
 """
 
 import math
@@ -46,7 +46,7 @@ def new_norm(config: ModelConfig) -> nn.Module:
 
 
 def new_dropout(config: ModelConfig, place: DropoutPlace) -> nn.Module:
-    """Return the dropout of a place; it changes nothing where the config does not name the place.
+    """Return the dropout of a place; the identity if the config does not name the place.
 
     Srivastava et al. 2014, https://jmlr.org/papers/v15/srivastava14a.html.
     """
@@ -55,9 +55,9 @@ def new_dropout(config: ModelConfig, place: DropoutPlace) -> nn.Module:
 
 
 class Attention(nn.Module):
-    """Project to heads, turn by position, attend, project back.
+    """Project to heads, rotate by position, attend, project back.
 
-    With `qk_norm`, queries and keys of each head are normalised before they turn, as in Qwen 3
+    With `qk_norm`, queries and keys of each head are normalised before the rotation, as in Qwen 3
     (https://arxiv.org/abs/2505.09388); Henry et al. 2020, https://arxiv.org/abs/2010.04245.
     """
 
@@ -79,7 +79,7 @@ class Attention(nn.Module):
     def project(
         self, x: Tensor, rotation: Rotation | None, token_values: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries (B, T, H, D), keys and values (B, T, H_kv, D), turned by position."""
+        """Return queries (B, T, H, D), keys and values (B, T, H_kv, D), rotated by position."""
         heads = (-1, self.head_dim)
         q = self.query_norm(self.dropout(self.query(x)).unflatten(-1, heads))
         k = self.key_norm(self.dropout(self.key(x)).unflatten(-1, heads))
@@ -114,10 +114,10 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then feed-forward, each added to the stream it reads.
+    """Attention, then feed-forward, each added to the residual stream.
 
-    With `use_stream_scalars`, the block reads a learned mix of the stream and of the embedding,
-    as in https://github.com/KellerJordan/modded-nanogpt.
+    With `use_stream_scalars`, the block reads a learned mix of the stream and of the embedding, as
+    in https://github.com/KellerJordan/modded-nanogpt.
     """
 
     def __init__(self, config: ModelConfig, layer: int, *, kernel: str) -> None:
@@ -163,7 +163,6 @@ class Transformer(nn.Module):
     """Logits of the next token after each position.
 
     Args:
-        config: Shape of the model.
         attention_kernel: One of `dimgpt.model.attention.KERNELS`, or `auto`.
     """
 
@@ -171,7 +170,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.lora = LoraConfig()
-        """Of the adapters that `lora.py` adds."""
+        """Settings of the adapters that `lora.py` adds."""
         shape = (config.vocab_size, config.embedding_dim)
         self.token_embedding = nn.Embedding.from_pretrained(torch.empty(shape), freeze=False)
         self.positions = POSITIONS[config.positions](config)
@@ -192,23 +191,23 @@ class Transformer(nn.Module):
         self.output_bias = (
             nn.Parameter(torch.zeros(config.vocab_size)) if config.use_biases else None
         )
-        if not self.token_embedding.weight.is_meta:  # without numbers, drawing some takes seconds
+        if not self.token_embedding.weight.is_meta:  # the meta device has no values to initialise
             initialise(self)
 
     def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
         """Compute the logits (B, T, vocab_size) of ids (B, T), int64.
 
         Args:
-            ids: Token ids; the caller makes sure that they lie in 0..vocab_size - 1.
-            cache: Holds the positions before `ids`, which are added to it.
+            ids: Token ids; the caller must keep them in 0..vocab_size - 1.
+            cache: Holds the positions before `ids`, and gets those of `ids`.
 
         Raises:
-            ValueError: More positions than the context holds, and no cache that runs on.
+            ValueError: There are more positions than the context holds, and no cache that runs on.
         """
         return self.logits(self.hidden_states(ids, cache))
 
     def hidden_states(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
-        """Compute what the output layer reads, (B, T, C); arguments as in `forward`."""
+        """Compute the input of the output layer, (B, T, C); arguments as in `forward`."""
         return self.hidden_states_and_routing(ids, cache)[0]
 
     def hidden_states_and_routing(
@@ -219,12 +218,13 @@ class Transformer(nn.Module):
         Args:
             ids: As in `forward`.
             cache: As in `forward`.
-            documents: Tokens of each document of a row, int64 (B, D), which add up to T: each
-                document is seen as if it were alone. `None` takes a row as one; so must a cache.
+            documents: Lengths of the documents of each row, int64 (B, D), with sum T; each document
+                is computed as if it were alone. `None` takes a row as one document, and is required
+                with a cache.
 
         Returns:
-            What the output layer reads, (B, T, C), and the routers' logits, (B, T, E) each,
-            float32: one per layer of a model with experts, none of a model without.
+            The input of the output layer, (B, T, C), and the routers' logits, (B, T, E) each,
+            float32: one per layer of a model with experts, else none.
         """
         end = ids.shape[1] + (0 if cache is None else cache.length)
         if end > self.config.context_length and not (cache is not None and cache.runs_on):
@@ -259,7 +259,7 @@ class Transformer(nn.Module):
 
     @property
     def output_matrix(self) -> Tensor:
-        """The matrix of the output layer, (vocab_size, C): the embedding's where they are tied."""
+        """The matrix of the output layer, (vocab_size, C); the embedding's if they are tied."""
         return self.token_embedding.weight if self.output_weight is None else self.output_weight
 
     def new_cache(self, batch_size: int, **options: bool) -> KVCache:
@@ -268,17 +268,17 @@ class Transformer(nn.Module):
 
     @property
     def num_parameters(self) -> int:
-        """Numbers of all weights; the tied embedding counts once."""
+        """Number of all weights; the tied embedding counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     @property
     def num_trained_parameters(self) -> int:
-        """Those of `num_parameters` that are trained: all, or the adapters of `lora.py`."""
+        """Number of trained weights: all, or those of the adapters of `lora.py`."""
         return sum(weight.numel() for weight in self.parameters() if weight.requires_grad)
 
 
 def initialise(model: Transformer) -> None:
-    """Draw the initial weights, as `init`, `init_std` and `scaled_outputs` of the config say.
+    """Draw the initial weights by `init`, `init_std` and `scaled_outputs` of the config.
 
     Biases and the embeddings of values start at 0, norms at 1.
     """

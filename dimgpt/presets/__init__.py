@@ -1,9 +1,9 @@
 """The systems that can be run by name, as plain tables of settings.
 
-`demo` trains in minutes on any machine, from a corpus that comes with the code. `french-5m` is the
-real run of the README, for a computer without a GPU. `dimensiongpt-0.2b` is the published model,
-and `lillm-…` and `toygpt-…` are the two other systems, with their own data and tokenizers. The two
-French ones also come with the modern recipe, `…-modern` and `…-modern-max`.
+`demo` trains in minutes on any machine, from a generated corpus. `french-5m` is the real run of the
+README, for a computer without a GPU. `dimensiongpt-0.2b` is the published model, and `lillm-…` and
+`toygpt-…` are the two other systems, with their own data and tokenizers. The two French ones also
+exist with the modern recipe, `…-modern` and `…-modern-max`.
 """
 
 from dimgpt.config import Preset

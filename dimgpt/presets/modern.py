@@ -1,8 +1,8 @@
-"""The modern recipe: what the field has learned since the published one, part by part.
+"""The modern recipe: improvements since the published one, part by part.
 
-Any preset takes any of the parts. `benchmarks/recipes.py` measures each of them, alone and left out
+Any part can be added to any preset. `benchmarks/recipes.py` measures each part, alone and left out
 of the whole. Two families have names: `modern` opens in `transformers` and llama.cpp; `modern-max`
-learns more from the same text, and has no home there.
+learns more from the same text, but neither program opens it.
 """
 
 from collections.abc import Iterable
@@ -64,7 +64,7 @@ def with_parts(preset: Preset, parts: Iterable[str]) -> Preset:
 def in_family(preset: Preset, family: str) -> Preset:
     """Return a preset with the parts of a family, named after both.
 
-    In fine-tuning, Muon's rate is as much smaller as AdamW's.
+    In fine-tuning, Muon's learning rate is reduced by the same factor as AdamW's.
     """
     changed = with_parts(preset, FAMILIES[family])
     tuning, training = changed.finetuning, changed.pretraining

@@ -1,8 +1,8 @@
-"""The three published systems, with their data as they can be had today.
+"""The three published systems, with data that are available today.
 
 - DimensionGPT: a French model; the defaults of `dimgpt.config` are its settings.
 - lilLM: small English models in the shape of Llama. Learning rates and schedule are those of its
-  `pretrain.py`; the batch is that of its published sizes, on two cards.
+  `pretrain.py`; the batch is that of its published sizes, on two GPUs.
 - toyGPT: English models in the shape of GPT-2, with sinusoidal positions. Learning rate, schedule
   and batch are those of its command line and its `model.py`.
 """

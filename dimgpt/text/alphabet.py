@@ -1,8 +1,8 @@
-"""The characters that a vocabulary may hold, and how other characters are written with them.
+"""The characters that a vocabulary may contain, and the spelling of other characters.
 
-Tables only; `cleaning` applies them. They are facts about DimensionGPT, so that its vocabularies
-and its weights stay readable: order matters where a table says so. Everything that is not listed
-here is transliterated to ASCII or dropped. The pictures below follow the order of Unicode.
+Tables only; `cleaning` applies them. They are those of DimensionGPT, so that its vocabularies and
+weights stay usable. The order matters where a table says so. All other characters are
+transliterated to ASCII or dropped. The pictures below follow the order of Unicode.
 """
 
 ASCII = "".join(map(chr, range(0x20, 0x7F)))
@@ -42,7 +42,7 @@ EMOJI = (
     "🪒🪓🪔🪕🪖🪗🪘🪙🪚🪛🪜🪝🪞🪟🪠🪡🪢🪣🪤🪥🪦🪧🪨🪩🪪🪫🪬🪰🪱🪲🪳🪴🪵🪶🪷🪸🪹🪺🫀🫁🫂🫅🫐🫑🫒🫓"
     "🫔🫕🫖🫗🫘🫙🫠🫡🫢🫣🫥🫦🫧🫰🫱🫲🫳🫴🫵🫶"
 )
-"""Emoji of one code point, which stand for themselves."""
+"""Emoji of one code point, which are kept."""
 
 REPLACEMENTS = {
     "« ": '"',
@@ -62,13 +62,13 @@ REPLACEMENTS = {
     "☹": "🙁",
     "☹\ufe0f": "🙁",
 }
-"""Applied before everything else, one after the other in this order."""
+"""Applied before everything else, in this order."""
 
 _TEXT_OR_EMOJI = "☂☀❄✈☎⚙⚔✉✂✒❤☢☣⚠♻"
 _FLAGS = "🇺🇸 🇨🇳 🇯🇵 🇩🇪 🇮🇳 🇬🇧 🇫🇷 🇮🇹 🇨🇦 🇧🇷 🇷🇺 🇰🇷 🇦🇺 🇲🇽 🇪🇸"
 
 CIRCLED_DIGITS = "①②③④⑤⑥⑦⑧⑨⑩⑪⑫⑬⑭⑮⑯⑰⑱"
-"""Stand-ins; those of the text itself are transliterated before, so that none is ambiguous."""
+"""Stand-ins for emoji. Those in the text itself are transliterated first, so none is ambiguous."""
 
 STAND_INS = {
     **{symbol + "\ufe0f": symbol for symbol in _TEXT_OR_EMOJI},
@@ -81,4 +81,4 @@ STAND_INS = {
 """Emoji of several code points -> the one character that stands for each; the order matters."""
 
 ALPHABET = ASCII + SYMBOLS + FRENCH_LETTERS + EMOJI + "".join(STAND_INS.values())
-"""Every character that cleaned text may hold, apart from the stand-ins of tab and new line."""
+"""Every character of cleaned text, apart from the stand-ins of tab and new line."""

@@ -1,8 +1,8 @@
-"""Byte-level byte-pair encoding in a `tokenizer.json`, as GPT-2, lilLM and Llama 3 have it.
+"""Byte-level byte-pair encoding in a `tokenizer.json`, as in GPT-2, lilLM and Llama 3.
 
-The `tokenizers` library does the work; this file finds the special tokens by their usual names and
-makes sure that no text spells one. Every byte is in the vocabulary, so nothing is unknown and
-nothing is cleaned away, apart from lone surrogates, which UTF-8 cannot hold.
+The `tokenizers` library does the encoding. This file finds the special tokens by their usual names
+and prevents text from becoming one. Every byte is in the vocabulary, so no character is unknown.
+Cleaning only removes lone surrogates, which UTF-8 cannot represent.
 """
 
 import json
@@ -27,7 +27,7 @@ TOYGPT_SPECIAL_TOKENS = ("<pad>", "<msk>", "<cls>", "<sep>", "<|startoftext|>")
 _END_NAMES = ("<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "</s>", "<eos>", "<|eot_id|>")
 _START_NAMES = ("<|startoftext|>", "<|begin_of_text|>", "<bos>")
 _SEGMENT_CHARACTERS = 1 << 20
-# A space between letters begins a word in every pattern of this family: a text can be cut there.
+# All patterns of this family begin a word at a space between letters, so a text can be cut there.
 _CUT = re.compile(r"(?<=[^\W\d_]) (?=[^\W\d_])")
 
 
@@ -40,7 +40,8 @@ class ByteLevelTokenizer(Tokenizer):
         """Take the content of a `tokenizer.json`.
 
         Raises:
-            ValueError: It is none, is not byte-level, or has no token that ends a text.
+            ValueError: The content is no `tokenizer.json`, is not byte-level, or has no end-of-text
+                token.
         """
         self._backend = _read(content, source)
         size = self._backend.get_vocab_size(with_added_tokens=True)
@@ -53,7 +54,7 @@ class ByteLevelTokenizer(Tokenizer):
         added = self._backend.get_added_tokens_decoder()
         special = {token.content: id for id, token in sorted(added.items()) if token.special}
         self.special_tokens = _find_special_tokens(self._backend, special, source)
-        self._backend.encode_special_tokens = True  # what a user types stays text
+        self._backend.encode_special_tokens = True  # special tokens spelled in text stay text
         contents = [
             token.encode() if id in added else bytes(map(_BYTES.__getitem__, token))
             for id, token in enumerate(self.tokens)
@@ -64,7 +65,7 @@ class ByteLevelTokenizer(Tokenizer):
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """Read a `tokenizer.json`; a `tokenizer_config.json` beside it may ask for a first space.
+        """Read a `tokenizer.json`, and `add_prefix_space` of a `tokenizer_config.json` beside it.
 
         Raises:
             FileNotFoundError, ValueError: As `Tokenizer.load`.
@@ -80,7 +81,7 @@ class ByteLevelTokenizer(Tokenizer):
         return self._backend.to_str().encode()
 
     def with_special_tokens(self, names: Sequence[str]) -> "ByteLevelTokenizer":
-        """Return a tokenizer with further special tokens, behind the ones that are there.
+        """Return a tokenizer with further special tokens, with ids after the existing ones.
 
         Raises:
             ValueError: A name is a token already.
@@ -94,11 +95,11 @@ class ByteLevelTokenizer(Tokenizer):
         return ByteLevelTokenizer(backend.to_str())
 
     def clean(self, text: str, *, compose_accents: bool = False) -> str:
-        """Drop lone surrogates; `compose_accents` composes accents (Unicode NFC) besides."""
+        """Drop lone surrogates; with `compose_accents`, also compose accents (Unicode NFC)."""
         return _without_surrogates(unicodedata.normalize("NFC", text) if compose_accents else text)
 
     def encode_array(self, text: str, *, clean: bool = True) -> np.ndarray:
-        """Do as `encode`; a text gives no special tokens."""
+        """Encode as `encode`; text never becomes a special token."""
         if clean:
             text = self.clean(text)
         encode = partial(self._backend.encode, add_special_tokens=False)
@@ -182,7 +183,7 @@ def _read(content: str, source: str) -> Any:
 
 
 def _find_special_tokens(backend: Any, ids: dict[str, int], source: str) -> SpecialTokens:
-    """Tell by their usual names what the special tokens are for; `ids` has all of them."""
+    """Assign the special tokens by their usual names; `ids` has all of them."""
     inserted = backend.encode("a", add_special_tokens=True).ids[:1]
     starts = [ids[name] for name in _START_NAMES if name in ids]
     starts += [id for id in inserted if id in ids.values()]
@@ -216,7 +217,7 @@ def _asks_for_first_space(config_path: Path) -> bool:
 
 
 def _segments(text: str) -> Iterator[str]:
-    """Cut a long text where no word is cut; the library needs a hundred bytes a character."""
+    """Split a long text between words, because the library needs a hundred bytes a character."""
     start = 0
     while len(text) - start > _SEGMENT_CHARACTERS:
         cut = _CUT.search(text, start + _SEGMENT_CHARACTERS)

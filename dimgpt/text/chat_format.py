@@ -1,8 +1,9 @@
-"""How a conversation is written in tokens: a description for each format, and its ids.
+"""Chat formats: how a conversation is written in tokens.
 
-A `ChatFormat` is data. `ChatIds` binds one to a tokenizer; from it come the ids of messages, what
-counts in the loss, and what ends an answer. Special tokens are inserted by their ids: text never
-becomes one, whatever a user types. `chat_template.py` writes a format for other programs.
+A `ChatFormat` is plain data. `ChatIds` binds a format to a tokenizer; it gives the ids of messages,
+the tokens that the model learns, and the tokens that end an answer. Special tokens are inserted by
+their ids, so text of a user never becomes one. `chat_template.py` writes a format for other
+programs.
 """
 
 import re
@@ -18,25 +19,25 @@ class ChatFormat:
 
     name: str
     special_tokens: tuple[str, ...]
-    """Those that openers and closers hold; everything else in them is text."""
+    """Special tokens in openers and closers; everything else in them is text."""
     openers: Mapping[str, str]
     """Role -> what comes before its message; a special token begins it."""
     closers: Mapping[str, str]
     """Role -> what comes after its message, if anything."""
     learned: tuple[str, ...]
-    """Roles whose messages the model learns to say."""
+    """Roles whose messages the model learns."""
     stops: tuple[str, ...]
-    """Special tokens that end what the model says; it learns to say them, too."""
+    """Special tokens that end a learned message; the model learns them, too."""
     beginning: str | None = None
     """Special token before a whole conversation."""
     end: str | None = None
     """Special token after a whole conversation."""
     other_role: str | None = None
-    """The role that speaks for a role without an opener; `None` drops its messages."""
+    """Replaces a role without an opener; `None` drops its messages."""
     strips: bool = False
-    """Drop white space before a message: it would merge with a line end that opens it."""
+    """Drop white space before a message, which would merge with the opener's line end."""
     cleaned: str = ""
-    """Characters that the tokenizer drops from text, as it drops white space around a message."""
+    """Characters that the tokenizer removes, and with them white space around a message."""
 
 
 _START, _ROLES, _END = SPECIAL_TOKENS[2], SPECIAL_TOKENS[5:9], SPECIAL_TOKENS[9]
@@ -47,7 +48,7 @@ DIMENSIONGPT = ChatFormat(
     openers=dict(zip(("human", "system", "user", "assistant"), _ROLES, strict=True)),
     closers={},
     learned=("human", "assistant"),
-    # The next role closes a message. So the model learns to end its turn, not to begin one.
+    # The opener of the next message ends a message, so the user's opener is a stop.
     stops=(_ROLES[2], _END),
     beginning=_START,
     end=_END,
@@ -109,9 +110,9 @@ class ChatIds:
         self.format, self._special_tokens, self._encode = chat_format, special_tokens, encode
         self._openers = {role: self._ids(text) for role, text in chat_format.openers.items()}
         self.learned_openers = tuple(tuple(self._openers[role]) for role in chat_format.learned)
-        """Ids after which the model speaks."""
+        """Openers of the messages that the model learns."""
         self.stops = tuple(special_tokens[name] for name in chat_format.stops)
-        """Ids that end what the model says."""
+        """Ids that end a learned message."""
         self.beginning = [special_tokens[name] for name in (chat_format.beginning,) if name]
         """Ids before a whole conversation: one or none."""
         self.end = [special_tokens[name] for name in (chat_format.end,) if name]
@@ -119,20 +120,20 @@ class ChatIds:
 
     @property
     def assistant_opener(self) -> list[int]:
-        """Ids after which the assistant answers."""
+        """Opener of an answer of the assistant."""
         return self._openers["assistant"]
 
     @property
     def user_opener(self) -> list[int]:
-        """Ids after which the user speaks."""
+        """Opener of a message of the user."""
         return self._openers["user"]
 
     def role_of(self, role: str) -> str | None:
-        """Return the role that a message is written as; `None` leaves it out."""
+        """Return the role that a message is written as; `None` if the format omits it."""
         return role if role in self._openers else self.format.other_role
 
     def encode_message(self, role: str, text: str) -> list[int]:
-        """Encode a message between its opener and closer; none of it if the role is left out."""
+        """Encode a message with its opener and closer; no ids if the format omits its role."""
         written = self.role_of(role)
         if written is None:
             return []
@@ -140,7 +141,7 @@ class ChatIds:
         return self._ids(self.format.openers[written], text, self.format.closers.get(written, ""))
 
     def _ids(self, opener: str, text: str = "", closer: str = "") -> list[int]:
-        """Encode each stretch of text between two special tokens as one, as other programs do."""
+        """Encode all text between two special tokens together, as other programs do."""
         names = f"({'|'.join(map(re.escape, self.format.special_tokens))})"
         *opening, before = re.split(names, opener)
         after, *closing = re.split(names, closer)

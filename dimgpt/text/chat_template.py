@@ -1,9 +1,9 @@
 """A chat format as the Jinja template that other programs read.
 
 https://huggingface.co/docs/transformers/chat_templating. Rendered and encoded, it gives the ids of
-`ChatIds` for a whole conversation, or for one up to where the assistant speaks. `{% generation %}`
-marks what the model learns to say: `transformers` makes the mask of its tokens from it. There is
-one difference: where the text of a message spells a special token, other programs read that token.
+`ChatIds` for a whole conversation, or for a prompt. `{% generation %}` marks the learned text, from
+which `transformers` makes a mask. There is one difference: if the text of a message spells a
+special token, other programs read that token.
 """
 
 import re
@@ -34,9 +34,9 @@ def chat_template(chat: ChatFormat, *, first_space: bool = False) -> str:
     """Write a format as a template.
 
     Args:
-        chat: The description.
+        chat: The format.
         first_space: Write the space that the tokenizer puts before each stretch of text, for a
-            program that puts none there. An empty answer gets one, too.
+            program that does not. An empty answer gets one, too.
     """
     names, stops = ("|".join(map(re.escape, part)) for part in (chat.special_tokens, chat.stops))
     openers, closers = dict(chat.openers), dict(chat.closers)
@@ -44,7 +44,7 @@ def chat_template(chat: ChatFormat, *, first_space: bool = False) -> str:
         for edges in (openers, closers):
             for role, edge in edges.items():
                 edges[role] = re.sub(rf"({names})(?!{names}| |\Z)", r"\1 ", edge)
-    # What the model says ends with a stop; without closers, with the opener of the next message.
+    # A learned message ends with a stop; without closers, with the opener of the next message.
     parts = {role: re.split(f"({stops})", closer, maxsplit=1) for role, closer in closers.items()}
     stopping = [role for role, opener in openers.items() if re.search(stops, opener)]
     other = chat.other_role
@@ -66,7 +66,6 @@ def chat_template(chat: ChatFormat, *, first_space: bool = False) -> str:
 
 
 def _message_text(chat: ChatFormat, *, first_space: bool) -> str:
-    """Return the expression of a message's text."""
     text = "message.content"
     if chat.cleaned:
         text += "".join(f" | replace({letter!r}, '')" for letter in chat.cleaned) + " | trim"

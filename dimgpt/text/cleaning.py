@@ -1,11 +1,11 @@
-"""Writes any text in the alphabet of the vocabularies, exactly as DimensionGPT did, and splits it.
+"""Rewrites text in the alphabet of the vocabularies, as DimensionGPT did, and splits it into words.
 
-Accepted losses: decomposed accents, spaces at the edges, lone carriage returns, skin tones, flags
-that have no stand-in. Special tokens that a text spells lose their brackets, which are outside the
+Lost are decomposed accents, spaces at the ends, lone carriage returns, skin tones, and flags
+without a stand-in. Special tokens that a text spells lose their brackets, which are outside the
 alphabet, and become ordinary words.
 
-Tokens never cross words. Words are runs of letters, of digits, or of anything else; a run of spaces
-gives its last space to the word behind it. Tabulations and line ends are words of their own.
+Tokens never cross words. Words are runs of letters, of digits, or of anything else; the last of
+several spaces belongs to the word after it. Tabs and line ends are words of their own.
 """
 
 import re
@@ -26,7 +26,7 @@ _STAND_IN = re.compile(f"[{''.join(_EMOJI_OF_STAND_INS)}]")
 _LETTERS = "".join(filter(str.isalpha, ALPHABET))
 _OTHERS = rf"[^{_LETTERS}0-9 \t\n]"
 WORD_PATTERN = rf" ?[{_LETTERS}]+| ?{_OTHERS}+| ?[0-9]+|[\t\n]| +(?= [^ \t\n])| +"
-"""Matches one word, in Python's regular expressions and in Oniguruma's."""
+"""Matches one word, in the regular expressions of Python and of Oniguruma."""
 
 _WORD = re.compile(WORD_PATTERN)
 _SINGLE_SPACE = re.compile("(?<! ) ")
@@ -51,7 +51,7 @@ def clean_text(text: str, *, compose_accents: bool = False) -> str:
 
 
 def normalize_text(text: str, *, compose_accents: bool = False) -> str:
-    """Do as `clean_text`, but leave tabulations and line ends as they are."""
+    """Do as `clean_text`, but keep tabs and line ends."""
     if compose_accents:
         text = unicodedata.normalize("NFC", text)
     if foreign := _foreign_characters(text):
@@ -62,26 +62,25 @@ def normalize_text(text: str, *, compose_accents: bool = False) -> str:
 
 
 def restore_text(text: str) -> str:
-    r"""Turn the stand-ins of a cleaned text back into what they stand for.
+    r"""Replace the stand-ins of a cleaned text by the original characters.
 
-    >>> restore_text(clean_text("a\n❤\ufe0f")) == "a\n❤\ufe0f"
-    True
+    >>> restore_text(clean_text("a\n❤\ufe0f")) == "a\n❤\ufe0f" True
     """
     text = text.replace(TAB, "\t").replace(NEW_LINE, "\n")
     return _STAND_IN.sub(lambda match: _EMOJI_OF_STAND_INS[match[0]], text)
 
 
 def _foreign_characters(text: str) -> set[str]:
-    """Return the characters of a text that do not simply stay.
+    """Return the characters of a text that cleaning changes.
 
-    Deleting plain ASCII first leaves little to look at: three times as fast as an expression.
+    Deleting plain ASCII first is three times as fast as a regular expression.
     """
     data = text.encode("utf-8", "surrogatepass").translate(None, _PLAIN_ASCII)
     return set(data.decode("utf-8", "surrogatepass")) - _PLAIN
 
 
 def _replace_foreign(text: str, foreign: set[str]) -> str:
-    """Replace every character in `foreign`, which are those of `text` that do not stay."""
+    """Replace the characters of `text` that cleaning changes, given as `foreign`."""
     if "\r" in foreign:
         text = text.replace("\r", "")
     text = _replace_sequences(text, REPLACEMENTS, foreign)
@@ -99,7 +98,7 @@ def _replace_foreign(text: str, foreign: set[str]) -> str:
 
 
 def _replace_sequences(text: str, table: dict[str, str], foreign: set[str]) -> str:
-    """Apply a table in its order; each source holds a character that does not stay."""
+    """Apply a table in its order; each source contains a foreign character."""
     for source, target in table.items():
         if not foreign.isdisjoint(source):
             text = text.replace(source, target)
@@ -108,7 +107,7 @@ def _replace_sequences(text: str, table: dict[str, str], foreign: set[str]) -> s
 
 @lru_cache(maxsize=65_536)
 def transliterate(character: str) -> str:
-    """Write one character with ASCII, tabulations and line ends; often with nothing."""
+    """Write one character with ASCII, tabs and line ends; the result is often empty."""
     if "\ud800" <= character <= "\udfff":  # lone surrogates make unidecode warn
         return ""
     result = unidecode(character).replace("--", "-")
@@ -116,9 +115,9 @@ def transliterate(character: str) -> str:
 
 
 def _collapse_lines(text: str) -> str:
-    """Drop spaces, then tabulations, at line ends, and all but one of several empty lines.
+    """Drop spaces, then tabs, at line ends, and all but one of several empty lines.
 
-    A space before a tabulation at a line end stays, as in the original.
+    A space before a tab at a line end stays, as in the original.
     """
     for character in " \t":
         length = 1
@@ -142,10 +141,10 @@ def split_words(text: str) -> list[str]:
 
 
 def split_at_spaces(text: str) -> list[str]:
-    r"""Split a plain text where it costs least, into stretches that no word crosses.
+    r"""Split a plain text cheaply into stretches that no word crosses.
 
-    Spaces are the separators, of several the first: all stretches but the first follow a space that
-    belongs to their first word.
+    The separators are single spaces, and the first of several. Every stretch but the first had a
+    space before it, which belongs to its first word.
 
     >>> split_at_spaces("L'an  2024\n Oui!")
     ["L'an", ' 2024\n', 'Oui!']
@@ -154,16 +153,16 @@ def split_at_spaces(text: str) -> list[str]:
 
 
 def cut_between_words(text: str, length: int = _SEGMENT_CHARACTERS) -> Iterator[str]:
-    """Cut a plain text into segments that no word crosses, to bound what is made of each.
+    """Cut a plain text into segments that no word crosses, to limit memory.
 
     Args:
         text: Any length; a short text is its only segment.
-        length: Characters a segment has at least, the last one excepted. It ends with a word, so
-            that only a long word makes a long segment.
+        length: Minimum of characters in a segment, except the last one. A segment ends at the end
+            of a word.
     """
     start = 0
     while start < len(text):
-        word = _WORD.match(text, start + length)  # or its end, if the cut falls inside of it
+        word = _WORD.match(text, start + length)  # the rest of a word, if the cut is inside of it
         end = word.end() if word else len(text)
         yield text[start:end]
         start = end

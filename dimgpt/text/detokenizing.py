@@ -1,7 +1,7 @@
-"""DimensionGPT's rule for sources whose words and signs stand apart, as in tokenized news.
+"""DimensionGPT's rule for sources with spaces around punctuation, as in tokenized news.
 
-It comes before the general cleaning, which writes « and » as straight quotes again: what remains of
-the last step is that an opening quote has no space after it and a closing one none before it.
+It runs before the general cleaning, which turns « and » into straight quotes again. So the pairing
+of quotes only removes the space after an opening quote and before a closing one.
 """
 
 import re
@@ -11,13 +11,13 @@ _DIGITS_AROUND_COMMA = re.compile(r"(\d)\s*,\s*(\d)")
 
 
 def detokenize(text: str) -> str:
-    r"""Remove the spaces that tokenization put around signs, and pair straight quotes.
+    r"""Remove the spaces that tokenization put around punctuation, and pair straight quotes.
 
-    Each step is one pass, so that of two spaces before a comma one stays. Quotes alternate over the
+    Each step is one pass, so one of two spaces before a comma stays. Quotes alternate over the
     whole text, and an odd last one stays open.
 
-    >>> detokenize('Il dit : " oui , non . " ( 3 , 5 % ) [ a ]')
-    'Il dit : « oui, non. » (3,5 %) [a]'
+    >>> detokenize('Il dit : " oui , non . " ( 3 , 5 % ) [ a ]') 'Il dit : « oui, non. » (3,5 %)
+    [a]'
     """
     for spaced, sign in _SPACED_SIGNS:
         text = text.replace(spaced, sign)

@@ -1,8 +1,8 @@
 """Turns text into token ids and back, with a vocabulary that is a list of tokens.
 
-Encoding takes the longest token at each place of a word, left to right. It is not byte-pair
-encoding: no merges are stored, any list of tokens will do. It deliberately makes no special token
-out of text, tabulations and line ends apart; code that wants one inserts its id.
+Encoding takes the longest token at each position of a word, from left to right. It is not byte-pair
+encoding: no merges are stored, and any list of tokens works. Text never becomes a special token,
+except tabs and line ends; code that needs one inserts its id.
 """
 
 import json
@@ -36,8 +36,8 @@ _MAX_REMEMBERED_CHARACTERS = 64
 class GreedyTokenizer(Tokenizer):
     """A vocabulary of DimensionGPT.
 
-    It remembers the ids of the words that it has met, up to a bound; copies made for other
-    processes start without that memory.
+    It caches the ids of words and stretches, up to a limit; copies for other processes start with
+    empty caches.
     """
 
     file_name = TOKENIZER_FILES["greedy"]
@@ -81,7 +81,7 @@ class GreedyTokenizer(Tokenizer):
 
     @classmethod
     def load_exported(cls, path: Path | str) -> Self | None:
-        """Read the vocabulary in the `tokenizer.json` of an export; `None` if it is another's.
+        """Read the vocabulary in the `tokenizer.json` of an export; `None` for another kind.
 
         `transformers` keeps that file when it saves such a folder again, and drops `vocab.txt`.
 
@@ -92,7 +92,7 @@ class GreedyTokenizer(Tokenizer):
             ids = json.loads(read_tokenizer_file(path))["model"]["vocab"]
             tokens = sorted(ids, key=ids.__getitem__)
         except (ValueError, LookupError, TypeError, RecursionError):
-            return None  # whoever reads other kinds says what is wrong
+            return None  # the reader of other kinds reports the error
         names = {"\t": TAB, "\n": NEW_LINE}
         tokens = [names.get(token, token) for token in tokens]
         if tuple(tokens[: len(SPECIAL_TOKENS)]) != SPECIAL_TOKENS:
@@ -104,11 +104,11 @@ class GreedyTokenizer(Tokenizer):
         return "\n".join(self.tokens).encode()
 
     def clean(self, text: str, *, compose_accents: bool = False) -> str:
-        """Write a text in the alphabet, with tabulations and line ends as they are."""
+        """Rewrite a text in the alphabet, keeping tabs and line ends."""
         return normalize_text(text, compose_accents=compose_accents)
 
     def encode_array(self, text: str, *, clean: bool = True) -> np.ndarray:
-        """Do as `encode`; a text gives no special tokens but tab, new line and unknown."""
+        """Encode as `encode`; of the special tokens, text gives tab, new line and unknown only."""
         if clean:
             text = normalize_text(text)
         else:
@@ -144,10 +144,9 @@ class GreedyTokenizer(Tokenizer):
 
 
 def longest_matches(word: str, vocabulary: Container[str]) -> Iterator[str]:
-    """Yield the longest token at each place of a word; a character without one stays alone.
+    """Yield the longest token at each position of a word, or a single character if there is none.
 
-    >>> list(longest_matches("chaton", {"chat", "on", "c", "cha"}))
-    ['chat', 'on']
+    >>> list(longest_matches("chaton", {"chat", "on", "c", "cha"})) ['chat', 'on']
     """
     start = 0
     while start < len(word):
@@ -159,7 +158,7 @@ def longest_matches(word: str, vocabulary: Container[str]) -> Iterator[str]:
 
 
 class _Memory(dict[str, bytes]):
-    """What a function makes of texts; of short ones it is remembered, up to a bound."""
+    """A cache of a function's results for short texts, with a limit."""
 
     def __init__(self, encode: Callable[[str], bytes]) -> None:
         super().__init__()
@@ -173,7 +172,7 @@ class _Memory(dict[str, bytes]):
 
 
 def _check_tokens(tokens: Sequence[str], source: str) -> None:
-    """Raise a ValueError that names the first line which cannot be part of a vocabulary."""
+    """Raise a ValueError that names the first line that cannot be part of a vocabulary."""
     for line, name in enumerate(SPECIAL_TOKENS, start=1):
         token = tokens[line - 1] if line <= len(tokens) else ""
         if token != name:

@@ -1,7 +1,7 @@
-"""The tokens that are no text: their names in a vocabulary file and their ids.
+"""The special tokens: their names in a vocabulary file and their ids.
 
 Their ids are the first ten of every vocabulary of DimensionGPT; other tokenizers have some of them,
-under other ids. Nothing parses them out of text: code that wants one inserts its id.
+under other ids. Text never becomes one: code that needs one inserts its id.
 """
 
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ SPECIAL_TOKEN_TEXTS = {
     "⮜assistant⮞": "\n\n--- Assistant ---\n\n",
     "⮜end-of-text⮞": "\n\n---------- END OF TEXT ----------\n\n",
 }
-"""What each of them reads as in decoded text, in the order of their ids."""
+"""Name -> text in decoded output, in the order of their ids."""
 
 SPECIAL_TOKENS = tuple(SPECIAL_TOKEN_TEXTS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpecialTokens:
-    """Ids of the special tokens; `None` where a tokenizer has no such token.
+    """Ids of the special tokens; `None` if a tokenizer has no such token.
 
     The defaults are DimensionGPT's, positions in `SPECIAL_TOKENS`.
     """
@@ -40,7 +40,7 @@ class SpecialTokens:
     start_of_text: int | None = 2
     """Before a document."""
     human: int | None = 5
-    """Before a message between people."""
+    """Before a message of a conversation between humans."""
     system: int | None = 6
     """Before a system prompt."""
     user: int | None = 7
@@ -50,11 +50,11 @@ class SpecialTokens:
     end_of_text: int = 9
     """After a document."""
     others: tuple[int, ...] = ()
-    """Further ones, which no text holds."""
+    """Further special tokens, which never occur in text."""
 
     @property
     def never_produced(self) -> list[int]:
-        """The ids that no text and no answer holds, sorted: roles, padding, start, others."""
+        """The ids that never occur in text or an answer, sorted: roles, padding, start, others."""
         ids = {self.unknown, self.padding, self.start_of_text, *self.others}
         ids |= {self.human, self.system, self.user, self.assistant}
         return sorted(id for id in ids - {self.end_of_text} if id is not None)

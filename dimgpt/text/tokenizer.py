@@ -1,8 +1,8 @@
-"""What every tokenizer does: text to ids, ids to text.
+"""The interface of all tokenizers: text to ids, ids to text.
 
 Two kinds implement it: `greedy_tokenizer.py`, DimensionGPT's list of tokens, and `byte_level.py`,
-the `tokenizer.json` of lilLM and GPT-2. `Tokenizer.load` opens a file of either kind. No text makes
-a special token: code that wants one inserts its id.
+the `tokenizer.json` of lilLM and GPT-2. `Tokenizer.load` opens a file of either kind. Text never
+becomes a special token: code that needs one inserts its id.
 """
 
 import functools
@@ -23,15 +23,15 @@ TOKENIZER_FILES = {"greedy": "vocab.txt", "byte_level": "tokenizer.json"}
 
 
 class Tokenizer(ABC):
-    """A vocabulary, able to encode and decode."""
+    """A vocabulary that encodes and decodes."""
 
     file_name: ClassVar[str]
     """Name of its file in a model folder."""
     tokens: tuple[str, ...]
-    """As the file spells them, in the order of their ids."""
+    """Spelled as in the file, in the order of their ids."""
     special_tokens: SpecialTokens
     _bytes: tuple[bytes, ...]
-    """What each id adds to a decoded text."""
+    """UTF-8 bytes of each id in a decoded text."""
 
     @classmethod
     def load(cls, path: Path | str) -> "Tokenizer":
@@ -54,14 +54,14 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def clean(self, text: str, *, compose_accents: bool = False) -> str:
-        """Write a text with the characters that the tokenizer knows."""
+        """Rewrite a text with the characters that the tokenizer knows."""
 
     @abstractmethod
     def encode_array(self, text: str, *, clean: bool = True) -> np.ndarray:
-        """Do as `encode`, into an array of `dtype`."""
+        """Encode as `encode`, into an array of `dtype`."""
 
     def token_bytes(self, id: int) -> bytes:
-        """Return what one id adds to a decoded text, in UTF-8; it may end within a character."""
+        """Return the UTF-8 bytes of one id in a decoded text; they may end within a character."""
         return self._bytes[id] if 0 <= id < len(self._bytes) else b""
 
     def byte_counts(self) -> np.ndarray:
@@ -70,22 +70,22 @@ class Tokenizer(ABC):
 
     @functools.cached_property
     def special_ids(self) -> dict[str, int]:
-        """Name of each special token -> id; tab and new line of DimensionGPT are text."""
+        """Name of each special token -> id; DimensionGPT's tab and new line count as text."""
         special = self.special_tokens
         ids = sorted({*special.never_produced, special.end_of_text})
         return {self.tokens[id]: id for id in ids}
 
     @functools.cached_property
     def chat_format(self) -> ChatFormat | None:
-        """The format of its conversations: by its special tokens, or as `use_chat_format` said."""
+        """The chat format: that of `use_chat_format`, else recognised by its special tokens."""
         return find_chat_format(self.special_ids)
 
     @functools.cached_property
     def chat(self) -> ChatIds:
-        """The format of its conversations in its ids.
+        """The chat format bound to this tokenizer's ids.
 
         Raises:
-            ValueError: It has the special tokens of no format.
+            ValueError: The tokenizer has the special tokens of no format.
         """
         if self.chat_format is None:
             raise ValueError(
@@ -101,7 +101,7 @@ class Tokenizer(ABC):
         return () if self.chat_format is None else self.chat.stops
 
     def use_chat_format(self, name: str) -> None:
-        """Write conversations in a format of `CHAT_FORMATS`.
+        """Select a chat format of `CHAT_FORMATS`.
 
         Raises:
             ValueError: It is unknown, or the tokenizer lacks its special tokens.
@@ -119,10 +119,10 @@ class Tokenizer(ABC):
     def require_vocab_size(
         self, wanted: int, *, source: object = "the tokenizer", model: str = "the model"
     ) -> None:
-        """Refuse to serve a model that does not have the `wanted` number of tokens.
+        """Raise an error unless the vocabulary has the `wanted` number of tokens.
 
         Raises:
-            ValueError: The numbers differ; `source` and `model` are what the message calls the two.
+            ValueError: The numbers differ; the message calls the two `source` and `model`.
         """
         if self.vocab_size != wanted:
             raise ValueError(
@@ -145,25 +145,25 @@ class Tokenizer(ABC):
         replace_file(Path(path), self.to_bytes())
 
     def encode(self, text: str, *, clean: bool = True) -> list[int]:
-        """Turn any text into ids; `clean=False` is for what `clean` returned, to save time."""
+        """Turn text into ids; `clean=False` saves time for text that `clean` returned."""
         return self.encode_array(text, clean=clean).tolist()
 
     def encode_beginning(self, text: str) -> list[int]:
-        """Encode a text that a document begins with."""
+        """Encode the beginning of a document, with the start-of-text token if there is one."""
         return self.enclose(self.encode_array(text))[:-1].tolist()
 
     def enclose(self, ids: np.ndarray) -> np.ndarray:
-        """Put what begins and what ends a document around its ids, (T,)."""
+        """Put the start-of-text and end-of-text tokens around a document's ids, (T,)."""
         start, end = self.special_tokens.start_of_text, self.special_tokens.end_of_text
         edges = ([] if start is None else [start], ids, [end])
         return np.concatenate([np.asarray(edge, dtype=self.dtype) for edge in edges])
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Turn ids into a text to read; ids outside the vocabulary are skipped."""
+        """Turn ids into readable text; ids outside the vocabulary are skipped."""
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", errors="replace")
 
     def token_text(self, id: int) -> str:
-        """Return what one id reads as."""
+        """Return the decoded text of one id."""
         return self.decode([id])
 
 

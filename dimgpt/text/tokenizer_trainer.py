@@ -1,8 +1,8 @@
-"""Makes a vocabulary from raw documents.
+"""Trains a vocabulary on raw documents.
 
-Byte-pair encoding only proposes tokens; how often greedy encoding uses them decides which stay. The
-text is never held: documents are cleaned, split and counted one at a time, and everything after
-that works on the counts of the words. The same documents give the same vocabulary, id for id.
+Byte-pair encoding proposes tokens; those that greedy encoding uses most often are kept. Documents
+are cleaned, split and counted one at a time, so the whole text is never in memory; all later steps
+use the counts of words. The same documents give the same vocabulary, id for id.
 """
 
 from collections import Counter
@@ -33,9 +33,9 @@ def train_vocabulary(
 ) -> list[str]:
     """Choose the tokens of a vocabulary, most frequent first after the special tokens.
 
-    Single characters, digits behind a space and a few words are always in. Below 1,426 tokens,
-    where the alphabet does not fit, the characters are ASCII, the French letters, and the most
-    frequent others up to half of the vocabulary.
+    Single characters, digits with a space before them and a few words are always included. Below
+    1,426 tokens the alphabet does not fit: then the characters are ASCII, the French letters, and
+    the most frequent others up to half of the vocabulary.
 
     Args:
         documents: Raw texts; they are cleaned here.
@@ -43,8 +43,8 @@ def train_vocabulary(
         progress: Called after each document with the number of characters read so far.
 
     Raises:
-        ValueError: `vocab_size` has no room for what is always in, or the documents are too small
-            to give that many tokens.
+        ValueError: `vocab_size` is too small for the tokens that are always included, or the
+            documents are too small to give that many tokens.
     """
     room = vocab_size - len(SPECIAL_TOKENS)
     if room < _MIN_ROOM:
@@ -56,7 +56,7 @@ def train_vocabulary(
     characters = _choose_characters(word_counts, room)
     word_counts.update(" " + character for character in characters)
     candidates = _propose_tokens(word_counts, characters, room)
-    for name in SPECIAL_TOKENS:  # they have shaped the proposals, but they are no text to encode
+    for name in SPECIAL_TOKENS:  # they influence the proposals, but are not encoded as text
         del word_counts[name]
     counts = _count_parts(word_counts, lambda word: longest_matches(word, candidates))
     ranked = sorted(candidates, key=lambda token: (-counts[token], token))
@@ -70,11 +70,11 @@ def count_words(
 ) -> Counter[str]:
     """Count the words of raw documents.
 
-    Special tokens are among them, since byte-pair encoding sees them as words in the original: two
-    around each document, and those of tabulations and line ends.
+    Special tokens are included, because byte-pair encoding of the original sees them as words: two
+    around each document, and those of tabs and line ends.
     """
     words: Counter[str] = Counter()
-    stretches: Counter[str] = Counter()  # fewer than words, and cheaper to tell apart
+    stretches: Counter[str] = Counter()  # fewer than words, and cheaper to split off
     for document in reporting(documents, progress):
         for segment in cut_between_words(normalize_text(document)):
             first, *others = split_at_spaces(segment)
@@ -90,13 +90,13 @@ def count_words(
 
 
 def _move_to_words(stretches: Counter[str], words: Counter[str]) -> None:
-    """Count the words of stretches that follow a space; the stretches are forgotten."""
+    """Count the words of stretches that follow a space, and clear the stretches."""
     words.update(_count_parts(stretches, lambda stretch: split_words(" " + stretch)))
     stretches.clear()
 
 
 def _count_parts(counts: Counter[str], split: Callable[[str], Iterable[str]]) -> Counter[str]:
-    """Count the parts of texts that were counted themselves."""
+    """Count the parts of texts, given the count of each text."""
     parts: Counter[str] = Counter()
     for text, count in counts.items():
         for part in split(text):
@@ -105,7 +105,7 @@ def _count_parts(counts: Counter[str], split: Callable[[str], Iterable[str]]) ->
 
 
 def _choose_characters(word_counts: Counter[str], room: int) -> frozenset[str]:
-    """Return the single characters of a vocabulary that has room for so many tokens of text."""
+    """Return the single characters of a vocabulary with `room` tokens of text."""
     if room >= _FULL_ROOM:
         return frozenset(ALPHABET)
     counts = _count_parts(word_counts, iter)
@@ -117,7 +117,7 @@ def _choose_characters(word_counts: Counter[str], room: int) -> frozenset[str]:
 
 
 def _propose_tokens(word_counts: Counter[str], characters: frozenset[str], room: int) -> set[str]:
-    """Return at least `room` tokens that may be part of a vocabulary, `characters` included."""
+    """Return at least `room` possible tokens of a vocabulary, `characters` included."""
     size = int((room + len(SPECIAL_TOKENS)) * _OVERSHOOT)
     while True:
         proposed = _pair_encoding_tokens(word_counts, size)
@@ -156,7 +156,6 @@ def _repeat_words(word_counts: Counter[str]) -> Iterator[str]:
 
 
 def _is_token(token: str, characters: frozenset[str]) -> bool:
-    """Say whether a proposed token may be part of a vocabulary."""
     return (
         len(token) <= MAX_TOKEN_CHARACTERS
         and not (len(token) > 4 and token.endswith(" "))

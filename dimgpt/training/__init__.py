@@ -1,1 +1,1 @@
-"""Batches and a model -> a better model. The trainer owns time: steps, schedule, checkpoints."""
+"""Trains a model on batches: optimizer steps, learning-rate schedule, checkpoints."""

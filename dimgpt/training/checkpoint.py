@@ -1,10 +1,10 @@
-"""Checkpoints: folders that are complete or absent, written while the run goes on.
+"""Checkpoints: folders that are complete or absent, written in a thread while training continues.
 
     checkpoints/step-00000500/   model.safetensors, optimizer.safetensors, state.json, manifest.json
     checkpoints/best-00000450/   the same without the optimizer: among the lowest validation losses
 
-The manifest is written last and has the SHA-256 of the other files. A folder is used only if they
-agree; a run goes on from the newest one that does.
+The manifest is written last and has the SHA-256 of the other files. A folder is used only if its
+hashes agree; a run resumes from the newest such folder.
 """
 
 import contextlib
@@ -32,35 +32,35 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
-    """What a run goes on from."""
+    """What a run resumes from."""
 
     step: int
     """Optimizer steps taken."""
     tensors: Mapping[str, Mapping[str, Tensor]]
-    """File name without suffix -> tensors by name; none if they were loaded and are in parts."""
+    """File name without suffix -> tensors by name; empty after loading a sharded checkpoint."""
     state: dict[str, Any]
     """Everything that JSON holds: counters, averages, configs."""
     offsets: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Of tensors that are parts: where in the whole ones they begin."""
+    """For tensors that are parts: where they begin in the whole tensors."""
     path: Path | None = None
-    """Where it was loaded from."""
+    """The folder it was loaded from."""
 
 
 class CheckpointStore:
-    """The checkpoints of one run: the newest `keep` stay, and the best `keep_best`."""
+    """The checkpoints of one run; keeps the newest `keep` and the best `keep_best`."""
 
     def __init__(self, folder: Path, *, keep: int = 2, keep_best: int = 1) -> None:
         self.folder, self.keep, self.keep_best = folder, keep, keep_best
 
     def save(self, checkpoint: Checkpoint, *, kind: str = "step") -> Path:
-        """Write a checkpoint, then delete those of its kind that are no longer kept.
+        """Write a checkpoint, then delete the older ones of its kind beyond those to keep.
 
         Args:
             checkpoint: Its tensors are on the CPU.
             kind: `step`, or `best`.
 
         Raises:
-            OSError: It cannot be written; the checkpoints before it are unchanged.
+            OSError: It cannot be written; the earlier checkpoints are unchanged.
         """
         path = self.path_of(kind, checkpoint.step)
         self._make_room(checkpoint)
@@ -81,7 +81,7 @@ class CheckpointStore:
         """Load one checkpoint, of this run or of another.
 
         Raises:
-            ValueError: It is damaged, or no checkpoint.
+            ValueError: The folder is damaged, or no checkpoint.
         """
         problem = self._problem_with(path)
         if problem is None:
@@ -94,19 +94,16 @@ class CheckpointStore:
         raise ValueError(f"checkpoint {path} is damaged ({problem})")
 
     def load_latest(self) -> Checkpoint | None:
-        """Load the newest checkpoint that is whole; `None` if there is none.
-
-        Damaged ones are named in the log and passed over.
-        """
+        """Load the newest intact checkpoint, or return `None`; log and skip damaged ones."""
         for path in reversed(self._paths("step")):
             try:
                 return self.load(path)
             except ValueError as error:
-                log.warning("%s: taking the one before it", error)
+                log.warning("%s: trying the one before it", error)
         return None
 
     def clean(self) -> None:
-        """Delete what a killed run left half written; the caller must hold the run's lock."""
+        """Delete the unfinished folders of a killed run; the caller must hold the run's lock."""
         for path in self.folder.glob(f"*{UNFINISHED}"):
             shutil.rmtree(path, ignore_errors=True)
 
@@ -114,7 +111,7 @@ class CheckpointStore:
         return load_tensors(path)
 
     def _problem_with(self, path: Path) -> str | None:
-        """Say in a few words why a checkpoint is not whole; `None` if it is."""
+        """Return in a few words why a checkpoint is damaged; `None` if it is not."""
         manifest = path / "manifest.json"
         if not manifest.is_file():
             return "no manifest.json" if path.is_dir() else "there is no such folder"
@@ -129,28 +126,27 @@ class CheckpointStore:
             if not file.is_file():
                 return f"no {name}"
             if sha256_of(file) != expected:
-                return f"{name} has another sha256 than its manifest says"
+                return f"the sha256 of {name} differs from its manifest"
         return None
 
     def _make_room(self, checkpoint: Checkpoint) -> None:
-        """Delete the oldest checkpoints where the disk is too full; the newest one stays."""
+        """Delete the oldest checkpoints if the disk has too little space; keep the newest one."""
         tensors = (tensor for named in checkpoint.tensors.values() for tensor in named.values())
         needed = sum(tensor.nbytes for tensor in tensors)
         for path in self._paths("step")[:-1]:
             if shutil.disk_usage(self.folder).free > needed:
                 return
-            log.warning("the disk is full: %s makes room for step %d", path, checkpoint.step)
+            log.warning("the disk is full: deleting %s for step %d", path, checkpoint.step)
             shutil.rmtree(path, ignore_errors=True)
 
     def _complete(self, folder: Path, checkpoint: Checkpoint, hashes: Mapping[str, str]) -> None:
-        """Write the state, then the manifest with the hashes of all files."""
         state = json.dumps({"step": checkpoint.step, **checkpoint.state}, indent=1).encode()
         (folder / "state.json").write_bytes(state)
         manifest = {**hashes, "state.json": hashlib.sha256(state).hexdigest()}
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
     def _drop(self, kind: str, *, newest: Path) -> None:
-        """Delete what `newest` replaces, and damaged ones of later steps."""
+        """Delete older checkpoints beyond those to keep, and damaged ones of later steps."""
         others = [path for path in self._paths(kind) if path != newest]
         older = [path for path in others if path < newest]
         if kind == "step":
@@ -170,7 +166,7 @@ class CheckpointStore:
 
 
 def _validation_loss(path: Path) -> float:
-    """Return the loss of a checkpoint's validation; infinite where that cannot be read."""
+    """Return the validation loss of a checkpoint; infinite if it cannot be read."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
         return float(state["last_validation"]["loss"])
@@ -180,7 +176,7 @@ def _validation_loss(path: Path) -> float:
 class CheckpointWriter:
     """Saves checkpoints in a thread; a step waits only until its tensors are copied.
 
-    The copies are used again for the next checkpoint, so one write at a time is under way.
+    The next checkpoint reuses the buffers of the copies, so only one write runs at a time.
     """
 
     def __init__(self, store: CheckpointStore, device: torch.device) -> None:
@@ -191,10 +187,10 @@ class CheckpointWriter:
         self._copies: dict[tuple[str, str], Tensor] = {}
 
     def submit(self, checkpoint: Checkpoint, *, kinds: Sequence[str]) -> None:
-        """Copy the tensors and begin to write them, after the write before is done.
+        """Wait for the previous write, copy the tensors, and begin to write them.
 
         Args:
-            checkpoint: Its tensors may change once this returns, its state must not.
+            checkpoint: Its tensors may change once this returns; its state must not.
             kinds: What to save it as: `step`, `best` (the weights alone), or both.
         """
         self.wait()
@@ -211,15 +207,15 @@ class CheckpointWriter:
                 arrived.synchronize()
             self._write(copied, kinds)
 
-        # No daemon: a process that is told to exit exits with a whole checkpoint.
+        # Not a daemon thread, so that the process finishes the write before it exits.
         self._thread = threading.Thread(target=write, name="checkpoint")
         self._thread.start()
 
     def wait(self) -> None:
-        """Wait for the write that is under way.
+        """Wait for the current write.
 
         Raises:
-            Exception: It failed, for another reason than an `OSError`.
+            Exception: The write failed, and not with an `OSError`.
         """
         if self._thread is not None:
             self._thread.join()
@@ -238,18 +234,18 @@ class CheckpointWriter:
         except OSError as error:
             self.error = error
             log.warning(
-                "the checkpoint of step %d could not be written (%s): the one before it stays, "
-                "training goes on; free some space, it is tried again at the next one",
+                "the checkpoint of step %d could not be written (%s): training continues and the "
+                "one before it is kept; free some space before the next checkpoint",
                 checkpoint.step,
                 error,
             )
         except Exception as error:
-            self.error = error  # for the thread that trains: see `wait`
+            self.error = error  # `wait` raises it in the training thread
 
     def _copy(self, file: str, name: str, tensor: Tensor) -> Tensor:
         copy = self._copies.get((file, name))
         if copy is None or copy.shape != tensor.shape or copy.dtype != tensor.dtype:
-            # Into pinned memory the copy runs beside the host, after the kernels queued so far.
+            # A copy to pinned memory is queued after the kernels and does not block the host.
             is_pinned = self.device.type == "cuda" and tensor.device.type == "cuda"
             copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=is_pinned)
             self._copies[file, name] = copy

@@ -1,7 +1,7 @@
-"""What several processes that train one model together add to the step of one.
+"""Collective operations between the processes that train one model.
 
-Torchrun starts them and `runtime.py` joins them. Each holds either the whole model, or a part of
-every tensor (`sharding.py`). A single process calls the functions here too and waits for nobody.
+Torchrun starts the processes and `runtime.py` joins them. Each holds either the whole model, or a
+part of every tensor (`sharding.py`). With a single process, the functions here wait for nobody.
 """
 
 from collections.abc import Callable
@@ -29,13 +29,13 @@ def place_model(model: Transformer, config: TrainingConfig, runtime: Runtime) ->
     """Move a model to the device, sharded if the config says so.
 
     Raises:
-        ValueError: It has adapters, which are not sharded.
+        ValueError: The model has adapters, which cannot be sharded.
     """
     if is_sharded(config, runtime):
         if model.lora.rank:
             raise ValueError(
-                f"sharding is 'full' and lora.rank {model.lora.rank}: adapters train in processes "
-                "that hold the whole model; set sharding to 'none'"
+                f"sharding is 'full' and lora.rank {model.lora.rank}: adapters cannot be sharded; "
+                "set sharding to 'none'"
             )
         shard_model(model, runtime, use_compile=uses_compile(config, runtime))
     return model.to(runtime.device)
@@ -48,17 +48,17 @@ def build_stepper(
     config: TrainingConfig,
     runtime: Runtime,
 ) -> Stepper:
-    """Return what takes the steps of a model that `place_model` has placed."""
+    """Return the `Stepper` of a model that `place_model` has placed."""
     is_replicated = runtime.num_processes > 1 and not is_sharded(config, runtime)
     kind = ReplicatedStepper if is_replicated else Stepper
     return kind(model, optimizer, loss_sums, config, runtime=runtime)
 
 
 class ReplicatedStepper(Stepper):
-    """Each process has the whole model; their gradients are averaged once a step.
+    """Each process has the whole model; the gradients are averaged once a step.
 
-    DistributedDataParallel exchanges them, bucket by bucket, while the last micro-batch of a step
-    is still in its backward pass. https://arxiv.org/abs/2006.15704
+    DistributedDataParallel exchanges them bucket by bucket during the backward pass of the last
+    micro-batch. https://arxiv.org/abs/2006.15704
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -72,8 +72,8 @@ class ReplicatedStepper(Stepper):
     def _backward(self, piece: Batch, *, weight: float, is_last: bool) -> Tensor:
         """Exchange gradients during the last micro-batch of a step.
 
-        The first step exchanges them afterwards, in `_update`. Memory runs out there if it does at
-        all, and a process can then start the step again with smaller micro-batches.
+        The first step exchanges them afterwards, in `_update`. Memory most likely runs out in the
+        first step, and a process can then start it again with smaller micro-batches.
 
         Raises:
             RuntimeError: Memory ran out while gradients may have been exchanged.
@@ -87,8 +87,8 @@ class ReplicatedStepper(Stepper):
             if not is_out_of_memory(error):
                 raise
             raise RuntimeError(
-                "memory ran out while the processes were exchanging gradients: run again to go on "
-                "from the last checkpoint, with a smaller batch_size"
+                "memory ran out while the processes were exchanging gradients: run again with a "
+                "smaller batch_size; it resumes from the last checkpoint"
             ) from None
 
     def _update(self, means: Tensor) -> Tensor:
@@ -102,9 +102,9 @@ class ReplicatedStepper(Stepper):
 
 
 class _LossModule(nn.Module):
-    """The loss as a module, which is what DistributedDataParallel takes.
+    """The loss as a module, which DistributedDataParallel requires.
 
-    It has the parameters of the model and not its buffers, which need no exchange.
+    It has the parameters of the model but not its buffers, which need no exchange.
     """
 
     def __init__(self, model: nn.Module, loss_sums: Callable[[Batch], LossSums]) -> None:
@@ -112,7 +112,6 @@ class _LossModule(nn.Module):
         self.trained, self.loss_sums = nn.ParameterList(model.parameters()), loss_sums
 
     def forward(self, batch: Batch) -> LossSums:
-        """Return the sums over a batch on the device."""
         return self.loss_sums(batch)
 
 
@@ -120,7 +119,7 @@ def lead(work: Callable[[], T], runtime: Runtime) -> T | None:
     """Let the first process do something that may fail; the others wait, and get `None`.
 
     Raises:
-        SystemExit: In the others, if it failed: the first one says why.
+        SystemExit: In the others, if it failed; the first process raises the error itself.
     """
     if runtime.num_processes == 1:
         return work()
@@ -137,7 +136,7 @@ def lead(work: Callable[[], T], runtime: Runtime) -> T | None:
 
 
 def load_latest(store: CheckpointStore, runtime: Runtime) -> Checkpoint | None:
-    """Load the newest checkpoint that is whole; the first process chooses it for all.
+    """Load the newest intact checkpoint; the first process chooses it for all.
 
     Raises:
         RuntimeError: Another process does not find it.

@@ -1,7 +1,7 @@
 """Decides on the device which updates to skip, so that no step waits for the host.
 
-Non-finite updates are always skipped, outliers when `skip_spikes` is set, float16 overflows while
-the loss is scaled. What to do about many bad steps in a row is the trainer's decision.
+It always skips non-finite updates. It skips outliers when `skip_spikes` is set, and float16
+overflows while the loss is scaled. The trainer decides what happens after many bad steps in a row.
 
 The loss scaling is written by hand: torch's `GradScaler` waits for the device unless the optimizer
 is fused, and it cannot tell an overflow from the other reasons to skip an update.
@@ -19,23 +19,22 @@ _FIRST_SCALE, _GROWTH_INTERVAL = 2.0**16, 2_000
 
 
 class Verdict(IntEnum):
-    """Whether an update is applied; every value but the first skips it.
+    """Whether an update is applied; every value but `FINE` skips it.
 
-    Records of skipped steps in `history.jsonl` have its name, in small letters.
+    The record of a skipped step in `history.jsonl` has the name of its verdict in small letters.
     """
 
     FINE = 0
     NOT_FINITE = 1
     SPIKE = 2
     FLOAT16_OVERFLOW = 3
-    """Gradients beyond its range: the loss scale was too high and is halved."""
+    """A gradient exceeded the range of float16; the loss scale is halved."""
 
 
 class UpdateGuard:
     """Judges each update by its loss and the norm of its gradient.
 
     Args:
-        device: Where the losses are.
         skip_spikes: Skip updates more than 6 standard deviations above the mean of the last 128
             steps, once 64 are known; after OLMo 2, https://arxiv.org/abs/2501.00656.
         scales_loss: Scale the loss so that small float16 gradients do not vanish. The scale halves
@@ -80,7 +79,7 @@ class UpdateGuard:
         return kept
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put back what `tensors` returned; values that are missing start afresh."""
+        """Restore what `tensors` returned; missing values get their initial value."""
         fresh = UpdateGuard(
             self.count.device, skip_spikes=self.skip_spikes, scales_loss=self.scales_loss
         ).tensors()
@@ -96,7 +95,7 @@ class UpdateGuard:
         return is_above.any() & (self.count >= _MIN_MEASURED)
 
     def _remember(self, values: Tensor, is_finite: Tensor) -> None:
-        # Spikes are remembered too: after a lasting rise the new level is no spike any more.
+        # Spikes enter the window too, so that a lasting rise becomes the new normal.
         place = torch.arange(WINDOW, device=values.device) == self.count % WINDOW
         self.measured = torch.where(place & is_finite, values[:, None], self.measured)
         self.count = self.count + is_finite

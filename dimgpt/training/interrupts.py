@@ -17,23 +17,23 @@ import torch.distributed as dist
 
 
 class Interrupt:
-    """Whether somebody asked the run to stop. Calling it says so."""
+    """A flag: calling it returns whether the run was asked to stop."""
 
     def __init__(self, *, num_processes: int = 1) -> None:
         self.num_processes = num_processes
         self.received: int | None = None
-        """Number of the last signal that came to this process."""
+        """Number of the last signal that this process received."""
         self._agreed: int | None = None
 
     @property
     def signal(self) -> int | None:
-        """The signal that stops the run: of several processes, one that all know of."""
+        """The signal that stops the run; with several processes, the one that `agree` shared."""
         return self.received if self.num_processes == 1 else self._agreed
 
     def agree(self) -> None:
-        """Let all processes know a signal; each must call this at the same place of its work."""
+        """Share received signals; all processes must call this at the same place of their work."""
         if self.num_processes > 1 and self._agreed is None:
-            # On the host: the device's queue is not waited for.
+            # A CPU tensor, so that the exchange does not wait for the device's queue.
             highest = torch.tensor([self.received or 0])
             dist.all_reduce(highest, dist.ReduceOp.MAX)
             self._agreed = int(highest) or None
@@ -45,10 +45,10 @@ class Interrupt:
 
 @contextlib.contextmanager
 def catch_interrupts(*, num_processes: int = 1) -> Iterator[Interrupt]:
-    """Yield a flag that SIGINT and SIGTERM set; the old handlers return at the end.
+    """Yield a flag that SIGINT and SIGTERM set; restore the old handlers at the end.
 
-    A single process gets them back at the first signal, so that a second one ends it at once.
-    Python cannot catch signals outside the main thread: there, the flag stays unset.
+    A single process restores them at the first signal, so that a second one ends it at once. Python
+    cannot catch signals outside the main thread: there, the flag stays unset.
     """
     interrupt = Interrupt(num_processes=num_processes)
     if threading.current_thread() is not threading.main_thread():
@@ -58,12 +58,12 @@ def catch_interrupts(*, num_processes: int = 1) -> Iterator[Interrupt]:
 
     def restore() -> None:
         for number, handler in previous.items():
-            # `None` is a handler that was not set from Python, which cannot set it again.
+            # `None` stands for a handler set outside Python, which Python cannot set again.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def remember(number: int, frame: FrameType | None) -> None:
         interrupt.received = number
-        # A launcher passes on signals that the terminal has sent to its processes already.
+        # Torchrun forwards signals that the terminal has already sent to each process.
         if num_processes == 1:
             restore()
 

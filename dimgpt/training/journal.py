@@ -1,4 +1,4 @@
-"""What a run reports while it goes on: records for `history.jsonl` and for observers."""
+"""Records what a run reports, in `history.jsonl` and for observers."""
 
 import contextlib
 import json
@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 
 
 def read_history(path: Path) -> list[Record]:
-    """Read the records of a run that is running or has ended; ignore a line cut by a crash."""
+    """Read the records of a running or ended run; ignore a line cut by a crash."""
     records = []
-    for line in path.read_bytes().split(b"\n"):  # as bytes: a crash may cut a character, too
+    for line in path.read_bytes().split(b"\n"):  # bytes: a crash may cut a character
         try:
             records.append(json.loads(line))
         except ValueError:
@@ -33,7 +33,7 @@ def read_history(path: Path) -> list[Record]:
 
 
 def _append_whole(path: Path, content: bytes) -> None:
-    """Append to a file, or leave it unchanged: half a line would hide all that follow it."""
+    """Append to a file, or leave it unchanged: `read_history` stops at a partial line."""
     with path.open("ab", buffering=0) as file:
         size = file.tell()
         try:
@@ -46,18 +46,16 @@ def _append_whole(path: Path, content: bytes) -> None:
 
 
 class Journal:
-    """`history.jsonl`: one record a line, appended while a run goes on and passed to observers.
+    """`history.jsonl`: one record a line, appended during a run and passed to observers.
 
     A record has a `kind` (`start`, `step`, `validation`, `sample`, `notice`, `end`), a `step`, and
     its values, among them moving averages and the speed.
 
     Args:
-        path: The run's file.
         observers: Called with every record.
-        flops_per_token: Forward and backward; gives the model FLOPs utilization (MFU).
-        runtime: The device.
-        decay: Of the moving averages.
-        num_train_tokens: Tokens of the training split; gives `epochs`.
+        flops_per_token: Forward and backward; needed for the model FLOPs utilization (MFU).
+        decay: Decay of the moving averages.
+        num_train_tokens: Tokens of the training split; needed for `epochs`.
     """
 
     def __init__(
@@ -79,9 +77,9 @@ class Journal:
         self._continue_clock(RunState())
 
     def follow(self, state: RunState) -> None:
-        """Report on this state from now on; drop the records of later steps.
+        """Report on this state from now on, and drop the records of later steps.
 
-        So no step is there twice after a run resumes. Its averages and its duration continue.
+        So no step is recorded twice after a run resumes. Averages and duration continue.
         """
         self._continue_clock(state)
         self._waiting.clear()
@@ -94,7 +92,7 @@ class Journal:
                 minutes = max(0.0, records[-1].get("seconds", 0.0) - state.seconds) / 60
                 self._lost = (
                     f"the run ended without saving: {num_lost} steps ({minutes:.0f} minutes) after "
-                    "the checkpoint are taken again"
+                    "the checkpoint are repeated"
                 )
             lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept)
             replace_file(self.path, lines.encode())
@@ -106,7 +104,7 @@ class Journal:
 
     @property
     def seconds(self) -> float:
-        """Duration of all sittings until now."""
+        """Training time until now, summed over all sessions of the run."""
         return time.perf_counter() - self._started
 
     def restart_clock(self) -> None:
@@ -114,7 +112,7 @@ class Journal:
         self._step_began = self.seconds
 
     def start(self, *, max_steps: int, changes: dict[str, str], trained: str = "") -> None:
-        """Record that a sitting begins; `trained` says what adapters train."""
+        """Record that a session begins; `trained` says how many parameters adapters train."""
         self._peak_flops = peak_flops(self.runtime) * self.runtime.num_processes
         more = {"trained": trained} if trained else {}
         self.emit("start", max_steps=max_steps, changes=changes, **more)
@@ -150,7 +148,7 @@ class Journal:
             observer(record)
 
     def append(self, record: Record) -> None:
-        """Add a record to the file; on a full disk it waits in memory for the next one."""
+        """Append a record to the file; on a full disk, keep it in memory until the next one."""
         self._waiting.append((json.dumps(record, ensure_ascii=False) + "\n").encode())
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -158,7 +156,7 @@ class Journal:
         except OSError as error:
             if len(self._waiting) == 1:
                 log.warning(
-                    "%s cannot be written (%s): its records wait in memory; free some space",
+                    "%s cannot be written (%s): its records stay in memory; free some space",
                     self.path,
                     error,
                 )
@@ -166,7 +164,7 @@ class Journal:
             self._waiting.clear()
 
     def notice(self, text: str) -> None:
-        """Record and log something that a person should know."""
+        """Record and log a message for the user."""
         log.warning("step %d: %s", self.state.step, text)
         self.emit("notice", text=text)
 
@@ -179,7 +177,7 @@ class Journal:
         if not is_skipped:
             measured |= {"loss": result.loss, "accuracy": result.accuracy}
         averages = self.state.averages
-        for name, value in measured.items():  # the first value counts as it is
+        for name, value in measured.items():  # an average starts at its first value
             old = averages.get(name, value)
             averages[name] = self.decay * old + (1 - self.decay) * value
         self.emit(
@@ -198,5 +196,5 @@ class Journal:
 
 
 def _finite(value: float) -> float | None:
-    """Return what JSON can hold."""
+    """Return a finite value unchanged; `None` for others, which JSON cannot hold."""
     return value if math.isfinite(value) else None

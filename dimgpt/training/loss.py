@@ -1,4 +1,4 @@
-"""The loss of a batch, as sums: the caller adds up its batches and divides at the end."""
+"""The loss of a batch as sums; the caller adds the sums of its batches and divides once."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from dimgpt.training.sharding import is_sharded
 
 _BYTES_PER_LOGIT = 2 + 2 + 4
 _MAX_CHUNKS = 32
-_CPU_CHUNK_BYTES = 32 * 2**20  # logits: with fewer rows products are slower, more leave the caches
+_CPU_CHUNK_BYTES = 32 * 2**20  # fewer logits make slow matmuls, more do not fit the CPU's caches
 
 
 class LossSums(NamedTuple):
@@ -42,10 +42,10 @@ def weighted_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> 
 def chunked_cross_entropy(
     model: Transformer, hidden: Tensor, targets: Tensor, weights: Tensor, *, num_chunks: int
 ) -> LossSums:
-    """Compute the same from hidden states (B, T, C), a share of the logits at a time.
+    """Compute the same from hidden states (B, T, C), with the logits of one chunk at a time.
 
-    The gradient of a chunk is computed right after its logits, so that no more than those of one
-    chunk are ever in memory, and nothing is computed twice.
+    The gradient of a chunk is computed right after its logits. So memory holds the logits of one
+    chunk only, and nothing is computed twice.
     """
     rows = [x.flatten(0, 1) for x in (hidden, targets, weights)]
     if torch.is_grad_enabled():
@@ -60,7 +60,7 @@ def chunked_cross_entropy(
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Output layer and loss in one, over N tokens: the forward pass leaves the gradients behind."""
+    """Output layer and loss over N tokens; the forward pass computes the gradients as well."""
 
     @staticmethod
     def forward(
@@ -110,22 +110,22 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
 
 def answer_log_probabilities(model: Transformer, batch: Batch) -> Tensor:
-    """Return the log-probability of each answer of pairs, in nats, float32 (B, 2).
+    """Return the log-probability of both answers of each pair, in nats, float32 (B, 2).
 
-    Logits are computed of the answers' tokens only, those with a weight.
+    Only tokens with a weight, those of the answers, get logits.
     """
-    is_said = batch.weights > 0  # (B, 2, T)
-    hidden = model.hidden_states(batch.inputs.flatten(0, 1)).unflatten(0, is_said.shape[:2])
-    logits = model.logits(hidden[is_said]).float()
-    losses = F.cross_entropy(logits, batch.targets[is_said], reduction="none")
-    return -torch.zeros_like(batch.weights).masked_scatter(is_said, losses).sum(dim=-1)
+    is_answer = batch.weights > 0  # (B, 2, T)
+    hidden = model.hidden_states(batch.inputs.flatten(0, 1)).unflatten(0, is_answer.shape[:2])
+    logits = model.logits(hidden[is_answer]).float()
+    losses = F.cross_entropy(logits, batch.targets[is_answer], reduction="none")
+    return -torch.zeros_like(batch.weights).masked_scatter(is_answer, losses).sum(dim=-1)
 
 
 def preference_loss(model: Transformer, batch: Batch, *, beta: float) -> LossSums:
     """Compare pairs of answers: DPO, Rafailov et al. 2023, https://arxiv.org/abs/2305.18290, eq. 7.
 
-    What it shows as correct are the pairs whose better answer has gained more than the other one
-    since the run began. Routers of experts get no loss of their own.
+    A pair counts as correct if the probability of its better answer has risen more than that of the
+    other since the run began. The routers of experts get no loss of their own.
     """
     assert batch.reference is not None
     better, worse = (answer_log_probabilities(model, batch) - batch.reference).unbind(dim=1)
@@ -166,10 +166,11 @@ def router_losses(
 
 
 def choose_loss_chunks(*, num_tokens: int, vocab_size: int, free_bytes: int) -> int:
-    """Return how many chunks a GPU cuts the logits of a micro-batch into: 1 if memory is plenty.
+    """Return into how many chunks a GPU splits the logits of a micro-batch.
 
-    Logits and their gradient, in half precision and once in float32, should not take more than a
-    quarter of the memory; if they would, each chunk takes a sixteenth.
+    The logits and their gradient are held in half precision and once in float32. If they need at
+    most a quarter of the free memory, one chunk is enough; otherwise each chunk gets a sixteenth of
+    it.
     """
     num_bytes = num_tokens * vocab_size * _BYTES_PER_LOGIT
     if num_bytes <= free_bytes / 4:
@@ -180,7 +181,7 @@ def choose_loss_chunks(*, num_tokens: int, vocab_size: int, free_bytes: int) -> 
 def _fitting_loss_chunks(model: Transformer, config: TrainingConfig, runtime: Runtime) -> int:
     num_tokens = config.batch_size * model.config.context_length
     vocab_size = model.config.vocab_size
-    if runtime.device.type == "cpu":  # not by what is free: a run repeats bit for bit there
+    if runtime.device.type == "cpu":  # independent of free memory, so that a run is reproducible
         return min(math.ceil(num_tokens * vocab_size * 4 / _CPU_CHUNK_BYTES), _MAX_CHUNKS)
     return choose_loss_chunks(
         num_tokens=num_tokens, vocab_size=vocab_size, free_bytes=available_memory(runtime)
@@ -197,8 +198,8 @@ def compiled_loss(
 ) -> Callable[[Batch], LossSums]:
     """Return the function from a batch on the device to its loss, compiled if the config says so.
 
-    The loss is compiled together with the model: its passes over (B, T, V) then become one. That of
-    preferences is not compiled: its rows are as long as the longest of a step.
+    Model and loss are compiled together, so that the passes over (B, T, V) are fused into one. The
+    preference loss is not compiled, because the length of its rows differs between steps.
     """
     num_chunks = config.loss_chunks or _fitting_loss_chunks(model, config, runtime)
 
@@ -216,7 +217,7 @@ def compiled_loss(
             per_token = model.config.experts_per_token
             balance, z_loss = router_losses(routing, weights, experts_per_token=per_token)
             more = config.router_balance_loss * balance + config.router_z_loss * z_loss
-            # Adds the gradient and a value of 0: what is shown stays the cross-entropy.
+            # Adds the gradient but a value of 0: the reported loss stays the cross-entropy.
             loss = loss + (more - more.detach())
         return LossSums(loss, correct)
 

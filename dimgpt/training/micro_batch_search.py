@@ -1,8 +1,8 @@
-"""Measures which number of sequences a micro-batch is fastest, within the step's global batch.
+"""Finds the fastest number of sequences per micro-batch, at a fixed global batch.
 
 The sequences of a step and their rows stay the same; only their division into micro-batches
 changes, and with it the order of the sums. A search compiles the model for each size that it tries,
-so it pays for runs of hours.
+so it pays off in runs of hours.
 """
 
 import dataclasses
@@ -30,21 +30,21 @@ _BYTES_PER_WEIGHT = 4 + 4 + 4  # the gradient and AdamW's two moments
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measurement:
-    """What a micro-batch of one size took."""
+    """Speed and memory of micro-batches of one size."""
 
     batch_size: int
-    """Sequences."""
+    """Sequences per micro-batch."""
     tokens_per_second: float
-    """Forward and backward."""
+    """Of forward and backward together."""
     peak_bytes: int
     """Memory taken besides the weights; 0 where the device does not count it."""
 
 
 def wants_micro_batch_search(config: TrainingConfig, runtime: Runtime) -> bool:
-    """Say whether a run begins with the search: if the config says nothing, long runs on CUDA do.
+    """Return whether a run begins with the search: by default, long runs on CUDA do.
 
     Raises:
-        ValueError: It is asked for in several processes, of which each would find another size.
+        ValueError: The config asks for it with several processes; each would find another size.
     """
     are_several = runtime.num_processes > 1
     if config.use_micro_batch_search is None:
@@ -52,8 +52,8 @@ def wants_micro_batch_search(config: TrainingConfig, runtime: Runtime) -> bool:
         return is_long and runtime.device.type == "cuda" and not are_several
     if config.use_micro_batch_search and are_several:
         raise ValueError(
-            f"use_micro_batch_search is True: it is for one process, not for "
-            f"{runtime.num_processes}; leave it out and choose batch_size"
+            f"use_micro_batch_search is True with {runtime.num_processes} processes: it works with "
+            "one only; set it to False and choose batch_size"
         )
     return config.use_micro_batch_search
 
@@ -61,7 +61,7 @@ def wants_micro_batch_search(config: TrainingConfig, runtime: Runtime) -> bool:
 def with_fastest_micro_batch(
     model: Transformer, config: TrainingConfig, runtime: Runtime
 ) -> TrainingConfig:
-    """Return the config with the fastest division of its global batch; weights do not change."""
+    """Return the config with the fastest division of its global batch; the model is not changed."""
     tried = measure_sizes(model, config, runtime)
     for one in tried:
         logger.info("micro-batch of %d: %.0f tokens/s", one.batch_size, one.tokens_per_second)
@@ -71,7 +71,7 @@ def with_fastest_micro_batch(
 def measure_sizes(
     model: Transformer, config: TrainingConfig, runtime: Runtime
 ) -> list[Measurement]:
-    """Measure divisions of the global batch, as `search` chooses them; weights do not change."""
+    """Measure the divisions of the global batch that `search` tries; the model is not changed."""
     model.to(runtime.device)
     free_bytes = available_memory(runtime) - _BYTES_PER_WEIGHT * model.num_trained_parameters
     sizes = candidate_sizes(config.sequences_per_step, context_length=model.config.context_length)
@@ -83,7 +83,7 @@ def measure_sizes(
 
 
 def divide(config: TrainingConfig, batch_size: int) -> TrainingConfig:
-    """Return the config with micro-batches of another size, its global batch and rows kept."""
+    """Return the config with micro-batches of another size, and the same global batch and rows."""
     rows = config.validation_batches * config.batch_size
     return dataclasses.replace(
         config,
@@ -115,11 +115,11 @@ def search(
     Args:
         measure: Returns `None` for a size that does not fit in memory.
         sizes: Ascending.
-        start: Where to begin: the largest size not above it.
+        start: The search begins at the largest size not above it.
         free_bytes: Memory that a micro-batch may take; a tenth is left as a reserve.
 
     Returns:
-        The sizes that fit, in the order tried.
+        The measurements of the sizes that fit, in the order tried.
     """
 
     def measure_if_fits(size: int) -> Measurement | None:
@@ -142,7 +142,7 @@ def search(
 
 
 def fastest(tried: Sequence[Measurement]) -> int:
-    """Return the size of the highest speed; the smaller of two that differ by noise."""
+    """Return the fastest size; of sizes within 2 % of the best, the smallest."""
     best = max(one.tokens_per_second for one in tried)
     return min(one.batch_size for one in tried if one.tokens_per_second * _MIN_GAIN >= best)
 
@@ -150,13 +150,13 @@ def fastest(tried: Sequence[Measurement]) -> int:
 def measure_micro_batch(
     model: Transformer, config: TrainingConfig, runtime: Runtime, *, repeats: int = 3
 ) -> Measurement | None:
-    """Time forward and backward of one micro-batch of random ids; `None` where memory is short.
+    """Time forward and backward of one micro-batch of random ids; `None` if memory runs out.
 
-    The weights are not changed, gradients are dropped.
+    The weights do not change; the gradients are dropped.
     """
     torch.compiler.reset()
     try:
-        # A function of its own: what it held is free when the cache is emptied.
+        # A separate function, so that its tensors are freed before the cache is emptied.
         return _time_micro_batch(model, config, runtime, repeats=repeats)
     except torch.OutOfMemoryError:
         return None

@@ -1,8 +1,8 @@
-"""The rows of an optimizer step: the share of one process, and how many go through at a time.
+"""The rows of an optimizer step: the share of one process, and their split into micro-batches.
 
 The rows of a step, and so its gradient, are the same however they are divided. Every process makes
-all rows and takes its share: half a million tokens take 12 ms in the prefetch thread, less than the
-device needs for any share.
+all rows and takes its share: the prefetch thread makes half a million tokens in 12 ms, less than
+the device needs for any share.
 """
 
 import math
@@ -30,7 +30,7 @@ class TrainingData(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepRows:
-    """What one process computes in a step, and two sums over all processes."""
+    """The rows that one process computes in a step, and two sums over all processes."""
 
     batches: Sequence[Batch]
     """The share of this process, in micro-batches."""
@@ -53,11 +53,11 @@ def take_share(batches: Sequence[Batch], runtime: Runtime) -> StepRows:
 
 
 def share_of(batches: Sequence[Batch], runtime: Runtime) -> list[Batch]:
-    """Divide micro-batches into equal shares and return one of them.
+    """Divide micro-batches into equal shares and return the one of this process.
 
-    Each row is in one share. Whole micro-batches are dealt out where their number allows it, else
-    their rows, in micro-batches that are no larger. All shares have the same shapes: rows of weight
-    0 fill the last ones.
+    Each row is in one share. Whole micro-batches are dealt out if their number is a multiple of the
+    number of processes; otherwise rows are, in micro-batches that are no larger. All shares have
+    the same shapes: rows of weight 0 fill the last ones.
     """
     rank, num_processes = runtime.rank, runtime.num_processes
     sizes = [len(batch.inputs) for batch in batches]
@@ -79,7 +79,7 @@ def join(batches: Sequence[Batch]) -> Batch:
 
 
 def cut(batches: Sequence[Batch], num_rows: int | None) -> list[Batch]:
-    """Return the batches in pieces of at most `num_rows`; `None` leaves them as they are."""
+    """Split the batches into pieces of at most `num_rows`; `None` leaves them unchanged."""
     if num_rows is None:
         return list(batches)
     return [

@@ -41,7 +41,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Update all parameters, or none and no state, if `found_inf` is 1."""
+        """Update all parameters; if `found_inf` is 1, change neither parameters nor state."""
         assert closure is None
         self._adam.found_inf = self.found_inf  # type: ignore[attr-defined]
         self._adam.step()
@@ -75,14 +75,14 @@ def orthogonalise(matrix: Tensor) -> Tensor:
     Computed by Newton-Schulz steps, in bfloat16 on CUDA, which is precise enough.
 
     Args:
-        matrix: (N, M), or a stack of matrices, (E, N, M), each computed by itself. Sharded ones
-            are gathered, and the result is sharded in the same way.
+        matrix: (N, M), or a stack of matrices, (E, N, M), each orthogonalised separately. A sharded
+            matrix is gathered first; its result is sharded in the same way.
     """
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     if isinstance(matrix, DTensor):
         whole = orthogonalise(matrix.full_tensor())
-        # Every process has computed the whole, so none has to send its parts.
+        # Every process has computed the whole matrix, so nothing has to be sent.
         return distribute_tensor(whole, matrix.device_mesh, matrix.placements, src_data_rank=None)
     is_tall = matrix.shape[-2] > matrix.shape[-1]
     x = matrix.mT if is_tall else matrix
@@ -90,7 +90,7 @@ def orthogonalise(matrix: Tensor) -> Tensor:
         x = x.bfloat16()
     a, b, c = _COEFFICIENTS
     add_product = torch.addmm if x.dim() == 2 else torch.baddbmm
-    # No singular value is above the norm.
+    # After this, no singular value is above 1: none exceeds the Frobenius norm.
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=_SMALLEST_NORM)
     for _ in range(_NUM_STEPS):
         gram = x @ x.mT

@@ -1,9 +1,9 @@
-"""The optimizer: AdamW, or Muon and AdamW, over groups of parameters; the rate of every step.
+"""The optimizer (AdamW, or Muon and AdamW), its groups of parameters, and the learning rates.
 
 Every optimizer here honours `found_inf` as torch's fused ones do: a tensor on the device that is 1
 if the update must be skipped. `step.py` sets it. A group is one of torch's: a dictionary of its
-`name`, `params` and `weight_decay`. It may have a `learning_rate_scale`, a factor on the rate of
-the run, and a `schedule`, a function from the step to a rate of its own.
+`name`, `params` and `weight_decay`. A group may have a `learning_rate_scale`, a factor on the
+learning rate of the run, and a `schedule`, a function from the step to a learning rate.
 """
 
 import math
@@ -21,11 +21,11 @@ _FIRST_MOMENTUM = 0.85
 
 
 def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str, Any]]:
-    """Split the trainable parameters: matrices decay, vectors (norms, biases) if asked to.
+    """Split the trainable parameters into matrices and vectors (norms, biases).
 
-    With Muon, the matrices inside the blocks are a group of their own. The routers of experts are
-    not in it: like those of the output layer, each of their rows stands for a choice. Nor are
-    adapters, whose two matrices only mean something as a product.
+    With Muon, the matrices inside the blocks are a group of their own. AdamW keeps two kinds of
+    them: the routers of experts, because each of their rows stands for a choice as in the output
+    layer, and adapters, because their two matrices have a meaning only as a product.
     """
     matrices: list[nn.Parameter] = []
     vectors: list[nn.Parameter] = []
@@ -55,7 +55,7 @@ def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str,
 def build_optimizer(
     model: nn.Module, config: TrainingConfig, groups: Sequence[dict[str, Any]] | None = None
 ) -> torch.optim.Optimizer:
-    """Return the config's optimizer over groups, by default the model's; each keeps its settings.
+    """Return the config's optimizer over groups, by default those of `parameter_groups`.
 
     AdamW: Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101. Muon, if the config names
     it, gets the groups that have a `momentum`.
@@ -108,7 +108,7 @@ def _height(step: int, config: TrainingConfig) -> float:
 def set_learning_rates(
     optimizer: torch.optim.Optimizer, step: int, config: TrainingConfig
 ) -> float:
-    """Give each group what a step has of rate, momentum, decay; return the run's own rate."""
+    """Set each group's learning rate, momentum and decay; return the run's learning rate."""
     rate = learning_rate_at(step, config)
     for group in optimizer.param_groups:
         own = group["schedule"](step) if "schedule" in group else rate
@@ -121,7 +121,7 @@ def set_learning_rates(
 
 
 def muon_momentum_at(step: int, config: TrainingConfig) -> float:
-    """Return Muon's momentum at a step: it rises in a line, from 0.85 or, if less, the peak."""
+    """Return Muon's momentum at a step: it rises linearly from 0.85, or from a lower peak."""
     start = min(_FIRST_MOMENTUM, config.muon_momentum)
     progress = min(step / config.muon_warmup_steps, 1.0) if config.muon_warmup_steps else 1.0
     return start + progress * (config.muon_momentum - start)
@@ -137,8 +137,8 @@ def _require_each_once(model: nn.Module, groups: Sequence[dict[str, Any]]) -> No
         found = places.get(id(parameter), [])
         if parameter.requires_grad and len(found) != 1:
             raise ValueError(
-                f"{name} is in the groups {found}: every parameter that is trained must be in "
-                "exactly one; correct the groups"
+                f"{name} is in the groups {found}: put every trained parameter into exactly one "
+                "group"
             )
 
 
@@ -156,10 +156,10 @@ def optimizer_tensors(
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, torch.Tensor]
 ) -> None:
-    """Put back what `optimizer_tensors` returned."""
+    """Restore what `optimizer_tensors` returned."""
     parameters = dict(model.named_parameters())
     for path, value in tensors.items():
         name, key = path.rsplit("/", maxsplit=1)
         parameter = parameters[name]
-        # AdamW counts its steps on the parameter's device when it is fused.
+        # Fused AdamW needs its step counter on the parameter's device.
         optimizer.state[parameter][key] = value.to(parameter.device)

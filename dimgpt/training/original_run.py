@@ -1,12 +1,13 @@
-"""Takes over a run of DimensionGPT's own trainer that is half done.
+"""Continues an unfinished run of DimensionGPT's own trainer.
 
-    output/last/model.pt, last/optimizer.pt    the newest validated state; the step is in the second
+    output/last/model.pt, last/optimizer.pt    the newest validated state; the second has the step
     output/best/model.pt                       the weights of the lowest validation loss
     output/metrics.pkl                         lists with an entry for each validation
 
-The original never trained its norms and stored no state for them; they are trained from here on.
-It stored no random state either: the batches that follow are ours of the same step. Formats:
-https://github.com/angeluriot/Language_model, `trainer.py`. Nothing of the files is executed.
+The original never trained its norms and stored no state for them; this trainer trains them. It
+stored no random state either, so the following batches are those that dimgpt draws for the same
+steps. Formats: https://github.com/angeluriot/Language_model, `trainer.py`. No code in the files is
+executed.
 """
 
 import dataclasses
@@ -31,19 +32,19 @@ log = logging.getLogger(__name__)
 
 _METRICS = "metrics.pkl"
 _COLUMNS = ("time", "step", "tokens", "epochs", "loss", "accuracy", "val_loss", "val_accuracy")
-# The matrices of a block in the order of the original's parameters, by our names.
+# The matrices of a block under dimgpt's names, in the order of the original's parameters.
 _MATRICES = (
     *(f"attention.{name}.weight" for name in ("query", "key", "value", "output")),
     *(f"feed_forward.{name}.weight" for name in ("gate", "up", "down")),
 )
 _AGAIN = "copy the whole folder of the run again"
 Row = Mapping[str, Any]
-"""What the original measured at one validation, by its own names."""
+"""The original's measurements at one validation, under its names."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OriginalRun:
-    """A half-done run in our terms."""
+    """An unfinished run in dimgpt's terms."""
 
     state: RunState
     tensors: dict[str, dict[str, Tensor]]
@@ -51,7 +52,7 @@ class OriginalRun:
     history: list[dict[str, Any]]
     """Records for `history.jsonl`."""
     best: tuple[RunState, dict[str, Tensor]] | None
-    """State and weights of the lowest validation loss; `None` if the weights are not there."""
+    """State and weights of the lowest validation loss; `None` if the weights are missing."""
 
 
 def is_original_run(folder: Path) -> bool:
@@ -60,11 +61,11 @@ def is_original_run(folder: Path) -> bool:
 
 
 def read_original_run(folder: Path, config: ModelConfig) -> OriginalRun:
-    """Read what the original's trainer left; rows of its metrics after its last save are dropped.
+    """Read a run of the original's trainer; drop rows of its metrics after its last save.
 
     Args:
         folder: Its `output/`.
-        config: Of the model that goes on.
+        config: The model that continues the run.
 
     Raises:
         FileNotFoundError: A file is missing.
@@ -73,9 +74,9 @@ def read_original_run(folder: Path, config: ModelConfig) -> OriginalRun:
     last = folder / "last"
     if not (last / "optimizer.pt").is_file():
         raise FileNotFoundError(
-            f"{last / 'optimizer.pt'} is missing: a run cannot go on without it; {_AGAIN}, or take "
-            f"the weights alone: `python -m dimgpt import {last / 'model.pt'} --name NAME`, then "
-            "`finetune --name NAME`"
+            f"{last / 'optimizer.pt'} is missing: a run cannot continue without it; {_AGAIN}, or "
+            f"use the weights alone: `python -m dimgpt import {last / 'model.pt'} --name NAME`, "
+            "then `finetune --name NAME`"
         )
     model = _read_weights(last / "model.pt", config)
     optimizer, step = _read_optimizer(last / "optimizer.pt", model, config.num_layers)
@@ -99,20 +100,18 @@ def read_original_run(folder: Path, config: ModelConfig) -> OriginalRun:
 
 
 def _read_weights(path: Path, config: ModelConfig) -> dict[str, Tensor]:
-    """Return the weights of a model by our names, float32."""
     (tensors, _), layout, source = read_checkpoint(path), LAYOUTS["dimensiongpt"], str(path)
     shown = sizes_in(tensors, layout, source=source)
     if (shown["num_layers"], shown["embedding_dim"]) != (config.num_layers, config.embedding_dim):
         raise ValueError(
-            f"{path} is of another size: its model has {shown['num_layers']} blocks of width "
-            f"{shown['embedding_dim']:,}, this configuration {config.num_layers} of "
-            f"{config.embedding_dim:,}; set model.num_layers, model.embedding_dim and the others "
-            "to those of the run"
+            f"{path} has {shown['num_layers']} blocks of width {shown['embedding_dim']:,}, this "
+            f"configuration {config.num_layers} of {config.embedding_dim:,}: set "
+            "model.num_layers, model.embedding_dim and the other sizes to those of the run"
         )
     if shown["vocab_size"] != config.vocab_size:
         raise ValueError(
             f"{path} has a vocabulary of {shown['vocab_size']:,} tokens, this one has "
-            f"{config.vocab_size:,}: bring the data of the run with `python -m dimgpt import-data`"
+            f"{config.vocab_size:,}: import the run's data with `python -m dimgpt import-data`"
         )
     tensors = without_output(tensors, layout, source=source)
     return dict(build_model(config, tensors, layout=layout, source=source).state_dict())
@@ -121,17 +120,17 @@ def _read_weights(path: Path, config: ModelConfig) -> dict[str, Tensor]:
 def _read_optimizer(
     path: Path, model: Mapping[str, Tensor], num_layers: int
 ) -> tuple[dict[str, Tensor], int]:
-    """Return AdamW's moments as `optimizer_tensors` names them, and the steps they have seen."""
+    """Return AdamW's moments as `optimizer_tensors` names them, and the number of steps."""
     blocks = [f"blocks.{block}.{name}" for block in range(num_layers) for name in _MATRICES]
     names, content = ["token_embedding.weight", *blocks], load_plain(path)
     state = content.get("state") if type(content) is dict else None
     if type(state) is not dict:
-        raise ValueError(f"{path} is no optimizer of PyTorch: {_AGAIN}")
+        raise ValueError(f"{path} does not hold the state of a PyTorch optimizer: {_AGAIN}")
     if set(state) != set(range(len(names))):
         raise ValueError(
-            f"{path} holds {len(state)} entries: a model of {num_layers} blocks has {len(names)}, "
-            f"one for the embedding and {len(_MATRICES)} a block; take it from the same folder as "
-            "the model"
+            f"{path} has {len(state)} entries, but a model of {num_layers} blocks has "
+            f"{len(names)}, one for the embedding and {len(_MATRICES)} a block: copy it from the "
+            "same folder as the model"
         )
     tensors = {}
     for number, name in enumerate(names):
@@ -141,14 +140,14 @@ def _read_optimizer(
             value = state[number].get(key) if type(state[number]) is dict else None
             if type(value) is not Tensor or value.shape != shape:
                 raise ValueError(
-                    f"{path}: {key} of entry {number} is no tensor of {tuple(shape)}, as "
-                    f"{name} has; take it from the same folder as the model"
+                    f"{path}: {key} of entry {number} is not a tensor of the shape "
+                    f"{tuple(shape)} of {name}; copy it from the same folder as the model"
                 )
             tensors[f"{name}/{key}"] = value.detach().to(torch.float32, copy=True)
     require_finite(tensors, source=str(path))
     steps = {int(tensors[f"{name}/step"]) for name in names}
     if len(steps) > 1:
-        raise ValueError(f"{path} is of several steps ({sorted(steps)}): {_AGAIN}")
+        raise ValueError(f"{path} mixes several steps ({sorted(steps)}): {_AGAIN}")
     return tensors, steps.pop()
 
 
@@ -169,17 +168,17 @@ def _rows_until(step: int, path: Path) -> list[Row]:
         is_plain = all(type(value) in (int, float) for value in row.values())
         is_plain = is_plain and {type(row["step"]), type(row["tokens"])} == {int}
         if not is_plain or not all(map(math.isfinite, row.values())):
-            raise ValueError(f"{path}: entry {number} holds something else than numbers; {_AGAIN}")
+            raise ValueError(f"{path}: entry {number} has values that are no numbers; {_AGAIN}")
     kept: list[Row] = [row for row in rows if row["step"] <= step]
     if not kept or kept[-1]["step"] != step:
         raise ValueError(
-            f"{path} has no entry for step {step:,}, where last/optimizer.pt is: they are of "
-            f"different runs; {_AGAIN}"
+            f"{path} has no entry for step {step:,} of last/optimizer.pt: they belong to different "
+            f"runs; {_AGAIN}"
         )
     if len(kept) < len(rows):
         log.warning(
-            "%s goes on to step %d, the last save is of step %d: what was measured later is "
-            "dropped, and those steps are taken again",
+            "%s reaches step %d, but the last save is of step %d: later measurements are dropped "
+            "and those steps are repeated",
             path,
             rows[-1]["step"],
             step,
@@ -188,7 +187,6 @@ def _rows_until(step: int, path: Path) -> list[Row]:
 
 
 def _states(rows: Iterable[Row], context_length: int) -> Iterator[RunState]:
-    """Yield the state of the run after each of its rows."""
     state = RunState()
     for row in rows:
         state.add_validation({"loss": row["val_loss"], "accuracy": row["val_accuracy"]})
@@ -196,7 +194,7 @@ def _states(rows: Iterable[Row], context_length: int) -> Iterator[RunState]:
             state,
             step=row["step"],
             looked_around_at=row["step"],
-            # The original counted the context_length + 1 tokens of a row; we count the targets.
+            # The original counted context_length + 1 tokens a row; dimgpt counts the targets.
             tokens=row["tokens"] // (context_length + 1) * context_length,
             seconds=float(row["time"]),
             averages={"loss": row["loss"], "accuracy": row["accuracy"]},

@@ -1,9 +1,9 @@
 """Saves and restores a training run.
 
 history.jsonl    what happened, a record a line
-checkpoints/     what the run goes on from
-run.json         what it takes to build its trainer again
-lock             held while a trainer is at work
+checkpoints/     what the run resumes from
+run.json         the settings that rebuild its trainer
+lock             held while a trainer uses the folder
 """
 
 import json
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def lock_run(folder: Path) -> AbstractContextManager[None]:
-    """Hold the lock of a run's folder, which is made if it is missing.
+    """Hold the lock of a run's folder; create the folder if it is missing.
 
     Raises:
         RuntimeError: Another process holds it.
@@ -70,11 +70,11 @@ class RunFolder:
         """Restore the newest checkpoint, else the one to branch from, else start at step 0.
 
         Returns:
-            Where the run is, and the settings that have changed, as `old -> new`.
+            The state of the run, and the settings that have changed, as `old -> new`.
 
         Raises:
-            ValueError: The checkpoint belongs to a run of another model, vocabulary or data; or a
-                run with adapters is to branch.
+            ValueError: The checkpoint belongs to a run of another model, vocabulary or data; or
+                `branch_from` is set for a run with adapters.
         """
         lead(self.checkpoints.clean, self.runtime)
         state, changes = RunState(), {}
@@ -82,8 +82,8 @@ class RunFolder:
         if checkpoint is None and branch_from is not None:
             if self.model.lora.rank:
                 raise ValueError(
-                    f"branch_from is {branch_from} and lora.rank {self.model.lora.rank}: adapters "
-                    "begin on the pretrained model; leave one of the two out"
+                    f"branch_from is {branch_from} and lora.rank {self.model.lora.rank}: a run "
+                    "with adapters begins at the pretrained model; leave one of the two out"
                 )
             checkpoint, is_branch = self._load_to_branch(branch_from), True
         if checkpoint is not None:
@@ -108,7 +108,7 @@ class RunFolder:
         return None if checkpoint is None else self._restore(checkpoint)
 
     def save(self, state: RunState, *kinds: str) -> None:
-        """Begin to write the run as it is; see `CheckpointWriter.submit` for the kinds."""
+        """Begin to write the current state; see `CheckpointWriter.submit` for the kinds."""
         if "step" in kinds:
             self._saved = (state.step, state.looked_around_at)
         if not (self.runtime.is_first or self.is_sharded):
@@ -143,7 +143,7 @@ class RunFolder:
         if self.writer.error is not None:
             raise OSError(
                 f"the last checkpoint, of step {state.step}, could not be written "
-                f"({self.writer.error}): the one before it is whole; free some space and run again"
+                f"({self.writer.error}): the one before it is intact; free some space and run again"
             )
 
     def whole_model(self) -> Transformer:
@@ -156,7 +156,6 @@ class RunFolder:
         return model
 
     def _values(self, state: RunState) -> dict[str, Any]:
-        """Return what `state.json` of a checkpoint holds."""
         return state.to_json() | {
             "model": to_dict(self.model.config),
             "training": to_dict(self.config),
@@ -170,8 +169,8 @@ class RunFolder:
         if self.is_sharded or self.config.optimizer != "adamw":
             raise ValueError(
                 f"branch_from is {path} (sharding {self.config.sharding!r}, optimizer "
-                f"{self.config.optimizer!r}): a run of DimensionGPT goes on with AdamW, and "
-                "begins unsharded; set optimizer 'adamw' and sharding 'none'"
+                f"{self.config.optimizer!r}): a run of DimensionGPT continues only with optimizer "
+                "'adamw' and sharding 'none'; set both"
             )
         run = read_original_run(path, self.model.config)
         before = run.state.tokens / max(run.state.step, 1)
@@ -199,7 +198,7 @@ class RunFolder:
         found = None if checkpoint is None else checkpoint.path
         if checkpoint is None or found is None or not any(found.glob("optimizer*.safetensors")):
             raise ValueError(
-                f"branch_from is {path}: it has no checkpoint with an optimizer; take a folder "
+                f"branch_from is {path}: it has no checkpoint with an optimizer; name a folder "
                 "checkpoints/step-... of a run"
             )
         history = folder.parent / "history.jsonl"
@@ -229,8 +228,8 @@ class RunFolder:
             is_optimizer = differences.keys() == {"optimizer"}
             other = "another optimizer" if is_optimizer else "another model or other data"
             raise ValueError(
-                f"this folder holds a run of {other} (saved -> asked for: {listed}): go back to "
-                "the saved settings, or train under another name"
+                f"this folder holds a run of {other} (saved -> asked for: {listed}): use the saved "
+                "settings, or train under another name"
             )
 
     def _open_store(self, folder: Path) -> CheckpointStore:

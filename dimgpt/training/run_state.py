@@ -1,4 +1,4 @@
-"""Where a run is: everything that is neither a tensor nor a setting, and the table of its end."""
+"""The counters of a run, and the table that is shown at its end."""
 
 import dataclasses
 import math
@@ -17,18 +17,18 @@ class RunState:
     tokens: int = 0
     """Tokens trained on."""
     seconds: float = 0.0
-    """Duration of all sittings."""
+    """Training time, summed over all sessions."""
     num_skipped: int = 0
     """Steps whose update was skipped."""
     num_bad_in_a_row: int = 0
-    """Newest steps whose loss or gradient was not finite."""
+    """Non-finite steps since the last finite one."""
     looked_around_at: int = 0
-    """Newest step after which validation and sample were done; a stop can come before them."""
+    """Newest step whose validation and sample are done; a stop can come before them."""
     lowest_losses: list[float] = field(default_factory=list)
     """Validation losses of the checkpoints `best-...`, lowest first."""
     num_validations_since_best: int = 0
     micro_batch_rows: int | None = None
-    """Rows that memory holds at once, once it has run out."""
+    """Rows per micro-batch after memory ran out; `None` if it never did."""
     averages: dict[str, float] = field(default_factory=dict)
     """Moving averages by name."""
     last_validation: dict[str, float] = field(default_factory=dict)
@@ -49,22 +49,22 @@ class RunState:
         return is_kept
 
     def why_over(self, config: TrainingConfig) -> str | None:
-        """Say why a run is over; `None` if it is not."""
+        """Return why a run is over; `None` if it is not."""
         if self.step >= config.max_steps:
             return "finished"
         return "out of patience" if self.is_out_of_patience(config.patience) else None
 
     def is_out_of_patience(self, patience: int | None) -> bool:
-        """Say whether that many validations have brought no lower loss."""
+        """Return whether the last `patience` validations have brought no lower loss."""
         return patience is not None and self.num_validations_since_best >= patience
 
     def to_json(self) -> dict[str, Any]:
-        """Return a copy in values that JSON can hold."""
+        """Return a copy as JSON values."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "RunState":
-        """Take the fields that are there: older checkpoints lack some."""
+        """Take the fields that are present: older checkpoints lack some."""
         names = {field.name for field in dataclasses.fields(cls)}
         state = cls(**{name: value for name, value in values.items() if name in names})
         if values.get("best_loss") is not None:  # older checkpoints keep only this one
@@ -75,16 +75,16 @@ class RunState:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingSummary:
-    """What a run took and what it reached."""
+    """The cost and the results of a run."""
 
     step: int
-    """Optimizer steps, over all sittings."""
+    """Optimizer steps, over all sessions."""
     tokens: int
     """Tokens trained on."""
     flops: float
     """Floating-point operations, forward and backward."""
     seconds: float
-    """Duration of all sittings."""
+    """Training time, summed over all sessions."""
     loss: float
     """Moving average of the training loss, in nats a token."""
     accuracy: float
@@ -98,7 +98,7 @@ class TrainingSummary:
     num_skipped: int = 0
     """Steps whose update was skipped: not finite, or a spike."""
     trained: str = ""
-    """How many of the parameters adapters train; empty without."""
+    """How many of the parameters adapters train; empty without adapters."""
     is_finished: bool
     """False when the run was interrupted before its last step."""
 

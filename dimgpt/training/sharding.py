@@ -1,8 +1,8 @@
 """Sharded models and their checkpoints: each process has a part of every weight and moment.
 
 FSDP2 gathers a block's weights while it computes and frees them afterwards, so that a model can be
-larger than one device. It averages gradients after each micro-batch: to add them up first, each
-process would have to hold a whole gradient. https://arxiv.org/abs/2304.11277
+larger than one device. It averages gradients after each micro-batch; summing them over a step first
+would take a whole gradient per process. https://arxiv.org/abs/2304.11277
 
     checkpoints/step-00000500/   model-00001-of-00002.safetensors, model-00002-of-00002.safetensors,
                                  optimizer-..., state.json, manifest.json
@@ -30,15 +30,15 @@ T = TypeVar("T")
 
 
 def is_sharded(config: TrainingConfig, runtime: Runtime) -> bool:
-    """Say whether each process has a part of the weights."""
+    """Return whether each process has a part of the weights."""
     return config.sharding == "full" and runtime.num_processes > 1
 
 
 def shard_model(model: Transformer, runtime: Runtime, *, use_compile: bool) -> None:
-    """Divide a model among the processes, block by block; it moves to the device on the way.
+    """Divide a model among the processes, block by block, and move it to the device.
 
-    What belongs to no block is a group of its own: above all the embedding, which the output layer
-    may share. It stays gathered from the first use in a micro-batch to the last.
+    Parameters outside the blocks form one group, above all the embedding, which the output layer
+    may share. It stays gathered from its first use in a micro-batch to its last.
 
     Args:
         model: The same in all processes; its parameters become `DTensor`s.
@@ -65,7 +65,7 @@ def shard_model(model: Transformer, runtime: Runtime, *, use_compile: bool) -> N
 
 
 def _compile(block: nn.Module) -> None:
-    """Compile a block for whole sequences; with a cache it would compile once for every layer."""
+    """Compile a block for whole sequences; with a cache it would be recompiled for each layer."""
     eager, compiled = block.forward, torch.compile(block.forward, dynamic=False)
 
     def forward(x: Tensor, embedding: Tensor, rotation: Any, cache: Any, *others: Any) -> Any:
@@ -78,9 +78,9 @@ def _compile(block: nn.Module) -> None:
 def own_parts(
     tensors: Mapping[str, Tensor], *, is_first: bool
 ) -> tuple[dict[str, Tensor], dict[str, tuple[int, ...]]]:
-    """Return the parts that this process saves, and where in the whole tensors they begin.
+    """Return the parts that this process saves, and where they begin in the whole tensors.
 
-    The first process saves the tensors that are not sharded, too.
+    The first process also saves the tensors that are not sharded.
     """
     from torch.distributed.tensor import DTensor
     from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
@@ -102,10 +102,10 @@ def own_parts(
 def restore_parts(
     model: nn.Module, optimizer: torch.optim.Optimizer, path: Path
 ) -> dict[str, Tensor]:
-    """Read this process's parts of weights and moments from a checkpoint of any kind.
+    """Read this process's parts of weights and moments from a sharded or whole checkpoint.
 
     Returns:
-        The tensors that belong to neither, whole.
+        The tensors that are neither weights nor moments, whole.
     """
     parameters, wanted, rest = dict(model.named_parameters()), dict(model.state_dict()), {}
     for name, stored in empty_tensors(path).items():
@@ -117,7 +117,7 @@ def restore_parts(
             continue
         parameter = parameters[owner].detach()
         is_like_it = stored.shape == parameter.shape
-        # AdamW counts its steps on the parameter's device when it is fused.
+        # Fused AdamW needs its step counter on the parameter's device.
         like = parameter if is_like_it else stored.to(parameter.device)
         wanted[name] = torch.zeros_like(like, dtype=stored.dtype)
         optimizer.state[parameters[owner]][key] = wanted[name]
@@ -128,21 +128,21 @@ def restore_parts(
 class ShardedCheckpointStore(CheckpointStore):
     """The checkpoints of a run whose processes have parts of the tensors.
 
-    All processes must save the same ones in the same order, on a disk that they share; any thread
-    may do so.
+    All processes must save the same checkpoints in the same order, on a disk that they share. They
+    may save from any thread.
     """
 
     def __init__(self, folder: Path, runtime: Runtime, **keep: int) -> None:
         super().__init__(folder, **keep)
         self.runtime = runtime
-        # Its own group: another thread may be using the run's.
+        # A group of its own, because another thread may be using the run's group.
         self._group = dist.new_group(backend="gloo")
 
     def save(self, checkpoint: Checkpoint, *, kind: str = "step") -> Path:
         """Write a checkpoint; its tensors are this process's parts.
 
         Raises:
-            OSError: One of the processes cannot write; the checkpoints before are unchanged.
+            OSError: One of the processes cannot write; the earlier checkpoints are unchanged.
             RuntimeError: Another process failed for another reason.
         """
         path = self.path_of(kind, checkpoint.step)
@@ -166,21 +166,20 @@ class ShardedCheckpointStore(CheckpointStore):
         return super()._problem_with(path) if self.runtime.is_first else None
 
     def _write_parts(self, folder: Path, checkpoint: Checkpoint) -> dict[str, str]:
-        """Write this process's parts; return the hashes by file, empty where it has no parts."""
+        """Write this process's parts; return their hash by file, empty where it has no parts."""
         hashes = {}
         for name, tensors in checkpoint.tensors.items():
             file = folder / self._part(name, self.runtime.rank)
             offsets = {key: checkpoint.offsets[key] for key in tensors}
             hashes[name] = write_tensors(file, tensors, offsets=offsets) if tensors else ""
             if tensors:
-                sync_folder(file)  # a shared disk may know nothing of another machine's flush
+                sync_folder(file)  # on a shared disk, each machine must flush its own files
         return hashes
 
     def _part(self, name: str, rank: int) -> str:
         return f"{name}-{rank + 1:05d}-of-{self.runtime.num_processes:05d}.safetensors"
 
     def _gather(self, hashes: Mapping[str, str]) -> dict[str, str]:
-        """Return the hashes of the files of all processes."""
         own = torch.tensor([list(bytes.fromhex(hashed or "00" * 32)) for hashed in hashes.values()])
         found = [torch.empty_like(own) for _ in range(self.runtime.num_processes)]
         dist.all_gather(found, own, group=self._group)
@@ -192,9 +191,9 @@ class ShardedCheckpointStore(CheckpointStore):
         }
 
     def _together(self, work: Callable[[], T]) -> T:
-        """Do something in every process; if it fails in one, it fails in all.
+        """Do something in every process; if it fails in one, raise in all.
 
-        Whatever was raised: a process that left here silently would let the others wait for ever.
+        All exceptions are caught: the others would wait for ever for a process that left.
         """
         error: Exception | None = None
         try:
@@ -210,7 +209,7 @@ class ShardedCheckpointStore(CheckpointStore):
             raise OSError("another process could not write its part")
         if worst == 2:
             raise RuntimeError(
-                "another process failed while it wrote its part of a checkpoint: it says why; run "
-                "again to go on from the last checkpoint"
+                "another process failed while it wrote its part of a checkpoint, see its error; "
+                "run again to resume from the last checkpoint"
             ) from error
         return result

@@ -49,8 +49,8 @@ PendingStep = Callable[[], StepResult]
 class Stepper:
     """Takes the optimizer steps of a run, and measures held-out batches.
 
-    `optimizer` must honour `found_inf`, see `optimizer.py`; `loss_sums` returns the loss of a batch
-    on the device.
+    `optimizer` must honour `found_inf` (see `optimizer.py`). `loss_sums` returns the loss of a
+    batch on the device.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Stepper:
         self.config, self.runtime = config, runtime
         self.is_sharded = is_sharded(config, runtime)
         self.num_rows: int | None = None
-        """Most rows at once, after memory ran out; `None` takes the micro-batches as they are."""
+        """Rows per forward pass after memory ran out; `None` keeps the micro-batches."""
         self.guard = UpdateGuard(
             runtime.device, skip_spikes=config.skip_spikes, scales_loss=runtime.needs_loss_scaling
         )
@@ -121,7 +121,7 @@ class Stepper:
         Args:
             batches: The share of this process; tokens of weight 0 are not counted.
             byte_counts: UTF-8 bytes that each token stands for, (V,), on the CPU.
-            should_stop: Asked before each batch; a validation that is cut short returns nothing.
+            should_stop: Called before each batch; if it returns true, the result is empty.
         """
         self.model.eval()
 
@@ -148,7 +148,7 @@ class Stepper:
         return measured
 
     def _in_pieces(self, work: Callable[[list[Batch]], T], batches: Sequence[Batch]) -> T:
-        """Call `work` on the batches; when memory runs out, again with half the rows at a time.
+        """Call `work` on the batches; when memory runs out, call it again with half the rows.
 
         Args:
             work: Must undo what it has done when it fails.
@@ -169,12 +169,12 @@ class Stepper:
                         "memory ran out, and a sharded model cannot halve its micro-batches during "
                         "a step: lower batch_size, raise accumulation_steps, and run again"
                     ) from None
-            # Only here is the error gone, and with it the tensors that its traceback held.
+            # Outside the handler, the error and the tensors of its traceback have been freed.
             torch.cuda.empty_cache()
             largest = max(len(piece.inputs) for piece in pieces)
             if largest == 1:
                 raise torch.OutOfMemoryError(
-                    "memory runs out with a single row at a time: free some of it, or take a "
+                    "memory ran out with a single row at a time: free some memory, or use a "
                     "smaller model or context_length"
                 )
             self.num_rows = (largest + 1) // 2
@@ -189,7 +189,7 @@ class Stepper:
     ) -> Tensor | None:
         """Accumulate the gradient; return this process's part of loss and accuracy, (2,)."""
         self.optimizer.zero_grad(set_to_none=True)
-        # Dropout depends on the step alone; each process drops other values.
+        # Dropout depends on the step and the process only.
         torch.manual_seed(self.config.seed + step + (self.runtime.rank << 32))
         self.model.train()
         sums = torch.zeros(2, device=self.runtime.device)
@@ -204,7 +204,7 @@ class Stepper:
         """Run one micro-batch forward and backward; return its sums of loss and accuracy."""
         with self.runtime.autocast():
             loss, correct = self.loss_sums(piece.to(self.runtime.device))
-        # Several processes take the mean of their gradients, and the sum is wanted.
+        # The exchange averages the processes' gradients; the factor turns the mean into the sum.
         (loss * (self.guard.scale * self.runtime.num_processes) / weight).backward()
         return torch.stack((loss.detach(), correct))
 

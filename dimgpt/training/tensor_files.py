@@ -3,11 +3,11 @@
     model.safetensors                   whole tensors
     model-00001-of-00002.safetensors    the parts of the first of two processes
 
-Writing is done by hand: the library does not return what it wrote, and reading gigabytes again to
-hash them takes as long as writing them. torch's `HuggingFaceStorageWriter` writes parts, but builds
-each file in memory first, a second copy of all tensors, and gives no hash either. The layout of
-parts is the one that its reader knows: the header of a file says where in the whole tensors its
-parts begin. A file without that header is whole.
+The files are written here, because the library does not return the bytes that it wrote, and reading
+gigabytes again to hash them takes as long as writing them. torch's `HuggingFaceStorageWriter`
+returns no hash either, and holds a second copy of all tensors in memory. The layout of parts is
+that of torch's `HuggingFaceStorageReader`: the header of a file says where its parts begin in the
+whole tensors. A file without that header is whole.
 """
 
 import hashlib
@@ -41,14 +41,14 @@ def write_tensors(
     *,
     offsets: Mapping[str, tuple[int, ...]] | None = None,
 ) -> str:
-    """Write contiguous tensors of the CPU, and return the SHA-256 of the file.
+    """Write contiguous CPU tensors, and return the SHA-256 of the file.
 
     The format: https://github.com/huggingface/safetensors#format
 
     Args:
         path: The file.
         tensors: By name.
-        offsets: If the tensors are parts: where in the whole tensors they begin.
+        offsets: If the tensors are parts: where they begin in the whole tensors.
     """
     # Wide types first, so that each tensor begins at a multiple of its element size.
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
@@ -66,7 +66,7 @@ def write_tensors(
 
 
 def _header(tensors: Mapping[str, Tensor], offsets: Mapping[str, tuple[int, ...]] | None) -> bytes:
-    """Return the JSON that says where each tensor is in the file, in their order."""
+    """Return the JSON that gives the place of each tensor in the file, in their order."""
     entries: dict[str, Any] = {}
     if offsets is not None:
         info = {name: {"saved_offsets": list(offset)} for name, offset in offsets.items()}
@@ -88,7 +88,7 @@ def _header(tensors: Mapping[str, Tensor], offsets: Mapping[str, tuple[int, ...]
 
 
 def load_tensors(folder: Path) -> dict[str, dict[str, Tensor]]:
-    """Return the tensors of a folder by file and name; nothing where they are in parts.
+    """Return the tensors of a folder by file and name; empty if they are in parts.
 
     Raises:
         SafetensorError: A file is damaged.
@@ -99,7 +99,7 @@ def load_tensors(folder: Path) -> dict[str, dict[str, Tensor]]:
 
 
 def empty_tensors(folder: Path) -> dict[str, Tensor]:
-    """Return the whole tensors of a folder by name, without their values."""
+    """Return uninitialised tensors with the names, shapes and types of those in a folder."""
     from torch.distributed.checkpoint import HuggingFaceStorageReader
 
     metadata: Any = HuggingFaceStorageReader(str(folder)).read_metadata()
@@ -110,7 +110,7 @@ def empty_tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def read_into(tensors: Mapping[str, Tensor], folder: Path) -> None:
-    """Read tensors of a folder in place; each process reads its parts of sharded ones."""
+    """Fill tensors in place from a folder; each process reads its parts of sharded ones."""
     from torch.distributed.checkpoint import HuggingFaceStorageReader, load
 
     with torch.no_grad(), warnings.catch_warnings():

@@ -32,16 +32,16 @@ _SHOWN = {
 def open_trackers(
     names: Sequence[Tracker], run_dir: Path, *, step: int, settings: Mapping[str, Any]
 ) -> Iterator[list[Callable[[Record], None]]]:
-    """Yield an observer for each tracker, and close them at the end.
+    """Yield an observer for each tracker, and close the trackers at the end.
 
     Args:
-        names: Which ones.
+        names: The trackers to open.
         run_dir: The run's folder; its last two names are the run's name.
-        step: Where the run goes on; what a tracker shows of later steps is replaced.
+        step: Where the run resumes; a tracker's values of later steps are replaced.
         settings: Shown beside the curves.
 
     Raises:
-        ImportError: The package of one is not installed.
+        ImportError: The package of a tracker is not installed.
     """
     with contextlib.ExitStack() as stack:
         observers = []
@@ -66,24 +66,23 @@ def _open_tensorboard(name: str, run_dir: Path, step: int, settings: Mapping[str
 
 
 def _open_service(name: str, run_dir: Path, step: int, settings: Mapping[str, Any]) -> Opened:
-    """Open wandb or trackio, which has the same interface but for a few options."""
+    """Open wandb or trackio, whose interfaces differ in a few options only."""
     package = _package(name)
     run_name = "-".join(run_dir.absolute().parts[-2:])
     options: dict[str, Any] = {"project": "dimgpt", "resume": "allow", "config": dict(settings)}
-    if name == "trackio":  # it knows a run by its name
+    if name == "trackio":  # identifies a run by its name
         run_name = f"{run_name}-{_identity(run_dir, 'trackio_run')}"
         package.init(name=run_name, embed=False, **options)
         return lambda values, step: package.log(values, step=step), package.finish
     identity = _identity(run_dir, "wandb_run_id")
     run = package.init(name=run_name, id=identity, dir=str(run_dir), **options)
-    # Its own counter only rises: after a crash the steps since the checkpoint come again.
+    # wandb's own counter cannot go back, and a crashed run repeats steps since the checkpoint.
     run.define_metric("step")
     run.define_metric("*", step_metric="step")
     return lambda values, step: run.log({**values, "step": step}), run.finish
 
 
 def _package(name: str) -> Any:
-    """Import the package of a tracker."""
     try:
         if name == "wandb":
             import wandb as package
@@ -93,13 +92,13 @@ def _package(name: str) -> Any:
             import torch.utils.tensorboard as package
     except ImportError as error:
         raise ImportError(
-            f"trackers names {name}, which is not installed: pip install {name}, or drop it"
+            f"trackers has {name}, which is not installed: pip install {name}, or remove it"
         ) from error
     return package
 
 
 def _identity(run_dir: Path, key: str) -> str:
-    """Return the id of this run at a service, made when the run first opens it."""
+    """Return the id of this run at a service; create it when the run first opens the service."""
     path = run_dir / "trackers.json"
     known = json.loads(path.read_bytes()) if path.is_file() else {}
     if key not in known:
@@ -109,7 +108,7 @@ def _identity(run_dir: Path, key: str) -> str:
 
 
 def _observer(name: str, write: Callable[..., None]) -> Callable[[Record], None]:
-    """Return what passes the shown values of each record to a tracker."""
+    """Return an observer that passes the shown values of each record to a tracker."""
     safely = _shielded(name, write)
 
     def watch(record: Record) -> None:
@@ -136,6 +135,6 @@ def _shielded(name: str, work: Callable[..., None]) -> Callable[..., None]:
                 work(*arguments)
             except Exception as error:
                 has_failed = True
-                log.warning("%s does not work any more (%s): the run goes on", name, error)
+                log.warning("%s failed (%s): the run continues without it", name, error)
 
     return try_to

@@ -1,9 +1,9 @@
-"""Trains a model in a run folder: what happens when, from the first step to the last.
+"""Trains a model in a run folder: decides what happens when, from the first step to the last.
 
 `data.batches(step)` returns the batches of any step, so a resumed run sees the same ones. Pass
 `observers` to watch the run, `sample` to generate text during it, and `score` to measure more at a
-validation. Training again in the same folder resumes from the last checkpoint. The life of a step,
-of one process on one device:
+validation. Training again in the same folder resumes from the last checkpoint. One step of one
+process on one device:
 
     prefetch thread     data.batches(step) -> take_share: the rows of the step
           |
@@ -11,15 +11,15 @@ of one process on one device:
       for each micro-batch: forward -> loss / weight of the step -> backward
           |             clip -> guard: verdict -> optimizer.step, unless the verdict skips it
           |
-    (the device works on that; the host reads the values of the step before, and goes on)
+    (while the device computes, the host reads the values of the step before)
           |
     journal.py          count the step, append it to history.jsonl, call the observers
           |
-    now and then        validation -> "best" checkpoint; sample; "step" checkpoint in a thread
+    at intervals        validation -> "best" checkpoint; sample; "step" checkpoint in a thread
 
-Out of memory halves the micro-batches and repeats the step. Five non-finite steps in a row go back
-to the last checkpoint. With several processes (`distributed.py`), each takes its share of the rows,
-and gradients and losses are added up before the clipping.
+When memory runs out, the micro-batches are halved and the step is repeated. After five non-finite
+steps in a row, the run returns to the last checkpoint. With several processes (`distributed.py`),
+each computes its share of the rows; gradients and losses are summed before clipping.
 """
 
 import contextlib
@@ -59,23 +59,20 @@ class Trainer:
 
     Args:
         model: Trained in place, on the runtime's device.
-        data: Its batches.
-        config: Settings of the run.
         run_dir: Gets `history.jsonl` and `checkpoints/`.
-        runtime: Device and precision.
-        vocabulary: Fingerprint of the vocabulary; a run resumes only with the same one.
-        data_fingerprint: Of what the batches are drawn from; likewise.
-        base_fingerprint: Of the weights that the model begins with; likewise.
-        num_train_tokens: Tokens of the training split; tells how many epochs the run has seen.
-        byte_counts: UTF-8 bytes that each token stands for, (vocab_size,); gives bits per byte.
-        sample: Makes the text that is kept every `sample_interval` steps.
-        score: Measures further losses by name, in nats per word, which are added to the record of
-            each validation; it is called in every process.
+        vocabulary: Fingerprint of the vocabulary. A run resumes only with the same fingerprints.
+        data_fingerprint: Fingerprint of the token files that the batches are drawn from.
+        base_fingerprint: Fingerprint of the weights that the model begins with.
+        num_train_tokens: Tokens of the training split; needed to count epochs.
+        byte_counts: UTF-8 bytes of each token, (vocab_size,); needed for bits per byte.
+        sample: Generates the text that is recorded every `sample_interval` steps.
+        score: Returns further losses by name, in nats per word. They are added to the record of
+            each validation. Every process calls it.
         observers: Called with every record that goes to the history.
         branch_from: A checkpoint, the folder of a run, or the `output/` of the original
-            DimensionGPT, from which a new run begins with all its state; its data may be others.
-            Once this run has a checkpoint of its own, it resumes from that.
-        recipe: What it takes to build this trainer again; kept in `run.json`.
+            DimensionGPT. A new run begins with all its state; the data may differ. Once this run
+            has a checkpoint of its own, it resumes from that.
+        recipe: The settings that rebuild this trainer; saved in `run.json`.
     """
 
     def __init__(
@@ -122,13 +119,13 @@ class Trainer:
         self.state, self._went_back_at = RunState(), 0
 
     def fit(self) -> TrainingSummary:
-        """Train until `max_steps`, or until interrupted; save either way.
+        """Train until `max_steps` or an interrupt; save in both cases.
 
         Raises:
-            FloatingPointError: Loss or gradient are not finite for 5 steps in a row, and are so
-                again after going back to the last checkpoint.
-            OSError: The last checkpoint cannot be written; the one before it is whole.
-            RuntimeError: Another trainer is at work in the folder.
+            FloatingPointError: Loss or gradient were not finite for 5 steps in a row, and again
+                after returning to the last checkpoint.
+            OSError: The last checkpoint cannot be written; the one before it is intact.
+            RuntimeError: Another trainer uses the folder.
             SystemExit: SIGTERM came; the checkpoint is written, the status is 143.
             ValueError: The folder holds a run of another model, vocabulary or data.
         """
@@ -150,7 +147,7 @@ class Trainer:
             stack.enter_context(self.journal.recording_failure())
             stack.enter_context(self.runtime.matmul_precision())
             if state.looked_around_at < state.step:
-                self._look_around(stop)  # an interrupt came before that
+                self._look_around(stop)  # an interrupt prevented it
             while not (stop() or self._is_over()):
                 self._take_steps(stop)
                 if self._must_go_back():
@@ -163,7 +160,7 @@ class Trainer:
         return self.summary()
 
     def summary(self) -> TrainingSummary:
-        """Return what the run took and reached so far."""
+        """Return the cost and the results of the run so far."""
         state = self.state
         return TrainingSummary(
             step=state.step,
@@ -195,7 +192,7 @@ class Trainer:
                 if previous is not None:  # read while the device works on the next one
                     self._finish_step(previous)
                 is_stopping = stop()
-                # After some steps their values are needed before the next one can begin.
+                # A step that is due for validation or a checkpoint must end before the next begins.
                 waits = is_stopping or not self.runtime.is_asynchronous or self._due_after(step)
                 if queued is not None and waits:
                     self._finish_step(queued)
@@ -206,7 +203,7 @@ class Trainer:
                     return
 
     def _due_after(self, step: int) -> set[str]:
-        """Return what must happen after a step."""
+        """Return what must happen after a step: validation, checkpoint, sample."""
         intervals = {
             "validation": self.config.validation_interval,
             "checkpoint": self.config.checkpoint_interval,
@@ -230,7 +227,7 @@ class Trainer:
         rows = self.stepper.num_rows
         if state.micro_batch_rows != rows:
             state.micro_batch_rows = rows
-            self.journal.notice(f"memory ran out: {rows} rows at a time now, as many a step")
+            self.journal.notice(f"memory ran out: {rows} rows at a time now, same rows per step")
         self.journal.record_step(result)
 
     def _look_around(self, should_stop: Callable[[], bool]) -> None:
@@ -246,7 +243,7 @@ class Trainer:
             self.model.eval()
             self.journal.emit("sample", text=self.sample())
         self.state.looked_around_at = self.state.step
-        # During a row of bad steps, the checkpoint before them is the one to go back to.
+        # After non-finite steps, the checkpoint before them must stay the newest.
         if "checkpoint" in due and self.state.num_bad_in_a_row == 0:
             kinds += ["step"]
         if kinds:
@@ -260,15 +257,15 @@ class Trainer:
         return self.stepper.measure(share, byte_counts=self.byte_counts, should_stop=should_stop)
 
     def _record_validation(self, measured: dict[str, float]) -> bool:
-        """Record a validation; return whether its loss is among the lowest, which are kept."""
+        """Record a validation; return whether its loss is among the `keep_best` lowest."""
         is_kept = self.state.add_validation(measured, keep=self.config.keep_best)
         scores = {"scores": self.score()} if self.score else {}
         self.journal.emit("validation", **measured, **scores)
         if self.state.is_out_of_patience(self.config.patience):
             num, best = self.state.num_validations_since_best, self.state.best_loss
             self.journal.notice(
-                f"no validation loss under {best:.4f} in the last {num} validations: the run ends "
-                "(the best weights: checkpoints/best-*)"
+                f"no validation loss under {best:.4f} in the last {num} validations: the run ends; "
+                "the best weights are in checkpoints/best-*"
             )
         return is_kept
 
@@ -279,11 +276,11 @@ class Trainer:
         return self.state.num_bad_in_a_row >= _MAX_BAD_IN_A_ROW
 
     def _go_back(self) -> None:
-        """Go back to the last checkpoint; give up where that has not helped before."""
+        """Return to the last checkpoint; give up if that has not helped before."""
         failed, result = self.state.step, self._last_result
         reason = (
-            f"step {failed}: loss and gradient are not finite for the {_MAX_BAD_IN_A_ROW}th time "
-            f"in a row (loss {result.loss}, norm {result.grad_norm}, learning rate "
+            f"step {failed}: loss or gradient was not finite in the last {_MAX_BAD_IN_A_ROW} steps "
+            f"(loss {result.loss}, norm {result.grad_norm}, learning rate "
             f"{result.learning_rate:.3g})"
         )
         is_same_place = failed - _MAX_BAD_IN_A_ROW < self._went_back_at

@@ -1,1 +1,1 @@
-"""Models on disk: our own folders, and the files of other systems."""
+"""Models on disk: dimgpt's folders, and the files of other systems."""

@@ -1,10 +1,10 @@
-"""Adapters on disk, in the format of the `peft` library: its names for our tensors.
+"""Adapters on disk, in the format of the `peft` library, with its names of tensors.
 
     adapter_config.json         rank, alpha, dropout, and the names of the layers
     adapter_model.safetensors   the matrices, by the names of a Llama, Mistral or Qwen 3
 
-So `peft.PeftModel.from_pretrained` puts them on the base model that `export --to transformers`
-wrote. The rows of B of queries and keys are reordered there as those of the weights are, see
+So `peft.PeftModel.from_pretrained` loads them on the base model that `export --to transformers`
+wrote. The rows of B of queries and keys are reordered like those of the weights, see
 `huggingface.py`. https://huggingface.co/docs/peft/main/en/developer_guides/checkpoint
 """
 
@@ -33,9 +33,9 @@ class AdapterBase:
     """The model that the adapters of a folder were trained on."""
 
     name: FileName
-    """Of its folder, which is beside that of the adapters."""
+    """Name of its folder, which is beside that of the adapters."""
     sha256: str
-    """Of its weights, see `fingerprint_base`."""
+    """Hash of its weights, see `fingerprint_base`."""
     lora: LoraConfig
 
     def __post_init__(self) -> None:
@@ -79,7 +79,7 @@ def apply_adapter(
         source: The file, for messages.
 
     Raises:
-        ValueError: The tensors are not those of adapters of this model, or not finite.
+        ValueError: The tensors are not adapters of this model, or not finite.
     """
     add_adapters(model, lora)
     wanted = adapter_tensors(model)
@@ -97,10 +97,7 @@ def apply_adapter(
 
 
 def fingerprint_base(model: Transformer) -> str:
-    """Return the SHA-256 of a model's weights, without those of adapters.
-
-    It is that of the numbers, in whatever file they were stored.
-    """
+    """Return the SHA-256 of a model's weights, without adapters, independent of the file format."""
     digest = hashlib.sha256()
     for name, tensor in sorted(base_tensors(model).items()):
         digest.update(name.encode())
@@ -121,7 +118,7 @@ def _theirs(name: str) -> str:
 
 
 def _ordered(name: str, tensor: Tensor, config: ModelConfig, *, to_peft: bool) -> Tensor:
-    """Reorder the rows of a B of queries or keys, which are those of the weight; A stays."""
+    """Reorder the rows of B of queries or keys like those of the weight; A stays."""
     layer, _, part = name.rpartition(".")
     if part == "lora_a":
         return tensor

@@ -1,6 +1,6 @@
-"""The card of a model: a README for people, with the header that the Hugging Face hub reads.
+"""The model card: a README for users, with the header that the Hugging Face hub reads.
 
-The facts are stored beside the weights as `card.json`, so that an export can tell them too.
+The facts are stored beside the weights as `card.json`, so that an export can include them.
 """
 
 import json
@@ -21,12 +21,12 @@ _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~#&$])")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Card:
-    """What is known about a model besides its shape."""
+    """Facts about a model besides its shape."""
 
     name: str = ""
     """Title; the name of its folder if empty."""
     facts: dict[str, str] = field(default_factory=dict)
-    """Rows of the first table: what the training took and reached, bits per byte."""
+    """Rows of the first table: costs and results of the training, bits per byte."""
     mixture: tuple[dict[str, Any], ...] = ()
     """One row a source: column -> value."""
     training: dict[str, Any] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class Card:
     licence: str = ""
     """Licence of the weights, as the hub spells it: `mit`, `apache-2.0`."""
     notes: tuple[str, ...] = ()
-    """Sentences about the licences of the sources, and whatever else a user must know."""
+    """Sentences about the licences of the sources, and other things a user must know."""
 
     def to_json(self) -> bytes:
         """Return the content of `card.json`."""
@@ -59,16 +59,16 @@ class Card:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
-    """How the files beside a card are used."""
+    """Instructions for the files beside a card."""
 
     text: str
     """Code, or another way to use them, in Markdown."""
     notes: tuple[str, ...] = ()
-    """What is different there, a sentence each."""
+    """Differences to dimgpt, a sentence each."""
     library: str = ""
     """Library that the hub names, such as `transformers`."""
     tags: tuple[str, ...] = ()
-    """Words to find the model by."""
+    """Search terms of the hub."""
 
 
 OWN_USAGE = Usage(
@@ -81,7 +81,7 @@ folder = Path(".")  # this folder
 model, tokenizer = load_model(folder), load_tokenizer(folder)
 ```"""
 )
-"""How a model folder is used."""
+"""Instructions for a model folder."""
 USAGE_WITHOUT_TEXT = Usage(
     text="""```python
 from pathlib import Path
@@ -92,7 +92,7 @@ model = load_model(Path("."))  # this folder
 ```""",
     notes=("The folder has no tokenizer: the model gives logits for token ids, and no text.",),
 )
-"""How a model folder without a tokenizer is used."""
+"""Instructions for a model folder without a tokenizer."""
 _ARCHITECTURE = (
     "attention_pattern",
     "norm",
@@ -114,7 +114,7 @@ _ARCHITECTURE = (
 def card_text(
     card: Card, config: ModelConfig, *, usage: Usage = OWN_USAGE, has_curves: bool = False
 ) -> str:
-    """Return the README: what is known about the model and its files; the rest has no line.
+    """Return the README: facts about the model and its files; unknown facts are left out.
 
     The card's name is its title. With `has_curves` it shows the `curves.png` beside it.
     """
@@ -145,13 +145,13 @@ def card_text(
 
 
 def active_rows(config: ModelConfig) -> dict[str, str]:
-    """Return a row of the parameters that a token uses, or none for a model without experts."""
+    """Return a row with the parameters that a token uses; empty for a model without experts."""
     is_sparse = config.num_experts is not None
     return {"Active parameters": f"{num_active_parameters(config):,}"} if is_sparse else {}
 
 
 def architecture_rows(config: ModelConfig) -> dict[str, str]:
-    """Return a row that lists the parts that differ from the defaults, or none without any."""
+    """Return a row with the settings that differ from the defaults; empty if none does."""
     usual = ModelConfig()
     parts = {name: getattr(config, name) for name in _ARCHITECTURE}
     shown = [f"{name}={part!r}" for name, part in parts.items() if part != getattr(usual, name)]
@@ -166,7 +166,7 @@ def _header(card: Card, usage: Usage) -> str:
         "pipeline_tag": "text-generation",
         "tags": ["dimgpt", *usage.tags],
     }
-    # What JSON writes is YAML too.
+    # JSON is valid YAML.
     lines = [f"{key}: {json.dumps(value)}" for key, value in values.items() if value]
     return "\n".join(["---", *lines, "---"])
 
@@ -208,5 +208,4 @@ def _bullets(sentences: Sequence[str]) -> list[str]:
 
 
 def _escape(text: str) -> str:
-    """Let a text from elsewhere be shown as it is, on one line."""
     return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))

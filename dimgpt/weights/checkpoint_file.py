@@ -1,9 +1,9 @@
-"""Reads tensors and plain settings from a file that PyTorch saved; runs nothing of it.
+"""Reads tensors and plain settings from a file that PyTorch saved, without executing its code.
 
-`torch.load(weights_only=True)` reads the file. The checks around that call are ours because PyTorch
-does not make them: no compressed or overlapping entries, right checksums, no tensors larger than
-the file, no methods that a file gives to its objects. Of the one foreign class that is expected,
-lilLM's pickled config, only plain values are kept. Optimizer states stay in the mapped file.
+`torch.load(weights_only=True)` reads the file. This file adds the checks that PyTorch does not
+make: no compressed or overlapping entries, right checksums, no tensors larger than the file, no
+methods that a file gives to its objects. One foreign class is expected, lilLM's pickled config;
+only its plain values are kept. Optimizer states stay in the mapped file.
 """
 
 import re
@@ -29,7 +29,7 @@ _AGAIN = "take it from its source again"
 
 
 class StoredConfig:
-    """Stands for a pickled dataclass, whose own code is neither needed nor imported."""
+    """Replaces a pickled dataclass, whose own code is neither needed nor imported."""
 
     values: Mapping[str, Plain] = MappingProxyType({})
 
@@ -39,30 +39,30 @@ class StoredConfig:
             for name, value in state.items()
         ):
             raise ValueError("a config holds something else than numbers and words")
-        self.values = dict(state)  # the file could go on to change its own
+        self.values = dict(state)  # a copy, because the file could still change its own
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a bare state dict, lilLM's dict around one, or a Lightning checkpoint.
 
     Returns:
-        The tensors by the names of whoever saved them, without the prefixes of wrappers; and the
-        settings that were saved with them, empty if none were.
+        The tensors by the names of the system that saved them, without the prefixes of wrappers;
+        and the settings that were saved with them, empty if none were.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is damaged, holds code, or something else than the weights of a model.
+        ValueError: It is damaged, contains code, or is not the weights of a model.
     """
     state, settings = _split(load_plain(path), path)
     return _checked(state, path), settings
 
 
 def load_plain(path: Path) -> object:
-    """Return what PyTorch saved in a file: tensors, mapped where possible, and plain values.
+    """Return the tensors and plain values of a PyTorch file; tensors are mapped where possible.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is damaged, or holds code.
+        ValueError: It is damaged, or contains code.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: give the file with the weights")
@@ -88,13 +88,12 @@ def _require_sound_archive(path: Path) -> None:
         entries = archive.infolist()
         is_compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
         overlaps = sum(entry.file_size for entry in entries) > path.stat().st_size
-        # Checksums last: they unpack what is compressed.
+        # Checksums last, because they decompress the entries.
         if is_compressed or overlaps or archive.testzip() is not None:
             raise zipfile.BadZipFile
 
 
 def _split(content: object, path: Path) -> tuple[dict[Any, Any], dict[str, Any]]:
-    """Return the state dict and the settings of a file's content."""
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__} that is no state dict: {_AGAIN}")
     content = _entries(content)
@@ -119,7 +118,6 @@ def _entries(content: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def _checked(state: dict[Any, Any], path: Path) -> dict[str, Tensor]:
-    """Return the tensors without the prefixes of their names."""
     bad = [repr(name) for name, value in state.items() if not _is_usable(name, value)]
     if bad:
         raise ValueError(
@@ -139,7 +137,7 @@ def _checked(state: dict[Any, Any], path: Path) -> dict[str, Tensor]:
 
 
 def _is_usable(name: object, value: Any) -> bool:
-    """Say whether an entry is a printable name with a tensor whose numbers are in memory."""
+    """Return whether an entry is a printable name with a tensor whose numbers are in memory."""
     return (
         isinstance(name, str)
         and name.isprintable()

@@ -1,7 +1,7 @@
-"""Checkpoints of DimensionGPT, lilLM and toyGPT: their names for our tensors, and their settings.
+"""Checkpoints of DimensionGPT, lilLM and toyGPT: their names of tensors, and their settings.
 
 lilLM saves a config beside the weights, Lightning saves toyGPT's settings. A bare state dict shows
-the sizes of its matrices; the rest must be given, or be as published.
+only the sizes of its matrices; other sizes must be given, or are those of the published model.
 """
 
 from collections.abc import Callable, Mapping
@@ -65,7 +65,7 @@ LAYOUTS: dict[CheckpointSystem, Layout] = {
             "feed_forward.up": "pw_ff.pwff.0",
             "feed_forward.down": "pw_ff.pwff.2",
         }
-        # One matrix in the file, one part below the other; `_split_attention` names the parts so.
+        # The file has one matrix for all parts; `_split_attention` gives them these names.
         | {
             f"attention.{part}.{name.rpartition('.')[2]}": f"{name}[{part}]"
             for part in _PARTS
@@ -73,7 +73,7 @@ LAYOUTS: dict[CheckpointSystem, Layout] = {
         },
     ),
 }
-# What a checkpoint may leave open: the field of `ModelConfig` -> the system's own setting.
+# Sizes that a checkpoint may lack: field of `ModelConfig` -> the system's own setting.
 _GIVEN_NAMES: dict[CheckpointSystem, dict[str, str]] = {
     "dimensiongpt": {
         name: name for name in ("num_heads", "num_kv_heads", "window_size", "context_length")
@@ -89,14 +89,14 @@ def load_checkpoint(
     """Return the system that saved a checkpoint, and the model, in evaluation mode.
 
     Args:
-        path: Of one of the three systems; the name of its embedding tells which.
-        config: The sizes; `None` takes them from the settings in the file, from its tensors, from
-            `given`, and what none of them says from the published models.
-        given: Sizes that the file does not say, by their names in `ModelConfig`.
+        path: A checkpoint of one of the three systems, recognised by the name of its embedding.
+        config: The sizes. `None` takes them from the settings in the file, its tensors, `given`,
+            and last the published models.
+        given: Sizes that the file does not contain, by their names in `ModelConfig`.
 
     Raises:
-        FileNotFoundError, ValueError: As `read_checkpoint`; or tensors or settings are not those
-            of a system, or contradict each other.
+        FileNotFoundError, ValueError: As `read_checkpoint`; or tensors or settings are not those of
+            a system, or contradict each other.
     """
     (tensors, settings), source = read_checkpoint(path), str(path)
     embedding = "token_embedding.weight"
@@ -121,7 +121,7 @@ def load_checkpoint(
 
 
 def _split_attention(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Cut each fused tensor in three, named after their part; what cannot be cut stays."""
+    """Split each fused tensor into three, named after their part; keep others unchanged."""
     split: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if name.endswith(_FUSED) and tensor.dim() and tensor.shape[0] % len(_PARTS) == 0:
@@ -135,7 +135,7 @@ def _split_attention(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _add_given(
     settings: Mapping[str, Any], given: Mapping[str, int], names: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return the settings with the given sizes, which may fill gaps and contradict nothing."""
+    """Return the settings with the given sizes, which may fill gaps but not contradict."""
     for name, value in given.items():
         if name not in names:
             raise ValueError(f"{name} is {value}: the file is of a system without it; leave it out")
@@ -202,7 +202,7 @@ def _toygpt_config(settings: Mapping[str, Any], shown: Mapping[str, int]) -> Mod
 def _num_heads(
     settings: Mapping[str, Any], name: str, published: Mapping[int, int], dim: int
 ) -> int:
-    """Return the query heads; without the setting those of the published model of this width."""
+    """Return the query heads: the setting, else that of the published model of this width."""
     if settings.get(name) is None and dim not in published:
         raise ValueError(
             f"it says nothing of its heads and is {dim} wide, which no published model is: take "
@@ -218,4 +218,4 @@ CONFIGS: dict[CheckpointSystem, Callable[[Mapping[str, Any], Mapping[str, int]],
     "lillm": _lillm_config,
     "toygpt": _toygpt_config,
 }
-"""Our config from the settings in a checkpoint, and from the sizes that its tensors show."""
+"""System -> function from a checkpoint's settings and the sizes of its tensors to the config."""

@@ -38,21 +38,22 @@ def download_model(
     progress: Callable[[int, int], None] | None = None,
     patience: Patience = PATIENCE,
 ) -> Path:
-    """Fetch a model's files into `models_root/<name>/`, or continue a download; return the folder.
+    """Download a model into `models_root/<name>/`, or resume that; return the folder.
 
-    Weights, tokenizer, config and card are taken; the log names the files that are not. A complete
-    model is kept without asking the hub; of an incomplete one only the missing files are fetched.
+    Weights, tokenizer, config and card are downloaded; the log names the other files. A complete
+    model is kept without a request to the hub; of an incomplete one only the missing files are
+    downloaded.
 
     Args:
         name: A key of `REPOSITORIES`, or `owner/name` on the hub, whose folder is `name`.
         models_root: Gets the folder.
-        revision: Branch, tag or commit; `None` is the newest, or what is there already.
+        revision: Branch, tag or commit; `None` is the newest, or the one already there.
         endpoint: Address of the hub; `None` is the usual one.
-        progress: Called with the bytes that are here and the bytes of all files.
-        patience: How long to try.
+        progress: Called with the bytes received so far and the bytes of all files.
+        patience: How long to retry.
 
     Raises:
-        ValueError: The name is unknown, or it has no file of a model.
+        ValueError: The name is unknown, or the repository has no file of a model.
         FileExistsError: There is another folder of that name, or one with other files.
         OSError: As `dimgpt.hub.download_file`.
     """
@@ -87,7 +88,7 @@ def _repo_id_of(name: str) -> str:
 
 
 def _choose(files: list[HubFile], repo_id: str) -> list[HubFile]:
-    """Return the files that a model can be made of, and log the others."""
+    """Return the files that belong to a model, and log the others."""
     wanted = [
         file for file in files if file.path.endswith(_WANTED_SUFFIXES) and file.path != _RECORD_NAME
     ]
@@ -104,7 +105,6 @@ def _fetch(
     progress: Callable[[int, int], None] | None,
     patience: Patience,
 ) -> None:
-    """Download files into a folder, one after the other."""
     folder.mkdir(parents=True, exist_ok=True)
     total = sum(file.size for file in files)
     present = (folder / file.path for file in files)
@@ -122,7 +122,7 @@ def _fetch(
 
 
 def _finish(arriving: Path, folder: Path, files: list[HubFile]) -> None:
-    """Record where the files are from, each with its SHA-256, and give the folder its name."""
+    """Record the origin of the files, each with its SHA-256, and rename the folder."""
     wanted = {arriving / file.path for file in files}
     for path in sorted(arriving.rglob("*"), reverse=True):
         if path.is_dir() and not path.is_symlink():
@@ -144,7 +144,6 @@ def _finish(arriving: Path, folder: Path, files: list[HubFile]) -> None:
 def _read_record(
     folder: Path, repo_id: str, revision: str | None, endpoint: str | None
 ) -> list[HubFile]:
-    """Return the files that were downloaded into a finished folder."""
     remedy = "move the folder away to download it"
     path = folder / _RECORD_NAME
     if not path.is_file():

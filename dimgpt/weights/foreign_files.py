@@ -1,7 +1,8 @@
-"""Reads files that may come from anywhere, and says in a few words what a file is.
+"""Reads untrusted files, and describes a file in a few words.
 
-`describe` serves the messages that refuse a file: it looks at the first bytes and at lists of
-names, opens no pickle and unpacks nothing. A setting is taken only if its type and range are right.
+`describe` is used in messages that refuse a file. It reads the first bytes and lists of names; it
+opens no pickle and decompresses nothing. A setting is accepted only if its type and range are
+right.
 """
 
 import contextlib
@@ -37,8 +38,7 @@ _BEGINNINGS = {
 def describe(path: Path) -> str:
     """Say what is at a path.
 
-    >>> describe(Path("no-such-file"))
-    'nothing'
+    >>> describe(Path("no-such-file")) 'nothing'
     """
     if path.is_dir():
         names = sorted(entry.name for entry in path.iterdir())
@@ -69,10 +69,9 @@ def describe(path: Path) -> str:
 
 
 def list_names(names: Collection[str], *, limit: int = 4) -> str:
-    """Name a few of many, in one line whatever the names hold.
+    """List some of many names, on one line.
 
-    >>> list_names(["a", "b", "c"], limit=2)
-    'a, b and 1 more'
+    >>> list_names(["a", "b", "c"], limit=2) 'a, b and 1 more'
     """
     shown = [
         "".join(sign if sign.isprintable() else "?" for sign in name[:80])
@@ -83,7 +82,7 @@ def list_names(names: Collection[str], *, limit: int = 4) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the kind and the words of an error, shortened, for a message of one line."""
+    """Return type and text of an error, shortened, for a message of one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
@@ -117,13 +116,13 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_setting(settings: Mapping[str, Any], name: str, kind: type, default: Any = None) -> Any:
-    """Return a setting of a foreign file; the default where it is missing or null.
+    """Return a setting of a foreign file; the default if it is missing or null.
 
     Args:
         settings: By the file's own names.
         name: Key in `settings`.
         kind: `int` for a positive whole number, `float` for a number of 0 or more, or `bool`.
-        default: `None` if the setting is required: a `ValueError` where it is missing.
+        default: `None` if the setting is required: a `ValueError` if it is missing.
     """
     types, smallest, end, rule = _KINDS[kind]
     value = default if settings.get(name) is None else settings[name]

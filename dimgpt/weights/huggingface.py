@@ -1,9 +1,9 @@
 """Weights in the shape of Llama, Mistral or Qwen 3, in a folder of the Hugging Face hub.
 
-Reads config.json and safetensors files without the `transformers` package, and refuses a setting
-that our transformer does not support by its name. Their rotary positions rotate channels i and
-i + D / 2 together, ours 2i and 2i + 1: the rows of the query and key matrices are reordered, and
-with them the weights that normalise queries and keys.
+Reads config.json and safetensors files without the `transformers` package, and refuses settings
+that dimgpt's transformer does not support. Their rotary positions rotate channels i and i + D / 2
+together, dimgpt's 2i and 2i + 1. So the rows of the query and key matrices are reordered, and with
+them the weights that normalise queries and keys.
 """
 
 import re
@@ -44,8 +44,8 @@ _DEFAULTS: dict[str, dict[str, Any]] = {  # of transformers, for settings that a
     },
 }
 SPANS: dict[str, AttentionSpan] = {"full_attention": "full", "sliding_attention": "window"}
-_LONGEST_PATTERN = 64  # looked for among the layers; beyond it, each layer is named
-_ONLY = {  # the only value of each setting that our transformer supports
+_LONGEST_PATTERN = 64  # longest repeated pattern of layers that is searched for
+_ONLY = {  # the only supported value of each setting
     "attention_bias": False,
     "mlp_bias": False,
     "hidden_act": "silu",
@@ -81,11 +81,11 @@ def load_huggingface(folder: Path, *, context_length: int | None = None) -> Tran
 
     Args:
         folder: With config.json, and model.safetensors or the files of its index.
-        context_length: Positions to keep; `None` takes all that the config allows.
+        context_length: Positions to keep; `None` keeps all that the config allows.
 
     Raises:
-        FileNotFoundError, ValueError: A file is missing or damaged, or the config asks for what
-            our transformer does not have.
+        FileNotFoundError, ValueError: A file is missing or damaged, or the config has a setting
+            that dimgpt does not support.
     """
     settings = read_json(folder / _CONFIG)
     try:
@@ -104,7 +104,7 @@ def load_huggingface(folder: Path, *, context_length: int | None = None) -> Tran
 def reorder_heads(
     name: str, weight: Tensor, config: ModelConfig, order: Callable[[Tensor, int], Tensor]
 ) -> Tensor:
-    """Reorder what makes queries or keys by one of the two functions below; the rest stays."""
+    """Reorder weights of queries or keys by one of the two functions below; others stay."""
     num_heads = {
         "query.weight": config.num_heads,
         "key.weight": config.num_kv_heads,
@@ -115,7 +115,7 @@ def reorder_heads(
 
 
 def unstack_experts(name: str, weight: Tensor) -> dict[str, Tensor]:
-    """Return a router or a stack of experts by the names of Mixtral; nothing for other tensors."""
+    """Return a router or a stack of experts under Mixtral's names; empty for other tensors."""
     found = re.fullmatch(r"blocks\.(\d+)\.feed_forward\.(router|gate|up|down)\.weight", name)
     if found is None:
         return {}
@@ -127,7 +127,7 @@ def unstack_experts(name: str, weight: Tensor) -> dict[str, Tensor]:
 
 
 def pairs_from_halves(weight: Tensor, num_heads: int) -> Tensor:
-    """Put the rows of each head so that channels i and i + D / 2 become neighbours.
+    """Reorder the rows of each head so that channels i and i + D / 2 become neighbours.
 
     Args:
         weight: A matrix (H * D, C), or the weight (D,) of a norm.
@@ -173,7 +173,7 @@ def _config_of(theirs: Mapping[str, Any], context_length: int | None) -> ModelCo
 
 
 def _attention_of(settings: Mapping[str, Any], num_layers: int) -> dict[str, Any]:
-    """Return the fields about windows and norms of queries and keys, which differ by the kind."""
+    """Return the fields for windows and for norms of queries and keys."""
     is_qwen3 = settings["model_type"] == "qwen3"
     has_window = settings.get("sliding_window") is not None and (
         not is_qwen3 or read_setting(settings, "use_sliding_window", bool)
@@ -200,7 +200,7 @@ def _attention_of(settings: Mapping[str, Any], num_layers: int) -> dict[str, Any
 
 
 def _supported(theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill in the defaults of missing settings; refuse those that our transformer lacks."""
+    """Return the settings with defaults of missing ones; refuse unsupported settings."""
     kind = theirs.get("model_type")
     if not isinstance(kind, str) or kind not in _DEFAULTS:
         raise ValueError(
@@ -230,7 +230,7 @@ def _supported(theirs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_tensors(folder: Path) -> dict[str, Tensor]:
-    """Read all tensors of a folder, each from the file where the index says it is."""
+    """Read all tensors of a folder, each from its file in the index."""
     index_path = folder / _INDEX
     if (folder / _WEIGHTS).is_file() or not index_path.is_file():
         return _read_file(folder / _WEIGHTS)

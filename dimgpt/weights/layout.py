@@ -1,8 +1,8 @@
-"""Builds a model from tensors, whatever a system calls them.
+"""Builds a model from tensors under any system's names.
 
-All weights that are opened, ours or others', go through `build_model`, which compares sizes, names
-and shapes with the config first. A layout only renames; a system that stores numbers in another
-order has them reordered in its own file.
+All weights, of dimgpt or of other systems, are loaded by `build_model`, which first compares sizes,
+names and shapes with the config. A layout only renames; a system that stores numbers in another
+order reorders them in its own file.
 """
 
 import re
@@ -19,17 +19,17 @@ from dimgpt.weights.foreign_files import list_names
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
-    """The names that one system gives to the tensors of our model."""
+    """The names that a system gives to the tensors of dimgpt's model."""
 
     system: str
-    """Its own name, for messages."""
+    """Name of the system, for messages."""
     blocks: str = "blocks"
-    """What comes before the number of a block."""
+    """Prefix before the number of a block."""
     names: Mapping[str, str] = field(default_factory=dict)
-    """Our name -> theirs; of a tensor in a block, the part after the number.
+    """dimgpt's name -> theirs; for a tensor in a block, the part after the number.
 
-    A name may lack its last part, such as `.weight`, if that is the same. A name that is not listed
-    is the same in both systems.
+    The last part, such as `.weight`, may be left out if it is the same. Names that are not listed
+    are the same in both systems.
     """
 
     def theirs(self, name: str) -> str:
@@ -61,11 +61,11 @@ def build_model(
     Args:
         config: The sizes.
         tensors: By the names of `layout`, the system that saved them.
-        layout: `OURS` for what `save_model` wrote.
+        layout: `OURS` for tensors of `save_model`.
         source: The file, for messages.
 
     Raises:
-        ValueError: Tensors are missing, unexpected, of another shape, or not finite numbers.
+        ValueError: Tensors are missing, unexpected, of another shape, or not finite.
     """
     _require_sizes(sizes_in(tensors, layout, source=source), config, source=source)
     try:
@@ -96,7 +96,7 @@ def build_model(
 
 
 def sizes_in(tensors: Mapping[str, Tensor], layout: Layout, *, source: str) -> dict[str, int]:
-    """Read the sizes that the tensors show: fields of `ModelConfig`, and `kv_dim`."""
+    """Return the sizes that the tensors show: fields of `ModelConfig`, and `kv_dim`."""
     embedding, key, up = names = [
         layout.theirs("token_embedding.weight"),
         layout.theirs("blocks.0.attention.key.weight"),
@@ -124,7 +124,7 @@ def sizes_in(tensors: Mapping[str, Tensor], layout: Layout, *, source: str) -> d
 def without_output(
     tensors: Mapping[str, Tensor], layout: Layout, *, source: str
 ) -> dict[str, Tensor]:
-    """Return the tensors without the output matrix; refuse one that is not the embedding."""
+    """Return the tensors without the output matrix, which must equal the embedding."""
     names = output, embedding = [
         layout.theirs(name) for name in ("output_weight", "token_embedding.weight")
     ]
@@ -143,7 +143,7 @@ def without_output(
 
 
 def require_finite(tensors: Mapping[str, Tensor], *, source: str) -> None:
-    """Raise a `ValueError` that names the first tensor with something else than finite numbers."""
+    """Raise a `ValueError` that names the first tensor that is not of finite numbers."""
     for name, tensor in tensors.items():
         if not (tensor.is_floating_point() and bool(tensor.isfinite().all())):
             raise ValueError(
@@ -153,7 +153,7 @@ def require_finite(tensors: Mapping[str, Tensor], *, source: str) -> None:
 
 
 def _require_sizes(shown: Mapping[str, int], config: ModelConfig, *, source: str) -> None:
-    """Refuse a file with other sizes than its config, before a damaged config takes memory."""
+    """Refuse a file with other sizes than its config, before a damaged config allocates memory."""
     wanted = {**asdict(config), "kv_dim": config.kv_dim}
     different = [
         f"{name} is {size} in the file and {wanted[name]} in the config"

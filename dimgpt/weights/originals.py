@@ -1,6 +1,6 @@
 """Opens weights of other systems: DimensionGPT, lilLM, toyGPT, Llama, Mistral, Qwen 3.
 
-The files may come from anywhere: nothing of them is executed. Nothing is written to the disk.
+The files may be untrusted: none of their code is executed. Nothing is written to the disk.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ _CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Original:
-    """A model that another system made."""
+    """A model of another system."""
 
     system: System
     model: Transformer
@@ -32,17 +32,17 @@ class Original:
 def load_original(
     path: Path, config: ModelConfig | None = None, *, sizes: Mapping[str, int] | None = None
 ) -> Original:
-    """Load what another system made, in evaluation mode, on the CPU.
+    """Load weights of another system, in evaluation mode, on the CPU.
 
     Args:
-        path: A checkpoint, a folder with one, or a folder of what `load_huggingface` opens.
+        path: A checkpoint, a folder with one, or a folder that `load_huggingface` opens.
         config: As `load_checkpoint`.
-        sizes: What a checkpoint does not say: `num_heads`, `num_kv_heads`, `window_size`,
+        sizes: Sizes that a checkpoint lacks: `num_heads`, `num_kv_heads`, `window_size`,
             `context_length`. For a folder only `context_length`, which shortens its own.
 
     Raises:
         FileNotFoundError: There is nothing.
-        ValueError: It is damaged, holds code, is inconsistent, or none of the systems'.
+        ValueError: It is damaged, contains code, is inconsistent, or of no known system.
     """
     given = dict(sizes or {})
     if config and given:
@@ -65,10 +65,10 @@ def load_weights(path: Path) -> Transformer:
 
 
 def is_original(path: Path) -> bool:
-    """Say whether a path is for `load_original` rather than for `load_model` to open.
+    """Return whether `load_original`, not `load_model`, opens a path.
 
-    A file always is; a folder is if its config.json names a kind of model, or if it has one
-    checkpoint and was not made here. Whether its content is sound is not checked.
+    True for every file, and for a folder if its config.json names a kind of model, or if it has one
+    checkpoint and was not written by dimgpt. The content is not checked.
     """
     if path.is_dir():
         return _is_huggingface(path) or (not _is_ours(path) and len(_checkpoints_in(path)) == 1)
@@ -76,14 +76,14 @@ def is_original(path: Path) -> bool:
 
 
 def _is_huggingface(folder: Path) -> bool:
-    """Say whether a folder has a config.json that names a kind of model, known here or not."""
+    """Return whether a folder has a config.json that names a kind of model."""
     with contextlib.suppress(OSError, ValueError):
         return "model_type" in read_json(folder / CONFIG_NAME)
     return False
 
 
 def _is_ours(folder: Path) -> bool:
-    """Say whether a folder claims to be made here; `load_model` says what is wrong with it."""
+    """Return whether a folder looks like one of dimgpt's; `load_model` reports its errors."""
     try:
         return "format" in read_json(folder / CONFIG_NAME)
     except FileNotFoundError:
@@ -93,7 +93,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _checkpoint_at(path: Path) -> Path:
-    """Return the checkpoint that a path means: itself, or the only one in a folder."""
+    """Return the checkpoint at a path: the file itself, or the only one in a folder."""
     if path.is_dir() and _is_ours(path):
         raise ValueError(f"{path} is a model folder that was made here: it opens as it is")
     found = _checkpoints_in(path) if path.is_dir() else []

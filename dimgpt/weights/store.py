@@ -1,16 +1,16 @@
-"""A model folder: everything that a model is, and nothing that could run.
+"""A model folder: everything that belongs to a model, and no code.
 
     config.json         format version, model config, chat format, SHA-256 of the files below
-    model.safetensors   weights, float32 unless another precision was asked for; for adapters
-                        instead: adapter_model.safetensors, adapter_config.json, see `adapter.py`
-    vocab.txt           the tokenizer, where one was given; tokenizer.json if it is byte-level
-    card.json           what is known about the model, and its curves.png, where they were given
-    README.md           the same for people; not read back
+    model.safetensors   weights, float32 by default; for adapters instead:
+                        adapter_model.safetensors, adapter_config.json, see `adapter.py`
+    vocab.txt           the tokenizer, if one was given; tokenizer.json if it is byte-level
+    card.json           facts about the model, and its curves.png, if they were given
+    README.md           the same for users; not read back
 
 A save is complete or did not happen. The files are written into `.saving/`. Renaming that folder to
-`.saved/` completes the save: from then on its files are read instead of those beside it, while they
-move to their places one by one. Other files in the folder are not touched. No optimizer state is
-kept here, and no file is downloaded.
+`.saved/` completes the save: its files are read instead of those beside it, until they have been
+moved one by one. Other files in the folder are not changed. No optimizer state is kept here, and no
+file is downloaded.
 """
 
 import json
@@ -57,15 +57,15 @@ def save_model(
 
     Args:
         model: On any device, in any precision.
-        folder: Made if it is missing; what else it holds stays.
+        folder: Created if it is missing; its other files stay.
         tokenizer: The model's own; `None` leaves the folder without one.
-        card: What is known about the model, for its README.
+        card: Facts about the model, for its README.
         curves: The picture of its training, PNG.
         dtype: Precision in which the weights are stored.
-        base: What the adapters of a model were trained on, of which the folder gets the adapters.
+        base: The base model of adapters; the folder then gets the adapters only.
 
     Raises:
-        ValueError: A weight is no finite number, or the tokenizer has another number of tokens.
+        ValueError: A weight is not finite, or the tokenizer has another number of tokens.
     """
     if tokenizer is not None:
         tokenizer.require_vocab_size(model.config.vocab_size)
@@ -98,10 +98,10 @@ def load_model(
     Adapters are merged into their base model, which must be the one that they were trained on.
 
     Args:
-        folder: What `save_model` wrote.
-        device: Where the model goes.
-        changes: Fields of its config that no weight depends on, such as `dropout`; `None` keeps
-            what was saved.
+        folder: A folder of `save_model`.
+        device: Device of the model.
+        changes: Fields of its config that no weight depends on, such as `dropout`; `None` keeps the
+            saved value.
 
     Raises:
         FileNotFoundError: The folder, or a file that config.json names, is missing.
@@ -136,12 +136,12 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Say whether a model was saved with its tokenizer; raises as `load_model`."""
+    """Return whether a model was saved with its tokenizer; raises as `load_model`."""
     return not _read_config(folder)[1].keys().isdisjoint(TOKENIZER_FILES.values())
 
 
 def load_card(folder: Path) -> tuple[Card, bytes | None]:
-    """Load what is known about a model, and its curves as PNG; raises as `load_model`."""
+    """Load the facts about a model, and its curves as PNG; raises as `load_model`."""
     hashes = _read_config(folder)[1]
     card, curves = Card(), None
     if CARD_NAME in hashes:
@@ -152,7 +152,6 @@ def load_card(folder: Path) -> tuple[Card, bytes | None]:
 
 
 def _weights_as(dtype: torch.dtype, model: Transformer) -> dict[str, torch.Tensor]:
-    """Return the weights of a model on the CPU."""
     weights = model.state_dict().items()
     return {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in weights}
 
@@ -160,7 +159,7 @@ def _weights_as(dtype: torch.dtype, model: Transformer) -> dict[str, torch.Tenso
 def _load_merged(
     folder: Path, config: ModelConfig, hashes: dict[str, str], base: AdapterBase
 ) -> Transformer:
-    """Load the base model beside a folder of adapters, and add them to its weights."""
+    """Load the base model beside a folder of adapters, and merge the adapters into it."""
     path = _verified_path(folder, ADAPTER_NAME, hashes)
     base_folder = folder.resolve().parent / base.name
     if not (base_folder / CONFIG_NAME).exists() and not (base_folder / SAVED).exists():
@@ -191,7 +190,7 @@ def _describe(
     curves: bytes | None,
     base: AdapterBase | None,
 ) -> None:
-    """Write what belongs to the weights: tokenizer, card, hashes, and the page for people."""
+    """Write the files beside the weights: tokenizer, card, hashes and README."""
     if tokenizer is not None:
         tokenizer.save(staging / tokenizer.file_name)
     if curves is not None:
@@ -222,7 +221,6 @@ def _describe(
 
 
 def _finish_save(folder: Path) -> None:
-    """Move the files of a complete save to their places."""
     saved = folder / SAVED
     if not saved.is_dir() or saved.is_symlink():
         return
@@ -235,9 +233,9 @@ def _finish_save(folder: Path) -> None:
 def _read_config(
     folder: Path,
 ) -> tuple[ModelConfig, dict[str, str], str | None, AdapterBase | None]:
-    """Return what config.json says: model config, file name -> SHA-256, chat format, base model.
+    """Return model config, file name -> SHA-256, chat format and base model of a config.json.
 
-    Older folders name no format; the tokenizer then tells it by its special tokens.
+    Older folders have no chat format; the tokenizer then recognises it by its special tokens.
     """
     path = _locate(folder, CONFIG_NAME)
     try:
@@ -272,7 +270,7 @@ def _verified_path(folder: Path, name: str, hashes: dict[str, str]) -> Path:
 
 
 def _locate(folder: Path, name: str) -> Path:
-    """Return where a file of the newest complete save is; never one outside the folder."""
+    """Return the path of a file of the newest complete save, never one outside the folder."""
     candidates = [folder / SAVED / name, folder / name]
     path = next((path for path in candidates if path.exists() or path.is_symlink()), None)
     if path is None:

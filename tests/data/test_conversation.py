@@ -68,5 +68,5 @@ def test_a_prompt_opens_the_document_and_gives_the_assistant_the_word(tokenizer)
 @pytest.mark.parametrize("roles", [[], ["user", "assistant"], ["system"]])
 def test_a_prompt_without_a_last_user_message_is_refused(roles, tokenizer):
     messages = [Message(role=role, text="a") for role in roles]
-    with pytest.raises(ValueError, match="must be the user's"):
+    with pytest.raises(ValueError, match="add a message with role 'user'"):
         encode_prompt(messages, tokenizer)

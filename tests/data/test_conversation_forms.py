@@ -147,8 +147,8 @@ def said(*roles, text="a", **more):
         (said("assistant", text=None, tool_calls=[{"id": "1"}]), "message 1 calls a tool"),
         (said("assistant", function_call={"name": "f"}), "message 1 calls a tool"),
         (said("user", text=[{"type": "image_url"}]), "message 1: 'content' is list"),
-        ({"messages": "[]"}, "'messages' is no list of objects with 'role' and 'content'"),
-        ({"user": "a", "assistant": "b"}, "has the form 'user_assistant', and the records before"),
+        ({"messages": "[]"}, "'messages' is not a list of objects with 'role' and 'content'"),
+        ({"user": "a", "assistant": "b"}, "has the form 'user_assistant', but the records before"),
     ],
     ids=[*"abcdefghijklmn"],
 )
@@ -171,7 +171,7 @@ def test_people_who_talk_are_imitated_in_the_form_of_dimensiongpt_alone():
     with pytest.raises(ValueError, match="two messages of the user"):
         to_conversation("here", {"messages": talk})
     answered = {"conversation": [talk[0], {"role": "bot", "text": "b"}]}
-    with pytest.raises(ValueError, match="here: in the form DimensionGPT 'human'"):
+    with pytest.raises(ValueError, match="here: in the form DimensionGPT, 'human'"):
         to_conversation("here", answered)
     read_otherwise = to_conversation("here", answered, "messages")
     assert turns(read_otherwise) == [("user", "a"), ("assistant", "b")]
@@ -187,5 +187,5 @@ def test_messages_without_an_id_are_not_joined_to_one_conversation(tmp_path):
 def test_where_every_record_is_skipped_the_way_to_the_reason_is_said(tmp_path):
     path = tmp_path / "talk.jsonl"
     path.write_text('{"instruction": "a", "reply": "b"}\n')
-    with pytest.raises(ValueError, match="all 1 records were skipped; bad_records 'refuse' says"):
+    with pytest.raises(ValueError, match="all 1 records were skipped: bad_records 'refuse' shows"):
         list(read_conversations(ConversationSourceConfig(name="a", path=str(path)), skip_bad=True))

@@ -136,7 +136,7 @@ def test_answers_that_cleaning_empties_or_makes_equal_are_dropped_and_counted(to
 
 
 def test_a_document_that_is_no_pair_is_refused(tokenizer):
-    with pytest.raises(ValueError, match="holds no two answers"):
+    with pytest.raises(ValueError, match="is no pair of answers"):
         split_pair(np.array(tokenizer.chat.encode_message("user", "a")), tokenizer.chat)
 
 
@@ -153,5 +153,5 @@ def test_preferences_have_no_system_prompts_of_their_group():
     ],
 )
 def test_the_demos_texts_are_refused_where_they_do_not_belong(kind, path):
-    with pytest.raises(ValueError, match="demo://preferences/N is for preferences"):
+    with pytest.raises(ValueError, match="demo://preferences/N, and other sources"):
         list_source(kind(name="x", path=path))

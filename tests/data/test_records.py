@@ -142,11 +142,11 @@ def test_a_context_opens_the_first_message_of_the_user():
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ({}, "line 1 is no conversation: .*; it has nothing"),
-        ({"text": "a"}, "line 1 is no conversation: .*; it has 'text'"),
-        ({"user": "a"}, "line 1 is no conversation"),
-        ({"messages": "a"}, "line 1: 'messages' is no list"),
-        ({"conversation": ["a"]}, "line 1: 'conversation' is no list of objects"),
+        ({}, "line 1 is not a conversation: it has nothing"),
+        ({"text": "a"}, "line 1 is not a conversation: it has 'text'"),
+        ({"user": "a"}, "line 1 is not a conversation"),
+        ({"messages": "a"}, "line 1: 'messages' is not a list"),
+        ({"conversation": ["a"]}, "line 1: 'conversation' is not a list of objects"),
         ({"conversation": [{"text": "a"}]}, "line 1, message 1 has no 'role': it has 'text'"),
         ({"messages": [{"role": "user"}]}, "message 1 has no 'content' or 'text': it has 'role'"),
         ({"messages": [{"role": "user", "content": None}]}, "'content' is null"),
@@ -155,12 +155,12 @@ def test_a_context_opens_the_first_message_of_the_user():
         ({"question": "a", "answer": " "}, "line 1: 'answer' is empty"),
         ({"question": "a", "answer": None}, "line 1: 'answer' is null"),
         ({"user": "a", "assistant": "b", "system": 3}, "'system' is int: it must be text"),
-        ({"conversation_id": "1", "text": "a"}, "line 1 is no conversation"),
+        ({"conversation_id": "1", "text": "a"}, "line 1 is not a conversation"),
     ],
     ids=str,
 )
 def test_what_is_no_conversation_is_named_by_its_place_and_left_out(record, message):
-    rows = [("a.jsonl, line 1", record), ("a.jsonl, line 2", ValueError("line 2 is no JSON"))]
+    rows = [("a.jsonl, line 1", record), ("a.jsonl, line 2", ValueError("line 2 is not JSON"))]
     bad, unreadable, *_ = to_conversations(rows)
     assert re.search(message, str(bad))
     assert "\n" not in str(bad)

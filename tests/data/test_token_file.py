@@ -220,7 +220,7 @@ def test_an_index_of_pickled_objects_is_never_unpickled(folder):
     files = json.loads((folder / "manifest.json").read_text())["files"]
     files["train"]["index_sha256"] = sha256_of(index_path)
     edit_manifest(folder, files=files)
-    with pytest.raises(ValueError, match=r"train\.index\.npy is no array"):
+    with pytest.raises(ValueError, match=r"train\.index\.npy is not an array"):
         open_train(folder)
     assert not (folder / "executed").exists()
 

@@ -115,7 +115,7 @@ def test_run_on_is_refused_at_once_where_a_layer_sees_the_whole_context(
     model: Transformer,
 ) -> None:
     full = build_model(replace(model.config, window_size=None), model.state_dict(), source="")
-    with pytest.raises(ValueError, match="this model takes 'crop'"):
+    with pytest.raises(ValueError, match="use 'crop' with this model"):
         generate_ids(
             full, [20], replace(GREEDY, beyond_context="run_on"), special_tokens=SPECIAL_TOKENS
         )

@@ -96,7 +96,7 @@ def test_a_layer_keeps_its_window_and_a_full_one_the_context():
 )
 def test_a_model_that_cannot_run_on_says_so(change):
     model = model_of(replace(TOY, **change))
-    with pytest.raises(ValueError, match="beyond_context is 'run_on': .* takes 'crop'"):
+    with pytest.raises(ValueError, match="beyond_context is 'run_on': .* use 'crop'"):
         model.new_cache(1, runs_on=True)
 
 

@@ -59,7 +59,7 @@ def test_on_a_full_disk_old_checkpoints_make_room_and_the_newest_stays(
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage._replace(free=free.pop(0)))
     store.save(checkpoint(4))
     assert names(store) == ["step-00000002", "step-00000003", "step-00000004"]
-    assert "step-00000001 makes room for step 4" in caplog.text
+    assert "step-00000001 for step 4" in caplog.text
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage._replace(free=0))
     store.save(checkpoint(5))
     assert names(store) == ["step-00000004", "step-00000005"]

@@ -61,4 +61,4 @@ def test_a_second_trainer_is_refused_and_a_dead_one_blocks_nobody(found):
 def test_a_full_disk_stops_no_training_and_spoils_no_file(found):
     assert found["full_disk"] == {"status": 0, "exact": True}
     assert "could not be written" in found["errors"]
-    assert "its records wait in memory" in found["errors"]
+    assert "its records stay in memory" in found["errors"]

@@ -87,7 +87,7 @@ def test_on_a_full_disk_records_wait_and_are_written_later(tmp_path, monkeypatch
     history.append({"step": 1})
     history.append({"step": 2})
     assert [record["step"] for record in read_history(history.path)] == [0]
-    assert caplog.text.count("its records wait in memory") == 1
+    assert caplog.text.count("its records stay in memory") == 1
     monkeypatch.setattr(journal, "_append_whole", real)
     history.append({"step": 3})
     assert [record["step"] for record in read_history(history.path)] == [0, 1, 2, 3]

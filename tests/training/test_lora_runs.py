@@ -68,7 +68,7 @@ def test_another_rank_is_refused_and_another_dropout_is_shown(config, make, make
 
 
 def test_branching_and_sharding_are_refused(config, make, make_trainer, tmp_path):
-    with pytest.raises(ValueError, match="and lora.rank 2: adapters begin on the pretrained"):
+    with pytest.raises(ValueError, match="and lora.rank 2: a run with adapters begins at"):
         make(config, branch_from=tmp_path / "other").fit()
     two = dataclasses.replace(choose_runtime("fp32", "cpu"), num_processes=2)
     model = make(config).model

@@ -124,5 +124,5 @@ def test_several_processes_do_not_search(config):
     runtime = dataclasses.replace(CPU, device=torch.device("cuda"), num_processes=2)
     long = dataclasses.replace(config, max_steps=100_000)
     assert not wants_micro_batch_search(long, runtime)
-    with pytest.raises(ValueError, match="it is for one process, not for 2; leave it out"):
+    with pytest.raises(ValueError, match="True with 2 processes: .*set it to False"):
         wants_micro_batch_search(dataclasses.replace(long, use_micro_batch_search=True), runtime)

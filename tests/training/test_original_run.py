@@ -262,7 +262,7 @@ def test_metrics_ahead_of_the_last_save_are_dropped_with_a_warning(copied, tmp_p
     run = read_original_run(copied, MODEL)
     assert (run.state.step, run.state.best_loss) == (8, 5.0)
     assert {record["step"] for record in run.history} == {4, 8}
-    assert "goes on to step 12, the last save is of step 8" in caplog.text
+    assert "reaches step 12, but the last save is of step 8" in caplog.text
 
 
 def rewrite(path, change):
@@ -288,18 +288,18 @@ SPOILED = {
     ),
     "unequal lists": (lambda f: metrics(f, time=[0.0]), r"unequal lengths .*'time': 1, 'step': 2"),
     "a list is missing": (lambda f: metrics(f, time=None), "does not hold the lists time, step"),
-    "no number": (lambda f: metrics(f, time=[0.0, "x"]), "entry 1 holds something else"),
-    "not finite": (lambda f: metrics(f, val_loss=[1.0, float("nan")]), "entry 1 holds something"),
+    "no number": (lambda f: metrics(f, time=[0.0, "x"]), "entry 1 has values that are no numbers"),
+    "not finite": (lambda f: metrics(f, val_loss=[1.0, float("nan")]), "entry 1 has values"),
     "another run": (lambda f: metrics(f, step=[4, 9]), r"no entry for step 8"),
     "an entry too few": (
         lambda f: rewrite(f / "last" / "optimizer.pt", lambda c: c["state"].pop(21)),
-        "holds 21 entries: a model of 3 blocks has 22",
+        "has 21 entries, but a model of 3 blocks has 22",
     ),
     "another shape": (
         lambda f: rewrite(
             f / "last" / "optimizer.pt", lambda c: c["state"][2].update(exp_avg=torch.ones(3))
         ),
-        r"exp_avg of entry 2 is no tensor of \(32, 64\)",
+        r"exp_avg of entry 2 is not a tensor of the shape \(32, 64\)",
     ),
     "several steps": (
         lambda f: rewrite(f / "last" / "optimizer.pt", lambda c: c["state"][2]["step"].add_(1)),
@@ -307,7 +307,7 @@ SPOILED = {
     ),
     "no optimizer of PyTorch": (
         lambda f: torch.save([1], f / "last" / "optimizer.pt"),
-        "is no optimizer of PyTorch",
+        "does not hold the state of a PyTorch optimizer",
     ),
 }
 
@@ -326,7 +326,7 @@ def test_a_spoiled_run_is_refused_in_one_line(copied, tmp_path, spoil, message):
     [
         (
             {"num_layers": 16, "embedding_dim": 1024},
-            "its model has 3 blocks of width 64, this configuration 16 of 1,024",
+            "has 3 blocks of width 64, this configuration 16 of 1,024",
         ),
         ({"vocab_size": 600}, "vocabulary of 512 tokens, this one has 600: .*import-data"),
         ({"ffn_dim": 128}, "ffn_dim is 170 in the file and 128 in the config"),
@@ -345,5 +345,5 @@ def test_another_batch_is_allowed_and_said(copied, tmp_path, caplog):
 
 def test_a_run_is_not_taken_over_with_another_optimizer(half_done, tmp_path):
     trainer = make_trainer(tmp_path / "run", branch_from=half_done[0], optimizer="muon")
-    with pytest.raises(ValueError, match="optimizer 'muon'.*: a run of DimensionGPT goes on with"):
+    with pytest.raises(ValueError, match="optimizer 'muon'.*continues only with optimizer"):
         trainer.fit()

@@ -122,7 +122,7 @@ for run in SQLiteStorage.get_runs("dimgpt"):
         timeout=300,
         check=False,
     )
-    assert "does not work any more" not in done.stderr, done.stderr
+    assert "tensorboard failed" not in done.stderr, done.stderr
     assert "RUNS 1" in done.stdout, done.stderr
     assert "STEPS [1, 2, 3, 4]" in done.stdout, done.stdout
 
@@ -152,7 +152,7 @@ def test_a_tracker_that_fails_is_left_alone_and_said_once(config, make_trainer, 
     wandb.fails = True
     trainer = make_trainer(dataclasses.replace(config, trackers=("wandb",)))
     assert trainer.fit().is_finished
-    assert caplog.text.count("wandb does not work any more (no network)") == 1
+    assert caplog.text.count("wandb failed (no network)") == 1
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "wandb", "trackio"])

@@ -302,7 +302,7 @@ def test_after_a_power_cut_a_run_says_what_was_lost(config, make_trainer, caplog
     newest = run.folder.checkpoints.path_of("step", 6)
     shutil.rmtree(newest)
     make_trainer(config).fit()
-    text = "the run ended without saving: 2 steps (0 minutes) after the checkpoint are taken again"
+    text = "the run ended without saving: 2 steps (0 minutes) after the checkpoint are repeated"
     assert [record["text"] for record in records(run, "notice")] == [text]
     assert text in caplog.text
     assert [record["step"] for record in records(run, "step")] == [1, 2, 3, 4, 5, 6]

@@ -1,18 +1,18 @@
 """From text to token files.
 
-The way of a document:
+The path of a document:
 
-    listing.py          which files a source has; `plan.py` groups them into shards
+    listing.py          lists the files of a source; `plan.py` groups them into shards
           |
-    blocks.py           a file is cut into blocks of whole records, about 1 MiB each
+    blocks.py           cuts files into blocks of whole records, about 1 MiB each
           |             (`tables.py` cuts and parses JSON lines, CSV and Parquet)
-      items.py          a worker gets a block of a part that is not there, parses its records,
-      quality.py        drops what is short, foreign or too long,
-      encoding.py       cleans and encodes; the key of `splits.py` decides on the split
+      items.py          a worker gets a block of a missing part, parses its records,
+      quality.py        drops documents that are too short, too long or in another language,
+      encoding.py       cleans and encodes the rest; `splits.py` computes the keys of the splits
           |
     part_writer.py      the parent drops copies and writes token files; `parts.py` records the part
           |
-    finishing.py        the indexes are joined, the manifest is written, the folder gets its name
+    finishing.py        joins the indexes, writes the manifest and renames the folder
 
 `preparation.py` does all of this for one source, in one run or in shares.
 """

@@ -1,7 +1,7 @@
-"""Cuts the files of a source into blocks: about a megabyte of whole records each, not yet parsed.
+"""Cuts the files of a source into blocks: about a megabyte of whole, unparsed records each.
 
-Cutting costs little, so one process can feed many workers, which parse (`items.py`), clean and
-encode. The blocks are the same each time, whoever reads them.
+Cutting is cheap, so one process can feed many workers, which parse (`items.py`), clean and encode.
+The blocks of a file are always the same.
 """
 
 import contextlib
@@ -45,25 +45,25 @@ _WHOLE_TEXTS = set(TEXT_SUFFIXES) - set(TABLE_SUFFIXES)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Block:
-    """Whole records of a file; or several files that are one text each; or ready items."""
+    """Whole records of a file, or several files of one text each, or parsed items."""
 
     kind: Literal["json_lines", "json_list", "csv", "table", "texts", "items"]
     name: str
-    """The file, for people."""
+    """The file, for messages."""
     content: Any
     """Bytes of records; or (name, bytes) of each text; or items, `None` for bad ones."""
     first: int = 0
-    """Records (lines, rows) of the file before these."""
+    """Records (lines, rows) of the file before this block."""
     file_bytes: int = 0
-    """Bytes of files, as they lie on the disk, that were read for this block."""
+    """Bytes on the disk that were read for this block."""
     header: bytes = b""
     """First line of a CSV file."""
     notes: tuple[str, ...] = ()
-    """What the report of the source should say, such as "read as ShareGPT"."""
+    """Notes for the report of the source, such as "read as ShareGPT"."""
 
     @property
     def num_bytes(self) -> int:
-        """Size of the content; characters, if it is ready items."""
+        """Size of the content in bytes; in characters if it is parsed items."""
         is_bytes = isinstance(self.content, bytes)
         return len(self.content) if is_bytes else sum(map(_size, self.content))
 
@@ -81,11 +81,11 @@ def read_blocks(
 
     Args:
         files: Files of one source.
-        folder: Holds files that are downloaded, one at a time.
-        columns: Columns to read of Parquet files; all, if a file has none of them.
+        folder: Holds downloaded files, one at a time.
+        columns: Columns to read from Parquet files; all, if a file has none of them.
         seed: Seed of the demo's texts.
         skip_bad: Skip lines that are too long, except in CSV files.
-        block_bytes: About how much a block holds.
+        block_bytes: Approximate size of a block.
 
     Raises:
         ValueError: A file is damaged or of an unknown kind, or a record is too long.
@@ -105,15 +105,15 @@ def read_blocks(
 
 @contextlib.contextmanager
 def at_hand(file: SourceFile, folder: Path, *, patience: Patience = PATIENCE) -> Iterator[Path]:
-    """Yield where a file can be read; one of the hub is downloaded, and deleted at the end.
+    """Yield a local path of a file; a hub file is downloaded first, and deleted at the end.
 
-    If the `with` block fails or the process is killed, what has arrived stays in the folder, and
-    the next call with the same file and folder continues with it.
+    If the `with` block fails or the process is killed, the partial download stays in the folder,
+    and the next call with the same file and folder resumes it.
 
     Args:
         file: Any but the demo's.
-        folder: Holds the file that is downloaded, and no other.
-        patience: How long to try.
+        folder: Holds the downloaded file, and no other.
+        patience: How long to retry.
 
     Raises:
         OSError: As `dimgpt.hub.download_file`.
@@ -122,7 +122,7 @@ def at_hand(file: SourceFile, folder: Path, *, patience: Patience = PATIENCE) ->
         yield Path(file.name)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    # Shards of several folders may have the same name; the suffix says what is inside.
+    # Shards in different folders may share a name, so the digest comes first.
     start = file.remote.digest[:16]
     for path in folder.iterdir():
         if not path.name.startswith(start):
@@ -155,7 +155,6 @@ def _gather(values: Iterable[T], limit: int) -> Iterator[list[T]]:
 
 
 def _size(value: Any) -> int:
-    """Return the size of an item, or of a named text."""
     if isinstance(value, Conversation):
         return sum(len(message.text) for message in value.messages)
     if isinstance(value, tuple):
@@ -173,15 +172,15 @@ def _make_demo(name: str, seed: int, block_bytes: int) -> Iterator[Block]:
     match = re.fullmatch(rf"{DEMO_PREFIX}({'|'.join(makers)})/(0*[1-9][0-9]*)", name)
     if match is None:
         raise ValueError(
-            f"path is {name!r}: it must be {DEMO_PREFIX}, one of {', '.join(makers)}, and how many "
-            f"to make, such as {DEMO_PREFIX}stories/20000"
+            f"path is {name!r}: it must be {DEMO_PREFIX}KIND/NUMBER, such as "
+            f"{DEMO_PREFIX}stories/20000; KIND is one of {', '.join(makers)}"
         )
     made = makers[match[1]](int(match[2]), seed=seed)
     yield from made_blocks(made, name=name, block_bytes=block_bytes)
 
 
 def _read_texts(files: Iterable[SourceFile], folder: Path, block_bytes: int) -> Iterator[Block]:
-    """Gather files that are one text each, so that a block is worth sending to a worker."""
+    """Gather files of one text each into blocks that are worth sending to a worker."""
 
     def contents() -> Iterator[tuple[SourceFile, bytes]]:
         for file in files:
@@ -204,7 +203,6 @@ def _read_texts(files: Iterable[SourceFile], folder: Path, block_bytes: int) -> 
 def _read_table(
     name: str, path: Path, columns: tuple[str, ...], skip_bad: bool, block_bytes: int
 ) -> Iterator[Block]:
-    """Cut a file of records."""
     first = last_place = 0
     header = b""
     try:
@@ -232,7 +230,6 @@ def _read_table(
 def _pieces(
     name: str, path: Path, columns: tuple[str, ...], skip_bad: bool, block_bytes: int
 ) -> tuple[Literal["json_lines", "json_list", "csv", "table"], Iterator[Piece]]:
-    """Return what a file holds, and its pieces."""
     kind = kind_of(name)
     if kind == ".parquet":
         return "table", cut_parquet(path, columns=columns, block_bytes=block_bytes)
@@ -246,16 +243,15 @@ def _pieces(
 
 
 def _cut_json(name: str, path: Path, block_bytes: int) -> Iterator[Piece]:
-    """Parse a JSON list, and cut it into lines of one record each."""
+    """Parse a JSON list, and write one record a line."""
     content = read_whole(path, name=name, remedy="convert it to .jsonl, with one record a line")
     try:
         for group in _gather(split_json(content), block_bytes):
             yield "\n".join(group).encode(), len(group), path.stat().st_size
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{name} is no JSON ({error}); correct it, or remove the file") from error
+        raise ValueError(f"{name} is not JSON ({error}); correct it, or remove the file") from error
 
 
 def _damaged(name: str, place: str, error: Exception) -> ValueError:
-    """Return the error of a file that cannot be read to its end."""
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return ValueError(f"{name} is cut short or damaged after {place} ({reason}); fetch it again")

@@ -1,6 +1,6 @@
-"""Documents and conversations to token ids: a pure function of each, without files or processes.
+"""Encodes documents and conversations as token ids: a pure function, without files or processes.
 
-What an item becomes depends on the vocabulary and the settings, not on the items before it, so any
+The result depends on the item, the vocabulary and the settings, not on earlier items, so any
 process can encode any block. Copies of earlier documents get equal keys here and are dropped later.
 """
 
@@ -33,13 +33,13 @@ class EncodedChunk:
     """Encoded items, without those that were dropped."""
 
     ids: np.ndarray[Any, Any]
-    """All of them, concatenated."""
+    """Ids of all items, concatenated."""
     lengths: np.ndarray[Any, Any]
     """Tokens of each item, int64 (N,)."""
     keys: np.ndarray[Any, Any]
-    """A number for each item that near-copies share, uint64 (N,), spread evenly."""
+    """Split keys, uint64 (N,), evenly distributed; near-copies share one."""
     copy_keys: np.ndarray[Any, Any]
-    """Numbers by which copies of an item are known, uint64 (N, K); K is 0 if nobody asks."""
+    """Keys that copies of an item share, uint64 (N, K); K is 0 if copies are not dropped."""
     num_characters: np.ndarray[Any, Any]
     """Characters of each item's cleaned text, int64 (N,)."""
     num_bytes: np.ndarray[Any, Any]
@@ -47,10 +47,10 @@ class EncodedChunk:
     num_raw_bytes: np.ndarray[Any, Any]
     """UTF-8 bytes of each item before cleaning, int64 (N,)."""
     report: SourceReport
-    """What was left out and why, and what cleaning changed; not yet what is kept."""
+    """What was dropped and why, and what cleaning changed; kept items are counted later."""
 
     def taking(self, is_taken: np.ndarray[Any, Any]) -> "EncodedChunk":
-        """Return the items that a mask, bool (N,), takes; the report stays that of all."""
+        """Return the items that a mask, bool (N,), selects; the report stays that of all items."""
         arrays = ("lengths", "keys", "copy_keys", "num_characters", "num_bytes", "num_raw_bytes")
         taken: dict[str, Any] = {name: getattr(self, name)[is_taken] for name in arrays}
         return dataclasses.replace(self, ids=self.ids[np.repeat(is_taken, self.lengths)], **taken)
@@ -73,7 +73,7 @@ def encode_block(
     config: DataConfig,
     openings: tuple[str, ...],
 ) -> EncodedChunk:
-    """Do what a worker does to a block: parse, filter, clean and encode, see `encode_chunk`."""
+    """Parse, filter, clean and encode a block in a worker; see `encode_chunk`."""
     items = read_items(block, source, skip_bad=config.bad_records == "skip")
     chunk = encode_chunk(items, tokenizer, config, openings=openings)
     chunk.report.notes += block.notes
@@ -87,14 +87,14 @@ def encode_chunk(
     *,
     openings: tuple[str, ...] = (),
 ) -> EncodedChunk:
-    """Encode items, leaving out those that are not to be kept, or hold no text.
+    """Encode items, without those that are filtered out or contain no text.
 
     Args:
         items: Documents or conversations; `None` stands for a record that could not be read.
-        tokenizer: Its special tokens enclose documents; conversations are not enclosed.
+        tokenizer: Encloses documents in its special tokens; conversations are not enclosed.
         config: Which documents to drop (conversations never are), whether to compose accents, and
             the seed of the split keys.
-        openings: What many of them begin with, which counts for no split key.
+        openings: Common beginnings, which do not count for split keys.
     """
     kept: list[_EncodedItem] = []
     keys: list[int] = []
@@ -130,8 +130,8 @@ def _encode_document(
 ) -> _EncodedItem | str:
     """Return a document's ids, or why it is dropped.
 
-    A long document is encoded piece by piece: a whole one would be in memory several times. Its
-    first piece alone tells its copies.
+    A long document is encoded in pieces, because a whole one would be in memory several times. Its
+    copies are recognised by its first piece only.
     """
     if _is_short(document, config.min_document_characters):
         return TOO_SHORT
@@ -158,10 +158,11 @@ def _encode_document(
 
 
 def _clean_pieces(document: str, tokenizer: Tokenizer, *, compose_accents: bool) -> Iterator[str]:
-    """Yield the pieces of a cleaned text: joined, they are the whole text, cleaned.
+    """Yield pieces of a document, cleaned one by one; joined, they are the cleaned document.
 
-    A piece ends where cleaning on both sides does not meet: at a line end or a space, alone,
-    followed by a plain letter. It is cleaned with that letter, so that its own end is no edge.
+    A piece ends at a single line end or space that a plain letter follows, where cleaning changes
+    nothing. The piece is cleaned together with that letter, so that its end is not the end of a
+    text.
     """
     start, space = 0, ""
     while start < len(document):
@@ -170,7 +171,7 @@ def _clean_pieces(document: str, tokenizer: Tokenizer, *, compose_accents: bool)
         piece = tokenizer.clean(document[start : end + 1], compose_accents=compose_accents)
         if match:
             piece = piece[:-1]
-        # A space belongs to the word behind it.
+        # A space belongs to the word after it.
         is_open = bool(match) and piece.endswith(" ")
         text = space + (piece[:-1] if is_open else piece)
         if text:
@@ -183,8 +184,8 @@ def _encode_conversation(
 ) -> _EncodedItem | str:
     """Return a conversation's ids, or why it is dropped.
 
-    Messages of roles that the chat format leaves out are not there. A message that cleaning empties
-    would teach the model to say nothing, so its conversation is dropped.
+    Messages of roles that the chat format omits are removed. A conversation with a message that
+    cleaning empties is dropped, because it would teach the model to say nothing.
     """
     written = (message for message in conversation.messages if tokenizer.chat.role_of(message.role))
     conversation = dataclasses.replace(conversation, messages=tuple(written))
@@ -219,10 +220,10 @@ def _composed(conversation: Conversation) -> Conversation:
 
 
 def _clean_conversation(conversation: Conversation, tokenizer: Tokenizer) -> tuple[list[str], str]:
-    """Return its cleaned messages, and the beginning of them without system prompts.
+    """Return the cleaned messages, and their beginning without system prompts.
 
-    A few system prompts open all conversations of a source, so they do not count for split keys.
-    Nor do the answers of a preference: all pairs that answer one question are in one split.
+    System prompts do not count for split keys, because a few of them open all conversations of a
+    source. Nor do the answers of a preference: all pairs of one question are in one split.
     """
     texts = [tokenizer.clean(message.text) for message in conversation.stored]
     roles = [message.role for message in conversation.stored]
@@ -232,7 +233,7 @@ def _clean_conversation(conversation: Conversation, tokenizer: Tokenizer) -> tup
 
 
 def clean_beginning(item: Item, tokenizer: Tokenizer, config: DataConfig) -> str:
-    """Return the cleaned beginning of an item, which its split key is made of."""
+    """Return the cleaned beginning of an item, from which its split key is computed."""
     if isinstance(item, str):
         beginning = item[:OPENING_CHARACTERS]
         return tokenizer.clean(beginning, compose_accents=config.compose_accents)
@@ -241,7 +242,7 @@ def clean_beginning(item: Item, tokenizer: Tokenizer, config: DataConfig) -> str
 
 
 def _is_short(document: str, min_characters: int) -> bool:
-    """Tell whether a text is too short without its edges; long texts are not copied for it."""
+    """Return whether a text is too short without blanks at its ends, without copying long texts."""
     beginning = document[:_LONG_CHARACTERS]
     return len(beginning.strip()) < min_characters and len(document.strip()) < min_characters
 

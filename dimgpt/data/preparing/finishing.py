@@ -1,6 +1,6 @@
-"""From parts to a finished folder: the index is joined, the manifest written, the name given.
+"""Makes the finished folder of a source from its parts: index, manifest, final name.
 
-No token is copied. Whatever a crash interrupts is done again or goes on at the next start.
+No token is copied. A step that a crash interrupts is repeated or continued at the next start.
 """
 
 import json
@@ -30,14 +30,14 @@ from dimgpt.text.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 REPORT_NAME = "report.json"
-# A split is far from its ratio if it is so many times too large or small, and by more documents.
+# A split misses its ratio if its size is wrong by this factor and by more than so many documents.
 _FAR, _FEW_DOCUMENTS = 3, 5
 
 
 def finish(parts: Parts) -> None:
-    """Make one folder of token files of a source whose parts are all there, and give it its name.
+    """Make one folder of token files from the complete parts of a source.
 
-    An older folder of that name is replaced; what else lies beside the parts is deleted.
+    An older folder of that name is replaced; other files beside the parts are deleted.
 
     Raises:
         ValueError: A split is empty; the parts are deleted.
@@ -77,13 +77,13 @@ def finish(parts: Parts) -> None:
 
 
 def resume_finish(folder: Path, target: Path) -> None:
-    """Give a folder its name if a crash has kept a finished one from it."""
+    """Rename a finished folder to the target if a crash has prevented that."""
     if (folder / MANIFEST_NAME).is_file():
         _move_finished(folder, target)
 
 
 def finished_source(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Return `Plan.describe` of a folder's undamaged token files; empty if they are not there."""
+    """Return `Plan.describe` of a folder of intact token files; empty if it is incomplete."""
     try:
         manifest = read_manifest(folder)
         for name in manifest.files:
@@ -122,7 +122,6 @@ def read_report(folder: Path, *, group: str = "") -> SourceReport:
 
 
 def _too_little(plan: Plan, report: SourceReport) -> ValueError:
-    """Return the error of a source with an empty split."""
     name, path, splits = plan.source.name, plan.source.path, plan.borders.names
     kind = "document" if isinstance(plan.source, SourceConfig) else "conversation"
     reasons = ", ".join(f"{why.replace('_', ' ')} {n:,}" for why, n in report.dropped.most_common())
@@ -131,19 +130,19 @@ def _too_little(plan: Plan, report: SourceReport) -> ValueError:
         return ValueError(f"{path} holds no {kind}; check the path of {name!r}")
     if not report.num_documents:
         return ValueError(
-            f"{name}: nothing of {path} was kept (dropped: {reasons}); check its form, or the "
-            "settings that drop these"
+            f"{name}: all {kind}s of {path} were dropped ({reasons}); check its form, or the "
+            "settings that drop them"
         )
     read = f"{num_read:,} {kind}s were read and {report.num_documents:,} kept"
     causes = "; ".join([f"{read} (dropped: {reasons or 'none'})", *report.notes])
     return ValueError(
-        f"{name} has too little to split into {', '.join(splits)}: {causes}; add text, or lower "
+        f"{name} is too small to split into {', '.join(splits)}: {causes}; add text, or lower "
         "min_document_characters"
     )
 
 
 def _distant_splits(plan: Plan, files: Mapping[str, TokenFileSummary]) -> list[str]:
-    """Say which splits came out far from the ratio that was asked for."""
+    """Return a note for each split whose size is far from its ratio."""
     found = Counter({name: files[name].num_documents for name in plan.borders.names})
     ratios = {"validation": plan.config.validation_ratio, "test": plan.config.test_ratio}
     notes = []
@@ -152,14 +151,14 @@ def _distant_splits(plan: Plan, files: Mapping[str, TokenFileSummary]) -> list[s
         few, many = sorted([wanted, found[name]])
         if many > _FAR * few and many - few > _FEW_DOCUMENTS:
             notes.append(
-                f"{found[name]:,} of {found.total():,} documents fell to {name}, about "
-                f"{wanted:,.0f} were asked for: many begin alike, and those stay together"
+                f"{found[name]:,} of {found.total():,} documents are in {name} instead of about "
+                f"{wanted:,.0f}: documents that begin alike stay in one split"
             )
     return notes
 
 
 def _move_finished(folder: Path, target: Path) -> None:
-    """Delete what the manifest does not name, and give the folder its name."""
+    """Delete files that the manifest does not name, and rename the folder."""
     manifest = read_manifest(folder)
     kept = {MANIFEST_NAME, REPORT_NAME}
     for name, summary in manifest.files.items():

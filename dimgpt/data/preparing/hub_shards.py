@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 from dimgpt.hub import PATIENCE, HubFile, Patience, download_file
 from dimgpt.hub import list_files as list_hub_files
 
-# The card of a hub data set, or its substitute, says which files belong to what.
+# The files in which a hub data set assigns its files to configurations and splits.
 _CARDS = ("README.md", ".huggingface.yaml")
-# Numbers that `datasets` would read from old repositories and that nothing here needs.
+# Statistics that `datasets` would read from old repositories; not needed here.
 _IGNORED = ("dataset_infos.json",)
 _LONGEST_REASON = 400
 _MAX_NAMES = 5
@@ -26,8 +26,8 @@ def match_files(
 ) -> list[HubFile]:
     """List the files of a hub data set whose paths match a pattern, in the order of their paths.
 
-    No card is read, so that a data set with a card that misleads, or made by a script beside plain
-    files, can be used. The other arguments and errors are those of `list_shards`.
+    No card is read. So data sets with a wrong card, or with a loading script beside plain files,
+    can be used. The other arguments and errors are those of `list_shards`.
 
     Raises:
         ValueError: No file matches.
@@ -56,16 +56,16 @@ def list_shards(
 ) -> list[HubFile]:
     """List the files of a hub data set's split, in the order in which `datasets` reads them.
 
-    `datasets` decides which files these are, by its own rules for cards, globs and folders. It sees
-    a folder of empty files with the repository's names, so that it asks the hub nothing itself.
+    `datasets` chooses the files by its own rules for cards, globs and folders. It gets a folder of
+    empty files with the repository's names, so that it needs no request to the hub.
 
     Args:
         repo_id: `owner/name`.
-        config: Name of the configuration; `None` where there is one only, or a default.
+        config: Name of the configuration; `None` if there is only one, or a default.
         split: Name of the split.
-        revision: Branch, tag or commit; `None` is the newest. The files name its commit.
+        revision: Branch, tag or commit; `None` is the newest. The files have its commit.
         endpoint: Address of the hub; `None` is the usual one.
-        patience: How long to try.
+        patience: How long to retry.
 
     Raises:
         FileNotFoundError, PermissionError, ConnectionError: As `dimgpt.hub.list_files`.
@@ -77,8 +77,8 @@ def list_shards(
     by_path = {file.path: file for file in files}
     if (script := f"{PurePosixPath(repo_id).name}.py") in by_path:
         raise ValueError(
-            f"{repo_id} is made by a script, {script}, and no foreign code is run here; take a "
-            "data set of plain files"
+            f"{repo_id} is loaded by a script, {script}, which dimgpt does not run; use a data set "
+            "of plain files"
         )
     with tempfile.TemporaryDirectory(prefix="dimgpt-") as folder:
         mirror = Path(folder).resolve() / "files"
@@ -87,13 +87,13 @@ def list_shards(
         names = [path.removeprefix(f"{mirror.as_posix()}/") for path in paths]
     foreign = [name for name in names if name not in by_path]
     if foreign or not names:
-        found = f"names {foreign[0]!r}, which is not in it" if foreign else "has no file"
-        raise ValueError(f"{repo_id}, split {split!r}, {found}; take another data set or split")
+        found = f"names a missing file {foreign[0]!r}" if foreign else "has no file"
+        raise ValueError(f"{repo_id}, split {split!r}, {found}; use another data set or split")
     return [by_path[name] for name in dict.fromkeys(names)]
 
 
 def _make_mirror(mirror: Path, by_path: Mapping[str, HubFile], patience: Patience) -> None:
-    """Make empty files with the names of the repository's files; only the cards are whole."""
+    """Make empty files with the names of the repository's files; only the cards have content."""
     mirror.mkdir()
     for path, file in by_path.items():
         target = mirror / path
@@ -112,7 +112,7 @@ def _resolve(mirror: Path, repo_id: str, *, config: str | None, split: str) -> l
         builder = load_dataset_builder(
             str(mirror), name=config, cache_dir=str(mirror.with_name("cache"))
         )
-    except Exception as error:  # a card may hold anything, and surfaces as almost any exception
+    except Exception as error:  # a malformed card can raise almost any exception
         reason = " ".join(str(error).replace(str(mirror), repo_id).split())[:_LONGEST_REASON]
         raise ValueError(
             f"{repo_id}, configuration {config!r}, cannot be used: {reason or type(error).__name__}"

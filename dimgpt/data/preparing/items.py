@@ -1,7 +1,7 @@
-"""Turns the records of blocks into documents, conversations and system prompts.
+"""Parses the records of blocks into documents, conversations and system prompts.
 
-A record that cannot be used is an error that names its place, or is skipped and counted. NUL and
-lone surrogates are no fault: cleaning removes them, like any character outside the alphabet.
+A record that cannot be used raises an error with its place, or is skipped and counted. NUL and lone
+surrogates are accepted: cleaning removes them, like any character outside the alphabet.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ T = TypeVar("T", str, Conversation)
 
 _SKIP = "correct or remove it, or set bad_records to 'skip'"
 _UNITS = {"json_lines": "line", "json_list": "record", "csv": "line", "table": "row"}
-# If so many records of one block are all bad, the setting is wrong and not the records.
+# If the first records of a block are all bad, this many of them, the settings must be wrong.
 _TOO_MANY_BAD = 100
 _NUM_COUNTED = 1_000
 
@@ -31,11 +31,11 @@ _NUM_COUNTED = 1_000
 def read_documents(source: SourceConfig, *, seed: int = 0, skip_bad: bool = False) -> Iterator[str]:
     """Yield the documents of a source, one after the other, in a fixed order.
 
-    To look at them, and for small sources; a preparation reads the same blocks in several
-    processes. A source is a file, or a folder that is read recursively in the order of its paths:
-    `.txt`, `.text` and `.md` (a document a file), `.jsonl`, `.json` and `.csv` (a document a
-    record), each also as `.gz` and `.zst`, and `.parquet`. Or `hf://datasets/owner/name`, one of
-    its files at a time. Or `demo://stories/20000`, made on the spot.
+    For inspection and for small sources; a preparation reads the same blocks in several processes.
+    A source is a file, or a folder that is read recursively in the order of its paths: `.txt`,
+    `.text` and `.md` (a document a file), `.jsonl`, `.json` and `.csv` (a document a record), each
+    also as `.gz` and `.zst`, and `.parquet`. It can also be `hf://datasets/owner/name`, read one
+    file at a time, or `demo://stories/20000`, which is generated.
 
     Args:
         source: Relative paths start at the working directory.
@@ -54,8 +54,9 @@ def read_conversations(
 ) -> Iterator[Conversation]:
     """Yield the conversations of a source.
 
-    As `read_documents`, but without text files. The records of a file have one of the forms in
-    `records.FORMS`. Or `demo://conversations/30000`. A group of preferences yields `Preference`.
+    Works as `read_documents`, but without text files. The records of a file have one of the forms
+    in `records.FORMS`. The demo has `demo://conversations/30000`. A group of preferences yields
+    `Preference`.
     """
     return _read_all(source, Conversation, "conversation", seed=seed, skip_bad=skip_bad)
 
@@ -75,7 +76,7 @@ def _read_all(
     if is_empty:
         remedy = f"check the path of {source.name!r}"
         if num_skipped:
-            remedy = f"all {num_skipped:,} records were skipped; bad_records 'refuse' says why"
+            remedy = f"all {num_skipped:,} records were skipped: bad_records 'refuse' shows why"
         raise ValueError(f"{source.path} holds no {what}; {remedy}")
 
 
@@ -88,7 +89,7 @@ def read_source(
     skip_bad: bool,
     block_bytes: int = BLOCK_BYTES,
 ) -> Iterator[Block]:
-    """Cut files of a source into blocks, each of which `read_items` can read without the others.
+    """Cut files of a source into blocks that `read_items` can read independently.
 
     A conversation of several records may begin in one block and end in the next, so blocks of
     conversations are parsed here. The arguments are those of `read_blocks`.
@@ -111,8 +112,8 @@ def read_items(block: Block, source: Source, *, skip_bad: bool = False) -> Itera
     """Yield the documents or conversations of a block; `None` for a record that is skipped.
 
     Raises:
-        ValueError: A record cannot be used and is not to be skipped, or 100 records and more, and
-            none of them can be used.
+        ValueError: A record cannot be used and `skip_bad` is off, or at least 100 records were read
+            and none can be used.
     """
     if block.kind == "items":
         for item in block.content:
@@ -147,9 +148,9 @@ def _count_bad(block: Block, source: SourceConfig) -> str:
 def _usable(
     found: Iterable[T | ValueError], skip_bad: bool, extent: Callable[[], str] = str
 ) -> Iterator[T | None]:
-    """Yield what can be used, and `None` for what is skipped.
+    """Yield usable items, and `None` for skipped ones.
 
-    Raises the first error, or the hundredth without anything good before it; `extent` says how many
+    Raises the first error, or the hundredth if no good item came before it; `extent` says how many
     other records are bad.
     """
     num_good = num_bad = 0
@@ -162,15 +163,14 @@ def _usable(
         if not skip_bad:
             raise ValueError(f"{item}; {extent()}{_SKIP}") from item
         if not num_good and num_bad >= _TOO_MANY_BAD:
-            others = f"{_TOO_MANY_BAD - 1} records before it were as bad, without a good one"
-            raise ValueError(f"{item}; and {others}") from item
+            others = f"the {_TOO_MANY_BAD - 1} records before it cannot be used either"
+            raise ValueError(f"{item}; {others}") from item
         yield None
 
 
 def _gather_conversations(
     blocks: Iterable[Block], source: ConversationSourceConfig, skip_bad: bool, block_bytes: int
 ) -> Iterator[Block]:
-    """Turn blocks of records into blocks of conversations."""
     file_bytes = counted = 0
     forms: set[str] = set()
 
@@ -212,12 +212,12 @@ def _rows(block: Block) -> Iterator[tuple[str, dict[str, Any] | ValueError]]:
     """Yield the records of a block with their places, or why one cannot be read."""
     for place, record in _records(block):
         if isinstance(record, str):
-            raise ValueError(f"{place} is a text; it takes a table of records")
+            raise ValueError(f"{place} is a plain text: use a table of records")
         yield place, record
 
 
 def _records(block: Block) -> Iterator[tuple[str, dict[str, Any] | str | ValueError]]:
-    """Yield where each record stands, and its values, its whole text, or why it is unreadable."""
+    """Yield the place of each record, and its values, its whole text, or why it is unreadable."""
     if block.kind == "texts":
         yield from ((name, _decode(name, content)) for name, content in block.content)
         return

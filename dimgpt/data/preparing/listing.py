@@ -1,4 +1,4 @@
-"""Lists what a source consists of: files of a local path, of a hub data set, or the demo's texts.
+"""Lists the files of a source: of a local path, of a hub data set, or the demo's texts.
 
 Files are listed in a fixed order with their sizes, before anything is read. `hub_shards.py` asks
 the hub, `blocks.py` reads the files.
@@ -18,14 +18,13 @@ from dimgpt.data.preparing.tables import json_form
 from dimgpt.hub import HubFile
 
 Source = SourceConfig | ConversationSourceConfig
-"""Documents or conversations."""
 TABLE_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 """Kinds of files that hold records."""
 TEXT_SUFFIXES = (".txt", *TABLE_SUFFIXES, ".md", ".text")
 """Kinds of files that hold documents: one text each, or records."""
 DEMO_PREFIX, HUB_PREFIX = "demo://", "hf://datasets/"
 
-# Bytes of text in a byte of a file, about.
+# Estimated bytes of text per byte of a file.
 _EXPANSION = {".gz": 2.8, ".zst": 3.0, ".parquet": 1.8}
 _OTHER, _CLOSED = "files of other kinds", "folders that cannot be opened"
 _README = "readme.md"
@@ -37,15 +36,15 @@ class SourceFile:
     """One file of a source."""
 
     name: str
-    """Path or address, for people; its end says of which kind the file is."""
+    """Path or address; its suffix gives the kind of the file."""
     num_bytes: int
-    """Size of the file, compressed as it is; 0 for the demo's."""
+    """Size of the file on the disk or the hub; 0 for the demo's."""
     remote: HubFile | None = None
     """The file on the hub, if it is there."""
 
     @property
     def text_bytes(self) -> int:
-        """About how many bytes of text it holds."""
+        """Estimated bytes of text in the file."""
         return int(self.num_bytes * _EXPANSION.get(Path(self.name).suffix.lower(), 1.0))
 
 
@@ -55,7 +54,7 @@ class Listing:
 
     files: tuple[SourceFile, ...]
     text_bytes: int
-    """About how many bytes of text they hold; what the source says of itself comes first."""
+    """Estimated bytes of text in them: the source's `expected_bytes` if set, else by file size."""
     revision: str | None
     """Commit of a hub data set."""
     notes: tuple[str, ...]
@@ -68,7 +67,7 @@ class Listing:
 
 
 def list_source(source: Source) -> Listing:
-    """List the files of a source; of conversations, only files of records.
+    """List the files of a source; for conversations, only files of records.
 
     Raises:
         FileNotFoundError: The path does not exist.
@@ -81,8 +80,8 @@ def list_source(source: Source) -> Listing:
         are_pairs = isinstance(source, PreferenceSourceConfig)
         if path.startswith(f"{DEMO_PREFIX}preferences/") != are_pairs:
             raise ValueError(
-                f"path of {source.name!r} is {path!r}: {DEMO_PREFIX}preferences/N is for "
-                "preferences, and preferences take no other texts of the demo; correct it"
+                f"path of {source.name!r} is {path!r}: of the demo's texts, preferences take "
+                f"{DEMO_PREFIX}preferences/N, and other sources take the others; correct it"
             )
         files = [SourceFile(name=path, num_bytes=0)]
     elif is_local(path):
@@ -98,15 +97,14 @@ def list_source(source: Source) -> Listing:
         ]
     else:
         raise ValueError(
-            f"path is {path!r}: it must be a local path, {HUB_PREFIX}owner/name, or texts of the "
-            f"demo, such as {DEMO_PREFIX}stories/20000"
+            f"path is {path!r}: it must be a local path, {HUB_PREFIX}owner/name, or the demo's "
+            f"texts, such as {DEMO_PREFIX}stories/20000"
         )
     taken, text_bytes = _take_first(files, source)
     return Listing(files=taken, text_bytes=text_bytes, revision=revision, notes=notes)
 
 
 def _list_hub_files(source: Source) -> list[HubFile]:
-    """List the files of a hub data set that a source names."""
     repo_id = source.path.removeprefix(HUB_PREFIX)
     if isinstance(source, SourceConfig) and source.files is not None:
         files = match_files(repo_id, source.files, revision=source.revision)
@@ -116,7 +114,7 @@ def _list_hub_files(source: Source) -> list[HubFile]:
             return texts
         raise ValueError(
             f"{repo_id}: the files that match {source.files!r} are of other kinds, such as "
-            f"{files[0].path}; it takes {', '.join(TEXT_SUFFIXES)} files"
+            f"{files[0].path}; usable are {', '.join(TEXT_SUFFIXES)} files"
         )
     return list_shards(
         repo_id, config=source.hub_config, split=source.hub_split, revision=source.revision
@@ -124,7 +122,7 @@ def _list_hub_files(source: Source) -> list[HubFile]:
 
 
 def _take_first(files: list[SourceFile], source: Source) -> tuple[tuple[SourceFile, ...], int]:
-    """Return the first files with as much text as is wanted, and about how much that is."""
+    """Return the first files that hold `max_bytes` of text, and the estimated bytes of text."""
     text_bytes = sum(file.text_bytes for file in files)
     if not isinstance(source, SourceConfig):
         return tuple(files), text_bytes
@@ -136,11 +134,11 @@ def _take_first(files: list[SourceFile], source: Source) -> tuple[tuple[SourceFi
 
 
 def list_files(path: str, suffixes: tuple[str, ...]) -> tuple[list[Path], tuple[str, ...]]:
-    """List the files that a local path stands for, in order.
+    """List the files of a local path, in order.
 
-    Left out of a folder are hidden files and folders, a README.md, and `.json` files that are
-    settings rather than records. Each can be read by its own path. Linked folders are followed,
-    but no folder is read twice. Upper and lower case in suffixes do not matter.
+    In a folder, hidden files and folders, a README.md, and `.json` files of settings are left out.
+    Each can be read by its own path. Linked folders are followed, but no folder is read twice. The
+    case of suffixes does not matter.
 
     Returns:
         The files, and notes on what was left out.
@@ -163,16 +161,16 @@ def list_files(path: str, suffixes: tuple[str, ...]) -> tuple[list[Path], tuple[
             files.append(file)
     notes = tuple(_note(*reason) for reason in sorted(left_out.items()) if reason[1])
     if not files:
-        takes = f"it takes {', '.join(suffixes)} files, also as .gz or .zst"
-        raise ValueError("; ".join([f"{path} has nothing to read: {takes}", *notes]))
+        takes = f"usable are {', '.join(suffixes)} files, also as .gz or .zst"
+        raise ValueError("; ".join([f"{path} has no file to read: {takes}", *notes]))
     return sorted(files), notes
 
 
 def _walk(root: Path, closed: list[str]) -> Iterator[Path]:
-    """Yield the files below a folder, and hidden folders without what is in them.
+    """Yield the files below a folder, and hidden folders without their content.
 
-    Real folders come before linked ones, so that a folder that is both keeps its own name. Names
-    of folders that cannot be opened are added to `closed`.
+    Real folders come before linked ones, so that a folder reached in both ways keeps its own name.
+    Names of folders that cannot be opened are added to `closed`.
     """
     waiting, seen = [root], set()
     while waiting:
@@ -183,7 +181,7 @@ def _walk(root: Path, closed: list[str]) -> Iterator[Path]:
             seen.add(real)
             yield from (folder / name for name in names if is_new)
             yield from (folder / name for name in folders if is_new and name.startswith("."))
-            # `os.walk` goes into the folders that are left in its list, except linked ones.
+            # `os.walk` enters the folders that stay in its list, except linked ones.
             folders[:] = sorted(name for name in folders if is_new and not name.startswith("."))
             waiting += [folder / name for name in folders if (folder / name).is_symlink()]
 
@@ -201,7 +199,7 @@ def _reason_to_leave(file: Path, suffixes: tuple[str, ...]) -> str:
     try:
         is_other = kind_of(file.name) == ".json" and json_form(file) == "other"
     except EOFError:
-        is_other = False  # refused when it is read
+        is_other = False  # damaged: reading it raises the error
     return ".json files without a list of records" if is_other else ""
 
 
@@ -212,10 +210,9 @@ def _note(reason: str, names: list[str]) -> str:
 
 
 def kind_of(name: str) -> str:
-    """Return the suffix that says how to read a file, in lower case, without `.gz` and `.zst`.
+    """Return the suffix that decides how a file is read, in lower case, without `.gz` and `.zst`.
 
-    >>> kind_of("A.TXT"), kind_of("a.jsonl.gz"), kind_of("a.parquet.gz")
-    ('.txt', '.jsonl', '.gz')
+    >>> kind_of("A.TXT"), kind_of("a.jsonl.gz"), kind_of("a.parquet.gz") ('.txt', '.jsonl', '.gz')
     """
     name = name.lower()
     kind = Path(re.sub(r"\.(gz|zst)$", "", name)).suffix
@@ -223,10 +220,10 @@ def kind_of(name: str) -> str:
 
 
 def is_demo(path: str) -> bool:
-    """Tell whether a path stands for texts that the demo makes up."""
+    """Return whether a path stands for the demo's generated texts."""
     return path.startswith(DEMO_PREFIX)
 
 
 def is_local(path: str) -> bool:
-    """Tell whether a source's path is one of this machine's files or folders."""
+    """Return whether a source's path is a file or folder of this machine."""
     return "://" not in path

@@ -1,11 +1,11 @@
-"""Token files that DimensionGPT itself wrote, as prepared sources of today's format.
+"""Converts token files of DimensionGPT itself into prepared sources of today's format.
 
 Its data folder holds `pretraining/NAME/` with `train.bin` (uint16), `train_ids.pkl` (start and size
 of each document), the same for `val`, and `metadata.pkl`; and `finetuning/` with
-`GROUP_conversations_train.pkl`, perhaps `_val.pkl`, and `GROUP_preprompts_train.pkl`. No pickle is
-run. These files do not say which vocabulary they belong to: give the `vocab.txt` that lay beside
-them. The originals are not changed. Nobody knows which documents were dropped for them, so their
-reports do not say it.
+`GROUP_conversations_train.pkl`, perhaps `_val.pkl`, and `GROUP_preprompts_train.pkl`. No code in a
+pickle is executed. These files do not name their vocabulary: pass the `vocab.txt` of the same
+folder. The originals are not changed. They do not record dropped documents, so the reports show
+none.
 """
 
 from collections.abc import Iterator
@@ -37,8 +37,9 @@ def convert_dimensiongpt_data(
 ) -> tuple[tuple[SourceConfig, ...], tuple[ConversationSourceConfig, ...]]:
     """Write the token files of an original data folder into `target`, in today's format.
 
-    Where the original kept nothing for validation, its last training document becomes it. Of the
-    groups of conversations one is enough to validate: where one kept some, the others keep none.
+    If the original has no validation data, its last training document is held out. For
+    conversations it is enough that one group has validation data: then no other group holds any
+    out.
 
     Args:
         folder: The original's `data/`.
@@ -50,7 +51,8 @@ def convert_dimensiongpt_data(
 
     Raises:
         FileNotFoundError: There are no such files, or one of them is missing.
-        ValueError: A file is damaged, holds code (none is run), or is of another vocabulary.
+        ValueError: A file is damaged, contains code (none is executed), or is of another
+            vocabulary.
         OSError: The disk is full.
     """
     names = sorted(path.parent.name for path in folder.glob("pretraining/*/metadata.pkl"))
@@ -80,7 +82,7 @@ def _convert_source(folder: Path, target: Path, tokenizer: Tokenizer) -> SourceC
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"{folder / 'metadata.pkl'} does not tell sizes and multiplier "
+            f"{folder / 'metadata.pkl'} has no sizes and multiplier "
             f"({type(error).__name__}); copy it again"
         ) from None
     train = _read_token_file(folder, "train", tokenizer)
@@ -88,7 +90,7 @@ def _convert_source(folder: Path, target: Path, tokenizer: Tokenizer) -> SourceC
     found = len(train[0]) + (len(held_out[0]) if held_out else 0)
     if found != num_tokens + num_held_out:
         raise ValueError(
-            f"{folder} holds {found:,} tokens and its metadata.pkl says "
+            f"{folder} holds {found:,} tokens, but its metadata.pkl says "
             f"{num_tokens + num_held_out:,}: files of two runs are mixed; copy them again"
         )
     documents = _splits(train, held_out, path=folder)
@@ -97,7 +99,7 @@ def _convert_source(folder: Path, target: Path, tokenizer: Tokenizer) -> SourceC
 
 
 def _read_held_out(path: Path) -> Documents | None:
-    """Return what a group of conversations keeps for validation, beside its training file."""
+    """Return the validation documents of a group of conversations, `None` if it has none."""
     path = path.with_name(path.name.replace("_train.pkl", "_val.pkl"))
     documents = _read_lists(path) if path.is_file() else None
     return documents if documents and len(documents[1]) else None
@@ -129,27 +131,27 @@ def _convert_group(
 
 
 def _splits(train: Documents, held_out: Documents | None, *, path: Path) -> dict[str, Documents]:
-    """Return both splits; the last document is held out where the original held out none."""
+    """Return both splits; without validation documents, the last training document is held out."""
     if held_out is not None and len(held_out[1]):
         return {"train": train, "validation": held_out}
     ids, lengths = train
     if len(lengths) < 2:
         raise ValueError(
-            f"{path} holds too little to keep a document for validation: leave it out, or add some"
+            f"{path} has less than 2 documents, and validation needs one: leave it out, or add some"
         )
     size = int(lengths[-1])
     return {"train": (ids[:-size], lengths[:-1]), "validation": (ids[-size:], lengths[-1:])}
 
 
 def _read_token_file(folder: Path, name: str, tokenizer: Tokenizer) -> Documents:
-    """Open `NAME.bin`, checked against `NAME_ids.pkl`; its ids are mapped, not read."""
+    """Open `NAME.bin`, checked against `NAME_ids.pkl`; its ids are memory-mapped."""
     index_path, path = folder / f"{name}_ids.pkl", folder / f"{name}.bin"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; copy it from the original's data folder")
     num_bytes = path.stat().st_size
     lengths = _read_lengths(index_path, num_tokens=num_bytes // 2)
     if num_bytes != 2 * lengths.sum():
-        raise ValueError(f"{path} goes on after {index_path.name} ends; copy it again")
+        raise ValueError(f"{path} is longer than {index_path.name} says; copy it again")
     if not num_bytes:  # cannot be mapped
         return np.zeros(0, dtype="<u2"), lengths
     ids = np.asarray(np.memmap(path, dtype="<u2", mode="r"))
@@ -158,8 +160,8 @@ def _read_token_file(folder: Path, name: str, tokenizer: Tokenizer) -> Documents
     closes = ids[ends - 1] == tokenizer.special_tokens.end_of_text
     if not (opens & closes).all():
         raise ValueError(
-            f"{path} has documents without start or end-of-text where {index_path.name} puts them: "
-            "the two are of different runs, or it is damaged; copy them again"
+            f"{path} lacks start-of-text or end-of-text where {index_path.name} has a document: "
+            "the two are of different runs, or damaged; copy them again"
         )
     return ids, lengths
 
@@ -185,12 +187,11 @@ def _read_lengths(path: Path, *, num_tokens: int) -> Ids:
 
 
 def _read_lists(path: Path) -> Documents:
-    """Return the documents of a pickled list of lists of ids."""
     lists = _read_list(path)
     for ids in lists:
         is_plain = isinstance(ids, list) and ids and all(type(id) is int for id in ids)
         if not is_plain or not 0 <= min(ids) <= max(ids) < 1 << 32:
-            raise ValueError(f"{path} holds something else than lists of ids; copy it again")
+            raise ValueError(f"{path} has values that are no lists of ids; copy it again")
     lengths = np.array(list(map(len, lists)), dtype=np.int64)
     return np.fromiter(chain.from_iterable(lists), dtype=np.int64), lengths
 
@@ -198,23 +199,22 @@ def _read_lists(path: Path) -> Documents:
 def _read_list(path: Path) -> list[Any]:
     values = read_plain_pickle(path)
     if not isinstance(values, list):
-        raise ValueError(f"{path} holds a {type(values).__name__}: it must be a list")
+        raise ValueError(f"{path} holds a {type(values).__name__}, not a list; copy it again")
     return values
 
 
 def _write(
     target: Path, documents: dict[str, Documents], tokenizer: Tokenizer, *, path: Path
 ) -> None:
-    """Write a complete folder of token files, and the report of its documents."""
     num_bytes = tokenizer.byte_counts()
-    # A special token has as many bytes as characters here, and a name that is longer.
+    # The name of a special token is longer than the bytes that `byte_counts` gives it.
     num_characters = np.minimum([len(token) for token in tokenizer.tokens], num_bytes)
     files, report = {}, SourceReport(source=target.name)
     with new_folder(target) as folder:
         for name, (ids, lengths) in documents.items():
             with TokenFileWriter(folder, name, vocab_size=tokenizer.vocab_size) as writer:
                 for block, sizes in _blocks(ids, lengths):
-                    # The writer refuses ids outside the vocabulary: what they count is not used.
+                    # Clip ids outside the vocabulary: the writer refuses them anyway.
                     counts = num_characters.take(block, mode="clip")
                     characters = np.add.reduceat(counts, np.cumsum(sizes) - sizes)
                     writer.write_documents(

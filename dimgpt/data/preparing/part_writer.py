@@ -1,11 +1,10 @@
 """Writes the missing parts of a source: encoded chunks go to the token files of their splits.
 
-The parent process cuts, drops copies and writes; parsing, filters, cleaning and encoding are done
-by workers.
+The parent process cuts files, drops copies and writes. Workers parse, filter, clean and encode.
 
 The first part of a source fills every split. Its documents stay in memory until each split has one.
 If the part ends before that, the borders between the splits are moved, for this part only. If it
-has fewer different documents than splits, the longest is cut and its end held out.
+has fewer different documents than splits, the end of the longest one is held out.
 """
 
 import contextlib
@@ -40,7 +39,7 @@ _NO_RECORDS = Block(kind="items", name="", content=())
 
 
 class _Piece(NamedTuple):
-    """What the parent remembers of a block while a worker has it."""
+    """What the parent remembers of a block while a worker encodes it."""
 
     place: Place
     ends_part: bool
@@ -50,7 +49,7 @@ class _Piece(NamedTuple):
 
 
 def write_missing_parts(parts: Parts, *, progress: Watch | None = None) -> None:
-    """Write the parts of a share that are not there, and add them to `parts`.
+    """Write the missing parts of a share, and add them to `parts`.
 
     Raises:
         ValueError: A file is damaged, or a record cannot be used.
@@ -83,7 +82,7 @@ def write_missing_parts(parts: Parts, *, progress: Watch | None = None) -> None:
 
 
 def _missing_blocks(parts: Parts) -> Iterator[tuple[_Piece, Block]]:
-    """Yield the blocks of the parts that a share lacks; it reads such shards to their ends."""
+    """Yield the blocks of a share's missing parts; a shard that lacks one is read to its end."""
     plan, share = parts.plan, parts.share
     assert share is not None
     for shard in filter(parts.lacks_own, range(len(plan.shards))):
@@ -101,7 +100,7 @@ def _missing_blocks(parts: Parts) -> Iterator[tuple[_Piece, Block]]:
 
 
 class _PartWriter:
-    """Writes one part: first its files, and at the end the record that makes them count."""
+    """Writes one part: first its files, then the record that makes them valid."""
 
     def __init__(
         self,
@@ -126,7 +125,7 @@ class _PartWriter:
         self._writers: dict[str, TokenFileWriter] = {}
 
     def finish(self, *, is_last: bool) -> None:
-        """Write what is held, and the record.
+        """Write the documents in memory, and the record.
 
         Raises:
             OSError: The disk is full or cannot be written.
@@ -148,7 +147,7 @@ class _PartWriter:
         self._parts.add(self._place, part)
 
     def add(self, piece: _Piece, chunk: EncodedChunk) -> None:
-        """Write what the next block holds, to the splits that the keys choose."""
+        """Write the documents of the next block to the splits that their keys choose."""
         self._report.merge(chunk.report)
         if self._deduplicator is not None:
             chunk = self._without_copies(chunk, self._deduplicator)
@@ -168,7 +167,6 @@ class _PartWriter:
             self._held = None
 
     def _without_copies(self, chunk: EncodedChunk, deduplicator: Deduplicator) -> EncodedChunk:
-        """Leave out the items that are copies of earlier ones, and count them."""
         reasons = deduplicator.reasons(chunk.copy_keys)
         for reason in filter(None, reasons):
             self._report.drop(reason)
@@ -189,29 +187,29 @@ class _PartWriter:
     def _cut_longest(self, held: list[EncodedChunk], *, num_different: int) -> None:
         """Write all documents to training, and the end of the longest to the other splits.
 
-        If even that one is too short, nothing is written, and a note says why.
+        If even the longest is too short, nothing is written, and a note says why.
         """
         sizes = [chunk.num_characters.max(initial=0) for chunk in held]
         index = int(np.argmax(sizes))
         is_longest = np.arange(len(held[index].lengths)) == held[index].num_characters.argmax()
         tokenizer, ids = self._plan.tokenizer, held[index].taking(is_longest).ids
-        # Some vocabularies have nothing that begins a document.
+        # Some vocabularies have no start-of-text token.
         has_start = tokenizer.special_tokens.start_of_text is not None
         text = tokenizer.decode(ids[int(has_start) : -1].tolist())
         pieces, names = self._cut(text), self._borders.names
         if pieces is None:
             self._report.notes.append(
                 f"{num_different:,} of them different, the longest has {len(text):,} characters: "
-                f"it takes {len(names)} that begin differently, or a document (no conversation) of "
-                f"{MIN_CUT_CHARACTERS} characters to cut"
+                f"needed are {len(names)} that begin differently, or a document (no conversation) "
+                f"of {MIN_CUT_CHARACTERS} characters to cut"
             )
             return
         held_out = " and ".join(f"{size:,}" for size in pieces.num_characters[1:])
         self._report.notes.append(
-            f"too few different documents to fill every split: of the longest, the last {held_out} "
-            f"of {len(text):,} characters are held out"
+            f"too few different documents to fill every split: the last {held_out} of "
+            f"{len(text):,} characters of the longest are held out"
         )
-        # The cut text is the cleaned one: its raw bytes are shared out in proportion.
+        # Only the cleaned text is cut, so the raw bytes are divided in proportion.
         raw_bytes = held[index].num_raw_bytes[is_longest]
         raw_bytes = raw_bytes * pieces.num_bytes // pieces.num_bytes.sum()
         pieces = dataclasses.replace(pieces, num_raw_bytes=raw_bytes)
@@ -260,7 +258,7 @@ class _PartWriter:
             self._report.keep(chunk.num_characters, chunk.lengths)
 
     def _write_prompts(self, files: Listing) -> None:
-        """Write the system prompts of a group of conversations, a token file of their own."""
+        """Write the system prompts of a group of conversations to their own token file."""
         plan = self._plan
         downloads = plan.folder / "downloads-prompts"
         blocks = read_blocks(files.files, folder=downloads, skip_bad=plan.skip_bad)
@@ -271,6 +269,6 @@ class _PartWriter:
         chunk = encode_chunk(prompts, plan.tokenizer, plan.config)
         if not len(chunk.lengths):
             raise ValueError(
-                f"the system prompts of {plan.source.name!r} are none; check system_prompts_path"
+                f"{plan.source.name!r} has no system prompts; check system_prompts_path"
             )
         self._write(SYSTEM_PROMPTS, chunk)

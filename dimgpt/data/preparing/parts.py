@@ -1,9 +1,10 @@
-"""Parts: what of a source is finished, so that a preparation that is cut off goes on after it.
+"""The finished parts of a source, with which an interrupted preparation continues.
 
-Part K of shard S holds the shard's blocks 256 * K to 256 * K + 255, whoever writes it. Its record,
-`part-0000S-0000K.json`, is written last: a part without one is written again. The last part of a
-shard says that it is; a shard without records is one empty part. `plan.json` beside the parts holds
-the plan that they follow, and the openings that many documents share, which are found once.
+Part K of shard S holds the shard's blocks 256 * K to 256 * K + 255, whichever run writes it. Its
+record, `part-0000S-0000K.json`, is written last: a part without a record is written again. The
+record of a shard's last part is marked as such; a shard without data has one empty part.
+`plan.json` beside the parts holds their plan, and the openings that many documents share, which are
+searched only once.
 """
 
 import contextlib
@@ -39,15 +40,15 @@ class Part:
     """The record of a finished part."""
 
     plan_sha256: str
-    """Of the plan that it follows."""
+    """Hash of its plan."""
     report: SourceReport
-    """Of its documents; without the source's name."""
+    """Report on its documents; without the source's name."""
     files: dict[str, TokenFileSummary]
     """Split -> its token file."""
     counts: dict[str, int]
-    """`num_documents`, and the `text_bytes` and `file_bytes` that were read, for `Progress`."""
+    """`num_documents`, `text_bytes` and `file_bytes`, as in `Progress`."""
     copy_keys_sha256: str | None
-    """Of the file with the keys by which copies of its documents are known."""
+    """Hash of the file with the copy keys of its documents."""
     is_last: bool
     """Whether it is the last of its shard."""
 
@@ -57,40 +58,39 @@ class Progress:
     """How far the preparation of a source is."""
 
     source: str
-    """Its name."""
     num_documents: int
     """Documents encoded so far, those of finished parts included."""
     text_bytes: int
-    """Bytes of text that were read so far."""
+    """Bytes of text read so far."""
     file_bytes: int
-    """Bytes of its files, compressed as they are, that were read so far."""
+    """Bytes read so far of its files, which may be compressed."""
     total_file_bytes: int
-    """Bytes of all its files; 0 if that is not known."""
+    """Bytes of all its files; 0 if unknown."""
     disk_free: int
     """Bytes left on the disk."""
 
 
 Watch = Callable[[Progress], None]
-"""Called with every block that is encoded."""
+"""Called after every encoded block."""
 
 
 class Parts:
-    """The parts of a source that are there, and the folder in which they wait for the others.
+    """The finished parts of a source, in the folder where they wait for the others.
 
     Attributes:
-        done: The whole ones, in their order.
-        openings: What `splits.find_openings` found.
-        plan_sha256: Of `plan.json`. Parts of other plans do not count.
-        downloads: Folder for what this share fetches, where nobody else deletes anything.
+        done: The intact parts, in their order.
+        openings: The result of `splits.find_openings`.
+        plan_sha256: Hash of `plan.json`. Parts of other plans do not count.
+        downloads: Folder for this share's downloads, which no other run touches.
     """
 
     def __init__(self, plan: Plan, share: Share | None) -> None:
-        """Open the folder, or begin one; warn of damaged parts.
+        """Open the folder, or create it; warn of damaged parts.
 
         Args:
-            plan: What the parts follow. A run that is alone deletes those of another plan.
-            share: Its own parts are read once, to check their sha256; those of others are not.
-                `None` writes none, and only sizes and indexes of all parts are checked.
+            plan: The plan of the parts. A run without shares deletes the parts of another plan.
+            share: Its own parts are read once, to check their sha256; those of others are not. With
+                `None` nothing is written, and only sizes and indexes of all parts are checked.
 
         Raises:
             ValueError: Other shares follow another plan.
@@ -101,7 +101,7 @@ class Parts:
         values, found = plan.values(), read_plan(plan.folder)
         if found is not None and found["plan"] != values and share != ALONE:
             raise ValueError(
-                f"{plan.folder} was made otherwise ({_difference(found['plan'], values)}); "
+                f"{plan.folder} has another plan ({_difference(found['plan'], values)}); "
                 "give all shares the same settings, texts and vocabulary, or remove the folder to "
                 "begin again"
             )
@@ -116,7 +116,7 @@ class Parts:
         self._counts = sum((Counter(part.counts) for part in self.done.values()), Counter[str]())
 
     def first_missing(self, shard: int) -> Place | None:
-        """Return the first part of a shard that is not there; `None` if all are."""
+        """Return the first missing part of a shard; `None` if it is complete."""
         for place in (Place(shard, number) for number in count()):
             if place not in self.done:
                 return place
@@ -125,7 +125,7 @@ class Parts:
         raise AssertionError(shard)
 
     def lacks_own(self, shard: int) -> bool:
-        """Tell whether parts of a shard that this share writes are missing, or may be.
+        """Return whether a part of a shard that this share writes is missing, or may be.
 
         Of N parts in a row, each of N shares writes one, or one share writes all.
         """
@@ -141,7 +141,7 @@ class Parts:
         raise AssertionError(shard)
 
     def progress(self, counts: Counter[str]) -> Progress:
-        """Return how far the source is, with the counts of the part that is being written."""
+        """Return the progress, given the counts of the part that is being written."""
         total = self._counts + counts
         return Progress(
             source=self.plan.source.name,
@@ -160,7 +160,7 @@ class Parts:
         self._counts.update(part.counts)
 
     def write_copy_keys(self, place: Place, keys: np.ndarray[Any, Any]) -> str | None:
-        """Write the keys of a part's documents, uint64 (N, K), and return their file's sha256."""
+        """Write the copy keys of a part's documents, uint64 (N, K); return the file's sha256."""
         if not keys.size:
             return None
         content = io.BytesIO()
@@ -169,7 +169,7 @@ class Parts:
         return hashlib.sha256(content.getvalue()).hexdigest()
 
     def read_copy_keys(self, place: Place) -> np.ndarray[Any, Any]:
-        """Return the keys of a part's documents, uint64 (N, K)."""
+        """Return the copy keys of a part's documents, uint64 (N, K)."""
         return np.load(self._copy_keys_path(place), allow_pickle=False)
 
     def _load(self) -> Iterator[tuple[Place, Part]]:
@@ -200,7 +200,7 @@ class Parts:
             hashes[self._copy_keys_path(place)] = part.copy_keys_sha256
         for path, expected in hashes.items():
             if sha256_of(path) != expected:
-                raise ValueError(f"{path} has another sha256")
+                raise ValueError(f"the sha256 of {path} differs from its record")
 
     def _record_path(self, place: Place) -> Path:
         return self.plan.folder / f"part-{place}.json"
@@ -210,7 +210,7 @@ class Parts:
 
 
 def read_plan(folder: Path) -> dict[str, Any] | None:
-    """Return the `plan` and `openings` of a folder's `plan.json`, if it has such a file."""
+    """Return the `plan` and `openings` of a folder's `plan.json`; `None` if it has none."""
     with contextlib.suppress(OSError, ValueError):
         found = json.loads((folder / _PLAN_NAME).read_bytes())
         if isinstance(found, dict) and {"plan", "openings"} <= found.keys():
@@ -219,17 +219,16 @@ def read_plan(folder: Path) -> dict[str, Any] | None:
 
 
 def _difference(found: Any, wanted: Any, name: str = "") -> str:
-    """Say where the values of two plans differ first."""
     if not isinstance(found, dict) or not isinstance(wanted, dict):
         return f"{name} is {str(found)[:40]}, not {str(wanted)[:40]}"
     for key in wanted:
         if found.get(key) != wanted[key]:
             return _difference(found.get(key), wanted[key], key)
-    return "it knows other settings"
+    return "it has other settings"
 
 
 def _begin_again(plan: Plan, *, is_shared: bool) -> None:
-    """Delete the parts of another plan or an older version, unless others may be writing there."""
+    """Delete the parts of another plan or an older version, unless other shares may be writing."""
     if any(plan.folder.glob("part-*.json")):
         log.warning(
             "%s was begun with other settings or texts, or by an older version: it starts again",

@@ -1,12 +1,13 @@
-"""Reads numbers, text, lists and dictionaries from a pickle, without running what it holds.
+"""Reads numbers, text, lists and dictionaries from a pickle, without executing it.
 
-A pickle is a program for `pickle.Unpickler`. `pickletools` lists its instructions and runs none.
-This file loads a pickle only if all of them are among the few that make plain values: those import,
-call and build nothing. It also refuses values that occur twice (other than text) and numbers beyond
-64 bits. So the values are a tree, and take at most about 100 bytes for each byte of the file.
+A pickle is a program for `pickle.Unpickler`. `pickletools` lists its instructions without executing
+them. This file loads a pickle only if it consists of the few instructions that make plain values;
+these import, call and build nothing. It also refuses values that occur twice (other than text) and
+numbers beyond 64 bits. So the values are a tree, and take at most about 100 bytes for each byte of
+the file.
 
-Why not only `find_class`: it stops code, but not a forged number that asks for gigabytes, or a list
-that holds itself.
+Overriding `find_class` alone is not enough: it stops code, but not a forged number that allocates
+gigabytes, or a list that contains itself.
 """
 
 import io
@@ -20,14 +21,14 @@ _TEXT = {"SHORT_BINUNICODE", "BINUNICODE"}
 _NUMBERS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"}
 _PUSH = _TEXT | _NUMBERS | {"NONE", "NEWTRUE", "NEWFALSE", "EMPTY_LIST", "EMPTY_DICT"}
 _NUM_TAKEN = {"APPEND": 1, "SETITEM": 2, "APPENDS": None, "SETITEMS": None}
-"""Values that an instruction moves into the one below them; `None` is all after the last mark."""
+"""Values that an instruction moves into the one below them; `None` means all after the mark."""
 _PUT, _GET = {"MEMOIZE", "BINPUT", "LONG_BINPUT"}, {"BINGET", "LONG_BINGET"}
 # Python gathers lists and dictionaries by 1,000 items: only a forged file needs a longer stack.
 _MAX_STACK = 16_384
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """A second lock: it imports nothing, whatever a pickle asks for."""
+    """Refuses all imports, in case a forbidden instruction passes `_check`."""
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         raise pickle.UnpicklingError(f"{module_name}.{global_name} is no plain value")
@@ -64,11 +65,11 @@ def read_plain_pickle(path: Path) -> Any:
 
 
 def _check(content: bytes) -> Iterator[int]:
-    """Follow a pickle's instructions, and yield the place of each before it is looked at.
+    """Simulate a pickle's instructions, and yield the position of each before it is checked.
 
     Raises:
         ValueError: An instruction is not allowed.
-        IndexError: It takes what is not there.
+        IndexError: An instruction takes a value that is not there.
     """
     # The stack and the memo hold the name of the instruction that makes each value.
     stack: list[str] = []
@@ -90,7 +91,7 @@ def _check(content: bytes) -> Iterator[int]:
                 raise ValueError("a key is no text")
             del stack[start:]
         elif name in _PUT:
-            # The unpickler reserves memory for as many values as the highest number says.
+            # The unpickler allocates as many memo entries as the highest index.
             if argument not in (None, len(memo)):
                 raise ValueError("values are remembered out of order")
             memo.append(stack[-1])
@@ -105,4 +106,4 @@ def _check(content: bytes) -> Iterator[int]:
         if len(stack) + len(marks) > _MAX_STACK:
             raise ValueError("values are nested too deep")
     if marks or len(stack) != 1 or place != len(content) - 1:
-        raise ValueError("the file does not end where its value does")
+        raise ValueError("the file does not end with its value")

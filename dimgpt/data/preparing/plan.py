@@ -1,11 +1,12 @@
-"""The plan of a source: its files in their order, and the settings that decide what is written.
+"""The plan of a source: its files in their order, and the settings that determine the output.
 
 A plan is made before anything is written. All runs and all shares that prepare a source together
 have equal plans.
 
-A share is the parts that one of N runs writes, on one machine or on many. Shares take whole shards
-in turn if there are enough of them, else parts in turn. A source that is about one part goes to one
-share. A run without shares is share 1 of 1. What a part holds does not depend on their number.
+A share is the set of parts that one of N runs writes, on one machine or on many. Shares take whole
+shards in turn if there are enough of them, else parts in turn. A source of about one part goes to
+one share. A run without shares is share 1 of 1. The content of a part does not depend on the number
+of shares.
 """
 
 import contextlib
@@ -33,13 +34,13 @@ from dimgpt.files import lock_file
 from dimgpt.text.tokenizer import Tokenizer
 
 PART_BLOCKS = 256
-"""Blocks of a shard that make a part: with blocks of 1 MiB, 256 MiB of text."""
+"""Blocks per part: with blocks of 1 MiB, 256 MiB of text."""
 
 _NUM_FIRST_ITEMS = 200
 _LOCK = re.compile(r"share-(\d+)-of-(\d+)\.lock")
 _SMALL_VOCABULARY = 4_000
 _SAMPLE_BYTES = 1 << 20
-# Fields that decide how often something is drawn, or how it is shown: not what is written.
+# Fields that affect how data is drawn or shown, not what is written.
 _OTHER_FIELDS = (
     "multiplier",
     "group",
@@ -49,12 +50,12 @@ _OTHER_FIELDS = (
     "licence",
     "expected_bytes",
 )
-# Fields that older versions did not have, with the values that mean what those did.
+# Fields that older versions did not have, with the values that mean the old behaviour.
 _LATER_FIELDS = {"files": None, "cleaning": "none", "form": None}
 
 
 class Place(NamedTuple):
-    """Which part of which shard."""
+    """The position of a part: its shard, and its number in the shard."""
 
     shard: int
     number: int
@@ -65,39 +66,39 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What there is to do for one source."""
+    """The plan of one source, see above."""
 
     source: Source
     config: DataConfig
-    """Of conversations, without the filters for documents."""
+    """For conversations, without the filters for documents."""
     tokenizer: Tokenizer
     target: Path
     """Folder of the finished files."""
     settings: dict[str, Any]
-    """What `describe_settings` says."""
+    """The result of `describe_settings`."""
     listing: Listing
     shards: list[tuple[SourceFile, ...]]
-    """The same files, small ones together."""
+    """The same files, small ones grouped."""
     prompts: Listing | None
     """Files of a group's system prompts."""
     block_bytes: int
-    """Text of a block, about."""
+    """Approximate text of a block, in bytes."""
     part_blocks: int
-    """Blocks of a part."""
+    """Blocks per part."""
 
     @property
     def folder(self) -> Path:
-        """Where the parts wait until all are there."""
+        """The folder where the parts wait until all are finished."""
         return self.target.with_name(f"{self.target.name}.unfinished")
 
     @property
     def is_divided(self) -> bool:
-        """Tell whether several shares divide the work, or one does it all."""
+        """Whether several shares divide the work; otherwise one does it all."""
         return self.listing.num_bytes > self.block_bytes * self.part_blocks
 
     @property
     def is_deduplicated(self) -> bool:
-        """Tell whether copies of earlier documents are dropped."""
+        """Whether copies of earlier documents are dropped."""
         return num_duplicate_keys(self.config.quality) > 0
 
     @property
@@ -110,11 +111,11 @@ class Plan:
 
     @property
     def skip_bad(self) -> bool:
-        """Tell whether records that cannot be used are skipped."""
+        """Whether records that cannot be used are skipped."""
         return self.config.bad_records == "skip"
 
     def describe(self) -> dict[str, Any]:
-        """Return the plain values by which a finished folder is known; its manifest holds them."""
+        """Return the JSON values that identify a finished folder; its manifest contains them."""
         listings = [self.listing, *([self.prompts] if self.prompts else [])]
         files = [(file.name, file.num_bytes) for part in listings for file in part.files]
         return {
@@ -126,7 +127,7 @@ class Plan:
         }
 
     def values(self) -> dict[str, Any]:
-        """Return the plain values that decide what the parts hold."""
+        """Return the JSON values that determine the content of the parts."""
         return {
             "vocabulary_sha256": self.tokenizer.fingerprint,
             "source": self.describe(),
@@ -135,7 +136,7 @@ class Plan:
         }
 
     def read(self, shard: int, downloads: Path) -> Iterator[Block]:
-        """Yield the blocks of a shard; a file of the hub is fetched into `downloads`."""
+        """Yield the blocks of a shard; a hub file is downloaded into `downloads`."""
         return read_source(
             self.source,
             self.shards[shard],
@@ -164,7 +165,7 @@ class Share:
         """Read `I/N`.
 
         Raises:
-            ValueError: It is no such text, or I does not lie in 1..N.
+            ValueError: The text has another form, or I is not in 1..N.
         """
         index, _, count = text.partition("/")
         if not (index.isdecimal() and count.isdecimal()):
@@ -172,7 +173,7 @@ class Share:
         return cls(index=int(index), count=int(count))
 
     def takes(self, plan: Plan, place: Place) -> bool:
-        """Tell whether a part is this run's to write."""
+        """Return whether this share writes a part."""
         return self == Share.of(plan, place, self.count)
 
     @classmethod
@@ -193,12 +194,12 @@ ALONE = Share()
 
 @contextlib.contextmanager
 def hold(plan: Plan, share: Share) -> Iterator[None]:
-    """Keep other runs away from the parts of a share.
+    """Lock the parts of a share against other runs.
 
-    Shares of the same count have different parts; those of another count may have the same.
+    Shares of the same count have different parts; those of another count may have the same parts.
 
     Raises:
-        RuntimeError: This share is being written, or one of another count.
+        RuntimeError: Another run writes this share, or a share of another count.
     """
     with _lock(plan, share):
         for other in begun_shares(plan):
@@ -217,13 +218,13 @@ def _lock(plan: Plan, share: Share) -> AbstractContextManager[None]:
 
 
 def begun_shares(plan: Plan) -> list[Share]:
-    """Return the shares that were begun in a source's folder: each leaves a lock file there."""
+    """Return the shares that were begun in a source's folder, by their lock files."""
     found = [_LOCK.fullmatch(path.name) for path in sorted(plan.folder.glob("share-*"))]
     return [Share(index=int(match[1]), count=int(match[2])) for match in found if match]
 
 
 def group_files(files: Iterable[SourceFile], *, num_bytes: int) -> list[tuple[SourceFile, ...]]:
-    """Gather neighbouring files into shards: small ones together, up to about `num_bytes`."""
+    """Group neighbouring files into shards of up to about `num_bytes`."""
     shards: list[list[SourceFile]] = []
     room = 0
     for file in files:
@@ -236,9 +237,9 @@ def group_files(files: Iterable[SourceFile], *, num_bytes: int) -> list[tuple[So
 
 
 def describe_settings(source: Source, config: DataConfig) -> dict[str, Any]:
-    """Return the settings that decide what is written, as plain values.
+    """Return the settings that determine the output, as JSON values.
 
-    The demo has no files; its first items tell whether the code that makes them has changed.
+    The demo has no files, so its first items show whether their code has changed.
     """
     values = dataclasses.asdict(source)
     settings = {
@@ -258,7 +259,7 @@ def describe_settings(source: Source, config: DataConfig) -> dict[str, Any]:
         "compose_accents": config.compose_accents,
         "seed": config.seed,
         "quality": dataclasses.asdict(config.quality),
-        # A group's own 0 makes no validation split; `DataConfig`'s makes one of a single document.
+        # A group's own 0 means no validation split; 0 in `DataConfig` means one document.
         "validation_ratio": config.validation_ratio if own_ratio is None else own_ratio or "none",
         "test_ratio": config.test_ratio,
         "bad_records": config.bad_records,
@@ -284,9 +285,9 @@ def sample_openings(plan: Plan, downloads: Path) -> tuple[str, ...]:
 
 
 def missing_bytes(plan: Plan) -> int:
-    """Return about how much room a source still takes: token files, and one file fetched."""
+    """Estimate the disk space that a source still needs: token files, and one downloaded file."""
     vocab_size = plan.tokenizer.vocab_size
-    # Four bytes of French are a token, two with a small vocabulary.
+    # A token has about four bytes of French, two with a small vocabulary.
     bytes_per_token = 2 if vocab_size < _SMALL_VOCABULARY else 4
     whole = plan.listing.text_bytes * token_dtype(vocab_size).itemsize // bytes_per_token
     written = sum(path.stat().st_size for path in plan.folder.glob("*.bin"))

@@ -1,10 +1,10 @@
-"""Preparation: a source of text becomes a folder of token files, once.
+"""Prepares a source: turns text into a folder of token files, once.
 
 Documents are cleaned, encoded, split into training, validation and test by document, and written
-part by part into `SOURCE.unfinished`, by one run or by several that take shares. A run that was cut
-off goes on with the parts that are not there, and ends with the same bytes as one that was not; so
-does one with another number of processes. A complete folder of the same source, settings and
-vocabulary is kept as it is; multipliers and ratios do not count, they act when files are opened.
+part by part into `SOURCE.unfinished`, by one run or by several that take shares. An interrupted run
+continues with the missing parts. Its output is the same, byte by byte, as without the interruption,
+and as with another number of processes. A finished folder of the same source, settings and
+vocabulary is kept; multipliers and ratios may differ, because they apply when files are opened.
 """
 
 import dataclasses
@@ -45,27 +45,27 @@ def prepare_source(
 ) -> Path:
     """Write the token files of a source into `folder/<source name>`.
 
-    Conversations are stored without ⮜start-of-text⮞ and ⮜end-of-text⮞, which their reader adds
+    Conversations are stored without ⮜start-of-text⮞ and ⮜end-of-text⮞; their reader adds both
     around system prompt and conversation.
 
     Args:
         source: Documents; or conversations, perhaps with system prompts.
-        tokenizer: Its vocabulary becomes part of the files' identity.
+        tokenizer: A finished folder is valid for its vocabulary only.
         folder: Such as `data/demo/pretraining`.
-        config: What is kept, how it is split, processes, seed.
-        progress: Watches.
-        block_bytes: Text that a worker gets at a time, about.
-        part_blocks: Blocks of a part.
+        config: Filters, splits, processes, seed.
+        progress: Called after every block.
+        block_bytes: Approximate text per block.
+        part_blocks: Blocks per part.
 
     Returns:
         The source's folder, complete.
 
     Raises:
         FileNotFoundError: The path of the source does not exist.
-        ValueError: The source cannot be read, or holds too little to split.
-        OSError: The disk is full; or, before anything is written, has no room.
-        RuntimeError: A process died, or a share of the source is being written. What was finished
-            by then stays, in this case and all others.
+        ValueError: The source cannot be read, or is too small to split.
+        OSError: The disk is full, or has too little space to begin.
+        RuntimeError: A process died, or another run writes a share of the source. After any error,
+            the finished parts are kept.
     """
     plan = plan_preparation(
         source, tokenizer, folder, config=config, block_bytes=block_bytes, part_blocks=part_blocks
@@ -84,10 +84,10 @@ def plan_preparation(
     block_bytes: int = BLOCK_BYTES,
     part_blocks: int = PART_BLOCKS,
 ) -> Plan | None:
-    """Look what there is to do for a source; `None` if its folder is complete.
+    """Plan the preparation of a source; `None` if its folder is complete.
 
-    Arguments and errors are those of `prepare_source`. A hub data set that is complete, or begun,
-    keeps to the revision that was read, unless the source names another.
+    Arguments and errors are those of `prepare_source`. A hub data set that is complete or begun
+    keeps its revision, unless the source names another.
     """
     target = folder / source.name
     restore_folder(target)
@@ -123,11 +123,11 @@ def plan_preparation(
 
 
 def run_share(plan: Plan, share: Share = ALONE, *, progress: Watch | None = None) -> None:
-    """Write the parts of one share of a source that are not there.
+    """Write the missing parts of one share of a source.
 
-    A run that is alone makes the finished folder of them. The parts of several shares are for
-    `merge`: all write into the same folder, on one disk or on several whose folders are copied
-    together.
+    A run without shares then makes the finished folder. The parts of several shares are joined by
+    `merge`: all shares write into the same folder, on one disk or on several whose folders are
+    copied together.
 
     Raises:
         ValueError: Copies are to be dropped, or the other shares follow another plan; or as
@@ -139,8 +139,8 @@ def run_share(plan: Plan, share: Share = ALONE, *, progress: Watch | None = None
         require_space(plan.target, missing_bytes(plan), what=plan.source.name)
     elif plan.is_deduplicated:
         raise ValueError(
-            f"{plan.source.name}: copies are found in one run only; prepare without --shard, or "
-            "without drop_exact_duplicates and drop_near_duplicates"
+            f"{plan.source.name}: copies can only be dropped in a single run; prepare without "
+            "--shard, or without drop_exact_duplicates and drop_near_duplicates"
         )
     with hold(plan, share):
         if not plan.is_divided and not share.takes(plan, FIRST):
@@ -152,10 +152,10 @@ def run_share(plan: Plan, share: Share = ALONE, *, progress: Watch | None = None
 
 
 def merge(plan: Plan) -> None:
-    """Make the finished folder of a source of the parts that its shares have written.
+    """Make the finished folder of a source from the parts of its shares.
 
     Raises:
-        FileNotFoundError: A part is missing; says which share writes it.
+        FileNotFoundError: A part is missing; names the share that writes it.
         ValueError: A part is of other settings, texts or another vocabulary.
         RuntimeError: A share is being written.
     """
@@ -172,7 +172,7 @@ def merge(plan: Plan) -> None:
 
 
 def _require_all(parts: Parts, *, num_shares: int) -> None:
-    """Say which part of a source is missing, if one is."""
+    """Raise `FileNotFoundError` if a part of a source is missing."""
     plan = parts.plan
     for place in filter(None, map(parts.first_missing, range(len(plan.shards)))):
         share = Share.of(plan, place, num_shares)

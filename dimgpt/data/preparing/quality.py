@@ -1,10 +1,10 @@
 """Decides which documents to drop: too long, in another language, or copies of earlier ones.
 
 Workers call `reason_to_drop` and `duplicate_keys`, which are pure functions of one document. The
-parent process drops copies in the order of the documents (`Deduplicator`), so the outcome depends
-neither on the number of processes nor on how documents are grouped. Two copies share a key: a hash
-of the whole text, or of a band of its MinHash. Broder 1997, "On the resemblance and containment of
-documents", https://doi.org/10.1109/SEQUEN.1997.666900.
+parent process drops copies in the order of the documents (`Deduplicator`). So the result depends
+neither on the number of processes nor on the blocks. Two copies share a key: a hash of the whole
+text, or of a band of its MinHash. Broder 1997, "On the resemblance and containment of documents",
+https://doi.org/10.1109/SEQUEN.1997.666900.
 """
 
 import functools
@@ -28,24 +28,24 @@ Keys = np.ndarray[Any, Any]
 _LANGUAGE_CHARACTERS = 2_000
 _RUN_WORDS = 5
 _MAX_PERMUTATIONS = 128
-# Two documents of the asked similarity share a key at least this often.
+# Two documents of similarity `near_duplicate_similarity` share a key with this probability.
 _RECALL = 0.9
-# A longer document is compared by its beginning: the memory of a worker stays small.
+# Only the beginning of longer documents is compared, to limit the memory of a worker.
 _MAX_CHARACTERS = 1_000_000
 _BLOCK_RUNS = 1 << 12
 _WORD = re.compile(r"\w+")
 
 
 def reason_to_drop(text: str, config: QualityConfig) -> str | None:
-    """Return why to drop a document whatever the others are, or `None`.
+    """Return why to drop a document, independently of the others; `None` to keep it.
 
-    It takes the text before cleaning, which would hide the language. The language is identified
-    from the first 2,000 characters, among all 140 that `py3langid` knows: with fewer to choose
-    from, Occitan or Haitian Creole would pass for French.
+    The text must not be cleaned yet, because cleaning would hide the language. The language is
+    identified from the first 2,000 characters, among all 140 that `py3langid` knows: with fewer to
+    choose from, Occitan or Haitian Creole would be taken for French.
 
     Raises:
         ImportError: `py3langid` is needed and not installed.
-        ValueError: It does not know one of the languages.
+        ValueError: `py3langid` does not know one of the languages.
     """
     if config.max_characters is not None and len(text.strip()) > config.max_characters:
         return TOO_LONG
@@ -53,8 +53,8 @@ def reason_to_drop(text: str, config: QualityConfig) -> str | None:
         identifier = _language_identifier()
         if unknown := set(config.languages).difference(identifier.labels):
             raise ValueError(
-                f"languages is {config.languages}: {', '.join(sorted(unknown))} is not among those "
-                f"that can be told: {' '.join(sorted(identifier.labels))}"
+                f"languages is {config.languages}: {', '.join(sorted(unknown))} is unknown; "
+                f"choose from {' '.join(sorted(identifier.labels))}"
             )
         language, _ = identifier.classify(text.lstrip()[:_LANGUAGE_CHARACTERS])
         if language not in config.languages:
@@ -63,18 +63,18 @@ def reason_to_drop(text: str, config: QualityConfig) -> str | None:
 
 
 def num_duplicate_keys(config: QualityConfig) -> int:
-    """Return how many keys a document has, K; 0 when no copies are looked for."""
+    """Return how many keys a document has, K; 0 if copies are not dropped."""
     num_bands, _ = _bands(config.near_duplicate_similarity)
     return config.drop_exact_duplicates + config.drop_near_duplicates * num_bands
 
 
 def duplicate_keys(text: str, config: QualityConfig) -> Keys:
-    """Return numbers that a document shares with its copies, uint64 (K,), from its cleaned text.
+    """Return the keys that a document shares with its copies, uint64 (K,), from its cleaned text.
 
-    An exact copy has the same cleaned text to the letter. For near copies, what counts is the set
-    of runs of five words, without case and punctuation, of the first million characters. Documents
-    whose sets overlap (intersection over union) by `near_duplicate_similarity` share a key nine
-    times in ten; by far less, hardly ever. The same on every machine.
+    An exact copy has the same cleaned text. Near copies are compared by their runs of five words,
+    without case and punctuation, in the first million characters. Documents whose sets of runs
+    overlap (intersection over union) by `near_duplicate_similarity` share a key nine times in ten;
+    with much less overlap, hardly ever. The keys are the same on every machine.
 
     Raises:
         ImportError: `datasketch` is needed and not installed.
@@ -94,11 +94,10 @@ def duplicate_keys(text: str, config: QualityConfig) -> Keys:
 
 
 class Deduplicator:
-    """Keeps the first of each group of copies, in the order in which documents come.
+    """Keeps the first of each group of copies, in the order of the documents.
 
-    A document is dropped when it shares a key with one that was kept. The keys of the kept
-    documents are the state, in sorted arrays: 8 bytes a key (a set takes 60), and 16 for a moment
-    while two arrays are merged.
+    A document is dropped if it shares a key with a kept one. The keys of the kept documents are
+    held in sorted arrays: 8 bytes a key (a set takes 60), and 16 while two arrays are merged.
     """
 
     def __init__(self, config: QualityConfig) -> None:
@@ -107,10 +106,10 @@ class Deduplicator:
         self._runs: list[Keys] = []
 
     def reasons(self, keys: Keys) -> list[str | None]:
-        """Return why to drop each of the next documents; remember those with `None`, to keep.
+        """Return why to drop each of the next documents; `None` keeps and remembers it.
 
-        `keys` are the `duplicate_keys` of each, uint64 (N, K). How many come at once changes
-        nothing.
+        `keys` are the `duplicate_keys` of each, uint64 (N, K). The number of documents per call
+        does not change the result.
         """
         self._check(keys)
         values, places, counts = np.unique(keys, return_inverse=True, return_counts=True)
@@ -131,12 +130,12 @@ class Deduplicator:
         return reasons
 
     def add(self, keys: Keys) -> None:
-        """Remember documents that an earlier run kept, (N, K), to continue after it."""
+        """Remember documents that an earlier run kept, (N, K), to continue it."""
         self._check(keys)
         if not keys.size:
             return
         run = np.unique(keys)
-        # Arrays shrink by half from first to last: few to search, and each key is merged seldom.
+        # Each array is at least twice as long as the next: few arrays, and few merges per key.
         while self._runs and len(self._runs[-1]) < 2 * len(run):
             run = np.concatenate([self._runs.pop(), run])
             run.sort(kind="stable")
@@ -150,7 +149,7 @@ class Deduplicator:
             )
 
     def _is_known(self, values: Keys) -> np.ndarray[Any, Any]:
-        """Tell which keys, sorted, a kept document has."""
+        """Return which of the sorted keys a kept document has."""
         is_known = np.zeros(len(values), dtype=bool)
         for run in self._runs:
             places = np.minimum(np.searchsorted(run, values), len(run) - 1)
@@ -160,7 +159,7 @@ class Deduplicator:
 
 @functools.cache
 def _bands(similarity: float) -> tuple[int, int]:
-    """Return bands and rows of the sharpest MinHash that finds `similarity` by `_RECALL`.
+    """Return bands and rows of the sharpest MinHash that finds `similarity` with `_RECALL`.
 
     Two texts of similarity s share a given band of r rows with probability s^r.
     """
@@ -172,7 +171,7 @@ def _bands(similarity: float) -> tuple[int, int]:
 
 
 def _word_runs(text: str) -> np.ndarray[Any, Any]:
-    """Return a 32-bit number for each run of words; a text of fewer words is one run."""
+    """Return a 32-bit hash of each run of words; a text of fewer words is one run."""
     words = _WORD.findall(text.lower().encode(errors="replace").decode()) or [repr(text)]
     encoded = map(str.encode, words)
     hashes = np.fromiter(map(zlib.crc32, encoded), dtype=np.uint64, count=len(words))
@@ -185,7 +184,7 @@ def _word_runs(text: str) -> np.ndarray[Any, Any]:
 
 
 def _hash(kind: bytes, content: bytes) -> int:
-    """Return 64 bits; equal contents of two kinds get different ones."""
+    """Return 64 bits; equal contents of two kinds get different hashes."""
     return int.from_bytes(hashlib.blake2b(content, digest_size=8, person=kind).digest(), "little")
 
 
@@ -195,7 +194,7 @@ def _empty_sketch(num_permutations: int) -> Any:
         from datasketch import MinHash
     except ImportError as error:
         raise ImportError(
-            "drop_near_duplicates takes datasketch: run `pip install datasketch==2.0.0`, or turn "
+            "drop_near_duplicates needs datasketch: run `pip install datasketch==2.0.0`, or turn "
             "the setting off"
         ) from error
     return MinHash(num_permutations, seed=1, hashfunc=int, scheme="affine32")
@@ -208,7 +207,7 @@ def _language_identifier() -> Any:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError as error:
         raise ImportError(
-            "languages takes py3langid: run `pip install py3langid==0.4.0`, or leave languages "
+            "languages needs py3langid: run `pip install py3langid==0.4.0`, or leave languages "
             "empty"
         ) from error
     return LanguageIdentifier.from_model_file(MODEL_FILE)

@@ -1,8 +1,8 @@
-"""Reports on a source: how much it holds, what was left out, what cleaning changed, ten documents.
+"""Reports on a source: its size, what was dropped, what cleaning changed, ten documents.
 
 Each process fills a `SourceReport` for its blocks, and the reports are merged. The result depends
-neither on the order nor on how documents are grouped. Reports are stored as JSON, so that a resumed
-run keeps what was counted. `display` shows them as tables and pictures.
+neither on the order nor on the blocks. Reports are stored as JSON, so that a resumed run keeps its
+counts. `display` shows them as tables and pictures.
 """
 
 import functools
@@ -32,26 +32,26 @@ class SourceReport:
     source: str
     group: str = ""
     seed: int = 0
-    """Decides which documents are among the samples."""
+    """Selects the documents of the samples."""
     num_documents: int = 0
-    """Documents that were kept."""
+    """Kept documents."""
     num_characters: int = 0
     num_tokens: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
-    """Documents that were left out, by reason."""
+    """Number of dropped documents by reason."""
     changed_characters: Counter[str] = field(default_factory=Counter)
-    """Characters that cleaning does not keep -> how often they occurred."""
+    """Characters that cleaning replaces or removes -> number of occurrences."""
     lengths: Counter[int] = field(default_factory=Counter)
-    """Kept documents of at least this many characters, and fewer than the next length there is."""
+    """Histogram of kept documents: smallest number of characters of a bin -> documents in it."""
     samples: list[tuple[int, str]] = field(default_factory=list)
-    """Beginnings of documents. Each has a random number; the smallest ones are kept."""
+    """Beginnings of documents with a random number each; the smallest numbers are kept."""
     notes: list[str] = field(default_factory=list)
-    """What else a person should know, in sentences, such as "3 hidden files were left out"."""
+    """Further sentences for the user, such as "3 hidden files were left out"."""
 
     def observe(self, document: str, cleaned: str) -> None:
-        """Count what cleaning changed in a document, and take it as a sample or not.
+        """Count what cleaning changed in a document, and perhaps take it as a sample.
 
-        Call it for copies that are dropped later, too: equal documents are one sample.
+        Call it also for copies that are dropped later: equal documents are one sample.
         """
         for start in range(0, len(document), _BLOCK_CHARACTERS):
             self._count_changed(document[start : start + _BLOCK_CHARACTERS])
@@ -62,7 +62,7 @@ class SourceReport:
             self._add_samples([(number, beginning)])
 
     def keep(self, num_characters: Sequence[int] | Any, num_tokens: Sequence[int] | Any) -> None:
-        """Count documents that are kept: characters of their cleaned text (at least 1), tokens."""
+        """Count kept documents, given the characters (at least 1) and tokens of each."""
         characters = np.asarray(num_characters, dtype=np.int64)
         self.num_documents += len(characters)
         self.num_characters += int(characters.sum())
@@ -71,7 +71,7 @@ class SourceReport:
         self.lengths.update(dict(zip(starts.tolist(), counts.tolist(), strict=True)))
 
     def drop(self, reason: str, count: int = 1) -> None:
-        """Count documents that are left out."""
+        """Count dropped documents."""
         if count:
             self.dropped[reason] += count
 
@@ -96,7 +96,7 @@ class SourceReport:
         self.notes = sorted({*self.notes, *other.notes})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON; equal reports give equal text."""
+        """Return JSON values; equal reports give equal text."""
         return asdict(self) | {
             "dropped": dict(sorted(self.dropped.items())),
             "changed_characters": {
@@ -112,7 +112,7 @@ class SourceReport:
         """Build a report from `to_dict`'s values; reports of older versions have no notes.
 
         Raises:
-            ValueError: They are no such values.
+            ValueError: The values are no report.
         """
         try:
             characters = values["changed_characters"].items()
@@ -125,10 +125,10 @@ class SourceReport:
             }
             return cls(**{**values, **changes})
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise ValueError(f"these values are no report of a source ({error})") from error
+            raise ValueError(f"these values are not a report on a source ({error})") from error
 
     def row(self) -> dict[str, Any]:
-        """Return this source's row of a table; `notes` are too long for one."""
+        """Return this source's row of a table, without the notes, which are too long."""
         dropped = (f"{name.replace('_', ' ')} {n:,}" for name, n in sorted(self.dropped.items()))
         return {
             "source": self.source,
@@ -141,7 +141,7 @@ class SourceReport:
         }
 
     def character_rows(self, num_rows: int = 10) -> list[dict[str, Any]]:
-        """Return a row for each of the most frequent characters that cleaning does not keep."""
+        """Return a row for each of the most frequent characters that cleaning changes."""
         ordered = sorted(self.changed_characters.items(), key=lambda item: (-item[1], item[0]))
         return [
             {
@@ -160,7 +160,7 @@ class SourceReport:
     def _count_changed(self, text: str) -> None:
         codes = np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), dtype="<u4")
         changed = codes[_is_changed()[codes]]
-        if len(changed):  # seldom, and `unique` takes longer than the rest
+        if len(changed):  # rare, and `unique` is slower than the rest
             found, counts = np.unique(changed, return_counts=True)
             characters = map(chr, found.tolist())
             self.changed_characters.update(dict(zip(characters, counts.tolist(), strict=True)))
@@ -172,7 +172,7 @@ class SourceReport:
 
 @functools.cache
 def _is_changed() -> np.ndarray[Any, Any]:
-    """Return a table of all code points: those that cleaning does not keep."""
+    """Return a table of all code points: true for those that cleaning changes."""
     table = np.ones(sys.maxunicode + 1, dtype=bool)
     kept = {*ALPHABET, "\t", "\n"} - set(CIRCLED_DIGITS)
     table[list(map(ord, kept))] = False

@@ -1,8 +1,8 @@
-"""Which documents are for training, validation and test.
+"""Assigns documents to training, validation and test.
 
-Each document has a key, which near-copies share. Keys are spread evenly over 0..2**64, so a border
-between two splits is a share of the documents, whatever their order and whoever reads them. Where
-there are too few documents for that, one is cut: its last part is held out.
+Each document has a key, which near-copies share. Keys are evenly distributed over 0..2**64. So a
+border between two splits separates a fixed share of the documents, independent of their order and
+of the process. If there are too few documents for that, the end of one is held out.
 """
 
 import hashlib
@@ -16,32 +16,32 @@ import numpy as np
 
 NUM_KEYS = 1 << 64
 OPENING_CHARACTERS = 1 << 15
-"""So much of a text is compared with the openings of others."""
+"""Beginning of a text that is compared with the openings of others."""
 _KEY_LETTERS = 128
 _MIN_OPENING_LETTERS = 64
-# A text with fewer letters behind a shared opening is a near-copy of the others.
+# A text with fewer letters after a shared opening is a near-copy of the others.
 _MIN_LETTERS_BEHIND = 32
 # An opening is shared by more documents than this, and by more than this ratio of them.
 _FEW_DOCUMENTS, _FEW_RATIO = 4, 0.05
-# A near-copy holds more than this ratio of 16 pieces of 24 letters of the other text.
+# A near-copy contains more than this ratio of 16 pieces of 24 letters of the other text.
 _NUM_PIECES, _COPIED_LETTERS, _COPIED_RATIO = 16, 24, 0.75
 MIN_CUT_CHARACTERS = 400
-"""A shorter text is not cut."""
+"""Shorter texts are not cut."""
 _HELD_OUT_CHARACTERS = 2_000
 
 
 def split_key(text: str, *, seed: int, openings: Sequence[str] = ()) -> int:
-    """Return a number below 2**64 that texts share whose beginnings differ in little.
+    """Return a number below 2**64 that texts with nearly the same beginning share.
 
-    Case, spaces and punctuation do not count, nor does what follows 128 letters and digits.
+    It is computed from the first 128 letters and digits, without case, spaces and punctuation.
 
     Args:
         text: Cleaned; its first `OPENING_CHARACTERS` are enough.
         seed: Another seed gives other keys.
-        openings: What `find_openings` found. A text that begins with one gets the key of the 128
-            letters after it.
+        openings: The result of `find_openings`. A text that begins with an opening gets the key of
+            the 128 letters after it.
     """
-    # Twice the characters hold 128 letters and digits of any usual text.
+    # In any usual text, twice the characters contain 128 letters and digits.
     beginning = _letters(text[: 2 * _KEY_LETTERS])[:_KEY_LETTERS]
     if any(opening.startswith(beginning[:_MIN_OPENING_LETTERS]) for opening in openings):
         letters = _letters(text[:OPENING_CHARACTERS])
@@ -53,10 +53,10 @@ def split_key(text: str, *, seed: int, openings: Sequence[str] = ()) -> int:
 
 
 def find_openings(texts: Iterable[str]) -> tuple[str, ...]:
-    """Return what many texts begin with (a licence, a prompt), as letters and digits only.
+    """Return the common beginnings of many texts (a licence, a prompt), as letters and digits only.
 
     An opening has 64 letters or more, and more than 4 texts and 5 % of them begin with it. Texts
-    that are alike behind it, too, are near-copies, and have no opening.
+    that are also alike after their common beginning are near-copies, and have no opening.
 
     Args:
         texts: Cleaned, a sample of the source.
@@ -67,7 +67,7 @@ def find_openings(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def _openings(beginnings: Iterable[str], few: float) -> Iterator[str]:
-    """Yield what more than `few` texts begin with, and longer openings that still so many share."""
+    """Yield the common beginnings of more than `few` texts, and longer ones that as many share."""
     groups: dict[str, list[str]] = defaultdict(list)
     for letters in beginnings:
         if len(letters) >= _MIN_OPENING_LETTERS:
@@ -82,7 +82,7 @@ def _openings(beginnings: Iterable[str], few: float) -> Iterator[str]:
 
 
 def _are_copies(rests: Sequence[str]) -> bool:
-    """Tell whether most of some texts hold most of what the first holds, piece by piece."""
+    """Return whether most texts contain most pieces of the first one."""
     first, *others = rests
     places = range(0, len(first) - _COPIED_LETTERS, len(first) // _NUM_PIECES + 1)
     pieces = [first[place : place + _COPIED_LETTERS] for place in places]
@@ -103,24 +103,24 @@ class Borders:
     validation: int
     test: int = NUM_KEYS
     holds_out: bool = True
-    """False: all documents are for training, whatever their keys."""
+    """If false, all documents are for training."""
 
     @classmethod
     def of(cls, *, validation_ratio: float, test_ratio: float) -> "Borders":
-        """Return the borders of shares in 0..1, whose sum is at most 1."""
+        """Return the borders for shares in 0..1, whose sum is at most 1."""
         validation = min(round(validation_ratio * NUM_KEYS), NUM_KEYS - 1)
         test = NUM_KEYS - round(test_ratio * NUM_KEYS)
         return cls(validation=min(validation, test), test=test)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The splits that are wanted."""
+        """The names of the splits."""
         if not self.holds_out:
             return ("train",)
         return ("train", "validation", "test") if self.test < NUM_KEYS else ("train", "validation")
 
     def choose(self, keys: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
-        """Tell for each split which documents (keys uint64 (N,)) belong to it, bool (N,)."""
+        """Return the members of each split, bool (N,), by keys, uint64 (N,)."""
         if not self.holds_out:
             return {"train": np.ones(len(keys), dtype=bool)}
         borders = [self.validation, self.test][: len(self.names) - 1]  # 2**64 is no uint64
@@ -132,7 +132,7 @@ class Borders:
     def filling(self, keys: np.ndarray[Any, Any]) -> "Borders | None":
         """Return the nearest borders that leave no split empty, given all keys, uint64 (N,).
 
-        `None`: there are fewer different keys than splits.
+        `None` if there are fewer different keys than splits.
         """
         different = [int(key) for key in np.unique(keys)]
         if len(different) < len(self.names):
@@ -150,10 +150,10 @@ def _clip(value: int, smallest: int, largest: int) -> int:
 
 
 def cut_by_place(text: str, ratios: Sequence[float]) -> list[str] | None:
-    """Cut the last parts of a text off, one for each ratio; `None` if it is too short.
+    """Cut off the last parts of a text, one for each ratio; `None` if it is too short.
 
-    Each part is about its ratio of the text, but at least 2,000 characters, and a tenth of the text
-    at most. It begins after a line end; after a space, where no line end is near.
+    Each part is about its ratio of the text, at least 2,000 characters, and at most a tenth of the
+    text. It begins after a line end, or after a space if no line end is near.
 
     Returns:
         The rest of the text, and the parts.
@@ -170,7 +170,7 @@ def cut_by_place(text: str, ratios: Sequence[float]) -> list[str] | None:
 
 
 def _place_to_cut(text: str, start: int) -> int:
-    """Return a place from `start` on, in the first half of what follows."""
+    """Return the place after the first line end, else space, in half of `text[start:]`."""
     end = (start + len(text)) // 2
     for sign in "\n ":
         place = text.find(sign, start, end)

@@ -1,7 +1,7 @@
-"""What files hold: decompressed, cut into pieces of whole records, and parsed.
+"""Decompresses files, cuts them into pieces of whole records, and parses the records.
 
-Cutting is cheap and parsing is not: one process cuts, and many parse. A file that is cut short is
-an error, not a shorter file.
+Cutting is cheap and parsing is not: one process cuts, and many parse. A truncated file is an error,
+not a shorter file.
 """
 
 import csv
@@ -15,26 +15,26 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 Record = dict[str, Any] | str
-"""The values of a record, or what is wrong with it: the end of a sentence that names its place."""
+"""The values of a record, or what is wrong with it; the caller puts the place before that."""
 Piece = tuple[bytes, int, int]
-"""Bytes of whole records; how many lines or rows; bytes of the file that were read by then."""
+"""Bytes of whole records; number of lines or rows; bytes of the file that were read so far."""
 
 MAX_RECORD_BYTES = 1 << 26
-"""A longer line is refused: parsing takes up to twelve times its size of memory."""
+"""Longer lines are refused: parsing takes up to twelve times their size of memory."""
 MAX_TEXT_BYTES = 1 << 28
-"""A longer text file, or list in a `.json` file, is refused."""
+"""Longer text files, or lists in a `.json` file, are refused."""
 BOM = b"\xef\xbb\xbf"
-"""What some programs write before UTF-8."""
+"""Byte-order mark, which some programs write before UTF-8."""
 _DELIMITERS = ",;\t"
 _BEGINNING_BYTES, _BUFFER_BYTES = 1 << 16, 1 << 20
-_NO_UTF8 = re.compile(r"[\udc80-\udcff]")  # what `surrogateescape` makes of bad bytes
+_NO_UTF8 = re.compile(r"[\udc80-\udcff]")  # `surrogateescape` turns bad bytes into these
 
 
 def read_chunks(path: Path, *, chunk_bytes: int) -> Iterator[tuple[bytes, int]]:
     """Yield the content of a file, decompressed, in chunks, all of `chunk_bytes` but the last.
 
     Yields:
-        A chunk, and how many bytes of the file, as it lies on the disk, have been read by then.
+        A chunk, and how many bytes of the file on the disk have been read so far.
 
     Raises:
         EOFError: The file is damaged.
@@ -45,7 +45,7 @@ def read_chunks(path: Path, *, chunk_bytes: int) -> Iterator[tuple[bytes, int]]:
             while chunk := content.read(chunk_bytes):
                 yield chunk, file.tell()
     except (OSError, zlib.error) as error:
-        if getattr(error, "errno", None) is not None:  # of the disk, not of what the file holds
+        if getattr(error, "errno", None) is not None:  # an error of the disk, not of the content
             raise
         raise EOFError(str(error)) from error
 
@@ -64,7 +64,7 @@ def read_whole(path: Path, *, name: str, remedy: str) -> bytes:
     """Return the content of a file.
 
     Raises:
-        ValueError: It is longer than `MAX_TEXT_BYTES`; ends with the remedy.
+        ValueError: It is longer than `MAX_TEXT_BYTES`; the message ends with the remedy.
         EOFError: The file is damaged.
     """
     content = bytearray()
@@ -83,9 +83,9 @@ def cut_lines(
     Args:
         path: The file.
         name: Its name, for the error.
-        piece_bytes: About how much a piece holds.
+        piece_bytes: Approximate size of a piece.
         has_quotes: Do not cut at line ends within double quotes.
-        skip_long: Replace a line that is too long by one that cannot be parsed.
+        skip_long: Replace lines that are too long by a line that cannot be parsed.
 
     Raises:
         ValueError: A line is longer than `MAX_RECORD_BYTES`.
@@ -110,9 +110,9 @@ def cut_lines(
         if len(waiting) > MAX_RECORD_BYTES:
             if not skip_long:
                 raise ValueError(
-                    f"{name}, what follows line {first:,}, is longer than "
-                    f"{MAX_RECORD_BYTES >> 20} MB without an end; look for a quote that is not "
-                    "closed, or cut it into documents"
+                    f"{name}: the record after line {first:,} is longer than "
+                    f"{MAX_RECORD_BYTES >> 20} MB; look for a quote that is not closed, or cut it "
+                    "into documents"
                 )
             waiting[:], is_skipping = b"{ a line that is too long", True
     if waiting:
@@ -120,7 +120,7 @@ def cut_lines(
 
 
 def _end_of_quoted_lines(content: bytearray) -> int:
-    """Return where the last line ends outside of quotes: inside, line ends are text."""
+    """Return the end of the last line that ends outside of quotes."""
     num_quotes = content.count(b'"')
     end = len(content)
     while (line_end := content.rfind(b"\n", 0, end)) >= 0:
@@ -132,7 +132,7 @@ def _end_of_quoted_lines(content: bytearray) -> int:
 
 
 def read_json_lines(content: bytes) -> Iterator[tuple[int, Record]]:
-    """Yield the number of each line, from 1, and its record; blank lines are passed over."""
+    """Yield the number of each line, from 1, and its record; skip blank lines."""
     for number, line in enumerate(content.split(b"\n"), start=1):
         if line.strip():
             yield number, _parse_line(line)
@@ -142,14 +142,14 @@ def _parse_line(line: bytes) -> Record:
     try:
         values = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return f"is no JSON ({error})"
+        return f"is not JSON ({error})"
     if not isinstance(values, dict):
         return f"is a JSON {type(values).__name__}: it must be an object"
     return values
 
 
 def json_form(path: Path) -> Literal["list", "lines", "other"]:
-    """Tell by its beginning what a `.json` file holds: a list of records, lines of them, or else.
+    """Return what a `.json` file contains, judged by its beginning.
 
     Raises:
         EOFError: The file is damaged.
@@ -181,8 +181,8 @@ def read_csv(content: bytes, *, header: bytes, name: str) -> Iterator[tuple[int,
     """Yield the rows of a piece of a CSV file: comma, semicolon or tab, line ends within quotes.
 
     Args:
-        content: Whole rows, without the header, which is the first line of the file.
-        header: Says how the columns are named and separated.
+        content: Whole rows, without the header.
+        header: First line of the file; gives the names of the columns and the delimiter.
         name: The file, for the error.
 
     Yields:
@@ -191,7 +191,7 @@ def read_csv(content: bytes, *, header: bytes, name: str) -> Iterator[tuple[int,
     Raises:
         ValueError: The header is empty, not UTF-8, or names a column twice.
     """
-    csv.field_size_limit(MAX_RECORD_BYTES)  # the module has one limit for all readers
+    csv.field_size_limit(MAX_RECORD_BYTES)  # one limit for all readers of the module
     columns, delimiter = _read_header(header, name)
     text = io.StringIO(content.decode(errors="surrogateescape"), newline="")
     rows = csv.reader(text, delimiter=delimiter)
@@ -202,11 +202,11 @@ def read_csv(content: bytes, *, header: bytes, name: str) -> Iterator[tuple[int,
         except StopIteration:
             return
         except csv.Error as error:
-            yield line, f"is no CSV ({error})"
+            yield line, f"is not CSV ({error})"
             continue
         if values and len(values) != len(columns):
             num_lines = rows.line_num - line + 1
-            quoted = f"; its quotes make {num_lines} lines one row" * (num_lines > 1)
+            quoted = f"; its quotes join {num_lines} lines into one row" * (num_lines > 1)
             yield line, f"has {len(values)} columns: the header has {len(columns)}{quoted}"
         elif any(map(_NO_UTF8.search, values)):
             yield line, "is not UTF-8"
@@ -215,7 +215,7 @@ def read_csv(content: bytes, *, header: bytes, name: str) -> Iterator[tuple[int,
 
 
 def _read_header(header: bytes, name: str) -> tuple[list[str], str]:
-    """Return the names of the columns, and the delimiter: the one that makes most columns."""
+    """Return the names of the columns, and the delimiter: the one that gives most columns."""
     try:
         line = header.decode().strip("\r")
     except UnicodeDecodeError as error:
@@ -234,12 +234,12 @@ def _read_header(header: bytes, name: str) -> tuple[list[str], str]:
 
 
 def cut_parquet(path: Path, *, columns: tuple[str, ...], block_bytes: int) -> Iterator[Piece]:
-    """Cut a Parquet file into pieces, a few rows each, however large its groups of rows are.
+    """Cut a Parquet file into pieces of a few rows each, independent of its row groups.
 
     Args:
         path: The file.
         columns: Those to read; all, if it has none of these.
-        block_bytes: About how many bytes of values a piece holds.
+        block_bytes: Approximate bytes of values per piece.
 
     Raises:
         EOFError: The file is damaged.

@@ -1,8 +1,8 @@
 """Draws documents of the weighted mixture to train a vocabulary on, without reading all of it.
 
 Small sources are read whole, twice: for their size, then for the sample. The size of a large source
-is estimated from its files, and only a few of them are read, chosen by the seed. Each document is
-as likely as any other of its source, as far as the files are alike.
+is estimated from its files, and only a few of them are read, chosen by the seed. Each document of a
+source is equally likely, if its files are alike.
 """
 
 import tempfile
@@ -21,20 +21,20 @@ from dimgpt.data.preparing.listing import Listing, SourceFile, is_demo, is_local
 
 # Local sources up to this size are read whole.
 _SMALL_BYTES = 1 << 28
-# Of a large source, at least so many files are read, with so many times the text that is needed.
+# Of a large source, at least 3 files are read, with twice the text that is needed.
 _MIN_FILES, _OVERSAMPLING = 3, 2.0
-# Characters that are counted at a time: 300 million take five to ten seconds.
+# Characters per count; 300 million characters take five to ten seconds.
 _COUNTED_CHARACTERS = 1 << 20
 
 
 @dataclass(kw_only=True, slots=True)
 class SampleCount:
-    """What a vocabulary was trained on, counted in raw text: before it is cleaned."""
+    """The text that a vocabulary was trained on, counted before cleaning."""
 
     sources: Counter[str] = field(default_factory=Counter)
-    """Source, or group of conversations -> characters that it gave."""
+    """Source, or group of conversations -> its characters."""
     characters: Counter[str] = field(default_factory=Counter)
-    """Character -> how often it occurred."""
+    """Character -> number of occurrences."""
 
     def watch(self, name: str, documents: Iterable[str]) -> Iterator[str]:
         """Yield the documents of a source, and count them."""
@@ -60,7 +60,7 @@ class SampleCount:
     def named_characters(self) -> list[str]:
         """Return every character with its count, the most frequent first.
 
-        A blank, and what cannot be printed, is named by its code.
+        Blank and unprintable characters are named by their codes.
         """
         ordered = sorted(self.characters.items(), key=lambda item: (-item[1], item[0]))
         return [f"{_name(character)} {count:,}" for character, count in ordered]
@@ -90,10 +90,10 @@ def sample_mixture(
 ) -> Iterator[str]:
     """Draw documents from the weighted mixture, about `num_characters` in all.
 
-    A document occurs in proportion to its source's multiplier, several times if that asks for it. A
+    A document occurs in proportion to its source's multiplier, if necessary several times. A
     mixture smaller than `num_characters` gives all its documents, those of the smallest multiplier
     once. `folder` holds one downloaded file at a time; `None` is the system's temporary folder.
-    `count` counts what is drawn.
+    `count` counts the drawn documents.
 
     Raises:
         FileNotFoundError: A path does not exist.
@@ -129,7 +129,6 @@ def _is_small(source: SourceConfig, listing: Listing) -> bool:
 
 
 def _num_characters(source: SourceConfig, listing: Listing, *, seed: int, skip_bad: bool) -> int:
-    """Count the characters of a small source; estimate those of a large one."""
     if _is_small(source, listing):
         return sum(map(len, read_documents(source, seed=seed, skip_bad=skip_bad)))
     return listing.text_bytes
@@ -152,7 +151,7 @@ def _read(
 
 
 def _choose(listing: Listing, copies: float, generator: Random) -> tuple[SourceFile, ...]:
-    """Choose files at random, enough for a sample of `copies` of the whole, in their order."""
+    """Choose random files, enough for a sample of `copies` of the whole; keep their order."""
     shuffled = generator.sample(listing.files, len(listing.files))
     wanted = min(1.0, copies * _OVERSAMPLING) * listing.num_bytes
     chosen: set[str] = set()

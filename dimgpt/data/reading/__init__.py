@@ -1,1 +1,1 @@
-"""From token files to batches: `pretraining` and `finetuning` draw rows, `batch` hands them out."""
+"""From token files to batches: other files draw rows, `batch.py` makes batches of them."""

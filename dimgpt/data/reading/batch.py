@@ -17,8 +17,8 @@ from torch import Tensor
 
 Array = np.ndarray[Any, Any]
 DrawRows = Callable[[np.random.Generator, int, int], tuple[Array, ...]]
-"""Draws so many rows of so many tokens: their ids, int64, and loss weights, float32, (R, T). Where
-attention stays in a document, also the tokens of each among the first T - 1, int64 (R, D)."""
+"""Draws R rows of T tokens: ids, int64, and loss weights, float32, both (R, T). If attention stays
+inside documents, also the lengths of the documents in the first T - 1 tokens, int64 (R, D)."""
 T = TypeVar("T")
 _Queue = queue.SimpleQueue[tuple[T | None, BaseException | None]]
 _POLL_SECONDS = 0.1
@@ -37,11 +37,11 @@ class Batch:
     weights: Tensor
     """Weight of each target in the loss, float32 (B, T); 0 ignores it."""
     documents: Tensor | None = None
-    """Tokens of each document of a row of inputs, int64 (B, D), which add up to T; attention stays
-    in a document. `None` where it crosses their borders."""
+    """Lengths of the documents in each row of inputs, int64 (B, D), with sum T; attention stays
+    inside documents. `None` if it crosses their borders."""
     reference: Tensor | None = None
-    """Set where a row is a pair of answers, the better one first, and the first shapes (B, 2, T):
-    their log-probabilities under the model that the run began with, float32 (B, 2)."""
+    """Only for pairs of answers, whose rows have the shape (B, 2, T), the better one first: their
+    log-probabilities under the model that the run began with, float32 (B, 2)."""
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         """Apply a function to each tensor."""
@@ -54,7 +54,7 @@ class Batch:
         return self.map(lambda tensor: tensor[chosen])
 
     def pin_memory(self) -> "Batch":
-        """Copy into page-locked memory, from which copies to a GPU do not block; needs a GPU."""
+        """Copy to page-locked memory, from which copies to a GPU do not block; requires a GPU."""
         return self.map(Tensor.pin_memory)
 
     def to(self, device: torch.device | str) -> "Batch":
@@ -65,13 +65,14 @@ class Batch:
 def make_batches(
     rows: Array, weights: Array, documents: Array | None = None, *, batch_size: int
 ) -> list[Batch]:
-    """Cut rows into batches, in their order.
+    """Split rows into batches, in their order.
 
     Args:
-        rows: Token ids, int64 (R, T + 1), or (R, 2, T + 1) of pairs.
-        weights: One weight per id as a target, float32 like them; the first column is unused.
+        rows: Token ids, int64 (R, T + 1), or (R, 2, T + 1) for pairs.
+        weights: Loss weight of each id as a target, float32, same shape; the first column is
+            unused.
         documents: As in `Batch`, (R, D).
-        batch_size: Rows of a batch; the last one may hold fewer.
+        batch_size: Rows per batch; the last one may have fewer.
     """
     ids, weights_of_ids = torch.from_numpy(rows), torch.from_numpy(weights)
     whole = Batch(
@@ -97,7 +98,7 @@ class DrawnBatches:
         accumulation_steps: int,
         seed: int,
     ) -> None:
-        """Prepare to draw rows of `context_length + 1` tokens: inputs, and targets one later."""
+        """Draw rows of `context_length + 1` tokens: inputs, and targets shifted by one."""
         self._draw_train, self._draw_validation = draw_train, draw_validation
         self._row_length = context_length + 1
         self._batch_size, self._accumulation_steps = batch_size, accumulation_steps
@@ -125,18 +126,18 @@ class DrawnBatches:
 def prefetch(
     make: Callable[[int], T], start: int, stop: int, *, depth: int = 2
 ) -> Generator[T, None, None]:
-    """Yield `make(start)` ... `make(stop - 1)`, made ahead by a thread that keeps `depth` ready.
+    """Yield `make(start)` ... `make(stop - 1)`; a thread keeps `depth` of them ready.
 
-    `make` runs in that thread, so memory that it pins is pinned there. The thread ends after the
-    last item. A consumer that stops early waits until the thread has ended. An error of `make` is
-    raised here, instead of its item.
+    `make` runs in that thread, so it pins memory there. The thread ends after the last item. A
+    consumer that stops early waits until the thread has ended. An error of `make` is raised here,
+    instead of its item.
     """
-    # An interrupt can come anywhere. Inside a `Queue` it would leave a lock closed for ever.
+    # Not a `Queue`: an interrupt inside it would leave its lock locked for ever.
     ready: _Queue[T] = queue.SimpleQueue()
     wanted: queue.SimpleQueue[None] = queue.SimpleQueue()
     is_stopped = threading.Event()
 
-    # Not a daemon: a process that ends while such a thread is inside torch is aborted.
+    # Not a daemon: the process is aborted if it ends while a daemon thread is inside torch.
     work = (make, range(start, stop), ready, wanted, is_stopped)
     thread = threading.Thread(target=_fill, args=work, name="prefetch")
     try:
@@ -157,7 +158,7 @@ def prefetch(
 
 
 def _is_wanted(wanted: "queue.SimpleQueue[None]", is_stopped: threading.Event) -> bool:
-    """Wait until one more item is wanted; return False once nothing more is."""
+    """Wait until one more item is wanted; return false when no more are."""
     while not is_stopped.is_set() and threading.main_thread().is_alive():
         with contextlib.suppress(queue.Empty):
             wanted.get(timeout=_POLL_SECONDS)

@@ -1,7 +1,7 @@
-"""Draws conversations behind their system prompts, and rows of them one after the other.
+"""Draws conversations with their system prompts, and rows of them one after the other.
 
-A document is what begins one in the chat format, perhaps a system prompt, a conversation, and what
-ends it. `packed.py` puts documents into rows in other ways.
+A document is the beginning of the chat format, perhaps a system prompt, a conversation, and the end
+of the format. `packed.py` puts documents into rows in other ways.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from dimgpt.data.reading.pretraining import (
 from dimgpt.data.token_file import TokenFile
 from dimgpt.text.chat_format import ChatIds
 
-# Pieces of a document: what begins it, system prompt, conversation, what ends it.
+# Pieces of a document: beginning, system prompt, conversation, end.
 _NUM_PIECES, _CONVERSATION = 4, 2
 
 
@@ -31,15 +31,12 @@ class ConversationRows:
     """Draws documents of the conversations of one split; subclasses make rows of them.
 
     Args:
-        groups: The groups of the split.
-        split: Their conversations.
         prompts: Name of every group of the corpus -> its system prompts, if it has any.
-        chat: How conversations are written.
-        instruction_weight: Loss weight, in 0..1, of what the model does not say itself.
+        instruction_weight: Loss weight, in 0..1, of tokens that the model does not learn to say.
         is_later_uniform: As in `FinetuningData`.
         padding: Id that fills up a row; it never counts in the loss.
         context_length: Tokens of a row, less one.
-        fixed_prompts: Group -> ids of the only system prompt that it draws.
+        fixed_prompts: Group -> ids of the only system prompt that it uses.
     """
 
     def __init__(
@@ -67,8 +64,7 @@ class ConversationRows:
             *(file.offsets if file else np.zeros(1, np.int64) for file in prompts.values()),
             *(np.array([0, len(ids)]) for ids in fixed.values()),
         ]
-        # Row: the group of the conversation. Column: the group that the system prompt is of, or
-        # that it is the fixed one of.
+        # Row: group of the conversation. Column: group of the system prompt, or a fixed prompt.
         columns = [*prompts, *fixed]
         ratios = [
             {key: 1.0} if (key := f"{group.name}:") in fixed else group.system_prompt_ratios
@@ -77,7 +73,7 @@ class ConversationRows:
         shares = [[row.get(column, 0.0) for column in columns] for row in ratios]
         self._prompt_borders = np.cumsum(np.array(shares), axis=1)
         parts = [file.parts if file else () for file in (*split.files, *prompts.values())]
-        # What begins and ends a conversation, and a token after which the model is silent.
+        # Beginning and end of a conversation, and a stop token, after which nothing is learned.
         self._num_begin, self._num_end = len(chat.beginning), len(chat.end)
         edges = np.array([*chat.beginning, *chat.end, chat.stops[-1]])
         self._tokens = Tokens([*parts, *([ids] for ids in fixed.values()), [edges]])
@@ -86,7 +82,7 @@ class ConversationRows:
     def draw_documents(
         self, generator: np.random.Generator, count: int, *, by_length: bool
     ) -> tuple[Array, Array]:
-        """Draw documents: place of the first token, and tokens, of each piece, int64 (N, 4)."""
+        """Draw documents; return the first place and the length of each piece, int64 (N, 4)."""
         groups, conversations = self._choose(generator, count, by_length=by_length)
         first = look_up(self._offsets, groups, conversations)
         last = look_up(self._offsets, groups, conversations + 1)
@@ -109,17 +105,17 @@ class ConversationRows:
     def _choose(
         self, generator: np.random.Generator, count: int, *, by_length: bool
     ) -> tuple[Array, Array]:
-        """Draw groups, and the number of a conversation in each, int64 (N,) both."""
+        """Draw groups, and the number of a conversation in each, both int64 (N,)."""
         groups = draw_indices(self._ratios, generator, count)
         if not by_length:
             return groups, generator.integers(self._num_conversations[groups])
-        tokens = generator.integers(self._num_tokens[groups])  # a token picks its conversation
+        tokens = generator.integers(self._num_tokens[groups])  # a random token's conversation
         return groups, find_documents(self._offsets, groups, tokens)
 
     def _draw_prompts(
         self, groups: Array, generator: np.random.Generator
     ) -> tuple[Array, Array, Array]:
-        """Draw the group and the bounds of each document's system prompt; equal bounds: none."""
+        """Draw a system prompt per document: its group and bounds; equal bounds mean none."""
         choices, positions = generator.random(len(groups)), generator.random(len(groups))
         owners = (choices[:, None] >= self._prompt_borders[groups]).sum(axis=1)
         has_prompt = owners < len(self._prompt_offsets)
@@ -132,9 +128,10 @@ class ConversationRows:
 
 
 class ConcatenatedRows(ConversationRows):
-    """Rows of one document after the other, as the published model's: the first one begun anywhere.
+    """Rows of one document after the other, as for the published model.
 
-    Attention and positions cross the borders between documents.
+    The first document of a row begins at a random token. Attention and positions cross the borders
+    between documents.
     """
 
     def draw(
@@ -153,8 +150,8 @@ class ConcatenatedRows(ConversationRows):
             return np.repeat(rows, _NUM_PIECES), places.ravel(), lengths.ravel()
 
         rows = draw_rows(draw_pieces, self._tokens, num_rows=num_rows, row_length=row_length)
-        # Tokens before each row set the state in which the row begins. So the rows can be weighed
-        # as one long sequence. The rest of an opener that a row begins inside opens nothing.
+        # Tokens before each row set whether it begins inside a learned answer, so that one call
+        # weighs all rows. A row that begins in the middle of an opener counts as outside.
         opener = np.array(self._chat.learned_openers[-1])
         silence = np.full_like(opener, self._chat.stops[-1])
         states = np.where(is_open[:, None], opener, silence)
@@ -165,10 +162,10 @@ class ConcatenatedRows(ConversationRows):
         return rows, weights.reshape(sequence.shape)[:, len(opener) :]
 
     def _is_open(self, places: Array, lengths: Array) -> Array:
-        """Tell whether the model speaks after so many tokens of conversations, bool (N,)."""
+        """Return whether the model would learn the token after `lengths` tokens, bool (N,)."""
         ends, ones = np.full(len(places), self._silence), np.ones_like(lengths)
-        # The stop before a conversation closes what was open. The weight of the one after
-        # the last token says whether the model speaks there.
+        # The stop before a conversation ends the previous one. The weight of the stop after the
+        # last token tells whether the model would learn that position.
         pieces = np.stack([ends, places, ends], axis=1), np.stack([ones, lengths, ones], axis=1)
         sequence = self._tokens.read(pieces[0].ravel(), pieces[1].ravel())
         weights = loss_weights(sequence, self._chat, instruction_weight=0.0)
@@ -176,7 +173,7 @@ class ConcatenatedRows(ConversationRows):
 
 
 def _draw_cuts(lengths: Array, generator: np.random.Generator) -> Array:
-    """Draw the tokens that each piece, (N, 4), loses when its document begins at a random one."""
+    """Draw how many tokens each piece, (N, 4), loses if its document begins at a random token."""
     ends = np.cumsum(lengths, axis=1)
     offsets = generator.integers(ends[:, -1])
     return np.clip(offsets[:, None] - (ends - lengths), 0, lengths)

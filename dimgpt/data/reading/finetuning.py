@@ -1,12 +1,12 @@
-"""Batches for fine-tuning: conversations behind their system prompts, with loss weights.
+"""Batches for fine-tuning: conversations with their system prompts, with loss weights.
 
-A document is perhaps a system prompt, and a conversation, between what the chat format puts around
-both. Its group is drawn by the groups' ratios, the conversation in proportion to its tokens, the
-system prompt by the group's shares. By default a row begins at a random token of a document and
-continues with whole documents, each newly drawn, until it holds `context_length + 1` tokens; a
-conversation that is longer than the row is cut there. `DataConfig.packing` names other rows. The
-published model drew the conversations after a row's first uniformly, and validated behind one fixed
-system prompt: see `later_conversations` and `validation_system_prompt`.
+A document is perhaps a system prompt, and a conversation, enclosed in the chat format's tokens. Its
+group is drawn by the groups' ratios, the conversation in proportion to its tokens, the system
+prompt by the group's ratios of prompts. By default a row begins at a random token of a document and
+continues with whole documents, each newly drawn, until it has `context_length + 1` tokens; the last
+one is cut there. `DataConfig.packing` selects other rows. The published model drew the
+conversations after a row's first uniformly, and validated with one fixed system prompt: see
+`later_conversations` and `validation_system_prompt`.
 """
 
 import functools
@@ -44,7 +44,7 @@ class ConversationCorpus:
     """The groups."""
     train: Mixture
     validated: tuple[ConversationSourceConfig, ...]
-    """The groups that hold conversations out for validation."""
+    """The groups that have a validation split."""
     validation: Mixture
     system_prompts: tuple[TokenFile | None, ...]
     """System prompts of each group; `None` for a group that has none of its own."""
@@ -55,10 +55,10 @@ class ConversationCorpus:
     ) -> "ConversationCorpus":
         """Open the prepared folder of every group, `folder/<group name>`, as `Corpus.open` does.
 
-        The ratios of the groups apply now, scaled to a sum of 1.
+        The ratios of the groups are scaled to a sum of 1; changing them needs no new preparation.
 
         Raises:
-            ValueError: A group draws system prompts that do not exist; or as `Corpus.open`.
+            ValueError: A group uses system prompts that do not exist; or as `Corpus.open`.
         """
         if not groups:
             raise ValueError("conversations is empty: name one in DataConfig.conversations")
@@ -79,7 +79,7 @@ class ConversationCorpus:
         return cls(sources=tuple(groups), validated=validated, system_prompts=prompts, **splits)
 
     def table(self) -> list[dict[str, Any]]:
-        """Return size and share of the draws of each group, in the training split."""
+        """Return size and ratio of each group in the training split."""
         train = zip(self.sources, self.train.files, self.train.ratios, strict=True)
         are_pairs = isinstance(self.sources[0], PreferenceSourceConfig)
         return [
@@ -112,14 +112,14 @@ class FinetuningData(DrawnBatches):
 
         Args:
             corpus: Its conversations.
-            chat: How they are written.
-            instruction_weight: Loss weight, in 0..1, of what the model does not say itself; in
-                validation it is 0.
-            is_later_uniform: The conversations after a row's first are drawn uniformly in their
-                group, else by length.
+            chat: The chat format.
+            instruction_weight: Loss weight, in 0..1, of tokens that the model does not learn to
+                say; in validation it is 0.
+            is_later_uniform: Draw the conversations after a row's first uniformly in their group,
+                else in proportion to their tokens.
             validation_prompts: Group -> ids of its `validation_system_prompt`, if it has one.
             packing: As in `DataConfig`.
-            padding: Id that fills up a row where nothing else does.
+            padding: Id that fills up a row.
             shape: See above.
         """
         self.corpus, self._is_padded = corpus, packing == "pad"
@@ -143,7 +143,7 @@ class FinetuningData(DrawnBatches):
             self._check_packed()
 
     def _check_packed(self) -> None:
-        """Say how much is padding, and refuse held-out conversations without an answer.
+        """Log the share of padding, and refuse validation rows without an answer.
 
         Raises:
             ValueError: All are cut before an answer begins.
@@ -151,12 +151,11 @@ class FinetuningData(DrawnBatches):
         log.warning("rows for fine-tuning, %s", self.row_use)
         if not any(batch.weights.any() for batch in self.validation_batches(_CHECKED_BATCHES)):
             raise ValueError(
-                f"no held-out answer begins within {self._row_length - 1} tokens, the context: "
-                "take shorter prompts, or --packing concatenate (PACKING in training.ipynb)"
+                f"no validation answer begins within the context of {self._row_length - 1} tokens: "
+                "use shorter prompts, or --packing concatenate (PACKING in training.ipynb)"
             )
 
     def _used_share(self, rows: PackedRows) -> float:
-        """Return the share of the first steps' rows that is not padding."""
         size = (self._batch_size * self._accumulation_steps, self._row_length)
         drawn = [rows.arrange(self._generator(step), *size) for step in range(1, 5)]
         return sum(int(lengths.sum()) for *_, lengths in drawn) / (len(drawn) * math.prod(size))
@@ -175,6 +174,6 @@ def _check_system_prompts(groups: Sequence[ConversationSourceConfig]) -> None:
             if ratio > 0 and name not in known:
                 raise ValueError(
                     f"system_prompt_ratios of {group.name!r} names {name!r}, which has no system "
-                    f"prompts (those that have: {', '.join(known) or 'none'}); set its "
-                    "system_prompts_path, or drop it"
+                    f"prompts (groups with prompts: {', '.join(known) or 'none'}); set its "
+                    "system_prompts_path, or remove it"
                 )

@@ -1,6 +1,6 @@
 """Rows for fine-tuning that hold whole conversations and padding: as many as fit, or one each.
 
-Both learn nothing about a conversation's first token, which nothing precedes.
+In both kinds the first token of a conversation has no loss, because nothing precedes it.
 """
 
 import bisect
@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 class PackedRows(ConversationRows):
     """Rows of as many documents as fit; attention stays inside each, and positions restart.
 
-    The documents of a step are drawn one after the other, and those drawn first are packed: as many
-    as best fit finds room for. None is passed over because of its length. One that is longer than a
-    row is cut at the row's end.
+    The documents of a step are drawn one after the other. The longest beginning of that list that
+    best fit can place is packed, so no document is skipped because of its length. A document that
+    is longer than a row is cut at the row's end.
     """
 
     def draw(
@@ -35,7 +35,7 @@ class PackedRows(ConversationRows):
         rows, places, lengths = self.arrange(generator, num_rows, row_length)
         order = np.argsort(rows, kind="stable")
         rows, places, lengths = rows[order], places[order], lengths[order]
-        # A stop before each document: what the one before it has opened does not count in it.
+        # A stop before each document ends an answer that was cut off in the previous one.
         places = np.insert(places, 0, self._silence, axis=1)
         ids = self._tokens.read(places.ravel(), np.insert(lengths, 0, 1, axis=1).ravel())
         learned = loss_weights(ids, self._chat, instruction_weight=self._instruction_weight)
@@ -44,7 +44,7 @@ class PackedRows(ConversationRows):
         learned[stops + 1] = 0
 
         counts = np.bincount(rows, minlength=num_rows)
-        # Of few different widths, because a model is compiled for each; the last one is padding.
+        # A power of two, because a model is compiled for each width; the last document is padding.
         documents = np.zeros((num_rows, 1 << int(counts.max()).bit_length()), dtype=np.int64)
         documents[rows, np.arange(len(rows)) - np.searchsorted(rows, rows)] = wholes
         filled = documents.sum(axis=1)
@@ -59,7 +59,7 @@ class PackedRows(ConversationRows):
     def arrange(
         self, generator: np.random.Generator, num_rows: int, row_length: int
     ) -> tuple[Array, Array, Array]:
-        """Draw documents: the row of each, (N,), and its pieces as `draw_documents`."""
+        """Draw documents; return the row of each, (N,), and its pieces as `draw_documents` does."""
         drawn, num_tokens = [], 0
         while num_tokens < num_rows * row_length:
             by_length = not self._is_later_uniform
@@ -82,8 +82,8 @@ class PackedRows(ConversationRows):
 class PaddedRows(PackedRows):
     """Rows of one conversation each, as lilLM's, without system prompts.
 
-    Conversations are drawn uniformly within their group. One that is not shorter than the context
-    is left out, and counted. Source: https://github.com/CohleM/lilLM, `sft_train.py`.
+    Conversations are drawn uniformly within their group. Those that do not fit into the context are
+    left out and counted. Source: https://github.com/CohleM/lilLM, `sft_train.py`.
     """
 
     def __init__(
@@ -106,8 +106,8 @@ class PaddedRows(PackedRows):
             left_out = f"{file.num_documents - len(kept):,} of {file.num_documents:,} conversations"
             if not len(kept):
                 raise ValueError(
-                    f"{group.name} has {left_out} of {context_length} tokens or more, the context: "
-                    "none is left for rows of one conversation; set packing to 'concatenate'"
+                    f"no conversation of {group.name} is shorter than the context of "
+                    f"{context_length} tokens: set packing to 'concatenate'"
                 )
             if len(kept) < file.num_documents:
                 log.warning("%s: %s do not fit into a row and are left out", group.name, left_out)
@@ -115,7 +115,7 @@ class PaddedRows(PackedRows):
     def draw(
         self, generator: np.random.Generator, num_rows: int, row_length: int
     ) -> tuple[Array, ...]:
-        """Draw rows and their weights; what follows a conversation is out of its sight anyway."""
+        """Draw rows and their weights; the causal mask hides the padding after a conversation."""
         return super().draw(generator, num_rows, row_length)[:2]
 
     def arrange(
@@ -133,14 +133,14 @@ class PaddedRows(PackedRows):
 
 
 def pack(lengths: Sequence[int], *, num_rows: int, row_length: int) -> list[int] | None:
-    """Put documents into rows, the longest first, each where it leaves the least room.
+    """Put documents into rows, the longest first, each into the row with the least sufficient room.
 
     Best fit decreasing: Johnson 1973, https://dspace.mit.edu/handle/1721.1/57819. For language
     models: Ding et al. 2024, https://arxiv.org/abs/2404.10830.
 
     Args:
         lengths: Tokens of each document, at most `row_length`.
-        num_rows: Rows that there are.
+        num_rows: Number of rows.
         row_length: Tokens of a row.
 
     Returns:
@@ -158,7 +158,7 @@ def pack(lengths: Sequence[int], *, num_rows: int, row_length: int) -> list[int]
 
 
 def with_equal_weight(batches: list[Batch]) -> list[Batch]:
-    """Scale the weights so that each batch has the same sum, and all together what they had.
+    """Scale the weights so that each batch has the same sum, and the total stays the same.
 
     The loss of a step is then the mean of the means of its batches, as lilLM computes it.
     """

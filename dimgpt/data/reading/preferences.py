@@ -1,6 +1,6 @@
 """Rows that hold pairs of answers to one conversation, for training on preferences.
 
-Pairs are drawn uniformly within their group. One that does not fit into the context is left out,
+Pairs are drawn uniformly within their group. Pairs that do not fit into the context are left out
 and counted. The rows of a step are as long as the longest of them.
 """
 
@@ -33,7 +33,7 @@ class PairedRows:
         context_length: int,
         padding: int,
     ) -> None:
-        """Find them; arguments as in `PreferenceData`.
+        """Find the pairs; arguments as in `PreferenceData`.
 
         Raises:
             ValueError: A document is no pair, or no pair of a group fits.
@@ -41,7 +41,7 @@ class PairedRows:
         self._chat, self._padding, self._ratios = chat, padding, split.ratios
         room = context_length + 1 - len(chat.beginning) - len(chat.end)
         self.pairs: list[tuple[Array, Array, Array]] = []
-        """Ids of each: the conversation, the better answer, and the other one."""
+        """Ids of each pair: the conversation, the better answer, and the rejected one."""
         self._starts = [0]
         self.reference: Array | None = None
         """Log-probabilities of the answers under the first model, float32 (N, 2)."""
@@ -51,8 +51,8 @@ class PairedRows:
             left_out = f"{len(pairs) - len(fitting):,} of {len(pairs):,} pairs"
             if not fitting:
                 raise ValueError(
-                    f"{group.name} has {left_out} of more than {context_length} tokens, the "
-                    "context: none is left; take shorter ones, or a model of a longer context"
+                    f"no pair of {group.name} fits into the context of {context_length} tokens: "
+                    "use shorter ones, or a model with a longer context"
                 )
             if len(fitting) < len(pairs):
                 log.warning("%s: %s do not fit into a row and are left out", group.name, left_out)
@@ -62,15 +62,16 @@ class PairedRows:
     def draw(
         self, generator: np.random.Generator, num_rows: int, row_length: int
     ) -> tuple[Array, ...]:
-        """Draw rows, their weights and, if it is there, their reference; see `rows`."""
+        """Draw rows, their weights and, if it is set, their reference; see `rows`."""
         places, groups = generator.random(num_rows), draw_indices(self._ratios, generator, num_rows)
         first, sizes = np.array(self._starts)[groups], np.diff(self._starts)[groups]
         return self.rows(first + (places * sizes).astype(np.int64))
 
     def rows(self, numbers: Array) -> tuple[Array, ...]:
-        """Return pairs as ids, int64 (R, 2, T + 1), their weights and, if it is there, reference.
+        """Return pairs as ids, int64 (R, 2, T + 1), weights and, if it is set, reference.
 
-        The weights of a pair's two answers add up to 1, so that a step's are its number of pairs.
+        The weights of a pair's two answers add up to 1, so the sum of a step is its number of
+        pairs.
         """
         wholes, chat = [], self._chat
         for prompt, *answers in (self.pairs[number] for number in numbers):
@@ -80,15 +81,15 @@ class PairedRows:
         weights = np.zeros(ids.shape, dtype=np.float32)
         for row, (start, whole) in enumerate(wholes):
             ids[row, : len(whole)] = whole
-            said = loss_weights(whole, chat, instruction_weight=0.0)
-            weights[row, start : len(whole)] = said[start:]
+            learned = loss_weights(whole, chat, instruction_weight=0.0)
+            weights[row, start : len(whole)] = learned[start:]
         paired = (len(numbers), 2, -1)
         ids, weights = ids.reshape(paired), weights.reshape(paired)
         weights /= weights.sum(axis=(1, 2), keepdims=True)
         return (ids, weights, *(() if self.reference is None else (self.reference[numbers],)))
 
     def batches(self, batch_size: int, *, limit: int | None = None) -> Iterator[Batch]:
-        """Yield the pairs in their order, without their reference: all, or as many as `limit`."""
+        """Yield the pairs in their order, without their reference: all, or the first `limit`."""
         numbers = np.arange(len(self.pairs))[:limit]
         for first in range(0, len(numbers), batch_size):
             ids, weights, *_ = self.rows(numbers[first : first + batch_size])
@@ -96,7 +97,7 @@ class PairedRows:
 
 
 class PreferenceData(DrawnBatches):
-    """Batches of pairs."""
+    """Batches of pairs of answers, the better one first."""
 
     def __init__(
         self, corpus: ConversationCorpus, *, chat: ChatIds, padding: int, **shape: int
@@ -105,7 +106,7 @@ class PreferenceData(DrawnBatches):
 
         Args:
             corpus: Its pairs.
-            chat: How they are written.
+            chat: The chat format.
             padding: Id that fills up a row; it never counts in the loss.
             shape: See above.
         """

@@ -1,7 +1,7 @@
-"""Batches for pretraining: rows of whole documents from a mixture of sources.
+"""Batches for pretraining: rows of documents from a mixture of sources.
 
 A row begins at a random token of a random source and runs to the end of that document. Then whole
-random documents follow, each of a newly drawn source, until the row holds `context_length + 1`
+random documents follow, each of a newly drawn source, until the row has `context_length + 1`
 tokens. Attention and positions cross the borders between documents, as in the published model.
 
 Rows are drawn and read without a Python loop over rows or tokens. `finetuning.py` uses the same
@@ -21,7 +21,7 @@ from dimgpt.data.reading.batch import Array, DrawnBatches
 from dimgpt.data.token_file import TokenFile, read_manifest
 
 Pieces = tuple[Array, Array, Array]
-"""Pieces of rows, in their order: row, place of the first token, tokens (0 or more), int64 (P,)."""
+"""Pieces of rows, in order: row, place of the first token, number of tokens, each int64 (P,)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,11 +30,11 @@ class Mixture:
 
     files: tuple[TokenFile, ...]
     ratios: Array
-    """Share of the draws of each file, float64, sum 1."""
+    """Probability of each file, float64, sum 1."""
 
     @classmethod
     def of(cls, files: Sequence[TokenFile], weights: Sequence[float] | Array) -> "Mixture":
-        """Draw from each file in proportion to its weight."""
+        """Return a mixture that draws each file in proportion to its weight."""
         values = np.asarray(weights, dtype=np.float64)
         return cls(files=tuple(files), ratios=values / values.sum())
 
@@ -47,7 +47,7 @@ class Corpus:
     train: Mixture
     validation: Mixture
     test: Mixture | None = None
-    """Held back until the end; `None` unless all sources were prepared with a `test_ratio`."""
+    """For the final evaluation; `None` unless all sources were prepared with a `test_ratio`."""
 
     @classmethod
     def open(
@@ -55,7 +55,7 @@ class Corpus:
     ) -> "Corpus":
         """Open the prepared folder of every source, `folder/<source name>`.
 
-        The multipliers apply now: after changing one, nothing is tokenized again. The fingerprint
+        The multipliers apply here: after changing one, nothing is tokenized again. The fingerprint
         is the sha256 of the vocabulary that the files must belong to.
 
         Raises:
@@ -75,7 +75,7 @@ class Corpus:
         return cls(sources=tuple(sources), **splits)
 
     def table(self) -> list[dict[str, Any]]:
-        """Return size, multiplier and share of the draws of each source, in the training split."""
+        """Return size, multiplier and ratio of each source in the training split."""
         train = zip(self.sources, self.train.files, self.train.ratios, strict=True)
         return [
             {
@@ -91,7 +91,7 @@ class Corpus:
 
 
 class PretrainingData(DrawnBatches):
-    """Batches of documents, which all have the loss weight 1."""
+    """Batches of documents; every token has loss weight 1."""
 
     def __init__(self, corpus: Corpus, **shape: int) -> None:
         """Prepare to read a corpus; `shape` holds the named arguments of `DrawnBatches`."""
@@ -127,13 +127,12 @@ def _draw_documents(
 
 
 class Tokens:
-    """Token ids of several files, as one long sequence: a place is a position in it.
+    """Token ids of several files, as one long sequence; a place is a position in it.
 
-    The ids of a file come in parts that follow each other. A piece of a row lies in one part.
+    Each file has consecutive parts. A piece of a row lies in one part.
     """
 
     def __init__(self, files: Sequence[Sequence[Array]]) -> None:
-        """Take the parts of each file; a file may have none."""
         self._parts = [part for parts in files for part in parts]
         ends = np.cumsum([0, *map(len, self._parts)])
         self._part_starts = ends[:-1]
@@ -159,14 +158,14 @@ def draw_rows(
     num_rows: int,
     row_length: int,
 ) -> Array:
-    """Draw pieces for every row that is not full yet, until all are; then read them.
+    """Draw pieces until every row is full, then read their tokens.
 
     Args:
-        draw_pieces: Takes the numbers of the rows to continue, and whether this is their beginning.
-            Returns pieces that hold at least one token for each of these rows.
-        tokens: Where the pieces lie.
+        draw_pieces: Takes the numbers of the rows to continue, and whether they begin here. Returns
+            pieces with at least one token for each of these rows.
+        tokens: The sequence that the pieces refer to.
         num_rows: Rows to draw.
-        row_length: Tokens of a row; what is drawn beyond is cut off.
+        row_length: Tokens of a row; further tokens are cut off.
 
     Returns:
         Token ids, int64 (num_rows, row_length).
@@ -181,16 +180,16 @@ def draw_rows(
     order = np.argsort(rows, kind="stable")
     rows, places, lengths = rows[order], places[order], lengths[order]
     begins = np.cumsum(lengths) - lengths
-    columns = begins - begins[np.searchsorted(rows, rows)]  # minus the begin of their row
+    columns = begins - begins[np.searchsorted(rows, rows)]  # minus the start of their row
     lengths = np.clip(row_length - columns, 0, lengths)
-    # Every row is full, so the pieces in their order are the rows.
+    # Every row is full, so the pieces in order are the rows.
     return tokens.read(places, lengths).reshape(num_rows, row_length)
 
 
 def draw_indices(ratios: Array, generator: np.random.Generator, count: int) -> Array:
     """Draw indices of `ratios` (float64, sum 1) with those probabilities, int64 (count,)."""
     borders = np.cumsum(ratios)
-    # Rounding may leave the last border below 1: the clip keeps such a draw inside.
+    # Rounding may leave the last border below 1, hence the minimum.
     drawn = np.searchsorted(borders, generator.random(count), side="right")
     return np.minimum(drawn, len(ratios) - 1)
 
@@ -205,7 +204,7 @@ def look_up(tables: Sequence[Array], which: Array, places: Array) -> Array:
 
 
 def find_documents(offsets: Sequence[Array], which: Array, tokens: Array) -> Array:
-    """Return the number of the document that holds token `tokens[i]` of file `which[i]`."""
+    """Return the number of the document that contains token `tokens[i]` of file `which[i]`."""
     found = np.empty(len(which), dtype=np.int64)
     for file in np.unique(which):
         chosen = which == file

@@ -1,1 +1,1 @@
-"""Models for other programs, as folders that those open without our code."""
+"""Exports models as folders that other programs open without dimgpt."""

@@ -1,7 +1,7 @@
-"""Our cleaning of text, in the forms that other programs read.
+"""dimgpt's cleaning of text, in the forms that other programs read.
 
-Compiled by hand: the ids there must be exactly ours, and no package that we need writes the
-character maps of SentencePiece. Such a map is the length of a double-array trie in bytes, the trie
+The character maps of SentencePiece are compiled here, because the ids must be exactly the same and
+no required package writes such maps. A map is the length of a double-array trie in bytes, the trie
 in units of 32 bits as in the Darts-clone library, then the replacements, each closed by a zero
 byte. The `Precompiled` normaliser of a `tokenizer.json` and the unigram tokenizer of a GGUF file
 read it.
@@ -25,8 +25,8 @@ from dimgpt.text.cleaning import transliterate
 _JOINS_NEXT = "\N{ARABIC END OF AYAH}"
 _OTHER_SIGNS = "\uff9e\uff9f"  # the half-width voiced sound marks
 _END_OF_TABLES = 0x20000  # unidecode writes nothing for characters beyond
-# Alphabets, signs and emoji. Readers take each byte of the table for an object: the writing systems
-# of East Asia, four fifths of it, become unknown tokens there.
+# Alphabets, signs and emoji. Readers create an object per byte of the table, so the writing systems
+# of East Asia, four fifths of it, are left out and become unknown tokens.
 _CLEANED_CODES = (
     range(1, 0x2E80),
     range(0xFB00, 0xFB50),
@@ -40,12 +40,12 @@ _MAX_OFFSET = 1 << 21
 _BLOCK = 256
 
 _Node = dict[int, Any]
-"""Byte -> the node behind it; 0 -> the value of the key that ends here."""
+"""Byte -> child node; 0 -> the value of the key that ends here."""
 
 
 @cache
 def transliterations() -> dict[str, str]:
-    """Return what each character outside the alphabet is written as; dropped ones are left out."""
+    """Return the spelling of each character outside the alphabet, without dropped characters."""
     allowed = {*ALPHABET, "\t", "\n", "\r"}
     characters = (chr(code) for code in range(_END_OF_TABLES) if not 0xD800 <= code < 0xE000)
     pairs = ((letter, transliterate(letter)) for letter in characters if letter not in allowed)
@@ -53,7 +53,7 @@ def transliterations() -> dict[str, str]:
 
 
 def normalizer_steps() -> list[normalizers.Normalizer]:
-    """Return what `normalize_text` does as steps of the `tokenizers` library."""
+    """Return the steps of `normalize_text` for the `tokenizers` library."""
     table = transliterations()
     signs = {
         letter: text
@@ -79,7 +79,7 @@ def normalizer_steps() -> list[normalizers.Normalizer]:
 
 
 def character_class(characters: Iterable[str]) -> str:
-    """Write characters as the inside of a character class of a regular expression."""
+    """Write characters as the content of a character class of a regular expression."""
     ranges: list[list[int]] = []
     for code in sorted(map(ord, set(characters))):
         if ranges and ranges[-1][1] == code - 1:
@@ -91,10 +91,10 @@ def character_class(characters: Iterable[str]) -> str:
 
 @cache
 def cleaning_charsmap() -> bytes:
-    """Compile what cleaning does to each character and each sequence of the tables.
+    """Compile the cleaning of each character and of each sequence in the tables.
 
-    Its reader takes the longest sequence at each place and reads no result again. Emoji come out
-    as themselves, not as stand-ins. Line ends and edges are not cleaned.
+    A reader replaces the longest sequence at each position, and does not replace results again.
+    Emoji stay themselves, not stand-ins. Line ends and the ends of a text are not cleaned.
     """
     table = {
         chr(code): transliterations().get(chr(code), "")
@@ -112,7 +112,7 @@ def cleaning_charsmap() -> bytes:
 
 
 def compile_charsmap(replacements: Mapping[str, str]) -> bytes:
-    """Compile a table; where keys begin alike, its readers take the longest, or only the first.
+    """Compile a table. If keys begin alike, its readers use the longest, or only the first.
 
     Raises:
         ValueError: A key is empty, a zero byte is in the table, or the table is too large.
@@ -136,10 +136,10 @@ def compile_charsmap(replacements: Mapping[str, str]) -> bytes:
 
 
 def _double_array(root: _Node) -> list[int]:
-    """Give every node a place; the child for byte b of a node with base B is at B ^ b.
+    """Assign a place to every node; the child for byte b of a node with base B is at B ^ b.
 
-    Nodes with children get blocks of their own, most of 64 places, since all bytes but the first of
-    a character lie in 0x80..0xBF; values then fill the gaps. No two nodes share a base.
+    Nodes with children get blocks of their own, most of 64 places, because all bytes but the first
+    of a character lie in 0x80..0xBF. Values then fill the gaps. No two nodes share a base.
     """
     units = {0: 0}
     bases: set[int] = set()
@@ -174,7 +174,7 @@ def _double_array(root: _Node) -> list[int]:
 
 
 def _link(units: dict[int, int], place: int, base: int, *, has_value: bool) -> None:
-    """Write where the children of the node at `place` are."""
+    """Store the base of the children of the node at `place`."""
     offset = place ^ base
     if offset >= _MAX_OFFSET:
         raise ValueError(f"the table needs {base} places: it is too large; shorten it")

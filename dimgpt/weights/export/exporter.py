@@ -1,8 +1,8 @@
-"""Writes a folder for another program: its files, a card, and a record of what was made.
+"""Writes a folder for another program: its files, a card, and a record of the export.
 
-The folder appears complete or not at all. An older export of the same model is replaced; anything
-else that has the name is left alone. The original DimensionGPT's file is written here: a bare state
-dict with `vocab.txt` beside it, whose sizes its notebooks read from their own constants.
+The folder appears complete or not at all. An older export of the same model is replaced; any other
+file or folder of that name is refused. The file of the original DimensionGPT is written here: a
+bare state dict with `vocab.txt` beside it; its notebooks read the sizes from their own constants.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ _DTYPES = {  # q8_0 is made from float32
     "bf16": torch.bfloat16,
     "q8_0": torch.float32,
 }
-# The parts of a model that each program has; Mistral is a Llama with a window, Qwen 3 one with
+# The settings that each program supports; Mistral is a Llama with a window, Qwen 3 one with
 # normalised queries and keys.
 _LLAMA: dict[str, Any] = {
     "norm": "rms",
@@ -57,8 +57,8 @@ _ABOUT_GPT2 = (
     ". GPT-2, the nearest there, learns its positions, normalises before its output layer, and has "
     "no bias in its output layer"
 )
-# The name of each program, the parts that it has, and those that it has in models whose layers
-# differ in their windows. DimensionGPT has no such models.
+# Name of each program, the settings that it supports, and further ones for models whose layers have
+# different windows. DimensionGPT has no such models.
 _PROGRAMS: dict[ExportTarget, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "transformers": ("transformers", _LLAMA, {"qk_norm": True}),
     "gguf": ("llama.cpp", _LLAMA, {}),
@@ -81,14 +81,14 @@ def export_model(
     Args:
         model: On any device.
         tokenizer: The model's own.
-        folder: Made; an older export of the model there is replaced.
-        config: For which program, in which precision.
-        card: What is known about the model; its name names files.
+        folder: Created; an older export of the model there is replaced.
+        config: Target program and precision.
+        card: Facts about the model; its name names files.
         curves: The picture of its training, PNG.
 
     Raises:
-        ValueError: The program has no such model, a weight is not finite or leaves the range of
-            the precision, or the folder holds something else.
+        ValueError: The program does not support the model, a weight is not finite or leaves the
+            range of the precision, or the folder holds something else.
         ImportError: The target needs a package that is not installed.
     """
     tokenizer.require_vocab_size(model.config.vocab_size)
@@ -151,7 +151,7 @@ def write_original(model: Transformer, tokenizer: Tokenizer, folder: Path) -> Us
 
 
 def _require_architecture(config: ModelConfig, target: ExportTarget) -> None:
-    """Refuse a model that the program of a target cannot run, naming the parts that it lacks."""
+    """Refuse a model that the target program cannot run, naming the settings."""
     if lacks := _lacking(config, target):
         others = [name for name in _PROGRAMS if not _lacking(config, name)]
         is_near_gpt2 = target != "pt" and config.positions == "sinusoidal"
@@ -163,7 +163,7 @@ def _require_architecture(config: ModelConfig, target: ExportTarget) -> None:
 
 
 def _lacking(config: ModelConfig, target: ExportTarget) -> list[str]:
-    """List the fields of a model for which the program of a target has another value."""
+    """List the fields of a model for which the target program needs another value."""
     _, parts, parts_for_mixed = _PROGRAMS[target]
     is_mixtral = target == "transformers" and config.num_experts is not None
     if is_mixtral:
@@ -184,7 +184,6 @@ def _lacking(config: ModelConfig, target: ExportTarget) -> list[str]:
 
 
 def _require_representable(model: Transformer, dtype: torch.dtype) -> None:
-    """Refuse weights that are no numbers, or that are too large for half precision."""
     require_finite(model.state_dict(), source="the model")
     for name, tensor in model.state_dict().items():
         if not bool(tensor.to(dtype).isfinite().all()):

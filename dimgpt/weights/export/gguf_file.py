@@ -1,17 +1,17 @@
-"""A model as one GGUF file, which llama.cpp and what is built on it run.
+"""A model as one GGUF file, for llama.cpp and programs based on it.
 
-The architecture `llama` of GGUF rotates neighbouring pairs of channels as ours does, so no weight
+The architecture `llama` of GGUF rotates neighbouring pairs of channels as dimgpt does, so no weight
 is reordered. With `qk_norm` it is `qwen3`, which rotates halves as `transformers` does. Neither has
-a window, so the file names a context of window + 1 tokens: up to there every position sees all
-tokens before it in either program. Matrices get the precision that was asked for, norms stay
-float32. Blocks of 32 weights need an `ffn_dim` that is a multiple of 32; zeros that fill it up
-change no result.
+a window, so the file declares a context of window + 1 tokens: up to there every position sees all
+earlier tokens in both programs. Matrices get the requested precision, norms stay float32. Blocks of
+32 weights need an `ffn_dim` that is a multiple of 32; it is padded with zeros, which change no
+result.
 
-Byte-level BPE is GPT-2's there. llama.cpp has no greedy longest match, which a vocabulary of
-DimensionGPT needs: its WordPiece drops accents and capitals, its RWKV tokenizer never ends on
-characters outside the vocabulary, and the others merge pairs. Its unigram tokenizer comes nearest:
-it cleans by a table, and with scores that favour few and long tokens it splits most words as
-training did, but not all. Decoding is exact; for exact ids let dimgpt encode the text.
+Byte-level BPE is the same as GPT-2's there. llama.cpp has no greedy longest match, which a
+vocabulary of DimensionGPT needs: its WordPiece drops accents and capitals, its RWKV tokenizer never
+ends on characters outside the vocabulary, and the others merge pairs. Its unigram tokenizer is the
+nearest: it cleans by a table, and with scores that favour few and long tokens it splits most words
+as in training, but not all. Decoding is exact; for exact ids, encode the text with dimgpt.
 """
 
 import json
@@ -59,8 +59,8 @@ _LAYOUT = Layout(
     },
 )
 _NORMAL, _UNKNOWN, _CONTROL = 1, 2, 3
-_SPACE = "▁"  # how unigram tokens write it
-_LENGTH_BONUS = 0.01 / 16  # of the square; fewest tokens first, then the most uneven split
+_SPACE = "▁"  # a space in unigram tokens
+_LENGTH_BONUS = 0.01 / 16  # times the squared length: fewest tokens first, then the most uneven
 _WINDOW_NOTE = (
     "llama.cpp has no sliding window for this architecture: results are exact up to {} tokens, not "
     "up to the {} of the model; do not raise the context."
@@ -84,9 +84,9 @@ def write_gguf(
 
     Raises:
         ImportError: The package `gguf` is not installed.
-        ValueError: The widths do not fit blocks of 32, or GGUF has no name for the way in which
-            the tokenizer splits words.
-        OSError: What was read back is not what was written.
+        ValueError: The widths do not fit blocks of 32, or GGUF does not support the tokenizer's way
+            of splitting words.
+        OSError: The tensors that were read back differ.
     """
     try:
         import gguf
@@ -124,7 +124,7 @@ def write_gguf(
 
 
 def exact_context_length(config: ModelConfig) -> int:
-    """Return how many tokens a model without a window reads as this one does."""
+    """Return up to how many tokens a model without a window gives the same results."""
     windows = (window + 1 for window in config.windows if window is not None)
     return min((config.context_length, *windows))
 
@@ -178,14 +178,14 @@ def _write_file(
 
 
 def _missing(width: int, dtype: ExportDtype) -> int:
-    """Return how many zeros fill up the last block."""
+    """Return how many zeros fill the last block."""
     return -width % _BLOCK if dtype == "q8_0" else 0
 
 
 def _stored(
     gguf: Any, tensor: Tensor, name: str, config: ModelConfig, dtype: ExportDtype
 ) -> tuple[np.ndarray, Any]:
-    """Return a tensor's numbers or blocks as the file holds them, and their type."""
+    """Return a tensor's numbers or blocks as stored in the file, and their type."""
     tensor = tensor.detach().cpu().float()
     if config.qk_norm:
         tensor = reorder_heads(name, tensor, config, halves_from_pairs)
@@ -198,7 +198,7 @@ def _stored(
 
 
 def _tokenizer_entries(tokenizer: Tokenizer) -> tuple[Entries, tuple[str, ...]]:
-    """Return the entries of a tokenizer, and what is different there, a sentence each."""
+    """Return the entries of a tokenizer, and its differences in llama.cpp, a sentence each."""
     if isinstance(tokenizer, ByteLevelTokenizer):
         entries, notes = _byte_level_entries(tokenizer)
     else:

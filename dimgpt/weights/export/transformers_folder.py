@@ -1,18 +1,18 @@
-"""A model as the folder that `transformers` opens without custom code.
+"""A model as a folder that `transformers` opens without custom code.
 
 A model with experts becomes a `MixtralForCausalLM`, one with `qk_norm` a `Qwen3ForCausalLM`, any
 other with a window a `MistralForCausalLM`, one without a `LlamaForCausalLM`. The rows of the query
-and key matrices are reordered as `huggingface.py` says. Their window counts the current position,
-ours does not. Beyond `context_length` tokens their positions keep growing, while our generator
-keeps the latest tokens and starts their positions again.
+and key matrices are reordered, see `huggingface.py`. The window of `transformers` includes the
+current position, dimgpt's does not. Beyond `context_length` tokens, positions in `transformers`
+keep growing, while dimgpt's generator keeps the latest tokens and restarts their positions.
 
-The `tokenizer.json` of a vocabulary of DimensionGPT is put together by hand from the parts of the
-`tokenizers` library, because the ids must be exactly ours: WordPiece with an empty continuation
+The `tokenizer.json` of a vocabulary of DimensionGPT is built here from the parts of the
+`tokenizers` library, because the ids must be exactly the same: WordPiece with an empty continuation
 prefix is greedy longest match, a normaliser cleans, and a decoder restores emoji. The ids differ in
-three cases, none of them in ordinary text: several combining signs in a row at the start of a text
-or line lose all but the first; a character that the vocabulary holds within longer tokens only
-makes its whole word unknown; and text that spells a special token is read as one, unless the caller
-passes `split_special_tokens=True`. Words of thousands of characters are slow there.
+three cases, none of them in ordinary text: of several combining signs in a row at the start of a
+text or line, only the first is kept; a character that occurs in the vocabulary only within longer
+tokens makes its whole word unknown; and text that spells a special token becomes one, unless the
+caller passes `split_special_tokens=True`. Words of thousands of characters are slow there.
 """
 
 import json
@@ -95,7 +95,7 @@ def write_transformers(
     if template is not None:
         (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     if tokenizer.file_name not in contents:
-        tokenizer.save(folder / tokenizer.file_name)  # what dimgpt itself opens
+        tokenizer.save(folder / tokenizer.file_name)  # for dimgpt itself
     # save_file makes the weights readable by their owner only.
     shutil.copymode(folder / "config.json", folder / "model.safetensors")
     return Usage(text=_USAGE, library="transformers", notes=_notes(config, special_tokens))
@@ -133,7 +133,7 @@ def _model_json(
 
 
 def _attention_json(config: ModelConfig) -> tuple[str, dict[str, Any]]:
-    """Return the name of a kind of model, and the settings that only this kind has."""
+    """Return the name of the kind of model, and the settings that only this kind has."""
     window = next((window for window in config.windows if window is not None), None)
     windows = {} if window is None else {"sliding_window": window + 1}
     if config.num_experts is not None:
@@ -143,7 +143,7 @@ def _attention_json(config: ModelConfig) -> tuple[str, dict[str, Any]]:
             **windows,
             "num_local_experts": config.num_experts,
             "num_experts_per_tok": config.experts_per_token,
-            # Its faster product takes only rows of a multiple of 16 bytes.
+            # Its grouped matmul requires rows of a multiple of 16 bytes.
             **({} if is_aligned else {"experts_implementation": "eager"}),
         }
     if not config.qk_norm:
@@ -162,7 +162,7 @@ def _attention_json(config: ModelConfig) -> tuple[str, dict[str, Any]]:
 
 
 def _generation_json(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Return settings for `generate`: what ends an answer ends a text, as in a chat."""
+    """Return settings for `generate`; the tokens that end an answer also end a text."""
     special_tokens = tokenizer.special_tokens
     ends = list(dict.fromkeys([special_tokens.end_of_text, *tokenizer.stops]))
     return {
@@ -195,7 +195,7 @@ def _tokenizer_config_json(
 
 
 def greedy_tokenizer_json(tokens: Sequence[str]) -> dict[str, Any]:
-    """Describe a tokenizer that gives the ids of `GreedyTokenizer(tokens)`.
+    """Return a `tokenizer.json` that gives the ids of `GreedyTokenizer(tokens)`.
 
     With `add_special_tokens`, the default of its readers, a text gets ⮜start-of-text⮞ before it.
     """
@@ -225,7 +225,7 @@ def greedy_tokenizer_json(tokens: Sequence[str]) -> dict[str, Any]:
     tokenizer.decoder = decoders.Sequence(
         [
             *(decoders.Replace(token, text) for token, text in texts if token not in _SPELLED),
-            # The last stand-in first, since its emoji begins those of others.
+            # In reverse, because the last emoji is the beginning of others.
             *(decoders.Replace(part, emoji) for emoji, part in reversed(STAND_INS.items())),
             decoders.Fuse(),
         ]

@@ -111,9 +111,9 @@ def test_two_frames_of_zst_are_one_file(tmp_path):
 
 
 BAD_LINES = {
-    b'{"text": ': "is no JSON",
-    b'{"text": "\xff"}': "is no JSON",
-    b'{"text": "a\0b"}': "is no JSON",
+    b'{"text": ': "is not JSON",
+    b'{"text": "\xff"}': "is not JSON",
+    b'{"text": "a\0b"}': "is not JSON",
     b"[1]": "is a JSON list",
     b'{"text": 3}': "'text' is int",
     b'{"body": "a"}': "has no 'text'",

@@ -222,7 +222,7 @@ def test_what_a_data_set_does_not_have_is_said(hub, name, options, message):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"bad.py": b"raise SystemExit", "x.parquet": b"x"}, r"made by a script, bad\.py"),
+        ({"bad.py": b"raise SystemExit", "x.parquet": b"x"}, r"loaded by a script, bad\.py"),
         ({"README.md": b"---\nconfigs: [\n---\n", "x.parquet": b"x"}, "cannot be used"),
         ({"README.md": b"---\nconfigs: 3\n---\n", "x.parquet": b"x"}, "cannot be used"),
         ({"README.md": b"\xff\xfe---", "x.parquet": b"x"}, "cannot be used"),

@@ -58,7 +58,7 @@ def test_files_of_all_splits_make_one_source(hub):
     assert len(list(read_documents(source))) == 300
     hub.add("owner/none", {"default/LICENCE": b"x"}, kind="dataset")
     other = dataclasses.replace(source, path="hf://datasets/owner/none")
-    with pytest.raises(ValueError, match=r"of other kinds, such as default/LICENCE; it takes"):
+    with pytest.raises(ValueError, match=r"of other kinds, such as default/LICENCE; usable are"):
         listing.list_source(other)
 
 

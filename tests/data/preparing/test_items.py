@@ -58,9 +58,9 @@ def test_a_missing_column_lists_those_found(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"text": "a"}\n{"text": ', "line 2 is no JSON"),
-        (b'{"text": "\xff"}\n', "line 1 is no JSON"),
-        (b"[" * 100_000, "line 1 is no JSON"),
+        (b'{"text": "a"}\n{"text": ', "line 2 is not JSON"),
+        (b'{"text": "\xff"}\n', "line 1 is not JSON"),
+        (b"[" * 100_000, "line 1 is not JSON"),
         (b"3\n", "line 1 is a JSON int"),
         (b'{"text": null}\n', "line 1: 'text' is null"),
         (b"", "holds no document"),
@@ -102,7 +102,7 @@ def test_a_missing_path_is_named(tmp_path):
 @pytest.mark.parametrize("name", ["", "a.pdf"])
 def test_a_path_without_readable_files_says_what_is_read(tmp_path, name):
     (tmp_path / "a.pdf").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"it takes \.txt, \.jsonl"):
+    with pytest.raises(ValueError, match=r"usable are \.txt, \.jsonl"):
         read(tmp_path / name)
 
 
@@ -141,8 +141,8 @@ def test_files_of_two_formats_are_read_together(tmp_path):
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ({"text": "a"}, "is no conversation: .*; it has 'text'"),
-        ({"messages": "a"}, "no list"),
+        ({"text": "a"}, "is not a conversation: it has 'text'"),
+        ({"messages": "a"}, "not a list"),
         ({"conversation": [{"text": "a"}]}, "has no 'role'"),
     ],
 )

@@ -125,7 +125,7 @@ def test_a_folder_without_a_readable_file_says_what_is_there(tmp_path):
     (tmp_path / "a.pdf").touch()
     (tmp_path / ".b.txt").touch()
     with pytest.raises(
-        ValueError, match=r"has nothing to read: it takes \.txt, .*\.text"
+        ValueError, match=r"has no file to read: usable are \.txt, .*\.text"
     ) as caught:
         read(tmp_path)
     assert str(caught.value).endswith(

@@ -133,12 +133,12 @@ def test_a_missing_or_unfinished_share_is_named(source, tokenizer, tmp_path):
 def test_shares_of_other_settings_or_another_vocabulary_are_refused(source, tokenizer, tmp_path):
     write_shares(source, tokenizer, tmp_path, (1, 2, 3))
     other = DataConfig(min_document_characters=4, validation_ratio=0.1, num_workers=1, seed=1)
-    with pytest.raises(ValueError, match=r"unfinished was made otherwise \(seed is 0, not 1\)"):
+    with pytest.raises(ValueError, match=r"unfinished has another plan \(seed is 0, not 1\)"):
         write_shares(source, tokenizer, tmp_path, (4,), config=other)
     larger = type(tokenizer)([*tokenizer.tokens, "cour"])
-    with pytest.raises(ValueError, match="unfinished was made otherwise .vocabulary_sha256"):
+    with pytest.raises(ValueError, match="unfinished has another plan .vocabulary_sha256"):
         write_shares(source, larger, tmp_path, (4,))
-    with pytest.raises(ValueError, match=r"unfinished was made otherwise \(seed is 0, not 1\)"):
+    with pytest.raises(ValueError, match=r"unfinished has another plan \(seed is 0, not 1\)"):
         merge(plan(source, tokenizer, tmp_path, config=other))
     write_shares(source, tokenizer, tmp_path, (4,))
     merge(plan(source, tokenizer, tmp_path))
@@ -235,7 +235,7 @@ def test_without_shares_nothing_is_merged(source, tokenizer, tmp_path):
 def test_copies_are_looked_for_in_one_run_only(source, tokenizer, tmp_path):
     quality = QualityConfig(drop_exact_duplicates=True)
     config = DataConfig(min_document_characters=4, num_workers=1, quality=quality)
-    with pytest.raises(ValueError, match="copies are found in one run only"):
+    with pytest.raises(ValueError, match="copies can only be dropped in a single run"):
         write_shares(source, tokenizer, tmp_path, (1,), config=config)
 
 

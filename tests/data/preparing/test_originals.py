@@ -118,7 +118,9 @@ def test_an_empty_file_of_validation_counts_as_none(data, tmp_path, tokenizer):
 @pytest.mark.parametrize("documents", [[], [[USER, 20]]])
 def test_too_little_to_split_is_refused(tmp_path, tokenizer, documents):
     write_group(tmp_path / "finetuning", "human", "conversations_train", documents)
-    with pytest.raises(ValueError, match=r"human_conversations_train\.pkl holds too little"):
+    with pytest.raises(
+        ValueError, match=r"human_conversations_train\.pkl has less than 2 documents"
+    ):
         convert_dimensiongpt_data(tmp_path, tmp_path / "new", tokenizer)
 
 
@@ -131,9 +133,13 @@ WEB = "pretraining/web/"
 DAMAGES = {
     "truncated tokens": (WEB + "train.bin", lambda old: old[:-2], "where its .bin ends"),
     "odd tokens": (WEB + "train.bin", lambda old: old[:-1], "where its .bin ends"),
-    "more tokens": (WEB + "train.bin", lambda old: old + b"\2\0", "goes on after train_ids.pkl"),
-    "swapped tokens": (WEB + "train.bin", lambda old: old[::-1], "without start or end-of-text"),
-    "zero tokens": (WEB + "train.bin", lambda old: bytes(len(old)), "without start"),
+    "more tokens": (WEB + "train.bin", lambda old: old + b"\2\0", "is longer than train_ids.pkl"),
+    "swapped tokens": (
+        WEB + "train.bin",
+        lambda old: old[::-1],
+        "lacks start-of-text or end-of-text",
+    ),
+    "zero tokens": (WEB + "train.bin", lambda old: bytes(len(old)), "lacks start-of-text"),
     "id outside": (
         WEB + "train.bin",
         lambda old: old.replace(b"\x14\x00", b"\xff\x7f"),
@@ -144,9 +150,9 @@ DAMAGES = {
     "index of a dictionary": (
         WEB + "train_ids.pkl",
         lambda old: pickle.dumps({"a": [1]}),
-        "train_ids.pkl holds a dict: it must be a list",
+        "train_ids.pkl holds a dict, not a list",
     ),
-    "index of none": (WEB + "train_ids.pkl", lambda old: pickle.dumps([]), "goes on after"),
+    "index of none": (WEB + "train_ids.pkl", lambda old: pickle.dumps([]), "is longer than"),
     "index with a gap": (
         WEB + "train_ids.pkl",
         lambda old: pickle.dumps([{"start": 1, "size": 4}]),
@@ -173,32 +179,36 @@ DAMAGES = {
         lambda old: pickle.dumps({"size": {"train": 3, "val": 4}, "multiplier": 1.0}),
         "files of two runs are mixed",
     ),
-    "no sizes": (WEB + "metadata.pkl", lambda old: pickle.dumps({"size": []}), "does not tell"),
+    "no sizes": (
+        WEB + "metadata.pkl",
+        lambda old: pickle.dumps({"size": []}),
+        "has no sizes and multiplier",
+    ),
     "infinite size": (
         WEB + "metadata.pkl",
         lambda old: pickle.dumps({"size": {"train": float("inf"), "val": 0}, "multiplier": 1}),
-        "does not tell",
+        "has no sizes and multiplier",
     ),
     "no multiplier": (
         WEB + "metadata.pkl",
         lambda old: pickle.dumps({"size": {"train": 1, "val": 1}, "multiplier": -1.0}),
-        "does not tell",
+        "has no sizes and multiplier",
     ),
     "code": (WEB + "metadata.pkl", lambda old: b"cos\nsystem\n(S'x'\ntR.", "none was run"),
     "conversations of text": (
         "finetuning/chat_conversations_train.pkl",
         lambda old: pickle.dumps([["a"]]),
-        "something else than lists of ids",
+        "values that are no lists of ids",
     ),
     "negative id": (
         "finetuning/chat_conversations_train.pkl",
         lambda old: pickle.dumps([[-1]]),
-        "something else than lists of ids",
+        "values that are no lists of ids",
     ),
     "empty conversation": (
         "finetuning/chat_conversations_val.pkl",
         lambda old: pickle.dumps([[]]),
-        "something else than lists of ids",
+        "values that are no lists of ids",
     ),
     "id outside a conversation": (
         "finetuning/chat_preprompts_train.pkl",

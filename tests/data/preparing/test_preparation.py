@@ -209,7 +209,7 @@ def test_a_failure_half_way_leaves_the_old_folder_and_what_is_finished(source, t
 def test_a_source_that_breaks_off_gives_no_folder(source, tokenizer, tmp_path):
     with (tmp_path / "cats.jsonl").open("a") as file:
         file.write('{"text": ')
-    with pytest.raises(ValueError, match="line 102 is no JSON"):
+    with pytest.raises(ValueError, match="line 102 is not JSON"):
         prepare_source(source, tokenizer, tmp_path / "out", config=CONFIG)
     assert not (tmp_path / "out" / "cats").exists()
 
@@ -235,13 +235,13 @@ def test_near_copies_are_on_one_side(tokenizer, tmp_path):
 @pytest.mark.parametrize("documents", [["un chat"], ["un chat", "Un chat!"]])
 def test_too_little_to_split_is_refused(tokenizer, tmp_path, documents):
     source = write_source(tmp_path / "few.jsonl", documents)
-    with pytest.raises(ValueError, match="few has too little to split"):
+    with pytest.raises(ValueError, match="few is too small to split"):
         prepare_source(source, tokenizer, tmp_path, config=CONFIG)
 
 
 def test_where_everything_was_dropped_the_reasons_are_said(tokenizer, tmp_path):
     source = write_source(tmp_path / "few.jsonl", ["a", "b"])
-    with pytest.raises(ValueError, match=r"nothing of .*few.jsonl was kept .*too short 2"):
+    with pytest.raises(ValueError, match=r"few.jsonl were dropped .*too short 2"):
         prepare_source(source, tokenizer, tmp_path, config=CONFIG)
 
 

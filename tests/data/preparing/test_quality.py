@@ -90,7 +90,7 @@ def test_text_without_language_is_no_error(text):
 
 def test_a_language_that_cannot_be_told_is_refused_with_the_known_ones():
     pytest.importorskip("py3langid")
-    with pytest.raises(ValueError, match=r"xq is not among those that can be told: .* fr "):
+    with pytest.raises(ValueError, match=r"xq is unknown; choose from .* fr "):
         reason_to_drop("bonjour", QualityConfig(languages=("fr", "xq")))
 
 

@@ -180,9 +180,9 @@ def test_a_report_survives_json_whatever_it_has_seen():
     ids=str,
 )
 def test_other_values_are_no_report(change):
-    with pytest.raises(ValueError, match="no report of a source"):
+    with pytest.raises(ValueError, match="not a report on a source"):
         SourceReport.from_dict(report_of(DOCUMENTS).to_dict() | change)
-    with pytest.raises(ValueError, match="no report of a source"):
+    with pytest.raises(ValueError, match="not a report on a source"):
         SourceReport.from_dict({"source": "a"})
 
 

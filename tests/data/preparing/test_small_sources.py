@@ -153,7 +153,7 @@ def test_a_share_that_came_out_far_from_the_one_asked_for_is_said(tokenizer, tmp
     config = DataConfig(validation_ratio=0.01, num_workers=1)
     folder = prepare(text_source(tmp_path / "texts", texts), tokenizer, tmp_path, config)
     assert counts(folder)["validation"] == 30
-    note = "30 of 90 documents fell to validation, about 1 were asked for"
+    note = "30 of 90 documents are in validation instead of about 1"
     assert note in read_report(folder).notes[0]
     assert f"mine: {note}" in caplog.text
 
@@ -177,7 +177,7 @@ def test_one_book_is_split_at_a_line_end_near_its_end(tokenizer, tmp_path, caplo
     index = counts(folder)["train"] - 1
     whole = text_of(folder, "train", tokenizer, index).rstrip("\n") + "\n" + held_out
     assert whole.removesuffix(" Fin") == book
-    note = f"of the longest, the last {len(held_out):,} of"
+    note = f"every split: the last {len(held_out):,} of"
     assert note in read_report(folder).notes[0]
     assert note in caplog.text
 
@@ -206,7 +206,7 @@ def test_fifty_characters_are_refused_with_the_cause(tokenizer, tmp_path):
         tmp_path / "texts", ["le chat dort dans la cour et le chien mange dehors", "a"]
     )
     config = DataConfig(min_document_characters=4, num_workers=1)
-    with pytest.raises(ValueError, match="mine has too little to split") as caught:
+    with pytest.raises(ValueError, match="mine is too small to split") as caught:
         prepare(source, tokenizer, tmp_path, config)
     message = str(caught.value)
     assert "2 documents were read and 1 kept (dropped: too short 1)" in message

@@ -41,7 +41,7 @@ def test_a_json_file_of_lines_is_read_as_lines(tmp_path):
     content = "".join(json.dumps(record) + "\r\n" for record in RECORDS)
     (tmp_path / "a.json").write_text("\ufeff\n" + content + "bad\n")
     (tmp_path / "b.json").write_text(json.dumps({"text": "x" * 100_000}) + "\n" + content)
-    with pytest.raises(ValueError, match=r"a\.json, line 302 is no JSON"):
+    with pytest.raises(ValueError, match=r"a\.json, line 302 is not JSON"):
         read(tmp_path)
     assert read(tmp_path, skip_bad=True) == [*TEXTS, "x" * 100_000, *TEXTS]
 
@@ -69,7 +69,7 @@ def test_an_empty_json_file_holds_no_document(tmp_path, content):
 )
 def test_a_broken_json_file_is_refused_even_where_bad_records_are_skipped(tmp_path, content):
     (tmp_path / "a.json").write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.json is no JSON") as caught:
+    with pytest.raises(ValueError, match=r"a\.json is not JSON") as caught:
         read(tmp_path / "a.json", skip_bad=True)
     assert "\n" not in str(caught.value)
 
@@ -146,7 +146,7 @@ def test_a_csv_file_with_a_column_of_row_numbers_is_read(tmp_path):
 def test_a_quote_that_is_not_closed_is_named_by_the_line_that_opens_it(tmp_path):
     (tmp_path / "a.csv").write_text('text,n\none,1\n"two,2\nthree,3\n')
     with pytest.raises(
-        ValueError, match="line 3 has 1 columns: .* its quotes make 2 lines one row"
+        ValueError, match="line 3 has 1 columns: .* its quotes join 2 lines into one row"
     ):
         read(tmp_path)
 

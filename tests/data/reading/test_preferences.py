@@ -56,7 +56,7 @@ def test_a_pair_that_is_too_long_is_left_out_and_counted(corpus, caplog):
         data = make_data(corpus)
     assert len(data.train.pairs) == 5
     assert "one: 1 of 5 pairs do not fit into a row and are left out" in caplog.text
-    with pytest.raises(ValueError, match="one has 5 of 5 pairs of more than 5 tokens"):
+    with pytest.raises(ValueError, match="no pair of one fits into the context of 5 tokens"):
         PreferenceData(corpus, chat=CHAT, padding=0, **SHAPE | {"context_length": 5})
 
 

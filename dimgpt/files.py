@@ -94,9 +94,14 @@ def move_folder(source: Path, folder: Path) -> None:
 
 
 def restore_folder(folder: Path) -> None:
-    """Put the older folder back that a crash inside `move_folder` left aside."""
+    """Put the older folder back that a crash inside `move_folder` left aside.
+
+    It is deleted if the new one had taken its name by then.
+    """
     old = folder.with_name(folder.name + _OLD)
-    if old.exists() and not folder.exists():
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    elif old.exists():
         old.rename(folder)
 
 

@@ -5,6 +5,10 @@ from collections import Counter
 import pytest
 
 ROWS = {
+    1: ("SIGKILL before each file operation of a preparation", 80),
+    2: ("SIGKILL at random times in a preparation", 30),
+    3: ("disk full in a preparation", 12),
+    30: ("a preparation on several workers, killed, resumed with others", 20),
     31: ("a model folder whose config asks for more than its file holds", 8),
     32: ("an export that transformers has loaded and saved again", 4),
     34: ("standard output or error closed, as under cron", 8),

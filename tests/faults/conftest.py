@@ -11,6 +11,7 @@ ROWS = {
     4: ("a token file that is cut short, flipped, zero-tailed or swapped", 240),
     5: ("a token id outside the vocabulary, or too large for its type", 20),
     6: ("another vocabulary of the right size", 4),
+    7: ("a download that is cut, stalled, refused, or brings other data", 16),
     30: ("a preparation on several workers, killed, resumed with others", 20),
     31: ("a model folder whose config asks for more than its file holds", 8),
     32: ("an export that transformers has loaded and saved again", 4),

@@ -193,6 +193,6 @@ def test_another_vocabulary_of_the_same_size_is_refused(
 
     tokenizer = Path("models/mine/tokenizer.json")
     tokenizer.write_bytes(tokenizer.read_bytes().replace(b'"!"', b'"?"', 1))
-    generate = ("generate", "--model", "models/mine", "--device", "cpu")
+    generate = ("generate", "--model", "models/mine")
     assert "is not the file that was saved (its SHA-256 differs" in complaint(*generate)
     fault(6)

@@ -1,14 +1,12 @@
 import dataclasses
 import errno
 import json
-import os
 
 import numpy as np
 import pytest
 
 from dimgpt.data.token_file import Manifest, TokenFile, read_manifest, write_manifest
 from dimgpt.data.token_writer import TokenFileWriter, join_parts
-from dimgpt.files import sha256_of
 
 FINGERPRINT = "f" * 64
 DOCUMENTS = [[2, 20, 21, 9], [2, 9], [2, 30, 31, 32, 33, 9]]
@@ -150,21 +148,6 @@ def test_another_format_version_is_refused(folder):
     edit_manifest(folder, format_version=3)
     with pytest.raises(ValueError, match="format 3"):
         open_train(folder)
-
-
-def test_an_index_of_pickled_objects_is_never_unpickled(folder):
-    class Malicious:
-        def __reduce__(self):
-            return os.mkdir, (str(folder / "executed"),)
-
-    index_path = folder / "train.index.npy"
-    np.save(index_path, np.array([Malicious()] * 4, dtype=object))
-    files = json.loads((folder / "manifest.json").read_text())["files"]
-    files["train"]["index_sha256"] = sha256_of(index_path)
-    edit_manifest(folder, files=files)
-    with pytest.raises(ValueError, match=r"train\.index\.npy is no array"):
-        open_train(folder)
-    assert not (folder / "executed").exists()
 
 
 def test_the_size_is_checked_before_anything_is_read(folder):

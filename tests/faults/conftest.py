@@ -12,6 +12,8 @@ ROWS = {
     5: ("a token id outside the vocabulary, or too large for its type", 20),
     6: ("another vocabulary of the right size", 4),
     7: ("a download that is cut, stalled, refused, or brings other data", 16),
+    16: ("a malicious pickle, array, zip or link, which never runs", 50),
+    17: ("fuzzed safetensors, weights that are not finite", 300),
     30: ("a preparation on several workers, killed, resumed with others", 20),
     31: ("a model folder whose config asks for more than its file holds", 8),
     32: ("an export that transformers has loaded and saved again", 4),

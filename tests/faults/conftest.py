@@ -14,6 +14,7 @@ ROWS = {
     7: ("a download that is cut, stalled, refused, or brings other data", 16),
     16: ("a malicious pickle, array, zip or link, which never runs", 50),
     17: ("fuzzed safetensors, weights that are not finite", 300),
+    18: ("files in which the gate finds no unsafe load, eval, or output", 150),
     30: ("a preparation on several workers, killed, resumed with others", 20),
     31: ("a model folder whose config asks for more than its file holds", 8),
     32: ("an export that transformers has loaded and saved again", 4),

@@ -18,6 +18,7 @@ ROWS = {
     22: ("NUL, surrogates, emoji and words of 1 MB for the tokenizers", 500),
     23: ("special tokens in text, history, documents and conversations", 2_000),
     26: ("a folder of one's own: hidden files, links, one document, encodings", 12),
+    27: ("broken conversations in thirteen formats", 60),
     30: ("a preparation on several workers, killed, resumed with others", 20),
     31: ("a model folder whose config asks for more than its file holds", 8),
     32: ("an export that transformers has loaded and saved again", 4),

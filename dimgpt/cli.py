@@ -1,5 +1,6 @@
 """The command line: `python -m dimgpt VERB --help`.
 
+Flags of every verb: `--quiet` shows results and errors only. `NO_COLOR` makes help plain.
 Flags override the file named by `--config`, which overrides the preset: so the flags `--preset` and
 `--config` are read before the others.
 """
@@ -14,7 +15,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if words[:1] == ["--version"]:
         print(f"dimgpt {importlib.metadata.version('dimgpt')}")
         return
+    if words[:1] == ["--completion"]:
+        return _print_completion(words[1:])
+    if "--quiet" in words:
+        words.remove("--quiet")
+        logging.getLogger().setLevel(logging.ERROR)
+        os.environ["TQDM_DISABLE"] = "1"  # tqdm reads it when it is imported
     if not words or words[0] not in VERBS:
         lines = [f"  {name:12}{summary}" for name, (_, summary) in VERBS.items()]
         print("usage: python -m dimgpt VERB [--help] [--preset NAME] ...", *lines, sep="\n")
@@ -71,6 +78,38 @@ def _open_closed_streams() -> None:
             setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
 
 
+def _load_verb(name: str) -> Any:
+    module, verb_name = VERBS[name][0].split(".")
+    return getattr(importlib.import_module(f"dimgpt.commands.{module}"), verb_name)
+
+
+@contextlib.contextmanager
+def _plain_if_asked() -> Iterator[None]:
+    """Let tyro print without colours where NO_COLOR is set, https://no-color.org."""
+    terminal = os.environ.get("TERM")
+    if terminal is None or not os.environ.get("NO_COLOR"):
+        yield
+        return
+    os.environ["TERM"] = "dumb"  # tyro asks for the terminal only
+    try:
+        yield
+    finally:
+        os.environ["TERM"] = terminal
+
+
+def _print_completion(words: Sequence[str]) -> None:
+    """Print the script with which a shell completes verbs and flags of the command `dimgpt`."""
+    import tyro
+
+    if words not in (["bash"], ["zsh"]):
+        raise SystemExit("dimgpt: --completion takes bash or zsh: dimgpt --completion bash")
+    tyro.extras.subcommand_cli_from_dict(
+        {name: _load_verb(name) for name in VERBS},
+        prog="dimgpt",
+        args=["--tyro-print-completion", *words],
+    )
+
+
 def _read_flags(name: str, words: Sequence[str]) -> Any:
     """Build a verb from its flags.
 
@@ -83,9 +122,7 @@ def _read_flags(name: str, words: Sequence[str]) -> Any:
     from dimgpt.presets import get_preset
     from dimgpt.settings import merge
 
-    place, summary = VERBS[name]
-    module, verb_name = place.split(".")
-    verb = getattr(importlib.import_module(f"dimgpt.commands.{module}"), verb_name)
+    summary, verb = VERBS[name][1], _load_verb(name)
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--preset", nargs="?")
     early.add_argument("--config", nargs="?")
@@ -104,7 +141,7 @@ def _read_flags(name: str, words: Sequence[str]) -> Any:
         options["default"] = merge(verb(preset=preset.name, **tables), settings)
     complaint = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(complaint), _plain_if_asked():
             return tyro.cli(verb, prog=f"python -m dimgpt {name}", **options)
     except SystemExit as stop:
         if (broken_rule := _broken_rule(stop)) is not None:

@@ -267,6 +267,41 @@ def test_the_version_is_that_of_the_package(capsys):
     assert f'version = "{capsys.readouterr().out.split()[1]}"' in text
 
 
+def test_quiet_shows_results_and_no_progress(tmp_path):
+    sources = ["--sources", "demo://stories/300"]
+    process = start(tmp_path, ["prepare", "--quiet", *FOLDERS, *TOY_DATA, *sources])
+    status, out, error = finish(process)
+    assert (status, error) == (0, "")
+    assert "What is there" in out
+
+
+def test_a_shell_completes_verbs_and_flags(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--completion", "bash"])
+    assert stop.value.code in (0, None)
+    script = tmp_path / "complete.sh"
+    script.write_text(capsys.readouterr().out, encoding="utf-8")
+    ask = "source {}; COMP_WORDS=(dimgpt {}); COMP_CWORD={}; _tyro_dimgpt; echo ${{COMPREPLY[@]}}"
+    for typed, number, expected in (("fin", 1, "finetune"), ("chat --prese", 2, "--preset")):
+        command = ask.format(script, typed, number)
+        found = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+        assert found.stdout.split() == [expected]
+
+
+def test_no_color_makes_help_plain_and_leaves_the_terminal_as_it_was(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", terminal := io.StringIO())
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    for plain, wanted in (("", True), ("1", False)):
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("NO_COLOR", plain)
+        with pytest.raises(SystemExit):
+            main(["generate", "--help"])
+        assert ("\x1b[" in terminal.getvalue()) == wanted
+        assert os.environ["TERM"] == "xterm"
+        terminal.seek(0)
+        terminal.truncate()
+
+
 @pytest.mark.parametrize(("words", "status"), [([], 0), (["--help"], 0), (["TRAIN"], 2)])
 def test_without_a_verb_all_are_listed(words, status, capsys):
     with pytest.raises(SystemExit) as stop:

@@ -189,6 +189,9 @@ class SamplingConfig:
     `None` runs on in a chat where that is possible, and crops elsewhere."""
     seed: NotNegativeInt | None = None
     """Seed of the draws; `None` draws a fresh one."""
+    use_compile: bool = False
+    """`torch.compile` the step that adds a token: it waits up to a minute once, and is faster from
+    then on."""
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -118,7 +118,7 @@ class TrainingBar:
         if record["kind"] == "start":
             self._start(record)
         elif record["kind"] == "sample":
-            self._bar.write(f"step {record['step']:,}: {record['text']}")
+            self._write(f"step {record['step']:,}: {record['text']}")
         elif record["kind"] == "validation":
             self._validation = _validation(record)
         elif record["kind"] == "step":
@@ -137,11 +137,6 @@ class TrainingBar:
         if step >= last:
             tqdm.write(f"the run is at step {step:,} of {last:,} already: nothing is left to train")
             return
-        if step > 0:
-            changes = "; ".join(f"{name} {change}" for name, change in record["changes"].items())
-            tqdm.write(f"going on at step {step:,} {changes}".rstrip())
-        if "trained" in record:
-            tqdm.write(f"trains {record['trained']}")
         # `initial`: the time left counts this sitting only.
         self._bar = tqdm(
             desc=self._description,
@@ -151,6 +146,16 @@ class TrainingBar:
             total=last,
             file=progress_stream(),
         )
+        if step > 0:
+            changes = "; ".join(f"{name} {change}" for name, change in record["changes"].items())
+            self._write(f"going on at step {step:,} {changes}".rstrip())
+        if "trained" in record:
+            self._write(f"trains {record['trained']}")
+
+    def _write(self, line: str) -> None:
+        """Write a line above the bar; where tqdm is disabled, as by `--quiet`, write nothing."""
+        if not self._bar.disable:
+            self._bar.write(line)
 
 
 def _values(record: dict[str, Any]) -> str:

@@ -11,17 +11,20 @@ pass. `run_on` counts on: the windows slide, and each token costs what it did be
 Shapes: B texts, T tokens, V vocabulary.
 """
 
+import functools
 import itertools
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from dimgpt.compilation import compiled
 from dimgpt.config import SamplingConfig
 from dimgpt.generation.sampling import draw, next_token_probabilities
+from dimgpt.generation.scores import Score, score
 from dimgpt.model.cache import KVCache
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.special_tokens import SpecialTokens
@@ -43,20 +46,10 @@ class Continuation:
     generator: torch.Generator
     num_scored: int | None
     """Alternatives to keep in `scores`; `None` keeps no scores."""
-    scores: list["Score"] = field(default_factory=list)
+    scores: list[Score] = field(default_factory=list)
     """One per written token, also of the one that ended the text."""
     end: Literal["stop", "length", "removed"] | None = None
     """Why it ended: the model ended it, it has as many tokens as it may, or somebody removed it."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Score:
-    """What the model itself made of a token: before temperature, penalties and cuts."""
-
-    log_probability: float
-    """In nats."""
-    alternatives: dict[int, float]
-    """Most probable ids, best first -> their log-probability in nats."""
 
 
 class Engine:
@@ -219,13 +212,27 @@ def _last_logits(model: Transformer, new_ids: Tensor, cache: KVCache | None) -> 
     was_training = model.training
     if was_training:
         model.eval()
+    ids = new_ids.to(model.token_embedding.weight.device)
     try:
-        # Of the last position only: the logits of a whole batch of prompts may take gigabytes.
-        hidden = model.hidden_states(new_ids.to(model.token_embedding.weight.device), cache)[:, -1]
-        return model.logits(hidden).float()
+        if cache is None or not cache.use_compile or ids.shape[1] > 1:
+            return _compute_last(model, ids, cache)
+        logits = _compiled_step(ids.device.type)(model, ids, cache.for_one_step())
+        cache.advance(1)
+        return logits
     finally:
         if was_training:
             model.train()
+
+
+def _compute_last(model: Transformer, ids: Tensor, cache: KVCache | None) -> Tensor:
+    # Of the last position only: the logits of a whole batch of prompts may take gigabytes.
+    return model.logits(model.hidden_states(ids, cache)[:, -1]).float()
+
+
+@functools.cache
+def _compiled_step(device: str) -> Callable[[Transformer, Tensor, KVCache], Tensor]:
+    # On a GPU also a CUDA graph, since there a small model waits for the launches of its kernels.
+    return compiled(_compute_last, mode="reduce-overhead" if device == "cuda" else "default")
 
 
 def _by_settings(
@@ -263,31 +270,13 @@ def _choose(
         one = probabilities[number]
         id = int(one.argmax()) if is_greedy else draw(one, each.generator)
         if each.num_scored is not None:
-            each.scores.append(_score(logits[number], id, each.num_scored))
+            each.scores.append(score(logits[number], id, each.num_scored))
         each.num_left -= 1
         if id == special_tokens.end_of_text:
             each.end = "stop"
         else:
             each.ids.append(id)
             each.end = None if each.num_left else "length"
-
-
-@torch.inference_mode()
-def score_tokens(model: Transformer, ids: Sequence[int], num_alternatives: int) -> list[Score]:
-    """Score the tokens of a text after the first one, at most a context of them.
-
-    The model must be in evaluation mode.
-    """
-    sequence = torch.tensor(list(ids), device=model.token_embedding.weight.device)
-    logits = model(sequence[None])[0, :-1].float()
-    return [_score(logits[at], id, num_alternatives) for at, id in enumerate(ids[1:])]
-
-
-def _score(logits: Tensor, id: int, num_alternatives: int) -> Score:
-    log_probabilities = logits.log_softmax(dim=-1)
-    best = log_probabilities.topk(min(num_alternatives, len(logits)))
-    alternatives = dict(zip(best.indices.tolist(), best.values.tolist(), strict=True))
-    return Score(log_probability=float(log_probabilities[id]), alternatives=alternatives)
 
 
 def _new_generator(seed: int | None, number: int) -> torch.Generator:

@@ -162,9 +162,10 @@ def generate_batch(
 
 
 def new_cache(model: Transformer, batch_size: int, config: SamplingConfig) -> KVCache:
-    """Return an empty cache that does beyond the context what the settings say.
+    """Return an empty cache for these settings.
 
     Raises:
         ValueError: The model cannot run on.
     """
-    return model.new_cache(batch_size, runs_on=config.beyond_context == "run_on")
+    runs_on = config.beyond_context == "run_on"
+    return model.new_cache(batch_size, runs_on=runs_on, use_compile=config.use_compile)

@@ -22,23 +22,31 @@ class KVCache:
         batch_size: B, sequences that are generated together.
         like: A weight of the model; gives device and dtype.
         runs_on: Take more than `context_length` positions.
+        use_compile: Ask whoever reads single tokens to compile that step; see `for_one_step`.
 
     Raises:
         ValueError: `runs_on`, and some layer would have to see more than a context.
     """
 
     def __init__(
-        self, config: ModelConfig, batch_size: int, *, like: Tensor, runs_on: bool = False
+        self,
+        config: ModelConfig,
+        batch_size: int,
+        *,
+        like: Tensor,
+        runs_on: bool = False,
+        use_compile: bool = False,
     ) -> None:
         if runs_on and not config.can_run_on:
             raise ValueError(
                 "beyond_context is 'run_on': that takes rotary positions, and in every layer a "
                 "window that is shorter than the context; this model takes 'crop'"
             )
-        self.runs_on = runs_on
+        self.runs_on, self.use_compile = runs_on, use_compile
         self.lengths = [0] * batch_size
         """Positions that each row has read; `advance` counts them once all layers have appended."""
         self._context_length = config.context_length
+        self._places: Tensor | None = None  # of a view for one step: of the new positions, (B,)
         longest, heads = config.context_length, (config.num_kv_heads, config.head_dim)
         # Not `like.new_zeros`: a sharded weight would give a sharded cache.
         self._layers = [
@@ -64,6 +72,8 @@ class KVCache:
         """
         end = self.length + num_new
         is_inside = end <= self._context_length
+        if self._places is not None:
+            return self._places[:, None] if is_inside else self._places[:, None].double()
         if self.is_even:
             places = slice(self.length, end)
             return places if is_inside else torch.arange(self.length, end, dtype=torch.float64)
@@ -81,15 +91,15 @@ class KVCache:
             position sees all of them, in whatever order.
         """
         slots, new, exist = self._layers[layer], torch.stack((keys, values)), None
-        size, num_new = slots.shape[2], keys.shape[1]
-        if not self.is_even:
-            lengths = torch.tensor(self.lengths, device=slots.device)
-            slots[:, torch.arange(len(lengths), device=slots.device), lengths % size] = new[:, :, 0]
-            seen = slots[:, :, : self.length + 1]
-            exist = torch.arange(seen.shape[2], device=slots.device) <= lengths[:, None]
+        size, num_new, places = slots.shape[2], keys.shape[1], self._places
+        seen = slots if places is not None else slots[:, :, : self.length + 1]
+        if places is None and not self.is_even:
+            places = torch.tensor(self.lengths, device=slots.device)
+        if places is not None:
+            slots[:, torch.arange(len(places), device=slots.device), places % size] = new[:, :, 0]
+            exist = torch.arange(seen.shape[2], device=slots.device) <= places[:, None]
         elif num_new == 1:
             slots[:, :, self.length % size] = new[:, :, 0]
-            seen = slots[:, :, : self.length + 1]
         else:
             begin, end = self.length, self.length + num_new
             before = torch.arange(max(0, begin - size + 1), begin, device=slots.device) % size
@@ -109,6 +119,17 @@ class KVCache:
         view = copy.copy(self)
         view.lengths = self.lengths[begin:end]
         view._layers = [slots[:, begin:end] for slots in self._layers]
+        return view
+
+    def for_one_step(self) -> "KVCache":
+        """Return a view that takes one position a row, whose shapes do not grow with the texts.
+
+        A step that is compiled for it serves all later steps: it reads all slots, and a mask says
+        which of them exist. Its lengths are no list that a compiled function would depend on.
+        """
+        view = copy.copy(self)
+        view._places = torch.tensor(self.lengths, device=self._layers[0].device)
+        view.lengths = [0 if self.length < self._context_length else self._context_length]
         return view
 
     def move(self, source: int, target: int) -> None:

@@ -89,7 +89,8 @@ def positions_in(documents: Tensor, num_tokens: int) -> Tensor:
 
 def rope_table(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
     """Return the cosine and sine of every angle, (..., D / 2) in float32, of positions (...)."""
-    frequencies = theta ** (-torch.arange(0, head_dim, 2, dtype=positions.dtype) / head_dim)
+    channels = torch.arange(0, head_dim, 2, dtype=positions.dtype, device=positions.device)
+    frequencies = theta ** (-channels / head_dim)
     angles = positions[..., None] * frequencies
     return angles.cos().float(), angles.sin().float()
 

@@ -262,10 +262,9 @@ class Transformer(nn.Module):
         """The matrix of the output layer, (vocab_size, C): the embedding's where they are tied."""
         return self.token_embedding.weight if self.output_weight is None else self.output_weight
 
-    def new_cache(self, batch_size: int, *, runs_on: bool = False) -> KVCache:
-        """Return an empty cache for `batch_size` sequences, on its device; see `KVCache`."""
-        like = self.token_embedding.weight
-        return KVCache(self.config, batch_size, like=like, runs_on=runs_on)
+    def new_cache(self, batch_size: int, **options: bool) -> KVCache:
+        """Return an empty cache for `batch_size` sequences; `options` are those of `KVCache`."""
+        return KVCache(self.config, batch_size, like=self.token_embedding.weight, **options)
 
     @property
     def num_parameters(self) -> int:

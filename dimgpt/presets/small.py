@@ -147,11 +147,8 @@ FRENCH_5M = Preset(
             )
         ),
         conversations=(
-            ConversationSourceConfig(
-                name="instruct", path="data/french/instruct.jsonl.gz", ratio=0.2
-            ),
             # So small a model holds no facts: it learns to be polite, and to say so.
-            ConversationSourceConfig(name="small_talk", path="demo://small-talk/20000", ratio=0.8),
+            ConversationSourceConfig(name="small_talk", path="demo://small-talk/20000"),
         ),
         vocab_size=8_000,
         vocabulary_characters=30_000_000,
@@ -165,10 +162,10 @@ FRENCH_5M = Preset(
         learning_rate=1e-3,
         min_learning_rate=1e-4,
         warmup_steps=20,
-        max_steps=300,
+        max_steps=150,
         validation_interval=25,
         checkpoint_interval=50,
-        sample_interval=100,
+        sample_interval=50,
     ),
     sampling=SamplingConfig(temperature=0.7, top_p=0.9, no_repeat_strength=0.3, max_new_tokens=150),
     languages=("fr",),

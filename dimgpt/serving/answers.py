@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from dimgpt.generation.engine import Score
 from dimgpt.generation.generator import GrowingText
+from dimgpt.generation.scores import Score
 from dimgpt.serving.engine_thread import Step
 from dimgpt.text.tokenizer import Tokenizer
 

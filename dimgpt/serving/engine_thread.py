@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from dimgpt.config import SamplingConfig
-from dimgpt.generation.engine import Continuation, Engine, Score, score_tokens
+from dimgpt.generation.engine import Continuation, Engine
+from dimgpt.generation.scores import Score, score_tokens
 from dimgpt.model.cache import KVCache
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.special_tokens import SpecialTokens

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from typing import NamedTuple
 
 from dimgpt.config import SamplingConfig
-from dimgpt.generation.engine import Score
+from dimgpt.generation.scores import Score
 from dimgpt.serving.answers import Choice, Kind, Piece, ScoredToken
 from dimgpt.serving.engine_thread import EngineThread
 from dimgpt.text.tokenizer import Tokenizer

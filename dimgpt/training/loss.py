@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dimgpt.compilation import compiled
 from dimgpt.config import TrainingConfig
 from dimgpt.data.reading.batch import Batch
 from dimgpt.model.experts import choose_experts
@@ -222,7 +223,7 @@ def compiled_loss(
     activate_newest_flash_attention(runtime.device)
     # The blocks of a sharded model are compiled one by one; see `sharding.py`.
     is_whole = uses_compile(config, runtime) and not is_sharded(config, runtime)
-    compute = _compiled(sums) if is_whole else sums
+    compute = compiled(sums, dynamic=False) if is_whole else sums
 
     def loss(batch: Batch) -> LossSums:
         if batch.reference is not None:
@@ -230,21 +231,3 @@ def compiled_loss(
         return compute(batch.inputs, batch.targets, batch.weights, batch.documents)
 
     return loss
-
-
-def _compiled(sums: Callable[..., LossSums]) -> Callable[..., LossSums]:
-    from torch._dynamo.exc import BackendCompilerFailed  # importing it takes a second
-
-    compiled = torch.compile(sums, dynamic=False)
-
-    def compute(*tensors: Tensor | None) -> LossSums:
-        try:
-            return compiled(*tensors)
-        except BackendCompilerFailed as error:
-            reason = str(error).strip().splitlines()[0]
-            raise RuntimeError(
-                f"torch cannot compile the model here ({reason}): install a C++ compiler such as "
-                "g++, or train without (use_compile False)"
-            ) from error
-
-    return compute

@@ -81,7 +81,7 @@ def test_without_a_compiler_one_line_says_what_to_do(texts, fault):
     no_compiler = {"PATH": str(texts / "nothing"), "TORCHINDUCTOR_CACHE_DIR": str(texts / "cache")}
     statuses, shown = run(texts, [[*train, "True"], [*train, "False"]], **no_compiler)
     [line] = [line for line in shown.splitlines() if "cannot compile" in line] or [statuses[0]]
-    assert "install a C++ compiler such as g++, or train without (use_compile False)" in line
+    assert "install a C++ compiler such as g++, or go on without (use_compile False)" in line
     assert "Traceback" not in shown
     assert statuses[1] == 0
     fault(35, 2)

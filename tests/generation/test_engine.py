@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
 from dimgpt.config import ModelConfig, SamplingConfig
 from dimgpt.generation import engine as module
@@ -38,8 +39,8 @@ def model_of(**changes):
     return Transformer(replace(TOY, **changes)).eval()
 
 
-def engine_of(model, num_rows, *, runs_on=False):
-    return Engine(model, SPECIAL_TOKENS, cache=model.new_cache(num_rows, runs_on=runs_on))
+def engine_of(model, num_rows, **options):
+    return Engine(model, SPECIAL_TOKENS, cache=model.new_cache(num_rows, **options))
 
 
 def alone(model, prompt, config):
@@ -155,3 +156,24 @@ def test_a_step_without_texts_does_nothing():
     engine = engine_of(model_of(), 2)
     assert engine.is_idle
     assert engine.step() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["windows", "mixed"])
+def test_a_compiled_step_serves_all_lengths_and_changes_no_token(name, monkeypatch):
+    compile_, counter = torch.compile, CompileCounter()
+    monkeypatch.setattr(torch, "compile", lambda step, **_: compile_(step, backend=counter))
+    module._compiled_step.cache_clear()
+    torch.compiler.reset()
+    model = model_of(num_layers=2, **SHAPES[name])
+    engine = engine_of(model, 4, runs_on=model.config.can_run_on, use_compile=True)
+    beyond = "run_on" if model.config.can_run_on else "crop"
+    config, prompts = replace(SAMPLED, beyond_context=beyond), [[20], [21] * 30, [22, 23], [24] * 9]
+    added = [engine.add(prompt, config, number=number) for number, prompt in enumerate(prompts)]
+    while not engine.is_idle:
+        engine.step()
+    module._compiled_step.cache_clear()
+    assert 1 <= counter.frame_count <= 3  # one row, several, beyond the context
+    for number, (continuation, prompt) in enumerate(zip(added, prompts, strict=True)):
+        expected = alone(model, prompt, replace(config, seed=config.seed + number))
+        assert new_ids(continuation, prompt) == expected

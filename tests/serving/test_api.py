@@ -17,8 +17,8 @@ pytest.importorskip("uvicorn", reason="uvicorn is not installed")
 from dimgpt.config import SamplingConfig  # noqa: E402
 from dimgpt.data.conversation import Message, encode_prompt  # noqa: E402
 from dimgpt.generation import engine as engines  # noqa: E402
-from dimgpt.generation.engine import score_tokens  # noqa: E402
 from dimgpt.generation.generator import generate_ids, stream_text  # noqa: E402
+from dimgpt.generation.scores import score_tokens  # noqa: E402
 from dimgpt.serving.api import create_app  # noqa: E402
 
 SAMPLING = SamplingConfig(temperature=1.0, max_new_tokens=12)

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 ROWS = {
-    1: ("SIGKILL before each file operation of a preparation", 80),
+    1: ("SIGKILL before each file operation of a preparation", 110),
     2: ("SIGKILL at random times in a preparation", 30),
     3: ("disk full in a preparation", 12),
     4: ("a token file that is cut short, flipped, zero-tailed or swapped", 240),

@@ -65,9 +65,9 @@ def open_all(workspace):
     return [open_data(workspace, stage) for stage in ("pretraining", "finetuning")]
 
 
-def refused(workspace, match):
+def refused(workspace, stage, match):
     with pytest.raises(ValueError, match=match) as caught:
-        open_all(workspace)
+        open_data(workspace, stage)
     assert "\n" not in str(caught.value)
 
 
@@ -90,11 +90,12 @@ def test_a_damaged_file_is_refused_by_its_name(workspace, fault):
     contents = {path: path.read_bytes() for path in files}
     assert len([path for path in files if path.name.startswith("train-")]) > 2
     for path, whole in contents.items():
+        stage = path.relative_to(data).parts[0]
         others = [other for other in contents.values() if other != whole]
         for bad in [*damages(whole, generator), *generator.sample(others, 4)]:
             if bad != whole:  # some end in zeros
                 path.write_bytes(bad)
-                refused(workspace, rf"{path.name} (has|is|does|holds) .*; prepare it again")
+                refused(workspace, stage, rf"{path.name} (has|is|does|holds) .*; prepare it again")
                 fault(4)
         path.write_bytes(whole)
     open_all(workspace)
@@ -127,7 +128,11 @@ def test_an_id_outside_the_vocabulary_is_refused_with_its_offset(workspace, voca
         for bad_id in (vocab_size, largest):
             shutil.copytree(whole, folder, dirs_exist_ok=True)
             rewrite(folder, vocab_size, bad_id, offset)
-            refused(workspace, rf"1.bin has id {bad_id} at offset {offset:,}, outside the vocab")
+            refused(
+                workspace,
+                "pretraining",
+                rf"1.bin has id {bad_id} at offset {offset:,}, outside the vocab",
+            )
             fault(5)
 
 
@@ -138,7 +143,11 @@ def test_a_manifest_that_names_an_id_outside_its_vocabulary_is_refused(workspace
         changed = json.loads(json.dumps(manifest))
         changed["files"][name]["largest_id"] = VOCAB_SIZE
         path.write_text(json.dumps(changed))
-        refused(workspace, f"holds id {VOCAB_SIZE} of {VOCAB_SIZE} tokens; prepare it again")
+        refused(
+            workspace,
+            "pretraining",
+            f"holds id {VOCAB_SIZE} of {VOCAB_SIZE} tokens; prepare it again",
+        )
         fault(5)
 
 

@@ -1,4 +1,4 @@
-"""What an unfinished preparation keeps; `tests/faults/test_preparation.py` kills it."""
+"""What an unfinished preparation keeps; `tests/faults/test_killed_preparations.py` kills it."""
 
 import contextlib
 import dataclasses

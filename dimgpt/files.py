@@ -94,9 +94,14 @@ def move_folder(source: Path, folder: Path) -> None:
 
 
 def restore_folder(folder: Path) -> None:
-    """Restore the older folder after a crash inside `move_folder`."""
+    """Restore the older folder after a crash inside `move_folder`.
+
+    If the new folder is in place already, delete the older one.
+    """
     old = folder.with_name(folder.name + _OLD)
-    if old.exists() and not folder.exists():
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    elif old.exists():
         old.rename(folder)
 
 

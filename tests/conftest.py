@@ -63,7 +63,8 @@ def hub_server():
 
 
 # Files with real runs: they go first, so that no process waits for the last of them.
-_LONG = ("test_notebooks", "test_distributed", "test_faults", "test_commands", "test_resuming")
+_LONG = ("test_notebooks", "test_distributed", "test_faults", "test_commands")
+_LONG += ("test_killed_preparations",)
 
 
 @pytest.fixture(scope="session")

@@ -76,30 +76,6 @@ def test_a_token_stays_with_the_hub_when_the_file_is_on_another_host(hub, tmp_pa
     assert "authorization" not in redirected.headers
 
 
-FAULTS = {
-    "cut": [Fault("cut", num_bytes=40_000)],
-    "cut at once": [Fault("cut")],
-    "cut four times": [Fault("cut", num_bytes=10_000)] * 4,
-    "5xx": [Fault("status", status=503), Fault("status", status=500)],
-    "too many requests": [Fault("status", status=429, headers=(("Retry-After", "0"),))],
-    "stalled": [Fault("stall", num_bytes=30_000)],
-    "HTML instead of data": [Fault("html")],
-    "wrong bytes": [Fault("wrong")],
-    "too many bytes": [Fault("longer")],
-    "cut, then HTML": [Fault("cut", num_bytes=40_000), Fault("html")],
-    "wrong bytes, then cut": [Fault("wrong"), Fault("cut", num_bytes=100)],
-}
-
-
-@pytest.mark.parametrize("faults", FAULTS.values(), ids=FAULTS)
-def test_a_fault_is_overcome(hub, tmp_path, faults):
-    hub.fail("model.pt", *faults)
-    path = fetch(weights_of(hub), tmp_path)
-    assert path.read_bytes() == WEIGHTS
-    assert leftovers(tmp_path) == ["model.pt"]
-    assert len(hub.asked("model.pt")) == len(faults) + 1
-
-
 @pytest.mark.parametrize("kind", ["html", "shifted", "status", "longer"])
 def test_an_answer_that_is_seen_to_be_wrong_costs_nothing_that_has_arrived(hub, tmp_path, kind):
     hub.fail("model.pt", Fault("cut", num_bytes=40_000), Fault(kind))
@@ -112,26 +88,6 @@ def test_a_server_without_ranges_sends_all_again(hub, tmp_path):
     hub.fail("model.pt", Fault("cut", num_bytes=40_000), Fault("no-range"))
     assert fetch(weights_of(hub), tmp_path).read_bytes() == WEIGHTS
     assert len(hub.asked("model.pt")) == 2
-
-
-FOR_EVER = {
-    "cut": Fault("cut", num_bytes=10),
-    "5xx": Fault("status", status=502),
-    "stalled": Fault("stall"),
-    "HTML": Fault("html"),
-    "wrong": Fault("wrong"),
-}
-
-
-@pytest.mark.parametrize("fault", FOR_EVER.values(), ids=FOR_EVER)
-def test_a_fault_that_stays_ends_after_five_tries_without_the_final_name(hub, tmp_path, fault):
-    hub.fail("model.pt", *[fault] * 9)
-    hasty = Patience(first_delay=0.01, timeout=0.2 if fault.kind == "stall" else 5)
-    with pytest.raises(ConnectionError, match=r"5 tries failed.*run again") as caught:
-        fetch(weights_of(hub), tmp_path, patience=hasty)
-    assert "\n" not in str(caught.value)
-    assert len(hub.asked("model.pt")) == 5
-    assert not (tmp_path / "model.pt").exists()
 
 
 def test_the_waits_double(hub, tmp_path, monkeypatch):

@@ -128,40 +128,6 @@ def test_a_column_of_another_meaning_is_not_taken_for_messages():
     assert turns(to_conversation("here", record, "question_answer"))[0] == ("user", "a")
 
 
-def said(*roles, text="a", **more):
-    return {"messages": [{"role": role, "content": text, **more} for role in roles]}
-
-
-@pytest.mark.parametrize(
-    ("record", "message"),
-    [
-        (said("user", "asistant"), "message 2: the role is 'asistant': it must be one of system, "),
-        (said("user", "tool", "assistant"), "message 2: the role is 'tool'"),
-        (said("user", "assistant", "assistant"), "message 3: two messages of the assistant follow"),
-        (said("user", "user", "assistant"), "message 2: two messages of the user follow"),
-        (said("user", "assistant", text=" "), "message 1: 'content' is empty"),
-        (said("user", "system", "assistant"), "message 2 is a system message"),
-        (said("system", "system", "assistant"), "message 2 is a system message"),
-        (said("system", "user"), "line 2 has no message of the assistant"),
-        (said("user", "assistant", text=None), "message 1: 'content' is null"),
-        (said("assistant", text=None, tool_calls=[{"id": "1"}]), "message 1 calls a tool"),
-        (said("assistant", function_call={"name": "f"}), "message 1 calls a tool"),
-        (said("user", text=[{"type": "image_url"}]), "message 1: 'content' is list"),
-        ({"messages": "[]"}, "'messages' is not a list of objects with 'role' and 'content'"),
-        ({"user": "a", "assistant": "b"}, "has the form 'user_assistant', but the records before"),
-    ],
-    ids=[*"abcdefghijklmn"],
-)
-def test_a_bad_conversation_is_refused_with_file_and_line_or_skipped(record, message, tmp_path):
-    path = tmp_path / "talk.jsonl"
-    path.write_text("\n".join(map(json.dumps, (said("user", "assistant"), record))))
-    source = ConversationSourceConfig(name="talk", path=str(path))
-    with pytest.raises(ValueError, match=r"talk\.jsonl, line 2") as caught:
-        list(read_conversations(source))
-    assert message in str(caught.value)
-    assert len(list(read_conversations(source, skip_bad=True))) == 1
-
-
 def test_people_who_talk_are_imitated_in_the_form_of_dimensiongpt_alone():
     talk = [{"role": "human", "text": text} for text in "ab"]
     assert turns(to_conversation("here", {"conversation": talk})) == [

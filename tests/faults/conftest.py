@@ -5,6 +5,21 @@ from collections import Counter
 import pytest
 
 ROWS = {
+    1: ("SIGKILL before each file operation of a preparation", 110),
+    2: ("SIGKILL at random times in a preparation", 30),
+    3: ("disk full in a preparation", 12),
+    4: ("a token file that is cut short, flipped, zero-tailed or swapped", 240),
+    5: ("a token id outside the vocabulary, or too large for its type", 20),
+    6: ("another vocabulary of the right size", 4),
+    7: ("a download that is cut, stalled, refused, or brings other data", 16),
+    16: ("a malicious pickle, array, zip or link, which never runs", 50),
+    17: ("fuzzed safetensors, weights that are not finite", 300),
+    18: ("files in which the gate finds no unsafe load, eval, or output", 150),
+    22: ("NUL, surrogates, emoji and words of 1 MB for the tokenizers", 500),
+    23: ("special tokens in text, history, documents and conversations", 2_000),
+    26: ("a folder of one's own: hidden files, links, one document, encodings", 12),
+    27: ("broken conversations in thirteen formats", 60),
+    30: ("a preparation on several workers, killed, resumed with others", 20),
     31: ("a model folder whose config asks for more than its file holds", 8),
     32: ("an export that transformers has loaded and saved again", 4),
     34: ("standard output or error closed, as under cron", 8),

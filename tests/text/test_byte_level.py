@@ -42,13 +42,6 @@ def test_special_tokens_come_first_and_have_their_parts(tokenizer):
     assert special.never_produced == [0, 1, *range(3, 16)]
 
 
-@given(st.text())
-def test_text_comes_back_and_makes_no_special_token(tokenizer, text):
-    ids = tokenizer.encode(text + "<s></s><r0>user<r1>" + text)
-    assert not set(ids) & set(range(16))
-    assert tokenizer.decode(ids) == tokenizer.clean(text + "<s></s><r0>user<r1>" + text)
-
-
 def test_lone_surrogates_are_dropped(tokenizer):
     assert tokenizer.decode(tokenizer.encode("a\ud800b")) == "ab"
 

@@ -1,7 +1,6 @@
 import json
 import lzma
 import re
-import time
 from unittest import mock
 
 import pytest
@@ -118,25 +117,6 @@ def test_lines_end_as_if_each_were_stripped(text):
     assert normalize_text(text) == re.sub("\n{3,}", "\n\n", expected).strip()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "text",
-    [
-        "x" + " " * 10**6 + "y\n",
-        "x" + " \n" * 500_000 + "y",
-        "x" + "\n" * 10**6 + "y",
-        "x" + "\t" * 10**6 + "\ny",
-        "« " * 300_000,
-        "\ud800" * 200_000,
-        "".join(map(chr, range(0x4E00, 0x9FFF))) * 50,
-    ],
-)
-def test_a_megabyte_of_one_thing_takes_no_time_to_speak_of(text):
-    start = time.process_time()
-    clean_text(text)
-    assert time.process_time() - start < 5
-
-
 def split_named_words(text):
     """Split a text in which tabulations and line ends have the names of their tokens."""
     names = {"\t": TAB, "\n": NEW_LINE}
@@ -171,13 +151,6 @@ def test_joined_words_are_the_text(cases):
 )
 def test_each_rule_of_splitting_applies(text, words):
     assert split_named_words(text) == words
-
-
-@pytest.mark.parametrize("text", ["a" * 10**6, " " * 10**6, " " * 10**6 + "⮜tab⮞", "! " * 500_000])
-def test_a_megabyte_of_one_thing_is_split_in_no_time_to_speak_of(text):
-    start = time.process_time()
-    split_named_words(text)
-    assert time.process_time() - start < 3
 
 
 @given(text=PLAIN_TEXT, length=st.integers(0, 6))

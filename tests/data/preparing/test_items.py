@@ -88,12 +88,6 @@ def test_a_truncated_parquet_file_is_named(tmp_path):
         read(tmp_path)
 
 
-def test_a_text_file_that_is_not_utf8_is_named(tmp_path):
-    (tmp_path / "a.txt").write_bytes("abcé".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"a\.txt is not UTF-8 at byte 3"):
-        read(tmp_path)
-
-
 def test_a_missing_path_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         read(tmp_path / "nowhere")

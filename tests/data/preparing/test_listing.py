@@ -1,5 +1,4 @@
 import gzip
-import os
 
 import pytest
 
@@ -22,17 +21,6 @@ def write(folder, **files):
         (folder / f"{name}.txt").write_text(text)
 
 
-def test_hidden_files_and_folders_are_left_out_and_counted(tmp_path):
-    write(tmp_path / "texts", a="a")
-    (tmp_path / "texts" / "._a.txt").write_bytes(b"\0\5\x16\7\xff")
-    write(tmp_path / "texts" / ".hidden" / "deep", b="b", c="c")
-    write(tmp_path / "texts" / "sub" / ".ipynb_checkpoints", d="d")
-    assert read(tmp_path / "texts") == ["a"]
-    assert notes(tmp_path / "texts") == (
-        "hidden files and folders left out (3): ._a.txt, .hidden, .ipynb_checkpoints",
-    )
-
-
 def test_a_hidden_path_that_is_asked_for_is_read(tmp_path):
     write(tmp_path / ".texts", a="a")
     (tmp_path / ".texts" / ".b.txt").write_text("b")
@@ -40,39 +28,11 @@ def test_a_hidden_path_that_is_asked_for_is_read(tmp_path):
     assert read(tmp_path / ".texts" / ".b.txt") == ["b"]
 
 
-def test_a_linked_folder_is_followed_once(tmp_path):
-    write(tmp_path / "texts", a="a")
-    write(tmp_path / "elsewhere" / "sub", b="b")
-    for name in ("one", "two"):
-        (tmp_path / "texts" / name).symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-    (tmp_path / "texts" / "three").symlink_to("../elsewhere/sub", target_is_directory=True)
-    assert read(tmp_path / "texts") == ["a", "b"]
-    assert notes(tmp_path / "texts") == ()
-
-
-def test_links_in_a_circle_end(tmp_path):
-    write(tmp_path / "texts" / "sub", a="a", b="b")
-    for place, target in {"sub/up": "..", "itself": ".", "sub/twice": "../sub/up"}.items():
-        (tmp_path / "texts" / place).symlink_to(target, target_is_directory=True)
-    write(tmp_path / "beside", c="c")
-    (tmp_path / "texts" / "above").symlink_to(tmp_path, target_is_directory=True)
-    assert sorted(read(tmp_path / "texts")) == ["a", "b", "c"]
-
-
 def test_a_folder_that_is_linked_as_well_keeps_its_own_name(tmp_path):
     write(tmp_path / "z", a="a")
     (tmp_path / "a").symlink_to("z", target_is_directory=True)
     files = list_source(SourceConfig(name="x", path=str(tmp_path))).files
     assert [file.name for file in files] == [str(tmp_path / "z" / "a.txt")]
-
-
-def test_a_linked_source_and_linked_files_are_read(tmp_path):
-    write(tmp_path / "real", a="a")
-    (tmp_path / "real" / "b.txt").symlink_to(tmp_path / "real" / "a.txt")
-    (tmp_path / "real" / "c.txt").symlink_to("nowhere")
-    (tmp_path / "link").symlink_to("real", target_is_directory=True)
-    assert read(tmp_path / "link") == ["a", "a"]
-    assert notes(tmp_path / "link") == ("broken links left out (1): c.txt",)
 
 
 def test_files_of_other_kinds_are_named(tmp_path):
@@ -119,32 +79,3 @@ def test_a_json_file_without_a_list_of_records_is_left_out(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     assert read(tmp_path) == ["a"]
     assert notes(tmp_path) == (".json files without a list of records left out (1): config.json",)
-
-
-def test_a_folder_without_a_readable_file_says_what_is_there(tmp_path):
-    (tmp_path / "a.pdf").touch()
-    (tmp_path / ".b.txt").touch()
-    with pytest.raises(
-        ValueError, match=r"has no file to read: usable are \.txt, .*\.text"
-    ) as caught:
-        read(tmp_path)
-    assert str(caught.value).endswith(
-        "; files of other kinds left out (1): .pdf; hidden files and folders left out (1): .b.txt"
-    )
-
-
-def test_a_folder_that_cannot_be_opened_is_named(tmp_path, monkeypatch):
-    write(tmp_path, a="a")
-    write(tmp_path / "locked", b="b")
-    scandir = os.scandir
-
-    def refuse(path):
-        if str(path).endswith("locked"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
-    assert read(tmp_path) == ["a"]
-    assert notes(tmp_path) == (
-        f"folders that cannot be opened left out (1): {tmp_path / 'locked'}",
-    )

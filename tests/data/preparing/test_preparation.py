@@ -6,7 +6,6 @@ import pytest
 from dimgpt import workers
 from dimgpt.config import ConversationSourceConfig, DataConfig, SourceConfig
 from dimgpt.data.preparing import preparation
-from dimgpt.data.preparing.finishing import read_report
 from dimgpt.data.preparing.preparation import prepare_source
 from dimgpt.data.token_file import TokenFile, read_manifest
 
@@ -55,39 +54,6 @@ def test_the_splits_share_out_all_raw_bytes_also_of_one_document_that_is_cut(tok
         raw = [file.num_raw_bytes for file in files.values()]
         assert sum(raw) == pytest.approx(len("".join(documents).encode()), abs=1)
         assert all(n > file.num_bytes for n, file in zip(raw, files.values(), strict=True))
-
-
-def test_a_folder_as_people_have_it_gives_its_texts_and_the_report_says_what_was_left_out(
-    tokenizer, tmp_path, caplog
-):
-    for name, content in {
-        "mine/A.TXT": b"le chat dort",
-        "mine/b.md": b"le chien mange",
-        "mine/._a.txt": b"\0\5\x16\7\xff",
-        "mine/.hidden/x.txt": b"un texte cache",
-        "mine/book.pdf": b"%PDF-1.7 \xff",
-        "elsewhere/c.txt": b"la cour est grande",
-        "elsewhere/deep/d.txt": b"un arbre rouge",
-    }.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(content)
-    (tmp_path / "mine" / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-    source = SourceConfig(name="mine", path=str(tmp_path / "mine"))
-    folder = prepare_source(source, tokenizer, tmp_path / "out", config=CONFIG)
-    prepared = [text for name in ("train", "validation") for text in texts(folder, name, tokenizer)]
-    assert sorted(prepared) == [
-        "la cour est grande",
-        "le chat dort",
-        "le chien mange",
-        "un arbre rouge",
-    ]
-    report = read_report(folder)
-    assert (report.num_documents, report.dropped.total()) == (4, 0)
-    assert report.notes == [
-        "files of other kinds left out (1): .pdf",
-        "hidden files and folders left out (2): ._a.txt, .hidden",
-    ]
-    assert all(f"mine: {note}" in caplog.text for note in report.notes)
 
 
 def test_preparing_again_gives_identical_files(source, tokenizer, tmp_path):

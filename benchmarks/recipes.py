@@ -131,7 +131,7 @@ def train(run: Run, threads: int, *, validations: int = 10) -> Result:
     preset = preset_of(run, validations=validations)
     workspace = Workspace(preset=preset, data_root=SCRATCH, models_root=models)
     workspace = match_model(workspace, "pretraining")
-    runtime = choose_runtime(precision="fp32")
+    runtime = choose_runtime()
     trainer = build_trainer(workspace, "pretraining", runtime=runtime)
     start = time.process_time()
     trainer.fit()
@@ -140,6 +140,7 @@ def train(run: Run, threads: int, *, validations: int = 10) -> Result:
     shutil.rmtree(models)
     return {
         **dataclasses.asdict(run),
+        "precision": runtime.precision,
         "parameters": trainer.model.num_parameters,
         "tokens": workspace.preset.pretraining.max_steps * TOKENS_PER_STEP,
         "cpu_seconds": round(seconds, 1),
@@ -154,7 +155,7 @@ def train(run: Run, threads: int, *, validations: int = 10) -> Result:
 
 def bits_per_byte(workspace: Workspace, model: Transformer, split: HeldOut) -> float:
     """Return what a model needs for a byte of all documents of a split."""
-    runtime = choose_runtime(precision="fp32")
+    runtime = choose_runtime()
     rows = evaluate_documents(workspace, model, runtime=runtime, split=split)
     bits = [row["loss"] * row["tokens"] / math.log(2) for row in rows]
     size = sum(part / row["bits_per_byte"] for part, row in zip(bits, rows, strict=True))
@@ -162,20 +163,13 @@ def bits_per_byte(workspace: Workspace, model: Transformer, split: HeldOut) -> f
 
 
 def planned(results: dict[str, Result], size: str) -> Iterator[Run]:
-    """Yield the runs of a size that can be chosen by now; tuning comes first."""
-    best = {}
-    for parts in RECIPES.values():
+    """Yield the runs of a size that can be chosen by now: of each recipe its tries, then seeds."""
+    for name, parts in RECIPES.items():
         yield from tries(size, parts)
         if rate := tuned(results, size, parts):
-            best[parts] = rate
-    for seed in SEEDS:
-        for parts, rate in best.items():
-            yield Run(size=size, parts=parts, rate=rate, seed=seed)
-    modern = RECIPES["modern"]
-    for seed in SEEDS:
-        for share in SHARES:
-            if modern in best:
-                yield Run(size=size, parts=modern, rate=best[modern], seed=seed, share=share)
+            for share in (1.0, *SHARES) if name == "modern" else (1.0,):
+                for seed in SEEDS:
+                    yield Run(size=size, parts=parts, rate=rate, seed=seed, share=share)
 
 
 def tries(size: str, parts: tuple[str, ...]) -> list[Run]:

@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+EXAMPLES ?= 20000
 
-.PHONY: help demo test quick faults check bench notebook clean
+.PHONY: help demo test quick faults fuzz check bench notebook licences audit lock clean
 
 help:
 	@echo "make demo      train a small French model on this machine and talk to it (minutes);"
@@ -11,9 +12,13 @@ help:
 	@echo "make test      run the tests"
 	@echo "make quick     run the tests that take less than a second each"
 	@echo "make faults    inject faults, and print the table of what was tried"
+	@echo "make fuzz      give the readers of files odd input, EXAMPLES=20000 inputs each"
 	@echo "make check     format, lint, types"
 	@echo "make bench     run the benchmarks that need no GPU"
 	@echo "make notebook  open JupyterLab"
+	@echo "make licences  list the licence of every installed package"
+	@echo "make audit     look for known vulnerabilities of the pinned packages (needs the internet)"
+	@echo "make lock      write requirements-hashed.txt anew, after a change of requirements.txt"
 	@echo "make clean     remove the demo's data and models"
 
 demo: $(VENV)/.ready
@@ -32,6 +37,10 @@ faults: $(VENV)/.ready
 	@echo "Injecting faults."
 	@$(RUN) -m pytest tests/faults
 
+fuzz: $(VENV)/.ready
+	@echo "Fuzzing with $(EXAMPLES) inputs for each reader."
+	@DIMGPT_FUZZ_EXAMPLES=$(EXAMPLES) $(RUN) -m pytest tests/fuzz
+
 check: $(VENV)/.ready
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m ruff check .
@@ -42,6 +51,16 @@ bench: $(VENV)/.ready
 
 notebook: $(VENV)/.ready
 	@$(RUN) -m jupyterlab
+
+licences: $(VENV)/.ready
+	@$(RUN) -m piplicenses --order=license
+
+audit: $(VENV)/.ready
+	@$(RUN) -m pip_audit -r requirements.txt
+
+lock: $(VENV)/.ready
+	@$(RUN) -m uv pip compile requirements.txt --quiet --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --no-header --output-file requirements-hashed.txt
 
 clean:
 	rm -rf data/demo models/demo models/demo-chat models/demo-runs models/demo-seed-*

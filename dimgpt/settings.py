@@ -38,8 +38,8 @@ def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
     hints = get_type_hints(kind)
     if unknown := sorted(values.keys() - hints.keys()):
         raise ValueError(
-            f"{kind.__name__} has no field {', '.join(unknown)}: the file is of another version; "
-            f"the fields are {', '.join(hints)}"
+            f"{kind.__name__} has no field {', '.join(map(repr, unknown))}: the file is of another "
+            f"version; the fields are {', '.join(hints)}"
         )
     restored = {
         name: _restore(hints[name], value, f"{kind.__name__}.{name}")

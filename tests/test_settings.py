@@ -59,7 +59,7 @@ def test_nested_tuples_none_and_dictionaries_survive_json(config):
 
 
 def test_an_unknown_field_is_refused_by_name_with_the_known_ones():
-    with pytest.raises(ValueError, match="ModelConfig has no field depth, width") as caught:
+    with pytest.raises(ValueError, match="ModelConfig has no field 'depth', 'width'") as caught:
         from_dict(ModelConfig, {"width": 3, "depth": 2})
     assert "num_layers" in str(caught.value)
 

@@ -226,7 +226,7 @@ def _turns(rows: Sequence[Row], form: Form) -> Iterator[_Turn]:
     if values.get("system"):
         yield _Turn(place, "system", "system", values["system"])
     if form.shape == "rows":
-        if values["conversation_id"] in (None, ""):
+        if values.get("conversation_id") in (None, ""):
             raise ValueError(
                 f"{place} has no 'conversation_id', which messages of one conversation must share"
             )

@@ -55,10 +55,15 @@ class ByteLevelTokenizer(Tokenizer):
         special = {token.content: id for id, token in sorted(added.items()) if token.special}
         self.special_tokens = _find_special_tokens(self._backend, special, source)
         self._backend.encode_special_tokens = True  # special tokens spelled in text stay text
-        contents = [
-            token.encode() if id in added else bytes(map(_BYTES.__getitem__, token))
-            for id, token in enumerate(self.tokens)
-        ]
+        try:
+            contents = [
+                token.encode() if id in added else bytes(map(_BYTES.__getitem__, token))
+                for id, token in enumerate(self.tokens)
+            ]
+        except KeyError as error:
+            raise ValueError(
+                f"{source} has {error} in a token: no letter of byte-level BPE; fetch it again"
+            ) from None
         for id in special.values():
             contents[id] = b""
         self._bytes = tuple(contents)

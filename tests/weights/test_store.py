@@ -253,7 +253,7 @@ def test_a_newer_format_is_refused(folder: Path) -> None:
         ({"num_heads": 3}, "must be a multiple"),
         ({"ffn_dim": "ten"}, "not the config"),
         ({"ffn_dim": 10.5}, "ffn_dim is 10.5: it must be a whole number"),
-        ({"widht": 3}, "has no field widht"),
+        ({"widht": 3}, "has no field 'widht'"),
         ({"qk_norm": True}, "blocks.0.attention.query_norm.weight is missing"),
         ({"qk_norm": "yes"}, "qk_norm is 'yes': it must be true or false"),
         ({"attention_pattern": "full"}, "attention_pattern is 'full': it must be a list"),

@@ -50,13 +50,6 @@ NAN = math.nan
         (QualityConfig, {"near_duplicate_similarity": 1.0}),
         (QualityConfig, {"near_duplicate_similarity": NAN}),
         (QualityConfig, {"languages": ("fr", "French")}),
-        (SamplingConfig, {"temperature": -1}),
-        (SamplingConfig, {"top_p": 1.1}),
-        (SamplingConfig, {"top_k": 0}),
-        (SamplingConfig, {"max_new_tokens": 0}),
-        (SamplingConfig, {"repetition_penalty": NAN}),
-        (SamplingConfig, {"top_repeat_penalty": -0.1}),
-        (SamplingConfig, {"seed": -1}),
     ],
     ids=str,
 )

@@ -1,6 +1,4 @@
-import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -11,7 +9,7 @@ import pytest
 from dimgpt import workers
 from dimgpt.workers import map_in_order
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -48,18 +46,6 @@ def test_few_values_start_no_process(monkeypatch):
 def test_an_error_in_a_process_is_raised_here():
     with pytest.raises(ValueError, match="invalid literal"):
         list(map_in_order(int, [(0, "x")] * 9, num_workers=2))
-
-
-def test_a_killed_process_ends_the_run_with_one_line_within_ten_seconds():
-    results = map_in_order(hex, ((0, number) for number in range(10**9)), num_workers=2)
-    next(results)
-    start = time.monotonic()
-    for process in multiprocessing.active_children():
-        os.kill(process.pid, signal.SIGKILL)
-    with pytest.raises(RuntimeError, match="a process that encodes died.*run again to go on"):
-        for _ in results:
-            pass
-    assert time.monotonic() - start < 10
 
 
 SCRIPT = """

@@ -15,41 +15,17 @@ import functools
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from dimgpt.compilation import compiled
 from dimgpt.config import SamplingConfig
-from dimgpt.generation.sampling import draw, next_token_probabilities
-from dimgpt.generation.scores import Score, score
+from dimgpt.generation.continuation import Continuation, OnError, add_tokens, raise_error
 from dimgpt.model.cache import KVCache
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.special_tokens import SpecialTokens
-
-
-@dataclass(eq=False, kw_only=True, slots=True)
-class Continuation:
-    """A text that an engine continues."""
-
-    ids: list[int]
-    """The prompt and the new tokens, without end-of-text."""
-    config: SamplingConfig
-    """Without seed and number of tokens, so that texts with equal settings are sampled together."""
-    stops: tuple[int, ...]
-    num_left: int
-    """Tokens that may still be written."""
-    num_read: int
-    """Tokens of the prompt that are already in its row of the cache."""
-    generator: torch.Generator
-    num_scored: int | None
-    """Alternatives to keep in `scores`; `None` keeps no scores."""
-    scores: list[Score] = field(default_factory=list)
-    """One per new token, end-of-text included."""
-    end: Literal["stop", "length", "removed"] | None = None
-    """Why it ended: by the model, at the maximum length, or by `Engine.remove`."""
 
 
 class Engine:
@@ -117,18 +93,29 @@ class Engine:
             continuation.end = "removed"
         self._forget_ended()
 
-    def step(self) -> list[Continuation]:
+    def step(self, on_error: OnError = raise_error) -> list[Continuation]:
         """Add a token to each active text, or end it; return these texts.
 
+        Args:
+            on_error: Called with a text whose next token cannot be chosen, and with the error. If
+                it does not raise, that text ends and is not returned, and the others go on.
+
         Raises:
-            ValueError: The model's logits are not finite.
+            ValueError: The model's logits are not finite, and `on_error` raises the error.
         """
         passes = [*self._decode(), *self._read_again(), *self._read_prompts()]
         for continuations, logits in passes:
-            for group in _by_settings(continuations):
-                _choose(group, logits, self._special_tokens, self._model.config.context_length)
+            add_tokens(
+                continuations,
+                logits,
+                self._special_tokens,
+                context_length=self._model.config.context_length,
+                on_error=on_error,
+            )
         self._forget_ended()
-        return [continuation for continuations, _ in passes for continuation in continuations]
+        return [
+            each for continuations, _ in passes for each in continuations if each.end != "failed"
+        ]
 
     def _decode(self) -> Iterator[tuple[list[Continuation], Tensor]]:
         """Read the last token of each text whose other tokens are in the cache."""
@@ -175,6 +162,8 @@ class Engine:
 
     def _forget_ended(self) -> None:
         for row in reversed(range(len(self._cached))):
+            if self._cached[row].end == "failed":
+                self._cache.clear(row)
             if self._cached[row].end is not None:
                 self._free(row)
         self._cropped = [each for each in self._cropped if each.end is None]
@@ -232,49 +221,6 @@ def _compute_last(model: Transformer, ids: Tensor, cache: KVCache | None) -> Ten
 def _compiled_step(device: str) -> Callable[[Transformer, Tensor, KVCache], Tensor]:
     # On a GPU also a CUDA graph, since there a small model waits for the launches of its kernels.
     return compiled(_compute_last, mode="reduce-overhead" if device == "cuda" else "default")
-
-
-def _by_settings(
-    continuations: list[Continuation],
-) -> list[list[tuple[int, Continuation]]]:
-    groups: dict[object, list[tuple[int, Continuation]]] = {}
-    for row, each in enumerate(continuations):
-        length = len(each.ids) if each.config.has_penalty else None
-        groups.setdefault((each.config, each.stops, length), []).append((row, each))
-    return list(groups.values())
-
-
-def _choose(
-    group: list[tuple[int, Continuation]],
-    logits: Tensor,
-    special_tokens: SpecialTokens,
-    context_length: int,
-) -> None:
-    """Add the next token to texts with the same settings, or end them."""
-    rows, continuations = zip(*group, strict=True)
-    config, stops = continuations[0].config, continuations[0].stops
-    logits = logits[list(rows)] if len(rows) < len(logits) else logits
-    contexts = [each.ids if config.has_penalty else [] for each in continuations]
-    probabilities = next_token_probabilities(
-        logits,
-        torch.tensor(contexts, dtype=torch.int64),
-        config,
-        special_tokens,
-        context_length=context_length,
-        stops=stops,
-    ).cpu()
-    for number, each in enumerate(continuations):
-        is_greedy = config.temperature == 0
-        one = probabilities[number]
-        id = int(one.argmax()) if is_greedy else draw(one, each.generator)
-        if each.num_scored is not None:
-            each.scores.append(score(logits[number], id, each.num_scored))
-        each.num_left -= 1
-        if id == special_tokens.end_of_text:
-            each.end = "stop"
-        else:
-            each.ids.append(id)
-            each.end = None if each.num_left else "length"
 
 
 def _new_generator(seed: int | None, number: int) -> torch.Generator:

@@ -4,7 +4,8 @@ import codecs
 from collections.abc import Iterable, Iterator, Sequence
 
 from dimgpt.config import SamplingConfig
-from dimgpt.generation.engine import Continuation, Engine
+from dimgpt.generation.continuation import Continuation
+from dimgpt.generation.engine import Engine
 from dimgpt.model.cache import KVCache
 from dimgpt.model.transformer import Transformer
 from dimgpt.text.special_tokens import SpecialTokens

@@ -137,6 +137,12 @@ class KVCache:
         for slots in self._layers:
             slots[:, target] = slots[:, source]
 
+    def clear(self, row: int) -> None:
+        """Overwrite a row with zeros: a NaN that stays in it would spread to its next text."""
+        self.lengths[row] = 0
+        for slots in self._layers:
+            slots[:, row] = 0
+
     def keep(self, length: int) -> bool:
         """Forget all but the first `length` positions; return false if some are overwritten.
 

@@ -4,10 +4,11 @@ import asyncio
 import queue
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from dimgpt.config import SamplingConfig
-from dimgpt.generation.engine import Continuation, Engine
+from dimgpt.generation.continuation import Continuation, End
+from dimgpt.generation.engine import Engine
 from dimgpt.generation.scores import Score, score_tokens
 from dimgpt.model.cache import KVCache
 from dimgpt.model.transformer import Transformer
@@ -21,7 +22,7 @@ class Step(NamedTuple):
     """The token that was written; `None` if the model ended the text."""
     score: Score | None
     """Of that token, if scores were asked for."""
-    end: Literal["stop", "length", "removed"] | None
+    end: End | None
     """Why the text ended, if it did."""
 
 
@@ -146,15 +147,18 @@ class EngineThread:
                     return
                 order()
             try:
-                advanced = self._engine.step()
-            except Exception as error:  # such as logits that are not finite: it concerns all texts
-                for continuation, receive in self._receivers.items():
+                advanced = self._engine.step(self._tell_error)
+            except Exception as error:  # of a forward pass, which concerns all texts
+                for continuation in list(self._receivers):
                     self._engine.remove(continuation)
-                    receive(RuntimeError(f"the model cannot write: {error}"))
-                self._receivers.clear()
+                    self._tell_error(continuation, error)
                 continue
             for continuation in advanced:
                 self._tell(continuation)
+
+    def _tell_error(self, continuation: Continuation, error: Exception) -> None:
+        receive = self._receivers.pop(continuation)
+        receive(RuntimeError(f"the model cannot write: {error}"))
 
     def _tell(self, continuation: Continuation) -> None:
         id = None if continuation.end == "stop" else continuation.ids[-1]

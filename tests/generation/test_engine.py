@@ -177,3 +177,38 @@ def test_a_compiled_step_serves_all_lengths_and_changes_no_token(name, monkeypat
     for number, (continuation, prompt) in enumerate(zip(added, prompts, strict=True)):
         expected = alone(model, prompt, replace(config, seed=config.seed + number))
         assert new_ids(continuation, prompt) == expected
+
+
+BAD = SPECIAL_TOKENS.padding  # an id that is never produced, whose vector is damaged here
+
+
+def spoil(_, inputs, vectors):
+    return vectors.masked_fill((inputs[0] == BAD)[..., None], torch.nan)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_text_that_fails_ends_alone_and_its_row_serves_others(name):
+    model = model_of(**SHAPES[name])
+    model.token_embedding.register_forward_hook(spoil)
+    engine, errors = engine_of(model, 3), []
+    # The last of three rows fails, and [23] takes it while a longer text is written.
+    prompts = [[20, 21] * 6, [30], [BAD] * 9, [23], [20, BAD], [20, 22], [24] * 9]
+    added = [engine.add(prompt, SAMPLED, number=number) for number, prompt in enumerate(prompts)]
+    while not engine.is_idle:
+        engine.step(lambda *pair: errors.append(pair))
+    for number, (prompt, text) in enumerate(zip(prompts, added, strict=True)):
+        if BAD in prompt:
+            assert (text.end, text.ids) == ("failed", prompt)
+        else:
+            expected = alone(model, prompt, replace(SAMPLED, seed=SAMPLED.seed + number))
+            assert text.ids[len(prompt) :] == expected
+    assert [text for text, _ in errors] == [added[2], added[4]]
+    assert all("largest logit is nan" in str(error) for _, error in errors)
+
+
+def test_without_a_function_for_errors_a_step_raises_them():
+    engine = engine_of(model_of(), 2)
+    good, bad = engine.add([20], SAMPLED), engine.add([21], replace(SAMPLED, top_k=2.5))
+    with pytest.raises(TypeError):
+        engine.step()
+    assert (good.end, bad.end) == (None, None)

@@ -121,16 +121,6 @@ def test_run_on_is_refused_at_once_where_a_layer_sees_the_whole_context(
         )
 
 
-def test_only_the_last_tokens_of_a_long_prompt_count(model: Transformer) -> None:
-    prompt = prompt_of(3 * CONTEXT_LENGTH)
-    assert generated(model, prompt, SAMPLED) == generated(model, prompt[-CONTEXT_LENGTH:], SAMPLED)
-
-
-def test_an_empty_prompt_is_start_of_text(model: Transformer) -> None:
-    assert generated(model, [], SAMPLED) == generated(model, [2], SAMPLED)
-    assert len(generated(model, [], SAMPLED)) == SAMPLED.max_new_tokens
-
-
 @pytest.mark.parametrize(
     ("case", "is_chat"),
     [(case, bool(case["kwargs"].get("chat_bot"))) for case in ORIGINAL["generate"]],

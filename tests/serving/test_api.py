@@ -278,6 +278,34 @@ def test_damaged_weights_are_an_error_and_the_server_goes_on(model, tokenizer, m
         assert post(address, "/v1/completions", body)[0] == 200
 
 
+def test_a_text_that_fails_ends_only_its_own_request(model, written, client, address, monkeypatch):
+    padding, num_steps, original = 1, [], engines._last_logits
+    expected = written("le", temperature=0.0, max_new_tokens=60)
+
+    def slow(*arguments):
+        num_steps.append(1)
+        time.sleep(0.01)
+        return original(*arguments)
+
+    def spoil(_, inputs, vectors):
+        return vectors.masked_fill((inputs[0] == padding)[..., None], torch.nan)
+
+    monkeypatch.setattr(engines, "_last_logits", slow)
+    with (
+        model.token_embedding.register_forward_hook(spoil),
+        client.completions.create(
+            model="toy", prompt="le", temperature=0, max_tokens=60, stream=True
+        ) as stream,
+    ):
+        text = next(iter(stream)).choices[0].text
+        body = {"model": "toy", "prompt": [20, padding], "temperature": 0}
+        status, error = post(address, "/v1/completions", body)
+        assert len(num_steps) < 60  # the other one is still being written
+        text += "".join(chunk.choices[0].text for chunk in stream)
+    assert (status, text) == (500, expected)
+    assert "cannot write: the model's largest logit is nan" in error["error"]["message"]
+
+
 @pytest.mark.slow
 def test_fifty_clients_a_third_of_whom_go_away_get_no_mixed_answers(address, written):
     """Greedy: a draw may fall on the other side of a border that differs in its last digit."""

@@ -3,6 +3,11 @@
 from collections import Counter
 
 import pytest
+from browsing import browser, page, page_address
+from served import address, model, slow_steps, tokenizer, written
+
+__all__ = ["address", "browser", "model", "page", "page_address", "slow_steps", "tokenizer"]
+__all__ += ["written"]
 
 ROWS = {
     1: ("SIGKILL before each file operation of a preparation", 110),
@@ -19,8 +24,10 @@ ROWS = {
     22: ("NUL, surrogates, emoji and words of 1 MB for the tokenizers", 500),
     23: ("special tokens in text, history, documents and conversations", 2_000),
     24: ("sampler settings out of range or extreme, prompts of any length", 246),
+    25: ("script injection, large bodies, foreign names, more clients than places", 15),
     26: ("a folder of one's own: hidden files, links, one document, encodings", 12),
     27: ("broken conversations in thirteen formats", 60),
+    29: ("answers of the API to fifty clients, a third of whom go away", 165),
     30: ("a preparation on several workers, killed, resumed with others", 20),
     31: ("a model folder whose config asks for more than its file holds", 8),
     32: ("an export that transformers has loaded and saved again", 4),

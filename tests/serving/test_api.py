@@ -1,53 +1,23 @@
-import asyncio
-import http.client
-import json
-import random
 import re
-import time
-from dataclasses import replace
-from urllib.parse import urlsplit
 
 import pytest
 import torch
-from served import serving
+from served import SAMPLING, post, serving
 
 openai = pytest.importorskip("openai", reason="openai is not installed")
 pytest.importorskip("uvicorn", reason="uvicorn is not installed")
 
-from dimgpt.config import SamplingConfig  # noqa: E402
 from dimgpt.data.conversation import Message, encode_prompt  # noqa: E402
 from dimgpt.generation import engine as engines  # noqa: E402
-from dimgpt.generation.generator import generate_ids, stream_text  # noqa: E402
 from dimgpt.generation.scores import score_tokens  # noqa: E402
 from dimgpt.serving.api import create_app  # noqa: E402
 
-SAMPLING = SamplingConfig(temperature=1.0, max_new_tokens=12)
 QUESTION = [{"role": "system", "content": "Sois bref."}, {"role": "user", "content": "Bonjour"}]
-
-
-@pytest.fixture(scope="module")
-def address(model, tokenizer):
-    with serving(create_app("toy", model, tokenizer, SAMPLING, max_batch=8)) as address:
-        yield address
 
 
 @pytest.fixture(scope="module")
 def client(address):
     return openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
-
-
-@pytest.fixture(scope="module")
-def written(model, tokenizer):
-    """Return what our own generator writes."""
-
-    def write(prompt, *, stops=(), **settings):
-        config = replace(SAMPLING, beyond_context="run_on", **settings)
-        special = tokenizer.special_tokens
-        ids = prompt if isinstance(prompt, list) else tokenizer.encode_beginning(prompt)
-        new = generate_ids(model, ids, config, special_tokens=special, stops=stops)
-        return "".join(stream_text(new, tokenizer, config.stop_strings))
-
-    return write
 
 
 def test_the_model_is_listed(client):
@@ -174,7 +144,6 @@ def test_a_chat_gives_log_probabilities(client, tokenizer):
         ({"prompt": ["a"] * 65}, 400, "prompt"),
         ({"logit_bias": {"5": 1}}, 400, "logit_bias: "),
         ({"frequency_penalty": 1}, 400, "frequency_penalty: "),
-        ({"prompt": "a" * 5_000_000}, 413, "more than 4,000,000 bytes"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -184,16 +153,6 @@ def test_a_wrong_request_is_refused_with_field_and_value(address, change, status
     assert answer == status
     assert re.search(message, error["error"]["message"])
     assert "\n" not in error["error"]["message"]
-
-
-def post(address, path, body, **headers):
-    connection = http.client.HTTPConnection(urlsplit(address).netloc)
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    connection.request("POST", path, content, {"Content-Type": "application/json", **headers})
-    response = connection.getresponse()
-    content = response.read()
-    is_json = response.headers["content-type"] == "application/json"
-    return response.status, json.loads(content) if is_json else content.decode()
 
 
 def test_what_is_no_request_is_refused(address):
@@ -213,12 +172,6 @@ def test_half_a_surrogate_pair_is_answered_in_json(address):
     ):
         body = {"model": "toy", "prompt": "le", "echo": True, **change}
         assert post(address, "/v1/completions", body)[0] == status
-
-
-def test_a_foreign_host_is_refused(address):
-    body = {"model": "toy", "prompt": "le", "max_tokens": 1}
-    assert post(address, "/v1/completions", body, Host="evil.example")[0] == 400
-    assert post(address, "/v1/completions", body, Host="localhost:1")[0] == 200
 
 
 def test_special_tokens_that_a_client_types_stay_text(client, tokenizer):
@@ -241,28 +194,6 @@ def test_a_key_is_asked_for_where_one_is_set(model, tokenizer):
         )
 
 
-def test_a_client_that_goes_away_frees_its_place(model, tokenizer, monkeypatch):
-    num_steps = []
-    original = engines._last_logits
-
-    def slow(*arguments):
-        num_steps.append(1)
-        time.sleep(0.01)
-        return original(*arguments)
-
-    monkeypatch.setattr(engines, "_last_logits", slow)
-    app = create_app("toy", model, tokenizer, SAMPLING, max_batch=1)
-    with serving(app) as address:
-        client = openai.OpenAI(base_url=f"{address}/v1", api_key="none")
-        endless = {"model": "toy", "prompt": "le", "max_tokens": 5_000, "seed": 1}
-        with client.completions.create(**endless, stream=True) as stream:
-            next(iter(stream))
-        with pytest.raises(openai.APITimeoutError):
-            client.with_options(timeout=0.3, max_retries=0).completions.create(**endless)
-        client.completions.create(model="toy", prompt="la", max_tokens=3)
-    assert len(num_steps) < 300
-
-
 def test_damaged_weights_are_an_error_and_the_server_goes_on(model, tokenizer, monkeypatch):
     original = engines._last_logits
     with serving(create_app("toy", model, tokenizer, SAMPLING)) as address:
@@ -278,65 +209,27 @@ def test_damaged_weights_are_an_error_and_the_server_goes_on(model, tokenizer, m
         assert post(address, "/v1/completions", body)[0] == 200
 
 
-def test_a_text_that_fails_ends_only_its_own_request(model, written, client, address, monkeypatch):
-    padding, num_steps, original = 1, [], engines._last_logits
-    expected = written("le", temperature=0.0, max_new_tokens=60)
-
-    def slow(*arguments):
-        num_steps.append(1)
-        time.sleep(0.01)
-        return original(*arguments)
+def test_a_text_that_fails_ends_only_its_own_request(model, written, client, address, slow_steps):
+    padding = 1
+    expected = written("le", temperature=0.0, max_new_tokens=16)
+    slow_steps.clear()
 
     def spoil(_, inputs, vectors):
         return vectors.masked_fill((inputs[0] == padding)[..., None], torch.nan)
 
-    monkeypatch.setattr(engines, "_last_logits", slow)
     with (
         model.token_embedding.register_forward_hook(spoil),
         client.completions.create(
-            model="toy", prompt="le", temperature=0, max_tokens=60, stream=True
+            model="toy", prompt="le", temperature=0, max_tokens=16, stream=True
         ) as stream,
     ):
         text = next(iter(stream)).choices[0].text
         body = {"model": "toy", "prompt": [20, padding], "temperature": 0}
         status, error = post(address, "/v1/completions", body)
-        assert len(num_steps) < 60  # the other one is still being written
+        assert len(slow_steps) < 16  # the other one is still being written
         text += "".join(chunk.choices[0].text for chunk in stream)
     assert (status, text) == (500, expected)
     assert "cannot write: the model's largest logit is nan" in error["error"]["message"]
-
-
-@pytest.mark.slow
-def test_fifty_clients_a_third_of_whom_go_away_get_no_mixed_answers(address, written):
-    """Greedy: a draw may fall on the other side of a border that differs in its last digit."""
-    chance, client = random.Random(1), openai.AsyncOpenAI(base_url=f"{address}/v1", api_key="none")
-    prompts = [f"{noun} {number}" for noun in ("le", "la lune", "une fois") for number in range(5)]
-    expected = {prompt: written(prompt, temperature=0.0) for prompt in prompts}
-    assert len(set(expected.values())) > 10
-
-    async def ask(number):
-        for _ in range(3):
-            prompt = chance.choice(prompts)
-            asked = {"model": "toy", "prompt": prompt, "temperature": 0}
-            if number % 3 == 0:
-                stream = await client.completions.create(**asked, stream=True)
-                await anext(aiter(stream))
-                await stream.close()
-            else:
-                answer = await client.completions.create(**asked)
-                assert answer.choices[0].text == expected[prompt]
-
-    async def ask_all():
-        await asyncio.gather(*map(ask, range(50)))
-
-    asyncio.run(ask_all())
-
-
-def test_more_texts_than_may_wait_are_refused(model, tokenizer):
-    with serving(create_app("toy", model, tokenizer, SAMPLING, max_batch=1)) as address:
-        body = {"model": "toy", "prompt": ["le"] * 64, "n": 64}
-        status, error = post(address, "/v1/completions", body)
-        assert (status, error["error"]["code"]) == (429, "rate_limit_exceeded")
 
 
 def test_the_tokenizer_can_be_asked(address, tokenizer):

@@ -128,8 +128,8 @@ def test_a_file_may_name_its_preset(here, capsys):
     [
         ("{", "is not JSON"),
         ("[1]", "must hold an object of settings"),
-        ('{"training": {"max_step": 3}}', "no field max_step"),
-        ('{"steps": 3}', "no field steps"),
+        ('{"training": {"max_step": 3}}', "no field 'max_step'"),
+        ('{"steps": 3}', "no field 'steps'"),
         ('{"data_root": 3}', "data_root is 3: it must be a text"),
         ('{"training": {"max_steps": 0}}', "max_steps is 0"),
         ('{"training": 3}', "must be an object"),

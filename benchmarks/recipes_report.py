@@ -38,7 +38,7 @@ def report(
         parts: All parts, in order.
         picture: Gets validation losses against tokens and against time.
     """
-    runs = list(results)
+    runs = sorted(results, key=lambda run: run["tokens"] / run["share"])
     sizes = list(dict.fromkeys(run["size"] for run in runs))
     chosen = {
         (size, name): _best(run for run in runs if (run["size"], run["parts"]) == (size, wanted))

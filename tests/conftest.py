@@ -63,7 +63,7 @@ def hub_server():
 
 
 # Files with real runs: they go first, so that no process waits for the last of them.
-_LONG = ("test_notebooks", "test_distributed", "test_faults", "test_commands")
+_LONG = ("test_notebooks", "test_distributed", "test_training_runs", "test_commands")
 _LONG += ("test_killed_preparations", "test_killed_workers")
 
 

@@ -1,7 +1,7 @@
 """Trains a toy model in processes that are killed, and prints what became of them as JSON.
 
-Called by `test_faults.py` as `fault_worker.py FOLDER`. torch is imported once here, and every
-training is a fork that begins before anything was computed.
+Called by `test_training_runs.py` as `training_worker.py FOLDER`. torch is imported once here, and
+every training is a fork that begins before anything was computed.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from dimgpt.training.checkpoint import CheckpointStore
 from dimgpt.training.journal import read_history
 from dimgpt.training.trainer import Trainer, TrainingConfig
 
-TOY = runpy.run_path(str(Path(__file__).with_name("conftest.py")))
+TOY = runpy.run_path(str(Path(__file__).parents[1] / "training" / "conftest.py"))
 FOLDER = Path(sys.argv[1])
 MODEL = dataclasses.replace(TOY["MODEL"], num_layers=1, dropout=0.1)
 CONFIG = TrainingConfig(
@@ -186,11 +186,12 @@ def train_until_operation(folder, number):
 
 
 def damage(draw, expected):
-    """Spoil each file of the newest checkpoint in 4 ways; the one before leads to the same end."""
+    """Spoil files of the newest checkpoint in 4 ways; the one before leads to the same end."""
     base = FOLDER / "stopped-at-19"
     assert wait(fork(train, base, observers=[stop_at(19)])) == 0
     newest = CheckpointStore(base / "checkpoints")._paths("step")[-1]
-    ways = list(itertools.product(sorted(newest.iterdir()), range(4)))
+    places = itertools.product(sorted(newest.iterdir()), range(4))
+    ways = list(itertools.islice(itertools.cycle(places), 60))
     exact = 0
     for number, (path, how) in enumerate(ways):
         folder = FOLDER / f"damaged-{number}"
@@ -254,17 +255,23 @@ def refuse(folder):
 
 
 def full_disk(draw, expected):
-    """Let the kernel refuse every file over a size between steps 7 and 13."""
-    folder = FOLDER / "full"
-    status = wait(fork(train, folder, observers=[limit_files]))
-    return {"status": status, "exact": outcome(folder) == expected}
+    """Let the kernel refuse every file over a size for six steps, two of which save."""
+    results = []
+    for first in range(3, 13):
+        folder = FOLDER / f"full-{first}"
+        status = wait(fork(train, folder, observers=[limit_files(first)]))
+        results.append([status, outcome(folder) == expected])
+    return {"results": results}
 
 
-def limit_files(record):
-    if record["kind"] == "step" and record["step"] in (7, 13):
-        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-        size = 2_000 if record["step"] == 7 else hard
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+def limit_files(first):
+    def observe(record):
+        if record["kind"] == "step" and record["step"] in (first, first + 6):
+            hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+            size = 2_000 if record["step"] == first else hard
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+
+    return observe
 
 
 # Two at a time, one for each core; the first takes as long as all the others.

@@ -124,7 +124,8 @@ def train(run: ScarceRun, threads: int) -> Result:
         preset=preset_of(run), data_root=SCRATCH, data_name=run.data_name, models_root=models
     )
     workspace = match_model(workspace, "pretraining")
-    trainer = build_trainer(workspace, "pretraining", runtime=choose_runtime(precision="fp32"))
+    runtime = choose_runtime()
+    trainer = build_trainer(workspace, "pretraining", runtime=runtime)
     average = AveragedModel(trainer.model, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE_DECAY))
     trainer.optimizer.register_step_post_hook(lambda *_: average.update_parameters(trainer.model))
     trainer.fit()
@@ -137,6 +138,7 @@ def train(run: ScarceRun, threads: int) -> Result:
     }
     return {
         **asdict(run),
+        "precision": runtime.precision,
         "tokens": workspace.preset.pretraining.max_steps * TOKENS_PER_STEP,
         "training_loss": round(trainer.summary().loss, 4),
         **measured,
@@ -199,6 +201,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
     arguments = parser.parse_args()
     if arguments.action == "run":
+        recipes.prepare(recipes.preset_of(Run(size=SIZE, parts=(), rate=1.0)), "recipes")
         for text in (SCARCE, MORE):
             run = ScarceRun(recipe="reference", settings="as it is", passes=1, rate=1.0, text=text)
             recipes.prepare(preset_of(run), run.data_name)

@@ -44,12 +44,16 @@ class Writer:
     """Model folder, or weights of another system as they are; models/PRESET if not given."""
     tokenizer: Path | None = None
     """A tokenizer.json or vocab.txt, for weights without one beside them."""
+    use_int8: bool = False
+    """Round the weights to 8 bits: writes faster on a CPU if the model is large."""
     sampling: SamplingConfig
 
     def open(self, stage: Stage) -> tuple[Transformer, Tokenizer]:
         """Open the model, or the preset's of a stage, with its tokenizer."""
         path, runtime = self.path(stage), choose_runtime()
-        return open_model(path, runtime=runtime, tokenizer_path=self.tokenizer)
+        return open_model(
+            path, runtime=runtime, tokenizer_path=self.tokenizer, use_int8=self.use_int8
+        )
 
     def path(self, stage: Stage) -> Path:
         """Return where the model, or the preset's of a stage, is."""

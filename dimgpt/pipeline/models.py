@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dimgpt.config import DROPOUT_FIELDS, ExportConfig
+from dimgpt.model.int8 import round_to_int8
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime, choose_runtime
 from dimgpt.settings import override
@@ -34,6 +35,7 @@ def open_model(
     runtime: Runtime,
     tokenizer_path: Path | None = None,
     vocabulary_path: Path = _VOCABULARY_PATH,
+    use_int8: bool = False,
 ) -> tuple[Transformer, Tokenizer]:
     """Open a model folder, or weights of another system, with the tokenizer that belongs to them.
 
@@ -43,23 +45,34 @@ def open_model(
         tokenizer_path: A `tokenizer.json` or `vocab.txt`; `None` takes that of the folder, or looks
             for one beside the weights, and in `tokenizer/` there.
         vocabulary_path: Where else the tokenizer of DimensionGPT may be.
+        use_int8: Round the weights to 8 bits, to write faster on a CPU; see `model/int8.py`.
 
     Raises:
         FileNotFoundError: The model or its tokenizer is missing.
-        ValueError: One of them is damaged or foreign, or they do not belong together.
+        ValueError: One of them is damaged or foreign, or they do not belong together; or 8 bits are
+            asked for on a GPU.
     """
     if is_original(path):
         original = load_original(path)
         tokenizer = _tokenizer_of(original, path, tokenizer_path, vocabulary_path)
-        return original.model.to(runtime.device), tokenizer
-    model = load_model(path, device=runtime.device)
+        model = original.model.to(runtime.device)
+    else:
+        model = load_model(path, device=runtime.device)
+        tokenizer = _tokenizer_in(path, tokenizer_path, model)
+    if use_int8:
+        round_to_int8(model)
+    return model, tokenizer
+
+
+def _tokenizer_in(path: Path, tokenizer_path: Path | None, model: Transformer) -> Tokenizer:
+    """Load the tokenizer of a model folder, or another one that fits."""
     if tokenizer_path is None:
-        return model, load_tokenizer(path)
+        return load_tokenizer(path)
     tokenizer = Tokenizer.load(tokenizer_path)
     tokenizer.require_vocab_size(
         model.config.vocab_size, source=tokenizer_path, model=f"the model in {path}"
     )
-    return model, tokenizer
+    return tokenizer
 
 
 def import_model(

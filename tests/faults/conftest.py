@@ -5,9 +5,10 @@ from collections import Counter
 import pytest
 from browsing import browser, page, page_address
 from served import address, model, slow_steps, tokenizer, written
+from toy_training import config, make_trainer, one_thread
 
 __all__ = ["address", "browser", "model", "page", "page_address", "slow_steps", "tokenizer"]
-__all__ += ["written"]
+__all__ += ["config", "make_trainer", "one_thread", "written"]
 
 ROWS = {
     1: ("SIGKILL before each file operation of a preparation", 110),

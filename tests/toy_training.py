@@ -9,6 +9,7 @@ import torch
 
 from dimgpt.config import ModelConfig, TrainingConfig
 from dimgpt.data.reading.batch import make_batches
+from dimgpt.model.lora import add_adapters
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import choose_runtime
 from dimgpt.training.trainer import Trainer
@@ -79,10 +80,13 @@ def config():
 
 @pytest.fixture
 def make_trainer(tmp_path):
-    def make(config, *, folder="run", data=None, model=MODEL, **options):
-        torch.manual_seed(0)
+    def make(config, *, folder="run", data=None, model=MODEL, lora=None, seed=0, **options):
+        torch.manual_seed(seed)
+        transformer = Transformer(model)
+        if lora is not None:
+            add_adapters(transformer, lora)
         return Trainer(
-            Transformer(model),
+            transformer,
             data or ToyData(config),
             config,
             run_dir=tmp_path / folder,

@@ -29,6 +29,7 @@ ROWS = {
     16: ("a malicious pickle, array, zip or link, which never runs", 50),
     17: ("fuzzed safetensors, weights that are not finite", 300),
     18: ("files in which the gate finds no unsafe load, eval, or output", 150),
+    19: ("NaN, infinity or a spike in a loss or in a gradient", 57),
     22: ("NUL, surrogates, emoji and words of 1 MB for the tokenizers", 500),
     23: ("special tokens in text, history, documents and conversations", 2_000),
     24: ("sampler settings out of range or extreme, prompts of any length", 246),

@@ -111,9 +111,7 @@ def test_a_chat_format_whose_tokens_are_missing_is_refused_with_both(
         return
     with pytest.raises(ValueError, match=f"chat format '{asked_for}' is written with ") as error:
         open_model(folder, runtime=CPU)
-    lacking = CHAT_FORMATS[asked_for].special_tokens[0]
-    assert lacking in str(error.value)
-    assert f"special tokens of this tokenizer are {', '.join(tokenizer.special_tokens)}" in str(
-        error.value
-    )
+    lacking, present = str(error.value).split("the special tokens of this tokenizer are")
+    assert CHAT_FORMATS[asked_for].special_tokens[0] in lacking
+    assert all(name in present for name in CHAT_FORMATS[own].special_tokens)
     fault(28)

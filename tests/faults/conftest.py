@@ -30,6 +30,7 @@ ROWS = {
     17: ("fuzzed safetensors, weights that are not finite", 300),
     18: ("files in which the gate finds no unsafe load, eval, or output", 150),
     19: ("NaN, infinity or a spike in a loss or in a gradient", 57),
+    20: ("memory that runs out in a training", 18),
     22: ("NUL, surrogates, emoji and words of 1 MB for the tokenizers", 500),
     23: ("special tokens in text, history, documents and conversations", 2_000),
     24: ("sampler settings out of range or extreme, prompts of any length", 246),
@@ -41,6 +42,7 @@ ROWS = {
     30: ("a preparation on several workers, killed, resumed with others", 20),
     31: ("a model folder whose config asks for more than its file holds", 8),
     32: ("an export that transformers has loaded and saved again", 4),
+    33: ("a learning rate that falls to 0 before the run ends", 12),
     34: ("standard output or error closed, as under cron", 8),
     35: ("use_compile where there is no compiler", 2),
 }

@@ -20,6 +20,7 @@ VERBS = {
     "web": ("serving.Web", "Show a page to talk with models and to look inside them."),
     "export": ("models.Export", "Write a model for transformers, llama.cpp or DimensionGPT."),
     "doctor": ("doctor.Doctor", "Look for what would go wrong here, and say what to do."),
+    "verify": ("doctor.Verify", "Compare a model with all that it was made from, by hashes."),
     "info": ("models.Info", "Show this machine, and the sizes of a preset or of a model folder."),
     "download": ("models.Download", "Fetch a model from the Hugging Face hub; resumable."),
     "import": (

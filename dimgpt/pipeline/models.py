@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dimgpt.config import DROPOUT_FIELDS, ExportConfig
+from dimgpt.files import sha256_of
 from dimgpt.model.int8 import round_to_int8
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime, choose_runtime
@@ -140,8 +141,11 @@ def export(
     """
     runtime = choose_runtime("fp32", "cpu")
     model, tokenizer = open_model(path, runtime=runtime, tokenizer_path=tokenizer_path)
-    card, curves = load_card(path) if (path / CONFIG_NAME).is_file() else (Card(), None)
-    card = dataclasses.replace(card, name=card.name or _name_of(path))
+    card, curves, origin = Card(), None, {}
+    if (path / CONFIG_NAME).is_file():
+        card, curves = load_card(path)
+        origin = {"model": _name_of(path), "config_sha256": sha256_of(path / CONFIG_NAME)}
+    card = dataclasses.replace(card, name=card.name or _name_of(path), origin=origin)
     suffix = "" if config.dtype == "f32" else f"-{config.dtype}"
     folder = output or path.resolve().with_name(f"{card.name}-{config.target}{suffix}")
     return export_model(model, tokenizer, folder, config, card=card, curves=curves)

@@ -40,7 +40,7 @@ from dimgpt.runtime import Runtime
 from dimgpt.settings import to_dict
 from dimgpt.training.distributed import build_stepper, lead, place_model
 from dimgpt.training.guard import Verdict
-from dimgpt.training.interrupts import Interrupt, catch_interrupts
+from dimgpt.training.interrupts import Interrupt, catch_interrupts, frees_memory
 from dimgpt.training.journal import Journal, Observer, Record
 from dimgpt.training.loss import compiled_loss
 from dimgpt.training.micro_batches import StepRows, TrainingData, share_of, take_share
@@ -119,6 +119,7 @@ class Trainer:
         )
         self.state, self._went_back_at = RunState(), 0
 
+    @frees_memory
     def fit(self) -> TrainingSummary:
         """Train until `max_steps` or an interrupt; save in both cases.
 

@@ -31,6 +31,7 @@ ROWS = {
     18: ("files in which the gate finds no unsafe load, eval, or output", 150),
     19: ("NaN, infinity or a spike in a loss or in a gradient", 57),
     20: ("memory that runs out in a training", 18),
+    21: ("the stop button of a notebook, pressed once or twice", 12),
     22: ("NUL, surrogates, emoji and words of 1 MB for the tokenizers", 500),
     23: ("special tokens in text, history, documents and conversations", 2_000),
     24: ("sampler settings out of range or extreme, prompts of any length", 246),

@@ -1,6 +1,8 @@
 """Memory that runs out in a training: how a step is cut changes, and nothing else."""
 
 import dataclasses
+import gc
+import weakref
 
 import pytest
 import torch
@@ -112,4 +114,8 @@ def test_a_single_row_that_does_not_fit_ends_with_one_line(config, make_trainer,
     with pytest.raises(torch.OutOfMemoryError, match="a single row at a time") as caught:
         trainer.fit()
     assert "\n" not in str(caught.value)
+    model = weakref.ref(trainer.model)
+    del trainer
+    gc.collect()
+    assert model() is None  # although the error and its traceback are still there
     fault(20)

@@ -89,7 +89,7 @@ def trained(prepared):
     status, out, error = interrupt(prepared, TRAIN, signal.SIGINT, run_dir)
     assert status == 130
     assert "(interrupted)" in out
-    assert "run the same command again to go on" in error
+    assert "run the same command again to continue" in error
     assert "Traceback" not in error
     assert not (prepared / "modèles" / "toy").exists()
     with pytest.MonkeyPatch.context() as patch:
@@ -272,7 +272,7 @@ def test_quiet_shows_results_and_no_progress(tmp_path):
     process = start(tmp_path, ["prepare", "--quiet", *FOLDERS, *TOY_DATA, *sources])
     status, out, error = finish(process)
     assert (status, error) == (0, "")
-    assert "What is there" in out
+    assert "Prepared sources" in out
 
 
 def test_a_shell_completes_verbs_and_flags(tmp_path, capsys):

@@ -127,7 +127,7 @@ def test_a_file_may_name_its_preset(here, capsys):
     ("content", "reason"),
     [
         ("{", "is not JSON"),
-        ("[1]", "must hold an object of settings"),
+        ("[1]", "must contain an object of settings"),
         ('{"training": {"max_step": 3}}', "no field 'max_step'"),
         ('{"steps": 3}', "no field 'steps'"),
         ('{"data_root": 3}', "data_root is 3: it must be a text"),

@@ -171,7 +171,7 @@ def test_resume_says_what_is_missing_moved_or_damaged(here, finished):
     assert "no run of 'toy' in models" in complaint(["resume", "toy"])
     shutil.copytree(finished, "models")
     shutil.copytree("models/toy-runs", "models/other-runs")
-    assert "give the folder the name it had" in complaint(["resume", "other"])
+    assert "rename the folder to" in complaint(["resume", "other"])
     (PRETRAINING / "run.json").write_text("{}")
     assert "run.json is damaged" in complaint(["resume", "toy"])
 

@@ -96,7 +96,7 @@ def trained(prepared):
         patch.chdir(prepared)
         with contextlib.redirect_stdout(io.StringIO()) as shown:
             main(TRAIN)
-        assert "going on at step" in shown.getvalue()
+        assert "resuming at step" in shown.getvalue()
         main(["finetune", *FOLDERS, *TOY_RUN, "--training.max-steps", "3"])
     return prepared
 
@@ -137,7 +137,7 @@ def test_a_run_stopped_by_sigterm_goes_on_to_the_same_model(trained, monkeypatch
     assert "Traceback" not in error
     monkeypatch.chdir(trained)
     main(other)
-    assert "going on at step" in capsys.readouterr().out
+    assert "resuming at step" in capsys.readouterr().out
     weights = [trained / root / "toy" / "model.safetensors" for root in ("other", "modèles")]
     assert sha256_of(weights[0]) == sha256_of(weights[1])
     lines = (run_dir / "history.jsonl").read_text(encoding="utf-8").splitlines()

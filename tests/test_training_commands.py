@@ -150,7 +150,7 @@ def test_resume_needs_no_setting_and_leads_to_the_same_model(trained, capsys):
         cut_back(PRETRAINING, 4)
         shutil.rmtree("models/toy")
         main([*words, "--device", "cpu"])
-        assert "going on at step 4" in capsys.readouterr().out
+        assert "resuming at step 4" in capsys.readouterr().out
         assert sha256_of(Path("models/toy/model.safetensors")) == whole
         assert steps(PRETRAINING) == [1, 2, 3, 4, 5, 6]
 

@@ -25,7 +25,7 @@ class TextGenerator:
         self.tokenizer = tokenizer
 
     def stream(self, prompt: str, config: SamplingConfig) -> Iterator[str]:
-        """Yield the continuation of a prompt, without the prompt; a piece has complete characters."""
+        """Yield the text after a prompt in pieces of complete characters."""
         special_tokens = self.tokenizer.special_tokens
         prompt_ids = self.tokenizer.encode_beginning(prompt)
         ids = generate_ids(self.model, prompt_ids, config, special_tokens=special_tokens)

@@ -276,5 +276,5 @@ def _plan_jobs(workspace: Workspace, tokenizer: Tokenizer, *, num_shares: int = 
         if job is not None:
             wanted.append(job)
     num_bytes = sum(map(missing_bytes, wanted)) // num_shares
-    require_space(workspace.data_root, num_bytes, what="the token files in data_root")
+    require_space(workspace.data_root, num_bytes, what="the preparation in data_root")
     return wanted

@@ -23,20 +23,20 @@ class Doctor:
     """Flags of `doctor`."""
 
     preset: str = "demo"
-    """Whose needs to compare this machine with."""
+    """Preset to check this machine for."""
     name: str | None = None
     """Name of your own data and models; the preset's if not given."""
     data_root: Path = Path("data")
-    """Vocabularies and token files."""
+    """Folder with the vocabularies and token files."""
     models_root: Path = Path("models")
-    """Models and their runs."""
+    """Folder with the models and their runs."""
     device: str = "auto"
     """auto, cuda, mps or cpu."""
     json: bool = False
     """Print one JSON list instead of lines."""
 
     def run(self) -> None:
-        """Print what was found, line by line; exit with status 1 if there is a problem."""
+        """Print the findings, one a line; exit with status 1 if there is a problem."""
         preset = override(get_preset(self.preset), name=self.name)
         workspace = Workspace(preset=preset, data_root=self.data_root, models_root=self.models_root)
         _report(examine(workspace, choose_runtime(device=self.device)), as_json=self.json)

@@ -1,9 +1,9 @@
 """Token files: documents of token ids on the disk, one after the other, with an index.
 
-A token file has one or more parts, `NAME.bin` or `NAME-00000.bin`, …: each is the concatenation of
-whole documents (little-endian uint16; uint32 for more than 65,535 tokens). `NAME.index.npy` holds
-the int64 offset of every document and of the end, through all parts. `manifest.json` describes the
-files of a folder and their source; it is written last, so a folder without one is unfinished.
+A token file has one or more parts, `NAME.bin` or `NAME-00000.bin`, …: each is a concatenation of
+documents (little-endian uint16; uint32 for more than 65,535 tokens). `NAME.index.npy` has the int64
+offset of every document and of the end, through all parts. `manifest.json` describes the files of a
+folder and their source; it is written last, so a folder without one is unfinished.
 `token_writer.py` writes token files. This file checks token files before it memory-maps them:
 reading a map of a truncated file kills the process.
 """
@@ -87,7 +87,7 @@ class TokenFile:
     def __init__(self, folder: Path, name: str, *, fingerprint: str) -> None:
         """Open a token file.
 
-        The whole file is read once to check every sha256 and every id, at about 1 GB/s a core.
+        The file is read once, completely, to check every sha256 and id, at about 1 GB/s a core.
 
         Args:
             folder: Holds the files and their manifest.

@@ -1,4 +1,4 @@
-"""The card of a trained model: results, data and settings of its run."""
+"""Collects the model card of a trained model: results, data and settings of its run."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -17,8 +17,8 @@ from dimgpt.workspace import Stage, Workspace, load_vocabulary
 
 
 def card_of(workspace: Workspace, stage: Stage, trainer: Trainer, model: Transformer) -> Card:
-    """Return what the card of a trained model tells; `model` is the trainer's, whole."""
-    data: Any = trainer.data  # as `open_data` made it
+    """Return the card of a trained model; `model` is the trainer's model, not sharded."""
+    data: Any = trainer.data  # one of the classes that `open_data` returns
     sources, rows = data.corpus.sources, data.corpus.table()
     base = workspace.base_path(stage)
     begun = {"Base model": base.absolute().name} if base else {}
@@ -26,13 +26,13 @@ def card_of(workspace: Workspace, stage: Stage, trainer: Trainer, model: Transfo
         begun["Rows"] = data.row_use
     notes = []
     for source, row in zip(sources, rows, strict=True):
-        # A path on the hub is told; a person's own path is not.
+        # A path on the hub is published; a path on a person's disk is not.
         origin = f" ({source.path})" if source.path.startswith("hf://") else ""
         if source.licence:
             row["licence"] = source.licence
         if licence := source.licence or (origin and "the licence of its publisher applies"):
             notes.append(f"Data {source.name}{origin}: {licence}.")
-    # Later stages learn answers: what they would write from nothing says little.
+    # Later stages learn to answer: texts that they generate without a prompt say little.
     writer = TextGenerator(model, load_vocabulary(workspace)) if not base else None
     copied = measure_copying(data.corpus.train, data.corpus.validation, writer)
     facts = {"Run": workspace.preset.name, "Stage": stage, **begun, **trainer.summary().rows()}
@@ -54,7 +54,7 @@ def card_of(workspace: Workspace, stage: Stage, trainer: Trainer, model: Transfo
 
 
 def languages_of(sources: Iterable[SourceConfig | ConversationSourceConfig]) -> tuple[str, ...]:
-    """Return those of the preset whose sources these are; of other texts nothing is known."""
+    """Return the languages of the preset that has these sources; none if no preset has them."""
     places = {(source.path, source.hub_config) for source in sources}
     for preset in PRESETS.values():
         data = preset.data

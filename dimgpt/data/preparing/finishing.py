@@ -31,7 +31,7 @@ from dimgpt.text.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 REPORT_NAME = "report.json"
-# A split misses its ratio if its size is wrong by this factor and by more than so many documents.
+# A split misses its ratio if its size is wrong by this factor and by more than this many documents.
 _FAR, _FEW_DOCUMENTS = 3, 5
 
 

@@ -3,10 +3,10 @@
 A plan is made before anything is written. All runs and all shares that prepare a source together
 have equal plans.
 
-A share is the set of parts that one of N runs writes, on one machine or on many. Shares take whole
-shards in turn if there are enough of them, else parts in turn. A source of about one part goes to
-one share. A run without shares is share 1 of 1. The content of a part does not depend on the number
-of shares.
+A share is the set of parts that one of N runs writes, on one machine or on many. Shares take shards
+in turn if there are enough of them, else parts in turn. A source of about one part goes to one
+share. A run without shares is share 1 of 1. The content of a part does not depend on the number of
+shares.
 """
 
 import contextlib

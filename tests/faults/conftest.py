@@ -60,17 +60,27 @@ def fault(record_property):
     return count
 
 
-def pytest_terminal_summary(terminalreporter):
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session):
+    """Show the table below everything that pytest shows; a process of `pytest -n` shows nothing."""
+    result = yield
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:
+        show_table(reporter)
+    return result
+
+
+def show_table(reporter):
     reached = Counter()
-    for report in terminalreporter.stats.get("passed", []):
+    for report in reporter.stats.get("passed", []):
         for name, value in report.user_properties:
             if name == "fault":
                 reached[value[0]] += value[1]
     if not reached:
         return
-    terminalreporter.section("faults")
+    reporter.section("faults")
     for row, (name, number) in ROWS.items():
         sign = "ok" if reached[row] >= number else "MISSING"
-        terminalreporter.write_line(f"{row:3} {name:70} {reached[row]:4} of {number:4} {sign}")
+        reporter.write_line(f"{row:3} {name:72} {reached[row]:4} of {number:4} {sign}")
     num_whole = sum(reached[row] >= number for row, (_, number) in ROWS.items())
-    terminalreporter.write_line(f"faults: {num_whole} of {len(ROWS)} rows")
+    reporter.write_line(f"faults: {num_whole} of {len(ROWS)} rows")

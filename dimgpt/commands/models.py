@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -238,19 +239,20 @@ def _execute(source: Path, target: Path, parameters: dict[str, Any]) -> None:
     from traitlets.config import Config
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Kernels listen on Unix sockets, not on the network; Windows has no Unix sockets.
-    transport = "tcp" if os.name == "nt" else "ipc"
-    book = papermill.execute_notebook(
-        source,
-        target,
-        parameters={"PRESET": "demo", **parameters},
-        kernel_name="python3",
-        progress_bar=False,
-        stdout_file=sys.stdout,
-        stderr_file=progress_stream(),
-        config=Config({"KernelManager": {"transport": transport}}),
-        coalesce_streams=True,  # of a progress bar, keep the last line only
-    )
+    with tempfile.TemporaryDirectory(prefix="dimgpt-") as sockets:
+        # Kernels listen on Unix sockets, not on the network; Windows has no Unix sockets.
+        unix = {"transport": "ipc", "ip": str(Path(sockets) / "kernel")}
+        book = papermill.execute_notebook(
+            source,
+            target,
+            parameters={"PRESET": "demo", **parameters},
+            kernel_name="python3",
+            progress_bar=False,
+            stdout_file=sys.stdout,
+            stderr_file=progress_stream(),
+            config=Config({"KernelManager": {} if os.name == "nt" else unix}),
+            coalesce_streams=True,  # of a progress bar, keep the last line only
+        )
     for cell in book.cells:
         if "report" in cell.metadata.get("tags", []):
             for output in cell.outputs:

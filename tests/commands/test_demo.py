@@ -1,7 +1,11 @@
 """What `demo` asks of the notebooks; tests/test_notebooks.py runs them."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from dimgpt.cli import main
@@ -45,3 +49,34 @@ def test_a_seed_below_zero_is_refused_before_anything_runs(runs):
     with pytest.raises(SystemExit, match="seed is -1"):
         main(["demo", "--seed", "-1"])
     assert runs == []
+
+
+@pytest.mark.slow
+def test_two_demos_of_one_folder_run_at_the_same_time(tmp_path):
+    cells = ["PRESET = ''\nSEED = 0", "import time; time.sleep(1); print('seed', SEED)"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "language": "python"}
+    notebook.cells[0].metadata["tags"] = ["parameters"]
+    nbformat.write(notebook, tmp_path / "training.ipynb")
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom dimgpt.commands.models import _execute\n"
+        "_execute(Path('training.ipynb'), Path(f'out-{sys.argv[1]}.ipynb'), {'SEED': sys.argv[1]})"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    demos = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, seed],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for seed in ("3", "4")
+    ]
+    for seed, demo in zip(("3", "4"), demos, strict=True):
+        shown, errors = demo.communicate(timeout=100)
+        assert demo.returncode == 0, errors
+        assert f"seed {seed}" in shown
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"training.ipynb", "out-3.ipynb", "out-4.ipynb"}

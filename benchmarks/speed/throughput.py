@@ -16,7 +16,7 @@ from dimgpt.runtime import Runtime
 
 
 def measure_steps(loop: Loop, batches: list[Batch], *, runs: int) -> dict[str, Any]:
-    """Time optimizer steps on the same batches; the first one, which compiles, counts separately."""
+    """Time optimizer steps on the same batches; the first one compiles and counts apart."""
     device = loop.runtime.device
     first = seconds_of(lambda: loop.step(batches), device)
     peak = peak_memory(lambda: loop.step(batches), device)

@@ -52,7 +52,7 @@ Le contraire de @ est _.: grand = petit; chaud = froid; vieux = jeune; noir = bl
 
 
 def fact_pairs() -> Iterator[tuple[str, str]]:
-    """Yield a true sentence, and a false one that differs in its answer."""
+    """Yield pairs of a true sentence and a false one; only the answer differs."""
     for line in _FACTS.replace("\n    ", " ").strip().splitlines():
         frame, facts = line.split(": ", 1)
         known = [fact.split(" = ") for fact in facts.split("; ")]

@@ -83,7 +83,10 @@ def resume_finish(folder: Path, target: Path) -> None:
 
 
 def finished_source(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Return `Plan.describe` of a folder of intact token files; empty if it is incomplete."""
+    """Return the source of a folder of token files, as `Plan.describe` gave it.
+
+    Empty if a file is missing, damaged or of another vocabulary.
+    """
     try:
         manifest = read_manifest(folder)
         for name in manifest.files:

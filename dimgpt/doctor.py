@@ -3,6 +3,7 @@
 A check opens the same files as a training or a chat, and reports the error that they would raise.
 """
 
+import contextlib
 import importlib.metadata
 import re
 import shutil
@@ -15,11 +16,17 @@ from typing import Literal
 import torch
 
 from dimgpt.config import ModelConfig
+from dimgpt.data.token_file import changed_files
 from dimgpt.info import advise
 from dimgpt.model.attention import attention
 from dimgpt.model.fused_attention import HAS_FLASH_ATTN, supports_varlen
 from dimgpt.model.transformer import Transformer
-from dimgpt.pipeline.data import fingerprint_data, open_corpus, require_conversations
+from dimgpt.pipeline.data import (
+    fingerprint_data,
+    open_corpus,
+    require_conversations,
+    source_folders,
+)
 from dimgpt.pipeline.models import open_model
 from dimgpt.pipeline.training import open_run
 from dimgpt.runtime import Runtime, available_memory, describe_machine, peak_flops
@@ -181,6 +188,17 @@ def _data(workspace: Workspace) -> Iterator[Finding]:
     for stage in STAGES[1:]:
         if workspace.data_dir(stage).exists():
             yield _tried(f"{about}, {stage}", partial(_groups, workspace, stage))
+    for stage in STAGES:
+        yield from _sources(workspace, stage)
+
+
+def _sources(workspace: Workspace, stage: Stage) -> Iterator[Finding]:
+    """Compare the files of the sources with those that were prepared."""
+    with contextlib.suppress(OSError, ValueError):  # the checks above report these errors
+        for folder in source_folders(workspace, stage):
+            for name, change in changed_files(folder).items():
+                found = f"{name} {change} since it was prepared: prepare again to train on it"
+                yield Finding(level="warning", about=f"source {folder.name}", found=found)
 
 
 def _groups(workspace: Workspace, stage: Stage) -> str:

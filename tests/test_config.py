@@ -172,7 +172,7 @@ def test_without_a_number_the_fall_follows_the_length_of_the_run(schedule, max_s
 
 
 @pytest.mark.parametrize(
-    ("least", "schedule", "expected"), [(0, "linear", 30), (1e-5, "linear", 0), (0, "wsd", 0)]
+    ("least", "schedule", "expected"), [(0, "linear", 31), (1e-5, "linear", 0), (0, "wsd", 0)]
 )
 def test_steps_at_a_rate_of_0_are_counted(least, schedule, expected):
     run = TrainingConfig(

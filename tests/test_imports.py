@@ -302,8 +302,9 @@ def test_an_original_writes_with_a_tokenizer_from_elsewhere(
     other = tmp_path / "elsewhere.json"
     (weights.parent / "tokenizer.json").rename(other)
     words = ["--prompt", "the cat", "--sampling.max-new-tokens", "3", "--tokenizer", str(other)]
-    main(["generate", "--model", str(weights), *words])
-    assert capsys.readouterr().out.startswith("the cat")
+    for flags in ([], ["--use-int8"]):
+        main(["generate", "--model", str(weights), *words, *flags])
+        assert capsys.readouterr().out.startswith("the cat")
     root = tmp_path / "models"
     bare = import_model(weights, models_root=root, use_tokenizer=False)
     with pytest.raises(SystemExit, match="saved without a tokenizer: give one with --tokenizer"):

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import papermill
 import pytest
-from jupyter_client.manager import start_new_kernel
 
 from dimgpt.training.journal import read_history
 
@@ -137,56 +136,3 @@ def test_the_report_shows_what_was_dropped_and_ten_documents(executed):
         str(output.get("text", "")) for cell in book.cells for output in cell.get("outputs", [])
     )
     assert printed.count("\n  · ") == 20
-
-
-ENDLESS_TRAINING = """
-from pathlib import Path
-from dimgpt.workspace import customise_training
-from dimgpt.pipeline.training import build_trainer, match_model
-from dimgpt.presets import get_preset
-from dimgpt.runtime import choose_runtime
-from dimgpt.workspace import Workspace
-
-preset = customise_training(get_preset("demo"), "pretraining", batch_size=2, max_steps=10**6)
-folder = Path({folder!r})
-workspace = Workspace(preset=preset, data_root=folder / "data", models_root=folder / "interrupted")
-trainer = build_trainer(
-    match_model(workspace, "pretraining"),
-    "pretraining",
-    runtime=choose_runtime(device="cpu"),
-    observers=[lambda record: print("took a step") if record["kind"] == "step" else None],
-)
-"""
-
-
-def test_an_interrupted_cell_saves_and_the_kernel_lives_on(executed):
-    manager, client = start_new_kernel(kernel_name="python3", cwd=str(ROOT))
-    try:
-        steps = [0]
-        _run(client, ENDLESS_TRAINING.format(folder=str(executed[1])))
-        for _ in range(2):  # interrupted twice, as impatient people do
-            printed = _run(client, "print('at', trainer.fit().step)", manager)
-            steps.append(int(printed.split("at ")[1]))
-        assert 0 < steps[1] < steps[2]
-        saved = _run(client, "print(trainer.checkpoints.load_latest().step)")
-        assert int(saved) == steps[2]
-    finally:
-        manager.shutdown_kernel(now=True)
-
-
-def _run(client, code, manager=None):
-    """Run code in a kernel and return what it prints; with a manager, stop it once it trains."""
-    request, printed = client.execute(code), ""
-    while True:
-        message = client.get_iopub_msg(timeout=120)
-        if message["parent_header"].get("msg_id") != request:
-            continue
-        content = message["content"]
-        if message["msg_type"] == "stream" and content["name"] == "stdout":
-            printed += content["text"]
-        assert message["msg_type"] != "error", content
-        if manager is not None and "took a step" in printed:
-            manager.interrupt_kernel()
-            manager = None
-        if content.get("execution_state") == "idle":
-            return printed

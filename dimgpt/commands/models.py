@@ -44,12 +44,16 @@ class Writer:
     """Model folder, or weights of another system; the preset's model if not given."""
     tokenizer: Path | None = None
     """A tokenizer.json or vocab.txt, for weights without one in their folder."""
+    use_int8: bool = False
+    """Round the weights to 8 bits: a large model then generates faster on a CPU."""
     sampling: SamplingConfig
 
     def open(self, stage: Stage) -> tuple[Transformer, Tokenizer]:
         """Open `--model`, or the preset's model of a stage, with its tokenizer."""
         path, runtime = self.path(stage), choose_runtime()
-        return open_model(path, runtime=runtime, tokenizer_path=self.tokenizer)
+        return open_model(
+            path, runtime=runtime, tokenizer_path=self.tokenizer, use_int8=self.use_int8
+        )
 
     def path(self, stage: Stage) -> Path:
         """Return the path of `--model`, or of the preset's model of a stage."""

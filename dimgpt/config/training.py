@@ -147,10 +147,10 @@ class TrainingConfig:
 
     @property
     def num_idle_steps(self) -> int:
-        """Steps after the decay whose learning rate is 0, so that they change nothing."""
-        if self.schedule == "wsd" or self.min_learning_rate > 0:
-            return 0
-        return max(0, self.max_steps - self.warmup_steps - self.num_decay_steps)
+        """Steps that change nothing, since their learning rate falls to 0 before the last step."""
+        first = self.warmup_steps + self.num_decay_steps
+        is_early = first < self.max_steps and self.schedule != "wsd"
+        return self.max_steps - first + 1 if is_early and self.min_learning_rate == 0 else 0
 
     @property
     def sequences_per_step(self) -> int:

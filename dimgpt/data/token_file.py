@@ -77,6 +77,8 @@ class Manifest:
     dropped: dict[str, int]
     """Number of dropped documents by reason."""
     files: dict[str, TokenFileSummary]
+    source_files: dict[str, str] | None = None
+    """SHA-256 of each file of the source on this disk; `None` if unknown."""
 
 
 class TokenFile:
@@ -172,6 +174,28 @@ def read_manifest(folder: Path) -> Manifest:
             f"{_FORMAT_VERSION} and {expected_dtype}; {PREPARE_AGAIN}"
         )
     return manifest
+
+
+def changed_files(folder: Path) -> dict[str, str]:
+    """Compare the files of a source with those that its token files were prepared from.
+
+    Args:
+        folder: The token files.
+
+    Returns:
+        Name of each file that differs -> "has changed" or "is gone". It is empty if an older
+        version prepared the folder, because the content of the source was not recorded then.
+
+    Raises:
+        FileNotFoundError, ValueError: As `read_manifest`.
+    """
+    found = {}
+    for name, sha256 in (read_manifest(folder).source_files or {}).items():
+        if not (path := Path(name)).is_file():
+            found[name] = "is gone"
+        elif sha256_of(path) != sha256:
+            found[name] = "has changed"
+    return found
 
 
 def _update_first_format(values: dict[str, Any]) -> None:

@@ -4,8 +4,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig
+from dimgpt.files import sha256_of
 from dimgpt.generation.generator import TextGenerator
 from dimgpt.model.transformer import Transformer
+from dimgpt.pipeline.data import fingerprint_manifests
 from dimgpt.pipeline.evaluation import measure_copying
 from dimgpt.presets import PRESETS
 from dimgpt.settings import to_dict
@@ -34,12 +36,20 @@ def card_of(workspace: Workspace, stage: Stage, trainer: Trainer, model: Transfo
     writer = TextGenerator(model, load_vocabulary(workspace)) if not base else None
     copied = measure_copying(data.corpus.train, data.corpus.validation, writer)
     facts = {"Run": workspace.preset.name, "Stage": stage, **begun, **trainer.summary().rows()}
+    checkpoint = trainer.folder.checkpoints.path_of("step", trainer.state.step)
+    run = workspace.run_dir(stage)
     return Card(
         facts=facts | copied,
         languages=languages_of(sources),
         mixture=tuple(rows),
         training=to_dict(trainer.config),
         notes=tuple(notes),
+        origin={
+            "run": f"{run.parent.name}/{run.name}",
+            "checkpoint": checkpoint.name,
+            "manifest_sha256": sha256_of(checkpoint / "manifest.json"),
+            "data_sha256": fingerprint_manifests(workspace, stage),
+        },
     )
 
 

@@ -17,7 +17,7 @@ from dimgpt.data.preparing.report import SourceReport
 from dimgpt.data.reading.finetuning import ConversationCorpus, FinetuningData
 from dimgpt.data.reading.preferences import PreferenceData
 from dimgpt.data.reading.pretraining import Corpus, PretrainingData
-from dimgpt.data.token_file import read_manifest
+from dimgpt.data.token_file import MANIFEST_NAME, read_manifest
 from dimgpt.partial_file import require_space
 from dimgpt.pipeline.mixture import expected_shortfalls
 from dimgpt.pipeline.vocabulary import keep_data_config, only_one
@@ -229,12 +229,24 @@ def open_data(
 
 def fingerprint_data(workspace: Workspace, stage: Stage) -> str:
     """Return a SHA-256 of the token files of a stage, computed from their manifests."""
-    files = {
-        source.name: to_dict(read_manifest(folder / source.name))["files"]
-        for source, folder in _all_sources(workspace, load_data_config(workspace))
-        if folder == workspace.data_dir(stage)
-    }
+    folders = source_folders(workspace, stage)
+    files = {folder.name: to_dict(read_manifest(folder))["files"] for folder in folders}
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
+def fingerprint_manifests(workspace: Workspace, stage: Stage) -> str:
+    """Return the SHA-256 of all that the manifests of a stage's token files say."""
+    digest = hashlib.sha256()
+    for folder in source_folders(workspace, stage):
+        digest.update((folder / MANIFEST_NAME).read_bytes())
+    return digest.hexdigest()
+
+
+def source_folders(workspace: Workspace, stage: Stage) -> list[Path]:
+    """Return the folders of token files of a stage, one for each source."""
+    sources = _all_sources(workspace, load_data_config(workspace))
+    wanted = workspace.data_dir(stage)
+    return [folder / source.name for source, folder in sources if folder == wanted]
 
 
 def _all_sources(

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dimgpt.config import DROPOUT_FIELDS, ExportConfig
+from dimgpt.files import sha256_of
+from dimgpt.model.int8 import round_to_int8
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime, choose_runtime
 from dimgpt.settings import override
@@ -34,6 +36,7 @@ def open_model(
     runtime: Runtime,
     tokenizer_path: Path | None = None,
     vocabulary_path: Path = _VOCABULARY_PATH,
+    use_int8: bool = False,
 ) -> tuple[Transformer, Tokenizer]:
     """Open a model folder, or weights of another system, with its tokenizer.
 
@@ -43,23 +46,34 @@ def open_model(
         tokenizer_path: A `tokenizer.json` or `vocab.txt`; `None` takes the one of the model folder,
             or searches the folder of the weights, and `tokenizer/` in it.
         vocabulary_path: Another place for the tokenizer of DimensionGPT.
+        use_int8: Round the weights to 8 bits, to generate faster on a CPU; see `model/int8.py`.
 
     Raises:
         FileNotFoundError: The model or its tokenizer is missing.
-        ValueError: A file is damaged or has another format, or model and tokenizer differ in size.
+        ValueError: A file is damaged or has another format, model and tokenizer differ in size, or
+            8 bits are asked for on a GPU.
     """
     if is_original(path):
         original = load_original(path)
         tokenizer = _tokenizer_of(original, path, tokenizer_path, vocabulary_path)
-        return original.model.to(runtime.device), tokenizer
-    model = load_model(path, device=runtime.device)
+        model = original.model.to(runtime.device)
+    else:
+        model = load_model(path, device=runtime.device)
+        tokenizer = _tokenizer_in(path, tokenizer_path, model)
+    if use_int8:
+        round_to_int8(model)
+    return model, tokenizer
+
+
+def _tokenizer_in(path: Path, tokenizer_path: Path | None, model: Transformer) -> Tokenizer:
+    """Load the tokenizer of a model folder, or another one that fits."""
     if tokenizer_path is None:
-        return model, load_tokenizer(path)
+        return load_tokenizer(path)
     tokenizer = Tokenizer.load(tokenizer_path)
     tokenizer.require_vocab_size(
         model.config.vocab_size, source=tokenizer_path, model=f"the model in {path}"
     )
-    return model, tokenizer
+    return tokenizer
 
 
 def import_model(
@@ -128,8 +142,11 @@ def export(
     """
     runtime = choose_runtime("fp32", "cpu")
     model, tokenizer = open_model(path, runtime=runtime, tokenizer_path=tokenizer_path)
-    card, curves = load_card(path) if (path / CONFIG_NAME).is_file() else (Card(), None)
-    card = dataclasses.replace(card, name=card.name or _name_of(path))
+    card, curves, origin = Card(), None, {}
+    if (path / CONFIG_NAME).is_file():
+        card, curves = load_card(path)
+        origin = {"model": _name_of(path), "config_sha256": sha256_of(path / CONFIG_NAME)}
+    card = dataclasses.replace(card, name=card.name or _name_of(path), origin=origin)
     suffix = "" if config.dtype == "f32" else f"-{config.dtype}"
     folder = output or path.resolve().with_name(f"{card.name}-{config.target}{suffix}")
     return export_model(model, tokenizer, folder, config, card=card, curves=curves)

@@ -218,7 +218,8 @@ class CheckpointWriter:
             Exception: The write failed, and not with an `OSError`.
         """
         if self._thread is not None:
-            self._thread.join()
+            if self._thread.is_alive():  # not if an interrupt came before it began
+                self._thread.join()
             self._thread = None
             if self.error is not None and not isinstance(self.error, OSError):
                 raise self.error

@@ -6,14 +6,18 @@ after the same step.
 """
 
 import contextlib
+import functools
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 import torch.distributed as dist
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Interrupt:
@@ -73,3 +77,22 @@ def catch_interrupts(*, num_processes: int = 1) -> Iterator[Interrupt]:
         yield interrupt
     finally:
         restore()
+
+
+def frees_memory(train: Callable[P, T]) -> Callable[P, T]:
+    """Raise `KeyboardInterrupt` and `torch.OutOfMemoryError` without the frames that hold tensors.
+
+    A notebook keeps the traceback of the last error. Its frames would keep the model on the device
+    while the cell runs again with a new one.
+    """
+
+    @functools.wraps(train)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return train(*args, **kwargs)
+        except (KeyboardInterrupt, torch.OutOfMemoryError) as error:
+            bare = type(error)(*error.args)
+        del args, kwargs
+        raise bare
+
+    return wrapper

@@ -40,7 +40,7 @@ from dimgpt.runtime import Runtime
 from dimgpt.settings import to_dict
 from dimgpt.training.distributed import build_stepper, lead, place_model
 from dimgpt.training.guard import Verdict
-from dimgpt.training.interrupts import Interrupt, catch_interrupts
+from dimgpt.training.interrupts import Interrupt, catch_interrupts, frees_memory
 from dimgpt.training.journal import Journal, Observer, Record
 from dimgpt.training.loss import compiled_loss
 from dimgpt.training.micro_batches import StepRows, TrainingData, share_of, take_share
@@ -49,6 +49,7 @@ from dimgpt.training.run_folder import RunFolder, lock_run
 from dimgpt.training.run_state import RunState, TrainingSummary
 from dimgpt.training.step import PendingStep, StepResult
 from dimgpt.training.trackers import open_trackers
+from dimgpt.training.watchdog import Watchdog
 
 # Non-finite steps in a row after which the run goes back to its last checkpoint.
 _MAX_BAD_IN_A_ROW = 5
@@ -107,10 +108,10 @@ class Trainer:
             fingerprints={"data": data_fingerprint, "base model": base_fingerprint},
             recipe=recipe or {},
         )
-        self.checkpoints = self.folder.checkpoints
+        self.checkpoints, self.watchdog = self.folder.checkpoints, Watchdog()
         self.journal = Journal(
             run_dir / "history.jsonl",
-            observers,
+            [*observers, self.watchdog],
             flops_per_token=training_flops_per_token(model.config, is_frozen=model.lora.rank > 0),
             runtime=runtime,
             decay=config.metrics_decay,
@@ -118,6 +119,7 @@ class Trainer:
         )
         self.state, self._went_back_at = RunState(), 0
 
+    @frees_memory
     def fit(self) -> TrainingSummary:
         """Train until `max_steps` or an interrupt; save in both cases.
 
@@ -146,6 +148,7 @@ class Trainer:
             self.journal.start(max_steps=self.config.max_steps, changes=changes, trained=trained)
             stack.enter_context(self.journal.recording_failure())
             stack.enter_context(self.runtime.matmul_precision())
+            stack.enter_context(self.watchdog)
             if state.looked_around_at < state.step:
                 self._look_around(stop)  # an interrupt prevented it
             while not (stop() or self._is_over()):
@@ -252,6 +255,7 @@ class Trainer:
 
     def _measure(self, should_stop: Callable[[], bool]) -> dict[str, float]:
         """Measure held-out batches; return nothing if interrupted before the last one."""
+        self.watchdog.rest()
         batches = list(self.data.validation_batches(self.config.validation_batches))
         share = share_of(batches, self.runtime)
         return self.stepper.measure(share, byte_counts=self.byte_counts, should_stop=should_stop)

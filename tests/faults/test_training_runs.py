@@ -19,7 +19,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reas
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(WORKER.parents[2])}
+    paths = os.pathsep.join(str(WORKER.parents[number]) for number in (1, 2))
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     done = subprocess.run(
         [sys.executable, str(WORKER), str(tmp_path_factory.mktemp("faults"))],
         env=environment,

@@ -10,7 +10,6 @@ import json
 import os
 import random
 import resource
-import runpy
 import shutil
 import signal
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import torch
 import torch._dynamo
+import toy_training
 
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import choose_runtime
@@ -28,9 +28,8 @@ from dimgpt.training.checkpoint import CheckpointStore
 from dimgpt.training.journal import read_history
 from dimgpt.training.trainer import Trainer, TrainingConfig
 
-TOY = runpy.run_path(str(Path(__file__).parents[1] / "training" / "conftest.py"))
 FOLDER = Path(sys.argv[1])
-MODEL = dataclasses.replace(TOY["MODEL"], num_layers=1, dropout=0.1)
+MODEL = dataclasses.replace(toy_training.MODEL, num_layers=1, dropout=0.1)
 CONFIG = TrainingConfig(
     batch_size=4,
     accumulation_steps=2,
@@ -52,7 +51,7 @@ def build(folder, config=CONFIG, observers=()):
     """Return a trainer with dropout, two bad steps, and memory that runs out after a while."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    data = TOY["ToyData"](config, bad_steps=(5, 8))
+    data = toy_training.ToyData(config, bad_steps=(5, 8))
     runtime = choose_runtime("fp32", "cpu")
     trainer = Trainer(
         Transformer(MODEL), data, config, run_dir=folder, runtime=runtime, observers=observers

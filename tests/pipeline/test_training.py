@@ -119,16 +119,3 @@ def test_of_other_texts_no_language_is_told() -> None:
     assert languages_of([dataclasses.replace(source, path="mine.txt")]) == ()
     wikipedia = next(s for s in PRESETS["toygpt-small"].data.sources if s.name == "wikipedia")
     assert languages_of([wikipedia]) == ("en",)  # and not French, which has the same address
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("decay_steps", "warned"), [(5, True), (None, False)])
-def test_steps_that_would_learn_nothing_are_said_before_the_first(
-    workspace, measured, caplog, decay_steps, warned
-):
-    run = override(workspace.preset.pretraining, max_steps=40)
-    run = dataclasses.replace(run, decay_steps=decay_steps)
-    preset = override(workspace.preset, pretraining=run)
-    build_trainer(override(workspace, preset=preset), "pretraining", runtime=CPU)
-    said = [record.getMessage() for record in caplog.records]
-    assert any("34 of 40 steps learn nothing" in line for line in said) == warned

@@ -15,7 +15,7 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-from conftest import MODEL, ToyData
+from toy_training import MODEL, ToyData
 
 from dimgpt.config import TrainingConfig
 from dimgpt.model.transformer import Transformer

@@ -193,3 +193,17 @@ raise SystemExit(5)
     assert run.returncode == 5
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000007"]
     assert CheckpointStore(tmp_path).load_latest().step == 7
+
+
+def test_an_interrupt_before_a_write_begins_leaves_nothing_to_wait_for(writer, monkeypatch):
+    def interrupted(thread):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            writer.submit(checkpoint(1, tensors(1)), kinds=["step"])
+    writer.wait()
+    writer.submit(checkpoint(2, tensors(2)), kinds=["step"])
+    writer.wait()
+    assert writer.store.load_latest().step == 2

@@ -31,14 +31,15 @@ from dimgpt.training.run_folder import lock_run
 pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))  # the worker imports the conftest.py that lies beside it
+sys.path.insert(0, str(HERE))
 Job = importlib.import_module("distributed_worker").Job
 ALONE = choose_runtime("fp32", "cpu")
 TORCHRUN = [
     *("-m", "torch.distributed.run", "--nproc-per-node=2", "--local-addr=127.0.0.1"),
     *("--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"),
 ]
-LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])}
+PATHS = os.pathsep.join([str(HERE.parents[1]), str(HERE.parent)])
+LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": PATHS}
 TOY = TrainingConfig(
     batch_size=4,
     accumulation_steps=4,

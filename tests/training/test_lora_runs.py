@@ -1,14 +1,13 @@
 """Runs that train adapters: the base stays, the checkpoints are small, and they resume."""
 
 import dataclasses
+import functools
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from dimgpt.config import LoraConfig
-from dimgpt.model.lora import add_adapters
-from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import choose_runtime
 from dimgpt.training.journal import read_history
 from dimgpt.training.loss import compiled_loss
@@ -18,23 +17,8 @@ LORA = LoraConfig(rank=2, dropout=0.1)
 
 
 @pytest.fixture
-def make(tmp_path, make_trainer, config):
-    toy = make_trainer(config)
-
-    def make(config, *, folder="lora", lora=LORA, **options):
-        torch.manual_seed(0)
-        model = Transformer(toy.model.config)
-        add_adapters(model, lora)
-        return Trainer(
-            model,
-            toy.data,
-            config,
-            run_dir=tmp_path / folder,
-            runtime=choose_runtime("fp32", "cpu"),
-            **options,
-        )
-
-    return make
+def make(make_trainer):
+    return functools.partial(make_trainer, lora=LORA)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
@@ -56,26 +40,22 @@ def test_only_adapters_move_and_are_saved_and_a_resumed_run_is_the_same(config, 
     assert summary.rows()["Trained parameters"] == read_history(whole.journal.path)[0]["trained"]
 
 
-def test_another_rank_is_refused_and_another_dropout_is_shown(config, make, make_trainer):
+def test_another_dropout_is_shown(config, make):
     make(dataclasses.replace(config, max_steps=2)).fit()
     seen, other = [], dataclasses.replace(LORA, dropout=0.2)
     make(config, lora=other, observers=[seen.append]).fit()
     assert seen[0]["changes"]["lora.dropout"] == "0.1 -> 0.2"
-    with pytest.raises(ValueError, match=r"lora.rank: 2 -> 3; lora.alpha: 16.0 -> 4.0"):
-        make(config, lora=LoraConfig(rank=3, alpha=4.0)).fit()
-    with pytest.raises(ValueError, match=r"lora.rank: 2 -> 0"):
-        make_trainer(config, folder="lora").fit()
 
 
-def test_branching_and_sharding_are_refused(config, make, make_trainer, tmp_path):
+def test_branching_and_sharding_are_refused(config, make, tmp_path):
     with pytest.raises(ValueError, match="and lora.rank 2: a run with adapters begins at"):
         make(config, branch_from=tmp_path / "other").fit()
     two = dataclasses.replace(choose_runtime("fp32", "cpu"), num_processes=2)
-    model = make(config).model
+    trainer = make(config)
     with pytest.raises(ValueError, match="sharding is 'full' and lora.rank 2"):
         Trainer(
-            model,
-            make_trainer(config).data,
+            trainer.model,
+            trainer.data,
             dataclasses.replace(config, sharding="full"),
             run_dir=tmp_path / "two",
             runtime=two,

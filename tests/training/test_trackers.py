@@ -86,16 +86,16 @@ def test_tensorboard_reads_the_curves_of_a_run_that_was_killed_and_went_on(confi
 def test_trackio_keeps_the_curves_on_this_machine(tmp_path):
     pytest.importorskip("trackio")
     code = f"""
-import runpy, torch
+import torch
 from pathlib import Path
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import choose_runtime
 from dimgpt.training.trainer import Trainer, TrainingConfig
-toy = runpy.run_path({str(Path(__file__).with_name("conftest.py"))!r})
+from toy_training import MODEL, ToyData
 for steps in (2, 4):
     config = TrainingConfig(batch_size=2, accumulation_steps=1, warmup_steps=1, max_steps=steps,
         validation_interval=2, validation_batches=1, precision="fp32", trackers=("trackio",))
-    trainer = Trainer(Transformer(toy["MODEL"]), toy["ToyData"](config), config,
+    trainer = Trainer(Transformer(MODEL), ToyData(config), config,
         run_dir=Path({str(tmp_path / "toy-runs" / "pretraining")!r}),
         runtime=choose_runtime("fp32", "cpu"))
     trainer.fit()
@@ -112,7 +112,7 @@ for run in SQLiteStorage.get_runs("dimgpt"):
         "HOME": str(tmp_path),
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
     }
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -116,16 +116,6 @@ def test_running_a_finished_run_again_changes_nothing(config, make_trainer):
     assert again.journal.path.read_text().startswith(history)
 
 
-def test_another_architecture_or_vocabulary_is_refused_with_both_values(config, make_trainer):
-    trainer = make_trainer(config, vocabulary="aaaa")
-    trainer.fit()
-    wider = dataclasses.replace(trainer.model.config, ffn_dim=32)
-    with pytest.raises(ValueError, match="ffn_dim: 24 -> 32"):
-        make_trainer(config, model=wider, vocabulary="aaaa").fit()
-    with pytest.raises(ValueError, match="vocabulary: aaaa -> bbbb"):
-        make_trainer(config, vocabulary="bbbb").fit()
-
-
 def test_a_changed_batch_size_is_allowed_and_shown(config, make_trainer):
     make_trainer(dataclasses.replace(config, max_steps=2)).fit()
     changed = dataclasses.replace(config, batch_size=2, accumulation_steps=4)

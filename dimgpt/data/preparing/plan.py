@@ -110,14 +110,18 @@ class Plan:
         return Borders.of(validation_ratio=config.validation_ratio, test_ratio=config.test_ratio)
 
     @property
+    def files(self) -> tuple[SourceFile, ...]:
+        """The files of the documents, and then those of the system prompts."""
+        return self.listing.files + (self.prompts.files if self.prompts else ())
+
+    @property
     def skip_bad(self) -> bool:
         """Whether records that cannot be used are skipped."""
         return self.config.bad_records == "skip"
 
     def describe(self) -> dict[str, Any]:
         """Return the JSON values that identify a finished folder; its manifest contains them."""
-        listings = [self.listing, *([self.prompts] if self.prompts else [])]
-        files = [(file.name, file.num_bytes) for part in listings for file in part.files]
+        files = [(file.name, file.num_bytes) for file in self.files]
         return {
             "settings": self.settings,
             "revision": self.listing.revision,

@@ -153,7 +153,7 @@ def prefetch(
     finally:
         is_stopped.set()
         wanted.put(None)
-        if thread.ident is not None:
+        if thread.is_alive():
             thread.join()
 
 

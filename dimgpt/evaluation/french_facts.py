@@ -1,7 +1,6 @@
-"""Everyday facts in French, each with a true and a false sentence.
+"""Everyday facts in French: a false sentence has the answer of another sentence of its line.
 
-The answer of a false sentence is right in another sentence of its line. So each answer is as often
-wrong as right, and a preference for frequent words does not help.
+So each answer is as often wrong as right, and a preference for frequent words does not help.
 """
 
 from collections.abc import Iterator

@@ -86,10 +86,7 @@ def resume_finish(folder: Path, target: Path) -> None:
 
 
 def finished_source(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Return the source of a folder of token files, as `Plan.describe` gave it.
-
-    Empty if a file is missing, damaged or of another vocabulary.
-    """
+    """Return `Plan.describe` of a folder; empty if a file is missing, damaged or foreign."""
     try:
         manifest = read_manifest(folder)
         for name in manifest.files:

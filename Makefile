@@ -35,7 +35,7 @@ quick: $(VENV)/.ready
 
 faults: $(VENV)/.ready
 	@echo "Injecting faults."
-	@$(RUN) -m pytest tests/faults
+	@$(RUN) -m pytest tests/faults -n 2 --dist loadfile --no-loadscope-reorder
 
 fuzz: $(VENV)/.ready
 	@echo "Fuzzing with $(EXAMPLES) inputs for each reader."

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fault_rows import ROWS
 from served import serving
 from test_coming_from import DATA, TEXTS
 
@@ -214,3 +215,12 @@ def test_the_pages_stay_short():
     for page in PAGES:
         limit = 250 if page.name == "README.md" else 199
         assert len(page.read_text(encoding="utf-8").splitlines()) <= limit, page.name
+
+
+def test_the_table_of_faults_is_the_one_that_is_counted():
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\| (\d+) \| (.+?) \| .+ \| ([\d,]+) \|$", page, re.MULTILINE)
+    assert {int(row): (name, int(number.replace(",", ""))) for row, name, number in shown} == ROWS
+    assert [int(row) for row, _, _ in shown] == [*range(1, len(ROWS) + 1)]
+    for text in (page, (ROOT / "README.md").read_text(encoding="utf-8")):
+        assert f"faults: {len(ROWS)} of {len(ROWS)} rows" in text

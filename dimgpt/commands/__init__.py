@@ -20,7 +20,7 @@ VERBS = {
     "web": ("serving.Web", "Serve a web page to talk with models and to look inside them."),
     "export": ("models.Export", "Write a model for transformers, llama.cpp or DimensionGPT."),
     "doctor": ("doctor.Doctor", "Find problems of this machine, the data, models and runs."),
-    "verify": ("doctor.Verify", "Check a model, its runs and its texts by the recorded hashes."),
+    "verify": ("doctor.Verify", "Check a model and all it was made from against their hashes."),
     "info": ("models.Info", "Show this machine, and the sizes of a preset or of a model folder."),
     "download": ("models.Download", "Fetch a model from the Hugging Face hub; resumable."),
     "import": (

@@ -134,22 +134,21 @@ class Trainer:
         with contextlib.ExitStack() as stack:
             lead(lambda: stack.enter_context(lock_run(self.folder.path)), self.runtime)
             stack.callback(self.folder.writer.wait)
-            state, changes = self.folder.resume(self.branch_from)
-            self.state = state
-            self.journal.follow(state)
+            self.state, changes = self.folder.resume(self.branch_from)
+            self.journal.follow(self.state)
             interrupts = catch_interrupts(num_processes=self.runtime.num_processes)
             stop = stack.enter_context(interrupts)
             names = self.config.trackers if self.runtime.is_first else ()
             settings = to_dict(self.model.config) | to_dict(self.config)
             self.journal.trackers = stack.enter_context(
-                open_trackers(names, self.folder.path, step=state.step, settings=settings)
+                open_trackers(names, self.folder.path, step=self.state.step, settings=settings)
             )
             trained = trained_share(self.model)
             self.journal.start(max_steps=self.config.max_steps, changes=changes, trained=trained)
             stack.enter_context(self.journal.recording_failure())
             stack.enter_context(self.runtime.matmul_precision())
             stack.enter_context(self.watchdog)
-            if state.looked_around_at < state.step:
+            if self.state.looked_around_at < self.state.step:
                 self._look_around(stop)  # an interrupt prevented it
             while not (stop() or self._is_over()):
                 self._take_steps(stop)

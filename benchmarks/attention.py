@@ -1,6 +1,6 @@
 """Claim: on a CPU in bf16, attention by batched matrix products trains the demo twice as fast.
 
-The peer is torch's SDPA. Where the scores outgrow the caches (`french-5m`) there is no gain.
+The peer is torch's SDPA. There is no gain if the scores do not fit into the caches (`french-5m`).
 
 Both sides run alternately in one process, forward and backward, at the shapes of the presets that
 are trained on CPUs. Prints one JSON line; with `--write`, also keeps it in benchmarks/results/.

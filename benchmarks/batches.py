@@ -1,6 +1,6 @@
-"""A pretraining step's batches from one part and from many: parts must not cost time.
+"""Claim: pretraining batches from a token file of many parts take no more time than from one.
 
-Both sides read the same token file, once whole and once in parts of equal size, by turns.
+Both sides read the same tokens, in one part and in many parts of equal size, by turns.
 """
 
 import tempfile
@@ -20,7 +20,7 @@ _NUM_DOCUMENTS, _MEAN_TOKENS, _VOCAB_SIZE = 40_000, 1_200, 32_000
 
 
 def write_source(folder: Path, *, num_parts: int) -> None:
-    """Write the same random documents in so many parts."""
+    """Write the same random documents in `num_parts` parts."""
     folder.mkdir(parents=True)
     generator = np.random.default_rng(0)
     lengths = generator.integers(2, 2 * _MEAN_TOKENS, size=_NUM_DOCUMENTS)

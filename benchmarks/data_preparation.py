@@ -1,9 +1,9 @@
 """Claim: on one core, cleaning + encoding + writing is four times as fast as the original's way.
 
-Both sides take the same texts alternately, in one process, texts that our side has not met before:
-its memory of words is filled with others, as in a long run ("first_mb_per_s" is the speed while it
-fills). The baseline is our own plain implementation of the original's way (`plain_encoding`). The
-peer is Hugging Face's WordPiece, which gives the same ids, on text that is already cleaned.
+Both sides encode the same texts alternately in one process. Our side has not seen these texts
+before, and its cache of words is full of other words, as in a long run ("first_mb_per_s" is the
+speed while the cache fills). The baseline is our own plain implementation of the original's way
+(`plain_encoding`). The peer is Hugging Face's WordPiece, which gives the same ids, on cleaned text.
 
 Prints one JSON line; with `--write`, also keeps it in benchmarks/results/.
 """
@@ -97,11 +97,11 @@ def wordpiece(tokenizer: GreedyTokenizer) -> Encode:
 
 
 def processes(documents: Sequence[str], tokens: Sequence[str]) -> dict[str, Any]:
-    """Return the seconds of a whole preparation in one process and in two, and their ratio.
+    """Return the seconds of a complete preparation in one process and in two, and their ratio.
 
-    The tokenizer remembers nothing at the start of each, as in a worker. The texts stand there
-    several times: workers start within half a second and meet each word once themselves, which a
-    minute of work outweighs as the hours of a real source do.
+    Each begins with a tokenizer whose cache is empty, as in a worker. The texts are repeated
+    several times, to about a minute of work. So the start of the workers (0.5 s) and the first
+    encoding of each word matter as little as in hours of a real source.
     """
     seconds: dict[int, list[float]] = {1: [], 2: []}
     with tempfile.TemporaryDirectory() as folder:

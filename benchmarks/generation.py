@@ -1,10 +1,10 @@
 """Claim: a token costs less here than with `generate` of `transformers`, at any length.
 
 Greedy, float32, one row, the same weights on both sides: our model with random weights, and its
-export, which `transformers` opens with its own cache. They take turns in one process, ours also
-with a compiled step, with weights of 8 bits, and with both; a figure is a median of ratios, above 1
-where ours is faster. Also shown: tokens after the context is full against those before, and what
-the 2,000th token costs.
+export, which `transformers` opens with its own cache. Both take turns in one process, ours also
+with a compiled step, with weights of 8 bits, and with both. A figure is a median of ratios; above
+1, ours is faster. It also measures tokens before and after the context is full, and the time of the
+2,000th token.
 
     python benchmarks/generation.py --threads 1
 """
@@ -43,7 +43,7 @@ _SPECIAL_TOKENS = SpecialTokens()
 def ours(
     model: Transformer, num_tokens: int, *, prompt: Sequence[int] = PROMPT, **settings: Any
 ) -> Iterator[int]:
-    """Write greedily; ⮜end-of-text⮞ would end a run, and random weights do not say it."""
+    """Generate greedily; random weights do not generate ⮜end-of-text⮞, which would end a run."""
     config = SamplingConfig(temperature=0.0, max_new_tokens=num_tokens, **settings)
     return generate_ids(model, prompt, config, special_tokens=_SPECIAL_TOKENS)
 
@@ -141,7 +141,7 @@ def token_times(model: Transformer, num_tokens: int, **settings: Any) -> list[fl
 
 
 def median(values: Sequence[float]) -> float:
-    """Return the middle one."""
+    """Return the middle value."""
     return sorted(values)[len(values) // 2]
 
 

@@ -1,12 +1,13 @@
-"""All that needs a GPU, checked and measured by one command in less than nine minutes.
+"""Checks and measures everything that needs a GPU, with one command, in less than nine minutes.
 
-Needs torch >= 2.11, numpy, regex, tqdm, tokenizers and transformers beside this checkout: every
-kernel against the naive attention, bf16 against fp32, speed at full size with several micro-batches
-and by parts, the peer beside it, waiting inside a step, the memory of the loss, decoding, resuming.
-A section that fails leaves its error and the others go on; the result is written after each.
+Compares every kernel with the naive attention, and bf16 with fp32. Measures speed at full size with
+several micro-batches and by parts, the peer, waits inside a step, the memory of the loss, and
+decoding. Checks resuming. A section that fails records its error, and the others continue; the
+result is written after each section. Needs torch >= 2.11, numpy, regex, tqdm, tokenizers and
+transformers.
 
     python benchmarks/gpu_suite.py                 one card, the published model
-    python benchmarks/gpu_suite.py --toy           tiny sizes, to see on any machine that it runs
+    python benchmarks/gpu_suite.py --toy           tiny sizes, to test this script on any machine
 """
 
 import argparse
@@ -109,7 +110,7 @@ class Suite:
         else:
             try:
                 self.result[name] = section()
-            except Exception as error:  # the other sections still tell something
+            except Exception as error:  # the other sections are still useful
                 traceback.print_exc()
                 self.result[name] = {"error": f"{type(error).__name__}: {error}"}
             self.result[name]["section_s"] = round(time.perf_counter() - started, 1)

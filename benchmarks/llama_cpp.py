@@ -1,10 +1,10 @@
-"""Claim: a GGUF export writes the tokens that dimgpt writes; its own tokenizer cuts text otherwise.
+"""Claim: a GGUF export generates dimgpt's tokens; llama.cpp's tokenizer cuts text differently.
 
 Exports each model in every precision. A prebuilt llama.cpp then continues prompts that are given as
-ids, and cuts sentences into ids. Counted: greedy continuations that are ours (float32) to the last
-token, and sentences that are cut as by the model's own tokenizer.
+ids, and tokenizes sentences. Counts the greedy continuations that equal ours (float32) to the last
+token, and the sentences that the model's own tokenizer cuts in the same way.
 
-llama.cpp comes from npm, as a ready package: npm install node-llama-cpp --ignore-scripts
+llama.cpp comes from npm as a prebuilt package: npm install node-llama-cpp --ignore-scripts
 
     python benchmarks/llama_cpp.py models/demo models/french-5m --node folder/of/node_modules
 """
@@ -69,7 +69,7 @@ def sentences() -> dict[str, list[str]]:
 
 
 def ask(folder: Path, node: Path, **job: Any) -> dict[str, list[list[int]]]:
-    """Let llama.cpp work on a file."""
+    """Run llama.cpp on a file of prompts and sentences, and return its results."""
     (model,) = folder.glob("*.gguf")
     path = folder / "job.json"
     path.write_text(json.dumps({"model": str(model), "count": NUM_NEW_TOKENS, **job}))

@@ -1,8 +1,8 @@
 """Encoding as the original system does it: the baseline of `data_preparation`.
 
-Fifty and more replaces over the whole text, a function call for every character with membership
-tests in lists and dicts, a loop for every word, slices for the longest match. The ids are those of
-`dimgpt.text`; nothing else is shared with it than the tables and the expression that splits.
+More than fifty replacements over the text, a function call for every character with membership
+tests in lists and dicts, a loop for every word, slices for the longest match. The ids equal those
+of `dimgpt.text`. Both share only the tables and the expression that splits words.
 """
 
 from string import ascii_lowercase

@@ -1,12 +1,12 @@
 """Claim: the modern recipe reaches the reference's bits per byte with far fewer tokens.
 
 Trains the reference (AdamW, the published architecture) and the modern recipes at several sizes on
-real French. Rates are tuned on the validation split, as often for each recipe; what is reported
-comes from the test split, over several seeds. At the smallest size, each part is also added to the
-reference alone, and left out of the whole.
+real French. Learning rates are tuned on the validation split, with equally many tries for each
+recipe. Reported figures come from the test split, over several seeds. At the smallest size, each
+part is also added alone to the reference, and left out of the full recipe.
 
-`run` trains what is missing, and keeps each run in benchmarks/results/recipes.json; it can be
-stopped at any time. `report` prints the tables and draws resources/recipes.png.
+`run` trains the missing runs, and saves each in benchmarks/results/recipes.json; it can be stopped
+at any time. `report` prints the tables and draws resources/recipes.png.
 
     python benchmarks/recipes.py run --sizes small --jobs 2
     python benchmarks/recipes.py report
@@ -204,13 +204,13 @@ def run_all(
     *,
     jobs: int,
 ) -> None:
-    """Train what is missing, several runs at a time, one thread each.
+    """Train the missing runs, several at a time, one thread each.
 
     Args:
-        plan: Turns the results until now, by their keys, into the runs that can be chosen by then.
-        train: Trains a run with so many threads.
-        path: File of the results; each is added as soon as it is there.
-        jobs: Runs at a time.
+        plan: Returns the runs that can be chosen already, given the finished results by their keys.
+        train: Trains a run with a number of threads.
+        path: File of the results; a result is added as soon as its run has ended.
+        jobs: Number of runs at a time.
     """
     results = load_results(path)
     context = multiprocessing.get_context("spawn")

@@ -1,4 +1,4 @@
-"""The tables and the picture of `recipes.py`, from the runs that it kept."""
+"""The tables and the picture of `recipes.py`, from its saved runs."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ def best_rate(tries: Iterable[Result]) -> float:
 
 
 def around(part: str, whole: Parts) -> tuple[Parts, Parts, Parts]:
-    """Return what a part is added to, the two together, and the whole without the part."""
+    """Return the base of a part, base and part together, and the full recipe without the part."""
     base: Parts = (MUON,) if part == MUON_DECAY else ()
     gone = {MUON, MUON_DECAY} if part == MUON else {part}
     return base, (*base, part), tuple(other for other in whole if other not in gone)
@@ -121,7 +121,7 @@ def compare_parts(
     parts: Iterable[str],
     chosen: Mapping[tuple[str, str], list[Result]],
 ) -> str:
-    """Return what each part changes alone, and what the whole loses without it, seed by seed."""
+    """Return the effect of each part alone, and of leaving it out of the full recipe, by seed."""
     reference, whole = (chosen.get((size, name), []) for name in ("reference", "modern-max"))
     if not whole:
         return ""

@@ -1,4 +1,4 @@
-"""What every benchmark says of its figures: where they come from, how they vary, where they go."""
+"""Reports the figures of benchmarks, with their spread and the machine."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def spread(values: Sequence[float], *, digits: int = 2) -> dict[str, float]:
-    """Return the median of several runs, and how far they lie apart."""
+    """Return the median of several runs, and their range."""
     return {
         "median": round(statistics.median(values), digits),
         "lowest": round(min(values), digits),

@@ -1,12 +1,14 @@
 """Claim: rewards for right answers teach a fine-tuned model more than the right answers do.
 
-The demo's world knows the right answers of sums and conjugations. A step draws questions that are
-not held out and, for each, a group of answers at temperature 1. Each answer gets its reward, 1 if
-it is right, less the mean of its group, as a weight of its tokens in the loss: REINFORCE, Williams
-1992, with the group's mean as in GRPO, https://arxiv.org/abs/2402.03300, and nothing else of it. To
-compare, the same model learns the right answers of as many questions, each once, by cross-entropy.
-What ends an answer does not count: a chat format may have several tokens for it.
-Before and after, all kinds of held-out questions are asked and the loss on stories is measured.
+The demo's grammar gives the right answers of sums and conjugations. A step draws questions that are
+not held out, and a group of answers at temperature 1 for each. The reward of an answer is 1 if it
+is right, else 0. In the loss, the tokens of an answer have the weight reward minus mean of the
+group: REINFORCE (Williams 1992) with the group mean of GRPO, https://arxiv.org/abs/2402.03300, and
+nothing else of GRPO. For comparison, the same model learns the right answers of equally many
+questions, each once, by cross-entropy. The tokens that end an answer have no loss, because a chat
+format may have several of them.
+
+Before and after, all kinds of held-out questions are asked, and the loss on stories is measured.
 
     make demo && make demo SEED=1 && make demo SEED=2
     python benchmarks/rewards.py models/demo-chat models/demo-seed-[12]/demo-chat --write
@@ -73,7 +75,7 @@ def main() -> None:
 def train(
     model: Transformer, tokenizer: Tokenizer, make_rows: Any, steps: int, rate: float, seed: int
 ) -> None:
-    """Take steps at a rate that falls in a line to 0."""
+    """Take optimizer steps at a learning rate that falls linearly to 0."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.0)
     rng = Random(f"rewards {seed}")
     for step in range(steps):

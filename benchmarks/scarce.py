@@ -1,10 +1,10 @@
 """Claim: with the right settings, a quarter of the text is worth as much as four times of it.
 
-Trains the smallest size of `recipes.py` on a sixtieth of the French text, over and over, with more
-decay, with dropout, and with averaged weights. To be compared with what the reference reaches in
-one pass over four times as much. The mixture is the text as it is, without weights. Rates are those
-that `recipes.py` found; the number of passes and the settings are chosen on the validation split,
-and the test split is reported. Every run is kept in benchmarks/results/scarce.json.
+Trains the smallest size of `recipes.py` on a sixtieth of the French text in many passes, with more
+weight decay, with dropout, and with averaged weights. The reference is one pass over four times as
+much text. Sources have no multipliers. Learning rates are the best ones of `recipes.py`. The number
+of passes and the settings are chosen on the validation split, and figures of the test split are
+reported. Every run is saved in benchmarks/results/scarce.json.
 
     python benchmarks/scarce.py run --jobs 2
     python benchmarks/scarce.py report

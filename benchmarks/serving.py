@@ -1,9 +1,9 @@
-"""Claim: the API writes more tokens a second for many clients than for one, and none is mixed up.
+"""Claim: the API generates more tokens a second for many clients than for one, and mixes up none.
 
-A server with random weights runs as a process of its own; clients are those of the `openai`
-package. First 1, 8 and 32 clients ask at a time. Then 50 ask for a minute, every third of them
-going away in the middle; answers are compared with those that a client
-got alone, and the memory of the server is watched.
+A server with random weights runs in its own process; the clients are those of the `openai` package.
+First 1, 8 and 32 clients ask at the same time. Then 50 clients ask for a minute, and every third
+one disconnects in the middle. Answers are compared with the answers to a single client, and the
+memory of the server is measured.
 
     python benchmarks/serving.py --threads 1
 """

@@ -1,11 +1,11 @@
 """Claim: a curve fitted to small runs predicts the loss of runs that it was not fitted to.
 
 The curve is `dimgpt.sizing.Curve`. It is fitted to the runs of `recipes.py`, reference and modern
-recipe, and to a few smaller ones. Then each size is left out in turn, and predicted by a curve that
+recipe, and to a few smaller runs. Then each size is left out in turn, and predicted by a curve that
 is fitted to the others.
 
-`run` trains what is missing of the smaller runs, and keeps each in benchmarks/results/sizing.json.
-`report` prints the curve, and predicted and reached loss side by side.
+`run` trains the missing smaller runs, and saves each in benchmarks/results/sizing.json. `report`
+prints the curve, and the predicted and the reached losses side by side.
 
     python benchmarks/sizing.py run
     python benchmarks/sizing.py report

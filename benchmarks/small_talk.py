@@ -1,8 +1,9 @@
-"""Claim: a model of real French that holds no facts is polite, and says that it does not know.
+"""Claim: a model of real French that knows no facts is polite, and says that it does not know.
 
 Asks a fine-tuned `french-5m` in wordings of small talk that training never saw, each with several
-words. An answer is right if it is one of the topic's own, to the letter. Then it asks the first
-questions of held-out real conversations, and counts the answers that begin with "Je ne sais pas".
+words in its slots. An answer is right if it is exactly one of the training answers for the topic.
+Then it asks the first questions of held-out real conversations, and counts the answers that begin
+with "Je ne sais pas".
 
     python benchmarks/small_talk.py models/french-5m-modern-chat
 """

@@ -1,4 +1,4 @@
-"""The French texts that benchmarks of the text room run on."""
+"""The French texts for benchmarks of `text/` and `data/`."""
 
 import gzip
 import json
@@ -14,7 +14,7 @@ _FILES = ("books.jsonl.gz", "wiki_news.jsonl.gz", "institutions.jsonl.gz")
 
 
 def load_documents() -> tuple[str, list[str]]:
-    """Return a name and shuffled documents: real ones where they are, else the demo's stories."""
+    """Return a name and shuffled documents: real ones if they exist, else the demo's stories."""
     for folder in FRENCH_FOLDERS:
         paths = [folder / name for name in _FILES]
         if all(path.is_file() for path in paths):

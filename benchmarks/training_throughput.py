@@ -1,10 +1,10 @@
 """Claim: a step takes less time here than with `transformers`' Mistral in a plain loop.
 
-The same architecture, batches, optimizer and precision on both sides, step by step in turns. Ours
-is compiled together with its loss (`--no-compile`: not); the plain loop is not, and the peer
-compiled in the same way is measured beside both. Also shown: tokens a second, TFLOP/s, the share of
-the matrix products that this machine was measured to do, memory, and the time of each part. Prints
-a table and one JSON line; `--write` keeps it in benchmarks/results/.
+Both sides have the same architecture, batches, optimizer and precision, and take turns step by
+step. Ours is compiled together with its loss, unless `--no-compile` is given. The plain loop is not
+compiled; the peer compiled in the same way is measured as a third side. Also measures tokens a
+second, TFLOP/s, the share of this machine's measured matrix products, memory, and the time of each
+part. Prints a table and one JSON line; `--write` saves it in benchmarks/results/.
 
 On CUDA the published model at its 524,288 tokens a step is measured, elsewhere `french-5m`.
 """
@@ -48,7 +48,7 @@ def read_arguments() -> argparse.Namespace:
 
 
 def measure(arguments: argparse.Namespace, runtime: Runtime) -> dict[str, Any]:
-    """Measure all that this script claims."""
+    """Measure all figures of this script."""
     is_cuda = runtime.device.type == "cuda"
     preset = get_preset(arguments.preset or ("dimensiongpt-0.2b" if is_cuda else "french-5m"))
     config = _settings(preset.pretraining, arguments)

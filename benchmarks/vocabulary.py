@@ -1,8 +1,8 @@
 """Claim: a vocabulary of 32,000 tokens from 300 M characters takes 3 minutes and 3 GB at most.
 
-Each size (millions of characters, by default 10 and 50) is trained in a process of its own, to
-know its peak memory; the texts are repeated until they are enough. Prints one JSON line; with
-`--write`, also keeps it in benchmarks/results/.
+Each size (millions of characters, by default 10 and 50) is trained in its own process, to measure
+its peak memory. The texts are repeated until they are long enough. Prints one JSON line; with
+`--write`, also saves it in benchmarks/results/.
 
     python benchmarks/vocabulary.py 50 150 --write
 """
@@ -24,7 +24,7 @@ DEFAULT_SIZES = (10, 50)
 
 
 def repeat_up_to(documents: list[str], num_characters: int) -> Iterator[str]:
-    """Yield documents again and again until they have so many characters."""
+    """Yield documents repeatedly until they have `num_characters` characters."""
     for document in cycle(documents):
         if num_characters <= 0:
             return

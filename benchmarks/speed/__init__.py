@@ -1,1 +1,1 @@
-"""What the scripts that measure training share: clocks, loops, checks. Not part of the package."""
+"""Clocks, training loops and checks for the benchmarks of training. Not part of the package."""

@@ -24,7 +24,7 @@ _HALF_ONLY = {"varlen", "flash_attn"}
 
 
 class MarkovData:
-    """Rows in which each token follows from the one before, mostly: something to learn."""
+    """Random rows of a Markov chain, so that a model has something to learn."""
 
     def __init__(self, model: ModelConfig, config: TrainingConfig) -> None:
         self.model, self.config = model, config
@@ -88,7 +88,7 @@ def _compare(
             _values_and_gradients(inputs, window, kernel)
 
         seconds = min(seconds_of(run, runtime.device) for _ in range(3))
-    except Exception as error:  # one kernel that is missing does not hide the others
+    except Exception as error:  # a missing kernel must not hide the others
         return f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
     return {
         "is_right": max(errors) < _TOLERANCES[dtype],
@@ -121,7 +121,7 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def compare_precisions(model: ModelConfig, runtime: Runtime, *, steps: int) -> dict[str, Any]:
-    """Train the same small model in bf16 and fp32; another seed in fp32 says what noise is."""
+    """Train the same small model in bf16 and fp32; another seed in fp32 shows the noise."""
     config = TrainingConfig(
         batch_size=16,
         accumulation_steps=1,

@@ -1,4 +1,4 @@
-"""A look inside: does a step wait for the device, what fills the memory, how fast is decoding."""
+"""Measures waits inside a step, the memory of the loss, and the speed of decoding."""
 
 import contextlib
 import dataclasses
@@ -22,7 +22,7 @@ _WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchroniz
 
 
 def find_waits(loop: Loop, batches: list[Batch]) -> dict[str, Any]:
-    """Take a warm step in which torch refuses to wait for the device, and one under a profiler."""
+    """Run a step in which waits for the device raise an error, and one with a profiler."""
     loop.step(batches)
     result: dict[str, Any] = {}
     try:

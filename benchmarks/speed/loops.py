@@ -66,7 +66,7 @@ class OurLoop(Loop):
         self.num_steps = 0
 
     def step(self, batches: list[Batch]) -> None:
-        """Take one optimizer step, whose values nobody reads."""
+        """Take one optimizer step, without reading its values."""
         self.num_steps += 1
         rows = take_share(batches, self.runtime)
         self.stepper.take(self.num_steps, rows, should_stop=lambda: False)

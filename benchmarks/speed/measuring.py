@@ -1,4 +1,4 @@
-"""Clocks, the machine's name and its ceiling, and where results are kept."""
+"""Clocks, the description and peak speed of the machine, and the files of results."""
 
 import json
 import platform
@@ -17,7 +17,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 
 def describe(runtime: Runtime) -> dict[str, str]:
-    """Return what a figure means nothing without."""
+    """Return the date, the machine and the versions that a figure depends on."""
     if runtime.device.type == "cuda":
         machine = torch.cuda.get_device_name(runtime.device)
     else:
@@ -34,16 +34,15 @@ def describe(runtime: Runtime) -> dict[str, str]:
 
 
 def wait(device: torch.device) -> None:
-    """Let the device end what it was told; a CPU has."""
+    """Wait until the device has finished its queue; a CPU has none."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def seconds_of(run: Callable[[], Any], device: torch.device) -> float:
-    """Time a call, with all that it leaves to the device.
+    """Time a call, including the work that it queues on the device.
 
-    On a CPU these are seconds of processor time, of all threads together: what else runs on the
-    machine disturbs them less.
+    On a CPU these are seconds of processor time of all threads, which other programs disturb less.
     """
     clock = time.perf_counter if device.type == "cuda" else time.process_time
     wait(device)
@@ -54,7 +53,7 @@ def seconds_of(run: Callable[[], Any], device: torch.device) -> float:
 
 
 def matmul_flops(runtime: Runtime, *, size: int, repeats: int = 10) -> float:
-    """Return the FLOP/s of square products of random numbers: what counts as 100 % here."""
+    """Return the FLOP/s of products of random square matrices, the 100 % of other figures."""
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     matrices = [
         torch.randn(size, size, device=runtime.device, dtype=dtype[runtime.precision])
@@ -70,7 +69,7 @@ def matmul_flops(runtime: Runtime, *, size: int, repeats: int = 10) -> float:
 
 
 def peak_memory(run: Callable[[], Any], device: torch.device) -> int | None:
-    """Return the bytes that a call took at most, besides what was there; `None` on a CPU."""
+    """Return the peak memory of a call in bytes, above the memory before it; `None` on a CPU."""
     if device.type != "cuda":
         run()
         return None
@@ -83,12 +82,12 @@ def peak_memory(run: Callable[[], Any], device: torch.device) -> int | None:
 
 
 def write_result(result: dict[str, Any], path: Path) -> None:
-    """Keep a result; the folder is made."""
+    """Save a result; create its folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 def result_path(result: dict[str, Any], name: str) -> Path:
-    """Return where a result of this date and machine belongs."""
+    """Return the path for a result of this date and machine."""
     machine = "".join(c if c.isalnum() else "-" for c in result["machine"].split(",")[0])
     return RESULTS / f"{result['date']}-{name}-{machine.lower()}.json"

@@ -1,4 +1,4 @@
-"""Tokens a second, the share of the ceiling, time per part, and the ratio to the peer."""
+"""Measures tokens a second, the share of peak speed, the time of parts, and the peer's speed."""
 
 import statistics
 import time
@@ -16,7 +16,7 @@ from dimgpt.runtime import Runtime
 
 
 def measure_steps(loop: Loop, batches: list[Batch], *, runs: int) -> dict[str, Any]:
-    """Time optimizer steps on the same batches; the first one, which compiles, counts apart."""
+    """Time optimizer steps on the same batches; the first one compiles and counts apart."""
     device = loop.runtime.device
     first = seconds_of(lambda: loop.step(batches), device)
     peak = peak_memory(lambda: loop.step(batches), device)
@@ -29,7 +29,7 @@ def measure_steps(loop: Loop, batches: list[Batch], *, runs: int) -> dict[str, A
 
 
 def rate(batches: list[Batch], seconds: list[float]) -> dict[str, Any]:
-    """Return times of steps as tokens a second."""
+    """Convert times of steps to tokens a second."""
     num_tokens = sum(batch.inputs.numel() for batch in batches)
     return {
         "tokens_per_step": num_tokens,
@@ -39,7 +39,7 @@ def rate(batches: list[Batch], seconds: list[float]) -> dict[str, Any]:
 
 
 def shares(tokens_per_second: float, model: ModelConfig, ceiling: float) -> dict[str, float]:
-    """Return a speed as arithmetic, and as a share of the measured products."""
+    """Return a speed in FLOP/s, and as a share of the measured matrix products."""
     flops = tokens_per_second * training_flops_per_token(model)
     return {
         "tflops": round(flops / 1e12, 3),
@@ -49,7 +49,7 @@ def shares(tokens_per_second: float, model: ModelConfig, ceiling: float) -> dict
 
 
 def measure_parts(loop: Loop, model: Any, batches: list[Batch], *, runs: int) -> dict[str, float]:
-    """Return the median milliseconds of the parts of a step, each waited for.
+    """Return the median milliseconds of the parts of a step, with a wait after each.
 
     Forward is the model up to its hidden states; the loss has the output layer. Data is what the
     prefetching thread does while a step runs.
@@ -127,7 +127,7 @@ def compare_with_peer(
 
 
 def is_compiled(config: TrainingConfig, runtime: Runtime) -> bool:
-    """Say whether the trainer compiles with these settings."""
+    """Return whether the trainer compiles with these settings."""
     return runtime.device.type == "cuda" if config.use_compile is None else config.use_compile
 
 

@@ -44,8 +44,7 @@ class _Talk:
 
     def __init__(self, flags: Writer, system_prompt: str | None) -> None:
         self._flags = flags
-        # Kept here because a session drops it if its chat format has no system role; the model
-        # that `/model` opens may have one.
+        # A session drops it if its chat format has no system role; the next model may have one.
         self._system_prompt = system_prompt
         self._session = ChatSession(*flags.open("finetuning"), flags.sampling, system_prompt)
 

@@ -60,11 +60,10 @@ class Merge(Folders):
     text_column: str | None = None
     """Name of the column with the text in your own texts, if it is not `text`."""
     conversations: tuple[str, ...] = ()
-    """Your own conversations (.jsonl .json .csv .parquet) instead of the preset's; with --sources,
-    none if not given."""
+    """Your own conversations (.jsonl .json .csv .parquet); with --sources, none if not given."""
     preferences: tuple[str, ...] = ()
-    """Your own pairs of answers (records with `prompt`, `chosen` and `rejected`) instead of the
-    preset's; with --sources, none if not given."""
+    """Your own pairs of answers, records with `prompt`, `chosen` and `rejected`; with --sources,
+    none if not given."""
     data: DataConfig
 
     def data_workspace(self) -> Workspace:

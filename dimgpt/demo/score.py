@@ -57,7 +57,7 @@ class DemoScore:
 
     @property
     def headline(self) -> str:
-        """The two figures in a sentence."""
+        """A text with exact match and the share of grammatical sentences."""
         return (
             f"Exact match on held-out questions: {self.macro_average:.1%} on average over kinds. "
             f"Grammatical sentences: {self.grammatical_ratio:.1%} of {self.num_sentences:,}."

@@ -55,7 +55,7 @@ def write_scene(rng: Random) -> str:
 
 
 def write_story(rng: Random) -> str:
-    """Write one document."""
+    """Write a random scene, tale or text about pets, in the proportions of `STORY_SHARES`."""
     (kind,) = rng.choices(list(STORY_SHARES), list(STORY_SHARES.values()))
     if kind == "scene":
         return write_scene(rng)

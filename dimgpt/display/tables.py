@@ -38,13 +38,13 @@ class Table:
         title: str = "",
         first: Sequence[str] = (),
     ) -> "Table":
-        """Make a table of names and values, or of one mapping or dataclass instance a row.
+        """Make a table.
 
         Args:
-            values: What the table shows.
-            title: Above it.
-            first: Of names and values, those that matter most: they come first, and a notebook
-                folds the others.
+            values: A mapping, whose entries become rows of two columns; or mappings or dataclass
+                instances, each of which becomes a row.
+            title: Title above the table.
+            first: Names of a mapping that come first; a notebook folds the others.
         """
         if isinstance(values, Mapping):
             ordered = {name: values[name] for name in first} | dict(values)

@@ -1,7 +1,6 @@
-"""Everyday facts in French, each with a true and a false sentence.
+"""Everyday facts in French: a false sentence has the answer of another sentence of its line.
 
-The answer of a false sentence is right in another sentence of its line. So each answer is as often
-wrong as right, and a preference for frequent words does not help.
+So each answer is as often wrong as right, and a preference for frequent words does not help.
 """
 
 from collections.abc import Iterator
@@ -52,7 +51,7 @@ Le contraire de @ est _.: grand = petit; chaud = froid; vieux = jeune; noir = bl
 
 
 def fact_pairs() -> Iterator[tuple[str, str]]:
-    """Yield a true sentence, and a false one that differs in its answer."""
+    """Yield pairs of a true sentence and a false one; only the answer differs."""
     for line in _FACTS.replace("\n    ", " ").strip().splitlines():
         frame, facts = line.split(": ", 1)
         known = [fact.split(" = ") for fact in facts.split("; ")]

@@ -130,9 +130,7 @@ class ChatSession:
         return override(self.config, beyond_context="run_on")
 
     def _take_cache(self, prompt: Sequence[int], config: SamplingConfig) -> KVCache:
-        """Return a cache that has read the common beginning of the last and this prompt, if it can.
-
-        Otherwise the cache is empty.
+        """Return a cache that has read the common beginning of both prompts, or an empty one.
 
         The session has no cache until the answer ends, so two answers never share one.
         """

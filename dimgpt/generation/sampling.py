@@ -73,9 +73,8 @@ def next_token_probabilities(
 def penalise_repetition(logits: Tensor, context_ids: Tensor, penalty: float) -> Tensor:
     """Divide positive logits of tokens that occurred by `penalty`, multiply negative ones by it.
 
-    Keskar et al. 2019, "CTRL", https://arxiv.org/abs/1909.05858, section 4.1, with logits of both
-    signs as in `transformers`. A penalty of 1 is off. A token is penalised once, however often it
-    occurred.
+    Keskar et al. 2019, "CTRL", https://arxiv.org/abs/1909.05858, section 4.1, in the form of
+    `transformers`. A penalty of 1 is off. Further occurrences of a token do not count.
     """
     if penalty == 1 or context_ids.shape[-1] == 0:
         return logits
@@ -140,8 +139,7 @@ def end_at_stops(
         scores: Log-probabilities up to a constant, (V,) or (B, V).
         special_tokens: Has the end-of-text token.
         stops: Ids that end an answer.
-        is_greedy: Take the largest probability instead of the sum, which is the limit of
-            temperature 0.
+        is_greedy: Take the largest probability, not the sum: the limit of temperature 0.
     """
     end = special_tokens.end_of_text
     ends = scores[..., [end, *(id for id in stops if id != end)]]

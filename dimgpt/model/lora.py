@@ -43,7 +43,7 @@ class LoraLinear(nn.Linear):
         return super().forward(input) + self.scale * update
 
     def merged(self) -> nn.Linear:
-        """Return a plain layer, in its own memory, that computes the same."""
+        """Return a plain layer that computes the same: a new weight, and the same bias tensor."""
         has_bias = self.bias is not None
         layer = nn.Linear(self.in_features, self.out_features, bias=has_bias, device="meta")
         weight = self.weight + self.scale * (self.lora_b @ self.lora_a)

@@ -92,7 +92,7 @@ def write_share(
 
 
 def merge_shares(workspace: Workspace) -> None:
-    """Join the shares that several runs wrote into the token files of all sources.
+    """Make the token files of all sources from the shares of several runs.
 
     Raises:
         FileNotFoundError, ValueError, RuntimeError: As `merge`; or another preparation is running

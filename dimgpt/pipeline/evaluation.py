@@ -76,9 +76,6 @@ def measure_copying(
         train: The training files.
         held_out: Files of the same sources; texts of fewer than 20 tokens are left out.
         writer: A model, which generates 2,048 tokens without a prompt; `None` leaves it out.
-
-    Returns:
-        Description -> number or share, as text.
     """
     documents = [file.document(n) for file in held_out.files for n in range(file.num_documents)]
     texts = [ids for ids in documents if len(ids) >= RUN_TOKENS]

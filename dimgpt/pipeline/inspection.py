@@ -22,8 +22,7 @@ from dimgpt.workspace import (
 def open_passages(workspace: Workspace, stage: Stage = "pretraining") -> PassageIndex | None:
     """Open the index of all training files of a stage; `None` if the data do not exist.
 
-    The first call builds the index. That takes 40 bytes of memory a token, and about 20 s for 14 M
-    tokens.
+    The first call builds it, with 40 bytes of memory a token, in about 20 s for 14 M tokens.
 
     Raises:
         ValueError: As `PassageIndex.open`.

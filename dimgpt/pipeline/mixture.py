@@ -1,7 +1,6 @@
 """Compares a mixture of sources with a published one: shares of the groups, and missing text.
 
-The share of a group is its part of the drawn text, in proportion to size × multiplier. This module
-only reports; it changes no draw.
+A share is a part of the drawn text, in proportion to size × multiplier. Nothing here draws.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -131,10 +131,7 @@ class ChatTab:
         system: str,
         *values: float,
     ) -> Iterator[Update]:
-        """Yield updates of the box and of both conversations while the answer grows.
-
-        The question replaces the message at `place` and all later ones; `None` appends it.
-        """
+        """Yield updates of box and chats; the question replaces the messages from `place` on."""
         say = messages_for(request)
         with shown_errors():
             for text in (question, system):

@@ -65,10 +65,7 @@ class ModelShelf:
     def session(
         self, key: Hashable, name: str, config: SamplingConfig, system_prompt: str | None
     ) -> ChatSession:
-        """Return the session of a conversation.
-
-        A kept session is reused, with its cache, if model and system prompt are the same.
-        """
+        """Return a conversation's session: the kept one if model and system prompt are the same."""
         model, tokenizer = self.open(name)
         session = ChatSession(model, tokenizer, config, system_prompt)
         with self._lock:

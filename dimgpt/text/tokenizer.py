@@ -70,7 +70,7 @@ class Tokenizer(ABC):
 
     @functools.cached_property
     def special_ids(self) -> dict[str, int]:
-        """Name of each special token -> id; DimensionGPT's tab and new line count as text."""
+        """Name -> id of the special tokens; DimensionGPT's tab and new line are not among them."""
         special = self.special_tokens
         ids = sorted({*special.never_produced, special.end_of_text})
         return {self.tokens[id]: id for id in ids}

@@ -86,7 +86,7 @@ def resume_finish(folder: Path, target: Path) -> None:
 
 
 def finished_source(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Return `Plan.describe` of a folder of intact token files; empty if it is incomplete."""
+    """Return `Plan.describe` of a folder; empty if a file is missing, damaged or foreign."""
     try:
         manifest = read_manifest(folder)
         for name in manifest.files:

@@ -136,16 +136,16 @@ def _take_first(files: list[SourceFile], source: Source) -> tuple[tuple[SourceFi
 def list_files(path: str, suffixes: tuple[str, ...]) -> tuple[list[Path], tuple[str, ...]]:
     """List the files of a local path, in order.
 
-    In a folder, hidden files and folders, a README.md, and `.json` files of settings are left out.
-    Each can be read by its own path. Linked folders are followed, but no folder is read twice. The
-    case of suffixes does not matter.
+    In a folder, hidden files and folders, a README.md, and `.json` files of settings are left out;
+    give the path of such a file to read it. Linked folders are followed, but no folder is read
+    twice. The case of suffixes does not matter.
 
     Returns:
         The files, and notes on what was left out.
 
     Raises:
         FileNotFoundError: The path does not exist.
-        ValueError: It is of no known kind, or a folder without such files.
+        ValueError: The path has no file with one of the suffixes.
     """
     root = Path(path)
     if not root.exists():

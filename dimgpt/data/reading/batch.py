@@ -50,7 +50,7 @@ class Batch:
         return Batch(**changed)
 
     def rows(self, chosen: slice | Tensor) -> "Batch":
-        """Return some of the rows."""
+        """Return a batch of the chosen rows."""
         return self.map(lambda tensor: tensor[chosen])
 
     def pin_memory(self) -> "Batch":

@@ -83,7 +83,7 @@ def export_model(
         tokenizer: The model's own.
         folder: Created; an older export of the model there is replaced.
         config: Target program and precision.
-        card: Facts about the model; its name names files.
+        card: Facts about the model; some files are named after `card.name`.
         curves: The picture of its training, PNG.
 
     Raises:

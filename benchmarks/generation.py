@@ -2,13 +2,15 @@
 
 Greedy, float32, one row, the same weights on both sides: our model with random weights, and its
 export, which `transformers` opens with its own cache. They take turns in one process, ours also
-with a compiled step; a figure is a median of ratios, above 1 where ours is faster. Also shown:
-tokens after the context is full against those before, and what the 2,000th token costs.
+with a compiled step, with weights of 8 bits, and with both; a figure is a median of ratios, above 1
+where ours is faster. Also shown: tokens after the context is full against those before, and what
+the 2,000th token costs.
 
     python benchmarks/generation.py --threads 1
 """
 
 import argparse
+import copy
 import sys
 import tempfile
 import time
@@ -23,6 +25,7 @@ import torch  # noqa: E402
 from benchmarks.reporting import report, spread  # noqa: E402
 from dimgpt.config import ExportConfig, ModelConfig, SamplingConfig  # noqa: E402
 from dimgpt.generation.generator import generate_ids  # noqa: E402
+from dimgpt.model.int8 import round_to_int8  # noqa: E402
 from dimgpt.model.transformer import Transformer  # noqa: E402
 from dimgpt.presets import get_preset  # noqa: E402
 from dimgpt.text.greedy_tokenizer import GreedyTokenizer  # noqa: E402
@@ -85,18 +88,25 @@ def against_transformers(name: str, num_tokens: int, runs: int) -> dict[str, Any
     with tempfile.TemporaryDirectory() as folder:
         write = peer_of(model, Path(folder) / "export")
         is_same = list(ours(model, num_tokens)) == write(num_tokens)
-        ways = (
-            lambda: list(ours(model, num_tokens)),
-            lambda: list(ours(model, num_tokens, use_compile=True)),
-            lambda: write(num_tokens),
-        )
-        compile_seconds = seconds(ways[1])
-        rounds = [[seconds(way) for way in ways] for _ in range(runs)]
+        rounded = copy.deepcopy(model)
+        round_to_int8(rounded)
+        ways = {
+            "transformers": lambda: write(num_tokens),
+            "ratio": lambda: list(ours(model, num_tokens)),
+            "compiled": lambda: list(ours(model, num_tokens, use_compile=True)),
+            "int8": lambda: list(ours(rounded, num_tokens)),
+            "compiled_int8": lambda: list(ours(rounded, num_tokens, use_compile=True)),
+        }
+        first = {name: seconds(way) for name, way in ways.items()}
+        rounds = [{name: seconds(way) for name, way in ways.items()} for _ in range(runs)]
     return {
-        "ratio": spread([theirs / mine for mine, _, theirs in rounds]),
-        "compiled": spread([theirs / compiled for _, compiled, theirs in rounds]),
-        "compile_seconds": round(compile_seconds, 1),
-        "tokens_per_second": spread([num_tokens / mine for mine, *_ in rounds], digits=1),
+        **{
+            name: spread([times["transformers"] / times[name] for times in rounds])
+            for name in ways
+            if name != "transformers"
+        },
+        "compile_seconds": round(first["compiled"], 1),
+        "tokens_per_second": spread([num_tokens / times["ratio"] for times in rounds], digits=1),
         "same_tokens": is_same,
     }
 
@@ -153,7 +163,10 @@ def main() -> None:
         {
             "threads": torch.get_num_threads(),
             "against_transformers": {name: row["ratio"]["median"] for name, row in found.items()},
-            "compiled": {name: row["compiled"]["median"] for name, row in found.items()},
+            **{
+                way: {name: row[way]["median"] for name, row in found.items()}
+                for way in ("compiled", "int8", "compiled_int8")
+            },
             "beyond_context": (beyond := beyond_context(arguments.runs))["run_on"]["median"],
             "details": {**found, "beyond_context": beyond},
         },

@@ -1,8 +1,8 @@
 """The command line: `python -m dimgpt VERB --help`.
 
-Flags of every verb: `--quiet` shows results and errors only. `NO_COLOR` makes help plain.
-Flags override the file of `--config`, which overrides the preset. So `--preset` and `--config` are
-read before the other flags.
+Every verb takes `--quiet`, which shows results and errors only. If the variable `NO_COLOR` is set,
+the help has no colours. Flags override the file of `--config`, and that file overrides the preset.
+So `--preset` and `--config` are read before the other flags.
 """
 
 import argparse
@@ -22,11 +22,11 @@ from typing import Any
 from dimgpt.commands import VERBS
 from dimgpt.settings import nearest
 
-_INTERRUPTED = 130  # what shells expect after Ctrl-C
+_INTERRUPTED = 130  # the status that shells expect after Ctrl-C
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a verb; an error is one line on standard error, and the status 1."""
+    """Run a verb; an error prints one line on standard error and exits with status 1."""
     _open_closed_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "--quiet" in words:
         words.remove("--quiet")
         logging.getLogger().setLevel(logging.ERROR)
-        os.environ["TQDM_DISABLE"] = "1"  # tqdm reads it when it is imported
+        os.environ["TQDM_DISABLE"] = "1"  # tqdm reads the variable when it is imported
     if not words or words[0] not in VERBS:
         lines = [f"  {name:12}{summary}" for name, (_, summary) in VERBS.items()]
         print("usage: python -m dimgpt VERB [--help] [--preset NAME] ...", *lines, sep="\n")
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         _read_flags(words[0], words[1:]).run()
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader of the pipe, such as `head`, has stopped
+    except BrokenPipeError:  # the reader of the pipe, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except KeyboardInterrupt as interrupt:
@@ -90,7 +90,7 @@ def _plain_if_asked() -> Iterator[None]:
     if terminal is None or not os.environ.get("NO_COLOR"):
         yield
         return
-    os.environ["TERM"] = "dumb"  # tyro asks for the terminal only
+    os.environ["TERM"] = "dumb"  # tyro reads TERM only
     try:
         yield
     finally:
@@ -98,7 +98,7 @@ def _plain_if_asked() -> Iterator[None]:
 
 
 def _print_completion(words: Sequence[str]) -> None:
-    """Print the script with which a shell completes verbs and flags of the command `dimgpt`."""
+    """Print a shell script that completes the verbs and flags of the command `dimgpt`."""
     import tyro
 
     if words not in (["bash"], ["zsh"]):
@@ -156,17 +156,17 @@ def _read_settings(name: str) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"config is {name}: it is not JSON ({error}); correct it") from error
     if not isinstance(settings, dict):
-        raise ValueError(f"config is {name}: it must hold an object of settings; see --help")
+        raise ValueError(f"config is {name}: it must contain an object of settings; see --help")
     if not isinstance(settings.get("preset", ""), str):
         raise ValueError(
-            f"config is {name}: its preset is no name; to continue the run that keeps this file, "
-            f"use `python -m dimgpt resume {Path(name).parent}`"
+            f"config is {name}: its preset is not a name; to continue the run that this file "
+            f"belongs to, use `python -m dimgpt resume {Path(name).parent}`"
         )
     return settings
 
 
 def _broken_rule(error: BaseException | None) -> ValueError | None:
-    """Find the error of a setting's own check, which tyro would print as a box of several lines."""
+    """Find the error of a setting's own check; tyro would print a box of several lines."""
     while error := error and error.__context__:
         if isinstance(error, ValueError):
             *_, (frame, _) = traceback.walk_tb(error.__traceback__)

@@ -1,4 +1,4 @@
-"""`torch.compile`, with one line of explanation where it cannot work."""
+"""`torch.compile`, with a one-line error if there is no compiler."""
 
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
@@ -10,10 +10,10 @@ R = TypeVar("R")
 
 
 def compiled(function: Callable[P, R], **options: Any) -> Callable[P, R]:
-    """Return a function that compiles itself when it is called; `options` go to `torch.compile`.
+    """Return a function that is compiled at its first call; `options` go to `torch.compile`.
 
     Raises:
-        RuntimeError: When called where there is no compiler.
+        RuntimeError: At the call, if there is no compiler.
     """
     from torch._dynamo.exc import BackendCompilerFailed  # importing it takes a second
 

@@ -1,9 +1,9 @@
-"""Looks for what would go wrong: installation, device, space, data, models and runs.
+"""Finds problems of the installation, the device, free space, data, models and runs.
 
-A check opens what a training or a chat would open. Their own errors are one line with a remedy, so
-the doctor shows these lines.
+A check opens the same files as a training or a chat, and reports the error that they would raise.
 """
 
+import contextlib
 import importlib.metadata
 import re
 import shutil
@@ -16,11 +16,17 @@ from typing import Literal
 import torch
 
 from dimgpt.config import ModelConfig
+from dimgpt.data.token_file import changed_files
 from dimgpt.info import advise
 from dimgpt.model.attention import attention
 from dimgpt.model.fused_attention import HAS_FLASH_ATTN, supports_varlen
 from dimgpt.model.transformer import Transformer
-from dimgpt.pipeline.data import fingerprint_data, open_corpus, require_conversations
+from dimgpt.pipeline.data import (
+    fingerprint_data,
+    open_corpus,
+    require_conversations,
+    source_folders,
+)
 from dimgpt.pipeline.models import open_model
 from dimgpt.pipeline.training import open_run
 from dimgpt.runtime import Runtime, available_memory, describe_machine, peak_flops
@@ -40,14 +46,14 @@ class Finding:
     """One line of the report."""
 
     level: Literal["ok", "warning", "problem"]
-    """A warning is what a person may want so; a problem stops something."""
+    """A warning may be intended; a problem stops a command."""
     about: str
     found: str
-    """What was found, and after a colon what to do where that is needed."""
+    """The result of the check, and after a colon what to do, if anything."""
 
 
 def examine(workspace: Workspace, runtime: Runtime) -> Iterator[Finding]:
-    """Yield findings about this machine and about everything that a workspace has made so far."""
+    """Yield findings about this machine, and about the data, models and runs of a workspace."""
     yield from _packages()
     yield from _device(runtime)
     yield _space(workspace, runtime)
@@ -70,7 +76,7 @@ def _tried(about: str, check: Callable[[], str]) -> Finding:
 
 
 def _packages() -> Iterator[Finding]:
-    """Compare what is installed with what the package asks for."""
+    """Compare the installed packages with the requirements of dimgpt."""
     others, missing = dict[str, str](), dict[str, list[str]]()
     for requirement in importlib.metadata.requires("dimgpt") or []:
         match = _REQUIREMENT.match(requirement)
@@ -89,17 +95,17 @@ def _packages() -> Iterator[Finding]:
         yield Finding(level="problem", about=about, found=found)
     if others:
         listed = ", ".join(f"{name} {version}" for name, version in others.items())
-        found = f"{listed}: tested with the second; pip install -r requirements.txt brings it"
+        found = f"{listed}: dimgpt was tested with the latter; run pip install -r requirements.txt"
         yield Finding(level="warning", about=about, found=found)
     if not absent and not others:
         yield Finding(level="ok", about=about, found="as requirements.txt has them")
     for extra, names in missing.items():
-        found = f"{', '.join(names)} missing: pip install 'dimgpt[{extra}]' brings it if you want"
+        found = f"{', '.join(names)} missing: run pip install 'dimgpt[{extra}]' if you need"
         yield Finding(level="warning", about=f"optional: {extra}", found=f"{found} {extra}")
 
 
 def _device(runtime: Runtime) -> Iterator[Finding]:
-    """Describe the device, and compare its attention kernels with the definition."""
+    """Describe the device, and compare its attention kernels with the naive computation."""
     machine = "; ".join(f"{name} {value}" for name, value in describe_machine(runtime).items())
     yield Finding(level="ok", about="machine", found=machine)
     dtype = runtime.half_dtype or torch.float32
@@ -107,18 +113,18 @@ def _device(runtime: Runtime) -> Iterator[Finding]:
     errors = {name: _kernel_error(name, runtime.device, dtype) for name in _kernels(runtime, dtype)}
     good = [f"{name} ({error:.0e})" for name, error in errors.items() if error <= limit]
     wrong = [f"{name} ({error:.0e})" for name, error in errors.items() if not error <= limit]
-    found = f"{', '.join(good)} agree with the definition in {dtype}"
+    found = f"{', '.join(good)} agree with the naive computation in {dtype}"
     yield Finding(level="ok", about="attention", found=found)
     if wrong:
-        found = f"{', '.join(wrong)} differ from the definition: update torch and the driver"
+        found = f"{', '.join(wrong)} differ from the naive computation: update torch and the driver"
         yield Finding(level="problem", about="attention", found=found)
     if runtime.device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++"))):
-        found = "no C++ compiler: use_compile needs one, such as g++; all else works without"
+        found = "no C++ compiler: install one, such as g++, if you want use_compile"
         yield Finding(level="warning", about="torch.compile", found=found)
 
 
 def _kernels(runtime: Runtime, dtype: torch.dtype) -> list[str]:
-    """Name the kernels of this device."""
+    """Return the names of this device's kernels."""
     if runtime.device.type != "cuda":
         return ["matmul", "sdpa"]
     is_half = dtype != torch.float32
@@ -140,7 +146,7 @@ def _kernel_error(name: str, device: torch.device, dtype: torch.dtype) -> float:
 
 
 def _space(workspace: Workspace, runtime: Runtime) -> Finding:
-    """Compare memory and disk with what the preset takes."""
+    """Compare free memory and disk with the needs of the preset."""
     disk = shutil.disk_usage(Path()).free
     memory, flops = available_memory(runtime), peak_flops(runtime)
     found = advise(workspace.preset, memory=memory, disk=disk, flops=flops)
@@ -162,7 +168,7 @@ def _smoke(config: ModelConfig, workspace: Workspace, runtime: Runtime) -> str:
 
 
 def _data(workspace: Workspace) -> Iterator[Finding]:
-    """Open the vocabulary and all token files, which are compared with their hashes."""
+    """Open the vocabulary and all token files, and check their hashes."""
     about = f"data {workspace.data_folder}"
     if not workspace.data_folder.exists():
         found = f"nothing prepared yet: run `{workspace.prepare_command}`, or create_data.ipynb"
@@ -175,13 +181,24 @@ def _data(workspace: Workspace) -> Iterator[Finding]:
         sizes.append(sum(file.num_tokens for file in corpus.validation.files))
         return (
             f"{vocabulary.vocab_size:,} tokens in the vocabulary, {sizes[0]:,} to train on, "
-            f"{sizes[1]:,} held out, all as their hashes say"
+            f"{sizes[1]:,} held out, all hashes right"
         )
 
     yield _tried(about, documents)
     for stage in STAGES[1:]:
         if workspace.data_dir(stage).exists():
             yield _tried(f"{about}, {stage}", partial(_groups, workspace, stage))
+    for stage in STAGES:
+        yield from _sources(workspace, stage)
+
+
+def _sources(workspace: Workspace, stage: Stage) -> Iterator[Finding]:
+    """Compare the files of the sources with those that were prepared."""
+    with contextlib.suppress(OSError, ValueError):  # the checks above report these errors
+        for folder in source_folders(workspace, stage):
+            for name, change in changed_files(folder).items():
+                found = f"{name} {change} since it was prepared: prepare again to train on it"
+                yield Finding(level="warning", about=f"source {folder.name}", found=found)
 
 
 def _groups(workspace: Workspace, stage: Stage) -> str:
@@ -191,22 +208,22 @@ def _groups(workspace: Workspace, stage: Stage) -> str:
 
 
 def _model(folder: Path, runtime: Runtime) -> str:
-    """Open a model: its files are compared with their hashes, and NaN is refused."""
+    """Open a model, which checks its hashes and refuses NaN."""
     model, tokenizer = open_model(folder, runtime=runtime)
     return f"{model.num_parameters:,} parameters, {tokenizer.vocab_size:,} tokens"
 
 
 def _run(folder: Path) -> str:
-    """Say where a run goes on, or what it would be refused for."""
+    """Return the step at which a run would resume; raise the error that would stop it."""
     workspace, stage = open_run(folder, models_root=folder.parent.parent)
     checkpoint = CheckpointStore(folder / "checkpoints").load_latest()
     if checkpoint is None:
         if damaged := sorted(path.name for path in folder.glob("checkpoints/step-*")):
             raise ValueError(
-                f"{', '.join(damaged)} are damaged: bring back a copy, or delete the folder and "
+                f"{', '.join(damaged)} are damaged: restore a copy, or delete the folder and "
                 "train from step 0"
             )
-        return "no checkpoint yet: it begins at step 0"
+        return "no checkpoint yet: the run begins at step 0"
     now = {
         "vocabulary": load_vocabulary(workspace).fingerprint,
         "data": fingerprint_data(workspace, stage),
@@ -214,8 +231,8 @@ def _run(folder: Path) -> str:
     saved = {"vocabulary": checkpoint.state["vocabulary"], **checkpoint.state["fingerprints"]}
     if changed := [name for name, value in now.items() if saved.get(name, value) != value]:
         raise ValueError(
-            f"{' and '.join(changed)} changed since step {checkpoint.step}: it would be refused; "
-            "bring the old one back, or train under another name"
+            f"{' and '.join(changed)} changed since step {checkpoint.step}, so the run cannot be "
+            "resumed: restore the old files, or train under another name"
         )
     num_records = len(read_history(folder / "history.jsonl"))
-    return f"goes on at step {checkpoint.step} ({num_records:,} records of history)"
+    return f"resumes at step {checkpoint.step} ({num_records:,} records of history)"

@@ -219,7 +219,7 @@ def _fetch_rest(
         headers["Range"] = f"bytes={start}-"
     with get_session().stream("GET", url, headers=headers, timeout=patience.timeout) as answer:
         hf_raise_for_status(answer)
-        if answer.status_code != 206:  # the server ignores ranges and sends the whole file
+        if answer.status_code != 206:  # the server ignores ranges and sends the file from byte 0
             start = 0
         _require_rest(answer.headers, file, start)
         os.truncate(path, start)

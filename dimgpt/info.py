@@ -10,7 +10,7 @@ from dimgpt.runtime import PEAK_FLOPS, Runtime, available_memory, describe_machi
 from dimgpt.weights.card import active_rows, architecture_rows
 from dimgpt.weights.originals import load_weights
 
-# Weights, gradients and two moments in float32.
+# For weights, gradients and two moments in float32.
 _TRAINING_BYTES_PER_PARAMETER = 16
 
 
@@ -61,7 +61,7 @@ def look_around(runtime: Runtime) -> dict[str, str]:
 
 
 def advise(preset: Preset, *, memory: float, disk: float, flops: float) -> str:
-    """Say in a few words whether a machine can train a preset, and how long it takes.
+    """Return a short text: whether a machine can train a preset, and how long it takes.
 
     Args:
         preset: The preset to train.
@@ -109,7 +109,7 @@ def compare_cards() -> list[dict[str, str]]:
 
 
 def training_memory(model: ModelConfig) -> float:
-    """Return the bytes of memory for training, with half as much again for activations."""
+    """Return the bytes of memory for training, plus 50 % for activations."""
     return 1.5 * _TRAINING_BYTES_PER_PARAMETER * num_parameters(model)
 
 
@@ -120,7 +120,7 @@ def num_tokens(preset: Preset) -> int:
 
 
 def _training_speed(model: ModelConfig, flops: float) -> float:
-    """Return tokens per second at half of the peak, which training reaches at best."""
+    """Return tokens per second at half of the peak, the most that training reaches."""
     return 0.5 * flops / training_flops_per_token(model)
 
 

@@ -40,7 +40,7 @@ def is_whole(path: Path, *, size: int, digest: str) -> bool:
 
 
 def require_space(folder: Path, num_bytes: int, *, what: str) -> None:
-    """Raise an `OSError` if the disk of a folder, which may not exist yet, lacks so many bytes."""
+    """Raise an `OSError` if a disk has fewer free bytes; the folder on it need not exist yet."""
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free

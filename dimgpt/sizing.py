@@ -23,7 +23,7 @@ CANDIDATES = tuple(PRESETS[name] for name in ("french-5m-modern", "dimensiongpt-
 """Presets of real French, from the smallest; the curve holds for such text only."""
 _HOURS = {"m": 1 / 60, "h": 1.0, "d": 24.0}
 _TRAINING_SHARE = 0.9  # the optimizer, validations and checkpoints take the rest of the time
-_MEASURED_SECONDS = 10.0  # micro-batches that would take longer are not measured
+_MEASURED_SECONDS = 10.0  # slower micro-batches are not measured
 _FEWEST_STEPS = 200
 _BYTES_PER_TOKEN = 4
 # Number of repeats at which a text has given 1 - 1/e of the benefit of endless repeats:
@@ -74,7 +74,7 @@ class Plan:
     """A run of a preset that fills a given time."""
 
     preset: Preset
-    """Its pretraining has the steps and the batch of the run."""
+    """The preset; its pretraining has the steps and the batch of the run."""
     text_tokens: float
     """Tokens in one pass over its text."""
     tokens_per_second: float
@@ -85,7 +85,7 @@ class Plan:
 
     @property
     def useful_tokens(self) -> float:
-        """Tokens of new text with the same effect; each repeat of a text teaches less."""
+        """Tokens of new text that would teach as much; each repeat of a text teaches less."""
         text, tokens = self.text_tokens, num_tokens(self.preset)
         repeats = max(tokens / text - 1, 0.0)
         worth = _USEFUL_REPEATS * (1 - math.exp(-repeats / _USEFUL_REPEATS))
@@ -102,7 +102,7 @@ class Plan:
 
     @property
     def command(self) -> str:
-        """The command that trains it."""
+        """The command that starts the run."""
         config = self.preset.pretraining
         names = ["max_steps", "warmup_steps", "batch_size", "accumulation_steps"]
         names += ["decay_steps"] * (config.decay_steps is not None)
@@ -154,7 +154,7 @@ def parse_hours(budget: str) -> float:
     """Return the hours of a time such as `90m`, `24h` or `2d`.
 
     Raises:
-        ValueError: It is no such time, or 0.
+        ValueError: The budget has another form, or is 0.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhd])", budget)
     if found is None or not (hours := float(found[1]) * _HOURS[found[2]]):

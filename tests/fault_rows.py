@@ -36,5 +36,6 @@ ROWS = {
     33: ("a learning rate that falls to 0 before the run ends", 12),
     34: ("standard output or error closed, as under cron", 8),
     35: ("use_compile where there is no compiler", 2),
+    36: ("a byte flipped in any file that a model comes from", 30),
 }
 """Number of a fault -> what it is, and how many are injected at least."""

@@ -22,7 +22,17 @@ FLOORS = (
     {"training", "generation", "evaluation", "inspection"},
     {"presets", "display", "demo.score"},
     {"serving"},
-    {"info", "sizing", "doctor", "workspace", "pipeline", "commands", "cli", "__main__"},
+    {
+        "info",
+        "sizing",
+        "doctor",
+        "verification",
+        "workspace",
+        "pipeline",
+        "commands",
+        "cli",
+        "__main__",
+    },
 )
 OPTIONAL = {
     "papermill",

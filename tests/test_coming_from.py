@@ -86,7 +86,7 @@ CLAIMS = {
     "train -c config.json": Claim("models/N/config.json", '"ffn_dim": 40'),
     "-s datasets.json": Claim("data/toygpt-small/pretraining/*/manifest.json", "owner/tales"),
     "-t CLM": Claim(MADE("toygpt-small")),
-    "resume": Claim("", "(going on at step 1.*){2}"),
+    "resume": Claim("", "(resuming at step 1.*){2}"),
     "resume -i X.ckpt": Claim("imported/N/config.json", "", "--models-root imported"),
     "generate -p P -m M": Claim("", "^P.+\n"),
     "preprocess -c -b -x -s": Claim("R/toygpt-small/pretraining/*/manifest.json", "owner/tales"),

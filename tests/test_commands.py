@@ -89,14 +89,14 @@ def trained(prepared):
     status, out, error = interrupt(prepared, TRAIN, signal.SIGINT, run_dir)
     assert status == 130
     assert "(interrupted)" in out
-    assert "run the same command again to go on" in error
+    assert "run the same command again to continue" in error
     assert "Traceback" not in error
     assert not (prepared / "modèles" / "toy").exists()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(prepared)
         with contextlib.redirect_stdout(io.StringIO()) as shown:
             main(TRAIN)
-        assert "going on at step" in shown.getvalue()
+        assert "resuming at step" in shown.getvalue()
         main(["finetune", *FOLDERS, *TOY_RUN, "--training.max-steps", "3"])
     return prepared
 
@@ -137,7 +137,7 @@ def test_a_run_stopped_by_sigterm_goes_on_to_the_same_model(trained, monkeypatch
     assert "Traceback" not in error
     monkeypatch.chdir(trained)
     main(other)
-    assert "going on at step" in capsys.readouterr().out
+    assert "resuming at step" in capsys.readouterr().out
     weights = [trained / root / "toy" / "model.safetensors" for root in ("other", "modèles")]
     assert sha256_of(weights[0]) == sha256_of(weights[1])
     lines = (run_dir / "history.jsonl").read_text(encoding="utf-8").splitlines()
@@ -272,7 +272,7 @@ def test_quiet_shows_results_and_no_progress(tmp_path):
     process = start(tmp_path, ["prepare", "--quiet", *FOLDERS, *TOY_DATA, *sources])
     status, out, error = finish(process)
     assert (status, error) == (0, "")
-    assert "What is there" in out
+    assert "Prepared sources" in out
 
 
 def test_a_shell_completes_verbs_and_flags(tmp_path, capsys):

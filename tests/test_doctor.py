@@ -69,7 +69,7 @@ def test_a_sound_workspace_has_no_problem(sound, monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert "✗" not in shown
     assert "✓ data data/mine: 300 tokens in the vocabulary" in shown
-    assert "✓ run models/mine-runs/pretraining: goes on at step 2" in shown
+    assert "✓ run models/mine-runs/pretraining: resumes at step 2" in shown
     assert "✓ model models/mine: " in shown
     assert "tokens/s" in shown
 
@@ -88,7 +88,9 @@ def test_packages_that_are_missing_or_others_are_named(report, monkeypatch):
     monkeypatch.setattr(doctor.importlib.metadata, "requires", lambda _: requirements)
     status, found = report()
     assert status == 1
-    assert found["optional: export"][1].startswith("nothing missing: pip install 'dimgpt[export]'")
+    assert found["optional: export"][1].startswith(
+        "nothing missing: run pip install 'dimgpt[export]'"
+    )
     monkeypatch.setattr(doctor.importlib.metadata, "requires", lambda _: requirements[1:])
     status, found = report()
     assert status == 0
@@ -99,7 +101,7 @@ def test_a_kernel_that_computes_something_else_is_a_problem(report, monkeypatch)
     monkeypatch.setattr(doctor, "_kernel_error", lambda name, *_: float("nan"))
     status, found = report()
     assert status == 1
-    assert "differ from the definition: update torch" in found["attention"][1]
+    assert "differ from the naive computation: update torch" in found["attention"][1]
 
 
 def test_too_little_space_is_a_problem(report, monkeypatch):

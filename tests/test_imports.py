@@ -122,7 +122,7 @@ def test_what_a_folder_holds_is_never_overwritten(weights: Path, tmp_path: Path)
         (weights, "--name", "file"),
     ):
         message = complaint(*words, "--models-root", root)
-        assert "holds something else, which stays: choose another --name" in message
+        assert "exists and has another content: choose another --name" in message
     assert files_of(root) == before
     assert import_model(weights, models_root=root, name="other") != folder
 
@@ -162,7 +162,7 @@ def test_a_tokenizer_is_asked_for_and_must_fit(weights: Path, tmp_path: Path) ->
         weights, *root, "--tokenizer", other
     )
     (weights.parent / "tokenizer.json").unlink()
-    assert "no tokenizer beside" in complaint(weights, *root)
+    assert "no tokenizer next to" in complaint(weights, *root)
     (weights.parent / "vocab.txt").write_bytes(b"\xff\xfe")
     assert "vocab.txt" in complaint(weights, *root)
     (weights.parent / "vocab.txt").unlink()
@@ -233,7 +233,7 @@ def test_dimensiongpts_vocabulary_is_found_beside_the_weights_or_in_data(
     torch.save(tensors, tmp_path / "weights" / "DimensionGPT.pt")
     monkeypatch.chdir(tmp_path)
     path = Path("weights/DimensionGPT.pt")
-    with pytest.raises(FileNotFoundError, match="no tokenizer beside"):
+    with pytest.raises(FileNotFoundError, match="no tokenizer next to"):
         import_model(path)
     for place in ("data", "weights"):
         Path(place).mkdir(exist_ok=True)
@@ -302,8 +302,9 @@ def test_an_original_writes_with_a_tokenizer_from_elsewhere(
     other = tmp_path / "elsewhere.json"
     (weights.parent / "tokenizer.json").rename(other)
     words = ["--prompt", "the cat", "--sampling.max-new-tokens", "3", "--tokenizer", str(other)]
-    main(["generate", "--model", str(weights), *words])
-    assert capsys.readouterr().out.startswith("the cat")
+    for flags in ([], ["--use-int8"]):
+        main(["generate", "--model", str(weights), *words, *flags])
+        assert capsys.readouterr().out.startswith("the cat")
     root = tmp_path / "models"
     bare = import_model(weights, models_root=root, use_tokenizer=False)
     with pytest.raises(SystemExit, match="saved without a tokenizer: give one with --tokenizer"):
@@ -332,7 +333,7 @@ def test_the_card_of_a_bare_model_promises_no_text(weights: Path, tmp_path: Path
     text = (bare / "README.md").read_text("utf-8")
     assert "load_tokenizer" not in text
     assert "made with dimgpt" not in text
-    assert "what their publisher allows" in text
+    assert "the licence of their publisher" in text
 
 
 def test_a_model_folder_of_ours_is_not_imported(weights: Path, tmp_path: Path) -> None:

@@ -239,5 +239,5 @@ def test_conversations_without_an_answer_are_refused_before_training(tmp_path, m
     data = override(workspace.preset.data, conversations=(silent, good))
     workspace = override(workspace, preset=override(workspace.preset, data=data))
     prepare_files(workspace, prepare_vocabulary(workspace))
-    with pytest.raises(ValueError, match="the conversations of 'talk' hold no answer"):
+    with pytest.raises(ValueError, match="the conversations of 'talk' have no answer"):
         open_data(workspace, "finetuning")

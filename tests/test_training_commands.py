@@ -127,7 +127,7 @@ def test_a_file_may_name_its_preset(here, capsys):
     ("content", "reason"),
     [
         ("{", "is not JSON"),
-        ("[1]", "must hold an object of settings"),
+        ("[1]", "must contain an object of settings"),
         ('{"training": {"max_step": 3}}', "no field 'max_step'"),
         ('{"steps": 3}', "no field 'steps'"),
         ('{"data_root": 3}', "data_root is 3: it must be a text"),
@@ -150,7 +150,7 @@ def test_resume_needs_no_setting_and_leads_to_the_same_model(trained, capsys):
         cut_back(PRETRAINING, 4)
         shutil.rmtree("models/toy")
         main([*words, "--device", "cpu"])
-        assert "going on at step 4" in capsys.readouterr().out
+        assert "resuming at step 4" in capsys.readouterr().out
         assert sha256_of(Path("models/toy/model.safetensors")) == whole
         assert steps(PRETRAINING) == [1, 2, 3, 4, 5, 6]
 
@@ -171,7 +171,7 @@ def test_resume_says_what_is_missing_moved_or_damaged(here, finished):
     assert "no run of 'toy' in models" in complaint(["resume", "toy"])
     shutil.copytree(finished, "models")
     shutil.copytree("models/toy-runs", "models/other-runs")
-    assert "give the folder the name it had" in complaint(["resume", "other"])
+    assert "rename the folder to" in complaint(["resume", "other"])
     (PRETRAINING / "run.json").write_text("{}")
     assert "run.json is damaged" in complaint(["resume", "toy"])
 

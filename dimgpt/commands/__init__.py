@@ -1,4 +1,4 @@
-"""The verbs of the command line: where each is, and one line about it.
+"""The verbs of the command line, with the module and a line of help for each.
 
 A verb is a dataclass: its fields are its flags, and `run` calls the same functions of `pipeline/`
 as the notebooks. Its module is imported when the verb is used, so that listing all verbs is fast.
@@ -12,14 +12,15 @@ VERBS = {
     "finetune": ("training.Finetune", "Train the pretrained model on conversations; resumable."),
     "prefer": ("training.Prefer", "Train the fine-tuned model on preferences (DPO); resumable."),
     "resume": ("training.Resume", "Continue a run of any stage with its own settings."),
-    "compare": ("comparison.Compare", "Show several runs in one picture, and what differs."),
+    "compare": ("comparison.Compare", "Plot several runs together, and list their differences."),
     "evaluate": ("training.Evaluate", "Measure a model on all held-out documents."),
     "generate": ("models.Generate", "Complete a text."),
-    "chat": ("chat.Chat", "Talk with a fine-tuned model; /help there lists its commands."),
-    "serve": ("serving.Serve", "Answer other programs through an API like OpenAI's."),
-    "web": ("serving.Web", "Show a page to talk with models and to look inside them."),
+    "chat": ("chat.Chat", "Talk with a fine-tuned model; type /help for its commands."),
+    "serve": ("serving.Serve", "Serve a model to other programs; the API is like OpenAI's."),
+    "web": ("serving.Web", "Serve a web page to talk with models and to look inside them."),
     "export": ("models.Export", "Write a model for transformers, llama.cpp or DimensionGPT."),
-    "doctor": ("doctor.Doctor", "Look for what would go wrong here, and say what to do."),
+    "doctor": ("doctor.Doctor", "Find problems of this machine, the data, models and runs."),
+    "verify": ("doctor.Verify", "Check a model and all it was made from against their hashes."),
     "info": ("models.Info", "Show this machine, and the sizes of a preset or of a model folder."),
     "download": ("models.Download", "Fetch a model from the Hugging Face hub; resumable."),
     "import": (

@@ -23,7 +23,7 @@ class Chat(Writer):
     """Flags of `chat`."""
 
     system_prompt: str | None = None
-    """What the conversation begins with, "" for nothing; the preset's if not given."""
+    """System prompt, "" for none; the preset's if not given."""
 
     def run(self) -> None:
         """Read lines, stream answers and run commands."""
@@ -31,8 +31,8 @@ class Chat(Writer):
         prompt = usual if self.system_prompt is None else self.system_prompt
         talk = _Talk(self, prompt or None)
         if sys.stdin.isatty():
-            with contextlib.suppress(ImportError):  # Windows has none
-                import readline  # noqa: F401 - gives `input` its arrow keys
+            with contextlib.suppress(ImportError):  # not on Windows
+                import readline  # noqa: F401 - lets `input` understand arrow keys
             print("/help lists the commands.")
         with contextlib.suppress(EOFError):  # Ctrl-D
             while line := input("> ").strip():
@@ -40,16 +40,17 @@ class Chat(Writer):
 
 
 class _Talk:
-    """A session, and the commands that change it; each takes its argument and returns a report."""
+    """A session and its commands; a command's method takes its argument and returns a report."""
 
     def __init__(self, flags: Writer, system_prompt: str | None) -> None:
         self._flags = flags
-        # The session has none where the chat format has no system role; the next model may have it.
+        # Kept here because a session drops it if its chat format has no system role; the model
+        # that `/model` opens may have one.
         self._system_prompt = system_prompt
         self._session = ChatSession(*flags.open("finetuning"), flags.sampling, system_prompt)
 
     def take(self, line: str) -> None:
-        """Answer a question or run a command; Ctrl-C stops it and keeps what was answered."""
+        """Answer a question or run a command; Ctrl-C stops the answer and keeps its beginning."""
         try:
             if line.startswith("/") and not line.startswith("//"):
                 self._run(line)
@@ -61,7 +62,7 @@ class _Talk:
             print()
 
     def _run(self, line: str) -> None:
-        """Print what a command reports, or why it changed nothing."""
+        """Run a command; print its report, or the error that stopped it."""
         name, *rest = line.split(maxsplit=1)
         if name not in _COMMANDS:
             hint = nearest(name, _COMMANDS)
@@ -90,7 +91,7 @@ class _Talk:
         return "new conversation"
 
     def save(self, name: str) -> str:
-        """Write system prompt and conversation; of the files that exist, replace only such ones."""
+        """Write system prompt and conversation; an existing file must be a saved conversation."""
         path = Path(name).expanduser()
         if path.exists():
             _read_conversation(path)
@@ -102,7 +103,7 @@ class _Talk:
         return f"{len(said)} messages saved to {path}"
 
     def load(self, name: str) -> str:
-        """Take system prompt and conversation of a file."""
+        """Continue with the system prompt and the conversation of a file."""
         path = Path(name).expanduser()
         messages = _read_conversation(path)
         has_system = bool(messages) and messages[0].role == "system"
@@ -130,12 +131,12 @@ class _Talk:
     def _begin(
         self, system_prompt: str | None, messages: Sequence[Message], flags: Writer | None = None
     ) -> None:
-        """Replace the session, or leave it as it is where an error is raised."""
+        """Replace the session; an error leaves the old one in place."""
         now = self._session
         parts = (now.model, now.tokenizer) if flags is None else flags.open("finetuning")
         session = ChatSession(*parts, now.config, system_prompt)
         session.restore(messages)
-        session.prompt_ids(Message(role="user", text=""))  # refuses what no question could follow
+        session.prompt_ids(Message(role="user", text=""))  # fails if no question can follow
         self._session, self._system_prompt = session, system_prompt
 
 
@@ -143,16 +144,16 @@ _COMMANDS: dict[str, tuple[str, str, Callable[..., str]]] = {
     "/system": ("[TEXT]", "replace the system prompt; without a text, remove it", _Talk.set_system),
     "/reset": ("", "forget the conversation and keep the system prompt", _Talk.reset),
     "/save": ("FILE", "write the conversation to a JSON file", _Talk.save),
-    "/load": ("FILE", "continue the conversation of such a file", _Talk.load),
+    "/load": ("FILE", "continue the conversation of a JSON file", _Talk.load),
     "/temperature": (
         "NUMBER",
-        "choose more freely above 1, more safely below",
+        "set the randomness: 0 for none, above 1 for more",
         _Talk.set_temperature,
     ),
-    "/model": ("PATH", "go on with another model, such as models/demo-chat", _Talk.open),
+    "/model": ("PATH", "continue with another model, such as models/demo-chat", _Talk.open),
     "/help": ("", "list the commands", _Talk.help),
 }
-"""Command -> its argument, in brackets if it may be left out; what it does; and its method."""
+"""Command -> its argument (in brackets if optional), its line of help, and its method."""
 
 
 def _refuse(reason: str) -> None:
@@ -160,21 +161,21 @@ def _refuse(reason: str) -> None:
 
 
 def _read_conversation(path: Path) -> list[Message]:
-    """Read a file of `/save`, or another one of OpenAI's messages.
+    """Read a file of `/save`, or any other JSON file with messages in OpenAI's format.
 
     Raises:
-        OSError: It cannot be read.
-        ValueError: It holds something else.
+        OSError: The file cannot be read.
+        ValueError: The file has another format.
     """
     try:
         found = json.loads(path.read_bytes())["messages"]
         messages = [Message(role=item["role"], text=item["content"]) for item in found]
         if all(isinstance(message.text, str) for message in messages):
             return messages
-        reason = "a 'content' is no text"
+        reason = "a 'content' is not text"
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}"
     raise ValueError(
-        f"{path} is no saved conversation ({reason}): it must hold "
+        f"{path} is not a saved conversation ({reason}): it must contain "
         '{"messages": [{"role": "user", "content": "…"}, …]}'
     )

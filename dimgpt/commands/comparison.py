@@ -1,4 +1,4 @@
-"""The verb that shows runs side by side."""
+"""The verb `compare`."""
 
 import io
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ class Compare:
     """Flags of `compare`."""
 
     runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN")] = ()
-    """Folders of runs, such as models/demo-runs/finetuning, or names, whose pretraining is
-    taken."""
+    """Folders of runs, such as models/demo-runs/finetuning, or names of models, which stand for
+    their pretraining."""
     models_root: Path = Path("models")
-    """Models and their runs."""
+    """Folder with the models and their runs."""
     output: Path = Path("compare.png")
-    """Gets the picture."""
+    """File for the picture."""
     csv: Path | None = None
-    """Gets the curves as CSV; none if not given."""
+    """File for the curves as CSV; not written if not given."""
 
     def run(self) -> None:
         """Write the picture, and print the tables."""

@@ -1,4 +1,4 @@
-"""The verbs that make data."""
+"""The verbs that prepare data: `prepare`, `merge` and `import-data`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,18 +24,18 @@ _SHOWN_CHARACTERS = 10
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Folders:
-    """Flags that say where data and models are."""
+    """Flags for the folders of data and models."""
 
     preset: str = "demo"
     """Settings to start from: demo, french-5m, dimensiongpt-0.2b."""
     name: str | None = None
     """Name of the folders in data/ and models/; the preset's if not given."""
     data_name: str | None = None
-    """Name of the folder in data/, if another: several models can share one preparation."""
+    """Name of the folder in data/, if it differs: several models can share one preparation."""
     data_root: Path = Path("data")
-    """Vocabularies and token files."""
+    """Folder with the vocabularies and token files."""
     models_root: Path = Path("models")
-    """Models and their runs."""
+    """Folder with the models and their runs."""
 
     def workspace(self, **changes: Any) -> Workspace:
         """Return the preset with changed fields, in these folders."""
@@ -49,33 +49,35 @@ class Folders:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Merge(Folders):
-    """Flags of `merge`, which `prepare` has too."""
+    """Flags of `merge`; `prepare` has them too."""
 
     config: Path | None = None
-    """JSON with any of these settings, nested as here: {"data": {"test_ratio": 0.01}}; flags
+    """JSON file with any of these settings, nested as here: {"data": {"test_ratio": 0.01}}; flags
     override it."""
     sources: tuple[str, ...] = ()
-    """Your own texts (files, folders) for the preset's: .txt .md .jsonl .json .csv .parquet; or
-    toyGPT's datasets.json."""
+    """Your own texts (files, folders) instead of the preset's: .txt .md .jsonl .json .csv
+    .parquet, or toyGPT's datasets.json."""
     text_column: str | None = None
-    """Column of your own texts that holds the text, if it is not `text`."""
+    """Name of the column with the text in your own texts, if it is not `text`."""
     conversations: tuple[str, ...] = ()
-    """Your own conversations (.jsonl .json .csv .parquet); with --sources, none unless given."""
+    """Your own conversations (.jsonl .json .csv .parquet) instead of the preset's; with --sources,
+    none if not given."""
     preferences: tuple[str, ...] = ()
-    """Your own pairs of answers, likewise: records with `prompt`, `chosen` and `rejected`."""
+    """Your own pairs of answers (records with `prompt`, `chosen` and `rejected`) instead of the
+    preset's; with --sources, none if not given."""
     data: DataConfig
 
     def data_workspace(self) -> Workspace:
-        """Return the workspace with the texts that were asked for.
+        """Return the workspace with the texts of the flags.
 
-        Where no sources are given, a folder that was prepared before keeps those that it has.
+        If the flags give no sources, a folder that was prepared before keeps its own.
         """
         workspace, data, usual = self.workspace(), self.data, get_preset(self.preset).data
         kinds = ("sources", "conversations", "preferences")
         changed = [kind for kind in kinds if getattr(data, kind) != getattr(usual, kind)]
         for kind in changed:
             if self.sources or getattr(self, kind):
-                raise ValueError(f"give either {kind} or data.{kind}.*, which describe one each")
+                raise ValueError(f"give either {kind} or data.{kind}.*, not both")
         if not (self.sources or changed) and workspace.data_config_path.exists():
             made = load_data_config(workspace)
             if made.sources != data.sources:
@@ -106,12 +108,12 @@ class Prepare(Merge):
     """Flags of `prepare`."""
 
     only: Literal["vocabulary"] | None = None
-    """Stop after the vocabulary, which shares need before they begin."""
+    """Stop after the vocabulary; --shard needs it."""
     shard: str | None = None
     """`I/N`: write only share I of N, counted from 1; `merge` joins them. Needs the vocabulary."""
 
     def run(self) -> None:
-        """Write vocabulary and token files, and show what is there."""
+        """Write vocabulary and token files, and show their statistics."""
         workspace = self.data_workspace()
         share = None if self.shard is None else Share.parse(self.shard)
         try:
@@ -142,13 +144,13 @@ class ImportData:
     """Flags of `import-data`."""
 
     path: tyro.conf.Positional[Path]
-    """The original's data folder, with pretraining/ and finetuning/; it is only read."""
+    """DimensionGPT's data folder, with pretraining/ and finetuning/; it is only read."""
     name: str = "dimensiongpt"
-    """Name of the folder in data/."""
+    """Name of the new folder in data/."""
     vocabulary: Path | None = None
-    """The vocab.txt that they were made with; the one in the folder if not given."""
+    """The vocab.txt that these files were made with; the one in the folder if not given."""
     data_root: Path = Path("data")
-    """Gets the folder."""
+    """Folder for the new folder."""
 
     def run(self) -> None:
         """Write vocabulary and token files, and show the mixture."""
@@ -158,7 +160,7 @@ class ImportData:
 
 
 def _show_vocabulary(workspace: Workspace, tokenizer: Tokenizer) -> None:
-    """Print how large the vocabulary is, and what it was trained on."""
+    """Print the size of the vocabulary and the texts that it was trained on."""
     path = workspace.vocabulary_path
     count = read_sample_count(workspace, tokenizer)
     print(f"{tokenizer.vocab_size:,} tokens in {path}")
@@ -171,15 +173,15 @@ def _show_vocabulary(workspace: Workspace, tokenizer: Tokenizer) -> None:
 
 
 def _show(workspace: Workspace) -> None:
-    """Print what was kept and dropped of each source, and the mixture."""
+    """Print how much of each source was kept and dropped, and the mixture."""
     reports, data = read_reports(workspace), workspace.preset.data
-    print(Table.of([report.row() for report in reports], title="What is there"))
+    print(Table.of([report.row() for report in reports], title="Prepared sources"))
     for report in reports:
         for note in report.notes:
             print(f"  {report.source}: {note}")
     if data.sources:
         corpus, published = open_corpus(workspace), data.published_shares
-        print(Table.of(mixture_rows(corpus, published), title="What pretraining draws"))
+        print(Table.of(mixture_rows(corpus, published), title="Mixture for pretraining"))
         for line in corpus_shortfalls(corpus, published):
             print(f"  {line}")
     if not data.conversations:

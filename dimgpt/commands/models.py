@@ -1,4 +1,4 @@
-"""The verbs about finished models: use, describe, fetch, import and export them."""
+"""The verbs for finished models, `info`, and `demo`."""
 
 import os
 import sys
@@ -31,7 +31,7 @@ _NOTEBOOKS = (
     ("training", "finetuning"),
     ("testing", ""),
 )
-"""Those that `demo` runs, each with the stage that it is given, if any."""
+"""The notebooks that `demo` runs, and the stage for each, if it takes one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,25 +39,29 @@ class Writer:
     """Flags that `generate`, `chat` and `serve` share."""
 
     preset: str
-    """Whose model and sampling settings to start from."""
+    """Preset that gives the model and the sampling settings."""
     model: Path | None = None
-    """Model folder, or weights of another system as they are; models/PRESET if not given."""
+    """Model folder, or weights of another system; the preset's model if not given."""
     tokenizer: Path | None = None
-    """A tokenizer.json or vocab.txt, for weights without one beside them."""
+    """A tokenizer.json or vocab.txt, for weights without one in their folder."""
+    use_int8: bool = False
+    """Round the weights to 8 bits: large models then write faster on a CPU."""
     sampling: SamplingConfig
 
     def open(self, stage: Stage) -> tuple[Transformer, Tokenizer]:
-        """Open the model, or the preset's of a stage, with its tokenizer."""
+        """Open `--model`, or the preset's model of a stage, with its tokenizer."""
         path, runtime = self.path(stage), choose_runtime()
-        return open_model(path, runtime=runtime, tokenizer_path=self.tokenizer)
+        return open_model(
+            path, runtime=runtime, tokenizer_path=self.tokenizer, use_int8=self.use_int8
+        )
 
     def path(self, stage: Stage) -> Path:
-        """Return where the model, or the preset's of a stage, is."""
+        """Return the path of `--model`, or of the preset's model of a stage."""
         return self.model or Workspace(preset=get_preset(self.preset)).model_dir(stage)
 
 
 def print_stream(pieces: Iterable[str]) -> None:
-    """Print the pieces of a text as they come, and end the line."""
+    """Print the pieces of a text as they come, then a newline."""
     for piece in pieces:
         print(piece, end="", flush=True)
     print()
@@ -71,7 +75,7 @@ class Generate(Writer):
     """Text to complete."""
 
     def run(self) -> None:
-        """Print the prompt and what follows, as it comes."""
+        """Print the prompt, then its continuation as it is generated."""
         writer = TextGenerator(*self.open("pretraining"))
         print(self.prompt, end="", flush=True)
         print_stream(writer.stream(self.prompt, self.sampling))
@@ -84,11 +88,11 @@ class Export:
     model: tyro.conf.Positional[Path]
     """Model folder, or weights of another system with their tokenizer."""
     to: ExportTarget
-    """Program that will open it; safetensors is a plain copy for dimgpt."""
+    """Program that will open the export; safetensors is a plain copy for dimgpt."""
     output: Path | None = None
-    """Folder to make; MODEL-TARGET, with the precision, beside the model if not given."""
+    """Folder to create; MODEL-TARGET-DTYPE next to the model if not given."""
     tokenizer: Path | None = None
-    """A tokenizer.json or vocab.txt, for weights without one beside them."""
+    """A tokenizer.json or vocab.txt, for weights without one in their folder."""
     dtype: ExportDtype = "f32"
     """Precision of the weights; q8_0 is for gguf only."""
 
@@ -104,26 +108,26 @@ class Import:
     """Flags of `import`."""
 
     path: tyro.conf.Positional[Path]
-    """A .pt or .ckpt file of the first three systems, or a Hugging Face folder of the others."""
+    """A .pt or .ckpt file of DimensionGPT, lilLM or toyGPT, or a Hugging Face folder."""
     name: str | None = None
-    """Name of the folder in models/; the file's if not given."""
+    """Name of the new folder in models/; the file's name if not given."""
     tokenizer: Path | None = None
-    """A tokenizer.json or vocab.txt; looked for beside the weights if not given."""
+    """A tokenizer.json or vocab.txt; searched in the folder of the weights if not given."""
     use_tokenizer: bool = True
-    """Without a tokenizer, the folder gives logits but no text."""
+    """If false, import no tokenizer: the model then gives logits but no text."""
     num_heads: int | None = None
-    """Attention heads, for a file that does not say them; the published number if not given."""
+    """Attention heads, for a file that does not store them; the published number if not given."""
     num_kv_heads: int | None = None
-    """Heads for keys and values, likewise."""
+    """Heads for keys and values, for a file that does not store them."""
     window_size: int | None = None
-    """Tokens that a DimensionGPT looks back on, likewise; as many as the context is no window."""
+    """Attention window of a DimensionGPT in tokens; equal to the context for no window."""
     context_length: int | None = None
-    """Context in tokens, likewise; of a Hugging Face folder, to shorten it."""
+    """Context in tokens, for a file that does not store it, or to shorten a Hugging Face model."""
     models_root: Path = Path("models")
-    """Gets the folder."""
+    """Folder for the new folder."""
 
     def run(self) -> None:
-        """Write the folder, and show what was read back from it."""
+        """Write the folder, then read it back and describe it."""
         names = ("num_heads", "num_kv_heads", "window_size", "context_length")
         folder = import_model(
             self.path,
@@ -145,9 +149,9 @@ class Info:
     model: Path | None = None
     """Model folder, or weights of another system, to describe instead."""
     sizes: bool = False
-    """Compare all presets instead: size, memory, speed here and on known cards."""
+    """Compare all presets instead: size, memory, speed on this machine and on known GPUs."""
     budget: str | None = None
-    """Say instead what to train here in a time, such as 90m, 24h or 2d; measures the speed."""
+    """Propose a run for this machine that takes a given time (90m, 24h, 2d); measures the speed."""
 
     def run(self) -> None:
         """Print the tables."""
@@ -158,7 +162,7 @@ class Info:
         if self.sizes:
             flops = peak_flops(runtime)
             print(Table.of(compare_sizes(flops), title=f"At half of {flops:.3g} FLOP/s, this peak"))
-            print(Table.of(compare_cards(), title="Pretraining at half of a card's peak"))
+            print(Table.of(compare_cards(), title="Pretraining at half of a GPU's peak"))
             return
         print(Table.of(look_around(runtime), title="This machine"))
         if self.model is not None:
@@ -174,13 +178,13 @@ class Download:
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
     """lillm-39m, lillm-300m, or owner/name on the hub."""
     models_root: Path = Path("models")
-    """Gets the model's folder."""
+    """Folder for the model's folder."""
     revision: str | None = None
     """Branch, tag or commit; the newest if not given."""
 
     def run(self) -> None:
-        """Fetch, and say where the files are."""
-        # The delay: an immediate refusal needs no bar.
+        """Download, and print the path of the folder."""
+        # With the delay, an error that comes at once shows no bar.
         stream = progress_stream()
         with tqdm(desc=self.name, unit="B", unit_scale=True, delay=0.1, file=stream) as bar:
 
@@ -198,15 +202,15 @@ class Demo:
     """Flags of `demo`."""
 
     seed: int | None = None
-    """Seed of both trainings; the models go to models/demo-seed-N. If not given, the seed is the
-    preset's, and they go to models/."""
+    """Seed of both trainings; the models are saved in models/demo-seed-N. If not given, the seed
+    is the preset's, and they are saved in models/."""
     output_dir: Path | None = None
-    """Gets the executed notebooks; demo-runs/notebooks beside the models if not given."""
+    """Folder for the executed notebooks; demo-runs/notebooks next to the models if not given."""
 
     def run(self) -> None:
-        """Execute the notebooks of the working directory, and say where everything is."""
-        override(get_preset("demo").pretraining, seed=self.seed)  # refuses a wrong one at once
-        # Another seed is another run: where the first one has ended, it would have nothing to do.
+        """Execute the notebooks of the working directory, and print the paths of the results."""
+        override(get_preset("demo").pretraining, seed=self.seed)  # fails at once if it is wrong
+        # A run with another seed needs its own folder: a finished run would not train again.
         models = Path("models") if self.seed is None else Path(f"models/demo-seed-{self.seed}")
         output, notebooks = self.output_dir or models / "demo-runs" / "notebooks", []
         for number, (name, stage) in enumerate(_NOTEBOOKS, start=1):
@@ -226,15 +230,15 @@ class Demo:
 
 
 def _execute(source: Path, target: Path, parameters: dict[str, Any]) -> None:
-    """Run a notebook with the demo preset, and print what its cells print as it comes.
+    """Run a notebook with the demo preset, and print the output of its cells as it comes.
 
-    Tables are printed at the end, those of the cells tagged `report`.
+    The tables of cells with the tag `report` are printed at the end.
     """
     import papermill
     from traitlets.config import Config
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Kernels listen on sockets of the file system instead of on the network, where there are any.
+    # Kernels listen on Unix sockets, not on the network; Windows has no Unix sockets.
     transport = "tcp" if os.name == "nt" else "ipc"
     book = papermill.execute_notebook(
         source,

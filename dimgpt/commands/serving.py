@@ -1,4 +1,4 @@
-"""The verbs that serve a model to others."""
+"""The verbs `serve` (an API) and `web` (a page)."""
 
 import functools
 import os
@@ -21,18 +21,18 @@ class Serve(Writer):
     """Flags of `serve`."""
 
     host: str = "127.0.0.1"
-    """Where to listen: only this machine reaches the default, 0.0.0.0 is open to the network."""
+    """Address to listen at: the default is for this machine only, 0.0.0.0 for the network."""
     port: int = 8000
-    """0 takes a free one."""
+    """0 takes a free port."""
     name: str | None = None
-    """What clients call the model; the name of its folder if not given."""
+    """Name of the model for clients; the name of its folder if not given."""
     max_batch: int = 32
-    """Texts that are written at the same time; others wait."""
+    """Number of texts that are generated at the same time; others wait."""
 
     def run(self) -> None:
         """Serve until Ctrl-C; the variable DIMGPT_API_KEY sets a key that clients must send."""
         try:
-            import uvicorn  # noqa: F401 - seen to be there before a model is opened
+            import uvicorn  # noqa: F401 - fails here, before a model is opened, if not installed
 
             from dimgpt.serving.api import create_app
         except ImportError as error:
@@ -57,19 +57,19 @@ class Web:
     """Flags of `web`."""
 
     preset: str
-    """Whose chat model to begin with, and whose questions, system prompt and sampling settings."""
+    """Preset that gives the first model, the questions, system prompt and sampling settings."""
     models_root: Path = Path("models")
-    """Folder of the model folders to choose from."""
+    """Folder with the model folders to choose from."""
     data_root: Path = Path("data")
-    """Folder of the token files that the models were trained on."""
+    """Folder with the token files that the models were trained on."""
     host: str = "127.0.0.1"
-    """Where to listen: only this machine reaches the default, 0.0.0.0 is open to the network."""
+    """Address to listen at: the default is for this machine only, 0.0.0.0 for the network."""
     port: int = 7860
-    """0 takes a free one."""
+    """0 takes a free port."""
     sampling: SamplingConfig
 
     def run(self) -> None:
-        """Show the page until Ctrl-C."""
+        """Serve the page until Ctrl-C."""
         try:
             from dimgpt.serving.model_shelf import ModelShelf
             from dimgpt.serving.page import create_page
@@ -87,7 +87,7 @@ class Web:
 
 
 def _serve(app: Any, host: str, port: int, place: str) -> None:
-    """Serve until Ctrl-C, after saying where."""
+    """Print the address, then serve until Ctrl-C."""
     import uvicorn
 
     with _listener(host, port) as listener:

@@ -1,4 +1,4 @@
-"""The verbs that train, and the one that measures the result."""
+"""The verbs that train, and `evaluate`."""
 
 import contextlib
 import shlex
@@ -40,9 +40,9 @@ from dimgpt.weights.store import has_tokenizer, load_tokenizer
 from dimgpt.workspace import Stage, Workspace, load_vocabulary
 
 _EXPLANATION = """\
-The margins are half of 95 % confidence intervals over documents (nan: fewer than 10).
-Cleaning drops and replaces characters, and the model predicts the cleaned text only: over the
-longer raw text the same bits are fewer in each byte (nan: data that did not count raw bytes)."""
+Each margin is half of a 95 % confidence interval over documents (nan: fewer than 10).
+The model predicts cleaned text. Raw text is longer, so the same bits give fewer bits per raw byte
+(nan: raw bytes were not counted)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,13 +50,13 @@ class _Trained(Folders):
     """Flags that `train`, `finetune` and `prefer` share."""
 
     config: Path | None = None
-    """JSON with any of these settings, nested as here: {"training": {"max_steps": 9}}; flags
+    """JSON file with any of these settings, nested as here: {"training": {"max_steps": 9}}; flags
     override it."""
     device: str = "auto"
     """auto, cuda, mps or cpu."""
     branch_from: Path | None = None
-    """Begin with the whole state of another run: its folder, one of its checkpoints/step-..., or
-    the output/ of the original DimensionGPT."""
+    """Begin with the complete state of another run: its folder, one of its checkpoints/step-...,
+    or the output/ of the original DimensionGPT."""
     training: TrainingConfig
 
 
@@ -65,10 +65,10 @@ class Finetune(_Trained):
     """Flags of `finetune`."""
 
     finetune_from: Path | None = None
-    """Begin with the weights of this model: its folder, or a file of another system; those of
-    `train` under the same name if not given."""
+    """Begin with the weights of this model (its folder, or a file of another system); the
+    pretrained model with the same name if not given."""
     packing: Packing | None = None
-    """Rows: concatenate, best_fit or pad; as `prepare --data.packing` said if not given."""
+    """Rows: concatenate, best_fit or pad; the choice of `prepare --data.packing` if not given."""
     lora: LoraConfig
 
     def run(self) -> None:
@@ -84,7 +84,7 @@ class Prefer(_Trained):
     """Flags of `prefer`."""
 
     def run(self) -> None:
-        """Train on preferences, and print what it changed."""
+        """Train on preferences, and print a comparison with the model before."""
         workspace = match_model(self.workspace(preferences=self.training), "preferences")
         _train(workspace, "preferences", device=self.device, branch_from=self.branch_from)
 
@@ -103,7 +103,7 @@ class Train(_Trained):
         if self.model.vocab_size not in (size, get_preset(self.preset).model.vocab_size):
             raise ValueError(
                 f"model.vocab_size is {self.model.vocab_size}: {workspace.vocabulary_path} has "
-                f"{size} tokens; leave model.vocab_size out, it follows the vocabulary"
+                f"{size} tokens; leave model.vocab_size out, the vocabulary sets it"
             )
         _train(workspace, "pretraining", device=self.device, branch_from=self.branch_from)
 
@@ -115,7 +115,7 @@ class Resume:
     run_name: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="RUN")] = None
     """Name of a model, or folder of a run; the run that was trained last if not given."""
     models_root: Path = Path("models")
-    """Models and their runs."""
+    """Folder with the models and their runs."""
     device: str = "auto"
     """auto, cuda, mps or cpu."""
 
@@ -134,14 +134,14 @@ class Evaluate(Folders):
     model: Path | None = None
     """Model folder or other weights; the pretrained model of the preset if not given."""
     split: HeldOut = "validation"
-    """Documents to measure; `test` are those that `prepare --data.test-ratio` kept aside."""
+    """Documents to measure; `test` are those that `prepare --data.test-ratio` held out."""
     probes: bool = False
     """Score French minimal pairs instead (a right sentence and a wrong one); needs no data."""
     write_task: Path | None = None
-    """Write these pairs into a folder instead, as a task of lm_eval."""
+    """Write the French minimal pairs into a folder instead, as a task of lm_eval."""
 
     def run(self) -> None:
-        """Print what was measured of each source, or of each kind of pairs."""
+        """Print the measurements of each source, or of each kind of pairs."""
         workspace = self.workspace()
         folder = self.model or workspace.model_dir("pretraining")
         if self.write_task is not None:
@@ -167,7 +167,7 @@ class Evaluate(Folders):
 def _train(
     workspace: Workspace, stage: Stage, *, device: str, branch_from: Path | None = None
 ) -> None:
-    """Train, save what is finished, and print the result."""
+    """Train, save a finished model, and print the summary."""
     with join_processes(workspace.config(stage).precision, device) as runtime:
         bar = TrainingBar(description=stage)
         trainer = build_trainer(
@@ -184,4 +184,4 @@ def _train(
     if runtime.is_first:
         print(Table.of(summary.rows(), title=str(workspace.model_dir(stage))))
         if not summary.is_finished:
-            raise KeyboardInterrupt("run the same command again to go on")
+            raise KeyboardInterrupt("run the same command again to continue")

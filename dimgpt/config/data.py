@@ -46,7 +46,7 @@ class SourceConfig:
     expected_bytes: PositiveInt | None = None
     """Estimated UTF-8 bytes of its text, for mixture weights and disk space before reading."""
     max_bytes: PositiveInt | None = None
-    """Read its first whole files up to about this many bytes of text; `None` reads all."""
+    """Read complete files in order, up to about this many bytes of text; `None` reads all."""
     cleaning: Literal["none", "detokenize"] = "none"
     """Rule before the general cleaning: `detokenize` removes the spaces in ` , ` and `( a )`."""
 
@@ -135,7 +135,7 @@ class ConversationSourceConfig:
         if not (total <= 1 + 1e-9 and min(self.system_prompt_ratios.values(), default=0) >= 0):
             raise ValueError(
                 f"system_prompt_ratios of {self.name!r} are {self.system_prompt_ratios}: each must "
-                "be at least 0 and their sum at most 1; what is left has no system prompt"
+                "be at least 0 and their sum at most 1; the rest has no system prompt"
             )
 
 
@@ -243,8 +243,8 @@ class DataConfig:
     `concatenate` to all but a row's first, with `best_fit` to all, with `pad` to none."""
     packing: Packing = "concatenate"
     """Rows for fine-tuning: `concatenate` puts conversations one after the other, as the published
-    model; `best_fit` packs whole conversations, which do not see each other; `pad` has one a row,
-    as lilLM, without those as long as the context. The last two fill up with padding."""
+    model; `best_fit` packs complete conversations, which do not attend to each other; `pad` has one
+    a row, as lilLM, without those as long as the context. The last two fill rows with padding."""
     compose_accents: bool = False
     """Compose accents (Unicode NFC) before cleaning; the published model did not."""
     num_workers: PositiveInt | None = None

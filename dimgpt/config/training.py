@@ -95,7 +95,7 @@ class TrainingConfig:
     use_compile: bool | None = None
     """`torch.compile` the model; `None` does so on CUDA only."""
     sharding: Literal["none", "full"] = "none"
-    """With several processes, `none` gives each the whole model, `full` a part of every tensor."""
+    """With several processes, `none` gives each the full model, `full` a part of every tensor."""
     loss_chunks: PositiveInt | None = None
     """Parts in which the logits are computed, to save memory; `None` chooses by the device."""
     use_micro_batch_search: bool | None = None

@@ -1,7 +1,7 @@
 """Encodes conversations as token ids, and computes the loss weight of each token.
 
 A conversation is stored as its messages, each with the opening and closing tokens of its role. The
-tokens around a whole conversation are added when it is read. The formats are in
+tokens before the first and after the last message are added when it is read. The formats are in
 `text/chat_format.py`.
 """
 
@@ -53,7 +53,7 @@ def encode_message(message: Message, tokenizer: Tokenizer) -> list[int]:
 
 
 def encode_conversation(conversation: Conversation, tokenizer: Tokenizer) -> list[int]:
-    """Encode every message, without the tokens around a whole conversation."""
+    """Encode every message, without the tokens before the first and after the last one."""
     return [id for message in conversation.stored for id in encode_message(message, tokenizer)]
 
 

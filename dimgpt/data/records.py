@@ -62,7 +62,7 @@ _ROLES_OF = {"DimensionGPT": {**ROLES, "human": "human"}}
 
 
 def document_of(place: str, record: dict[str, Any] | str, source: SourceConfig) -> str:
-    """Return the text of a record, or the whole text of a file, by the source's rule of cleaning.
+    """Return the text of a record or of a text file, after the source's own rule of cleaning.
 
     The text of a record is one column, or several in the source's template. A column in a template
     may be empty or null, as titles are; the others remain, and blanks at the ends are removed.

@@ -1,9 +1,9 @@
 """Token files: documents of token ids on the disk, one after the other, with an index.
 
-A token file has one or more parts, `NAME.bin` or `NAME-00000.bin`, …: each is the concatenation of
-whole documents (little-endian uint16; uint32 for more than 65,535 tokens). `NAME.index.npy` holds
-the int64 offset of every document and of the end, through all parts. `manifest.json` describes the
-files of a folder and their source; it is written last, so a folder without one is unfinished.
+A token file has one or more parts, `NAME.bin` or `NAME-00000.bin`, …: each is a concatenation of
+documents (little-endian uint16; uint32 for more than 65,535 tokens). `NAME.index.npy` has the int64
+offset of every document and of the end, through all parts. `manifest.json` describes the files of a
+folder and their source; it is written last, so a folder without one is unfinished.
 `token_writer.py` writes token files. This file checks token files before it memory-maps them:
 reading a map of a truncated file kills the process.
 """
@@ -77,6 +77,8 @@ class Manifest:
     dropped: dict[str, int]
     """Number of dropped documents by reason."""
     files: dict[str, TokenFileSummary]
+    source_files: dict[str, str] | None = None
+    """SHA-256 of each file of the source on this disk; `None` if unknown."""
 
 
 class TokenFile:
@@ -85,7 +87,7 @@ class TokenFile:
     def __init__(self, folder: Path, name: str, *, fingerprint: str) -> None:
         """Open a token file.
 
-        The whole file is read once to check every sha256 and every id, at about 1 GB/s a core.
+        The file is read once, completely, to check every sha256 and id, at about 1 GB/s a core.
 
         Args:
             folder: Holds the files and their manifest.
@@ -172,6 +174,28 @@ def read_manifest(folder: Path) -> Manifest:
             f"{_FORMAT_VERSION} and {expected_dtype}; {PREPARE_AGAIN}"
         )
     return manifest
+
+
+def changed_files(folder: Path) -> dict[str, str]:
+    """Compare the files of a source with those that its token files were prepared from.
+
+    Args:
+        folder: The token files.
+
+    Returns:
+        Name of each file that differs -> "has changed" or "is gone". It is empty if an older
+        version prepared the folder, because the content of the source was not recorded then.
+
+    Raises:
+        FileNotFoundError, ValueError: As `read_manifest`.
+    """
+    found = {}
+    for name, sha256 in (read_manifest(folder).source_files or {}).items():
+        if not (path := Path(name)).is_file():
+            found[name] = "is gone"
+        elif sha256_of(path) != sha256:
+            found[name] = "has changed"
+    return found
 
 
 def _update_first_format(values: dict[str, Any]) -> None:

@@ -147,8 +147,8 @@ def _sum_known(counts: Sequence[int | None]) -> int | None:
 def _write_index(path: Path, ends: Iterable[np.ndarray[Any, Any]], num_documents: int) -> str:
     """Write the offsets of documents, given their ends, and return the sha256.
 
-    The ends come in pieces, of which one at a time is in memory. A reader sees the old file or the
-    new.
+    The ends come in pieces, and one piece at a time is in memory. A reader sees the old file or the
+    new one.
     """
     header = {"descr": "<i8", "fortran_order": False, "shape": (num_documents + 1,)}
     with _naming(path), new_file(path) as file:

@@ -1,9 +1,9 @@
-"""Measures when a model of the demo's world learns to copy from a text.
+"""Measures when a model of the demo learns to copy from a text.
 
 A scene tells its facts twice, and an answer repeats a fact of the text before its question. A model
-that copies predicts a word better at its repetition than at its first occurrence. Names are easier:
-the model only needs to know which names the text contains. A scene repeats its facts in any order,
-so its names still cost about 0.7 nats. Nouns show whether the model also knows who does what.
+that copies predicts a word better at its repetition than at its first occurrence. For names, the
+model only needs to know which names the text contains; a scene repeats its facts in any order, so
+repeated names still cost about 0.7 nats. For nouns, the model must also know who does what.
 """
 
 import functools
@@ -29,7 +29,7 @@ _NUM_SCENES, _QUESTIONS_PER_KIND = 32, 8  # about 3,000 tokens: one forward pass
 _NAMES = [name.text for name in WORDS["name"]]
 _NOUNS = [*WORDS["animal"], *WORDS["thing"], *WORDS["food"], *(p.noun for p in WORDS["place"])]
 _FORMS = [form for noun in _NOUNS for form in (noun.singular, noun.plural)]
-# Of bytes, because a token may end within a character; é is no word character there.
+# Matches bytes, because a token may end within a character; `\b` would not treat é as a letter.
 _WORD = re.compile(f"(?<=[ '])(?:({'|'.join(_NAMES)})|({'|'.join(_FORMS)}))(?=[ .,?])".encode())
 
 
@@ -38,7 +38,7 @@ def copying_score(
 ) -> Callable[[], dict[str, float]] | None:
     """Return a function that measures `COPYING` on texts that were not in the training.
 
-    These are new scenes for a model of the stories, held-out questions for a chat model.
+    A model of the stories is measured on new scenes, a chat model on held-out questions.
 
     Args:
         model: The caller puts it into evaluation mode before each measurement.
@@ -46,8 +46,8 @@ def copying_score(
         paths: Sources of its training texts.
 
     Returns:
-        `None` if they are not the demo's, or if the context is too short to repeat a name and a
-        noun.
+        `None` if the sources are not the demo's, or if the context is too short to repeat a name
+        and a noun.
     """
     texts: list[tuple[list[int], int]] = []  # ids, and the token from which repeated words count
     kinds = {path.rpartition("/")[0] for path in paths}
@@ -80,8 +80,8 @@ def mark_words(
 
     Args:
         ids: The text, (T,).
-        tokenizer: Of the ids.
-        first_repeated: Index of the first token that counts in a repeated word.
+        tokenizer: The tokenizer of these ids.
+        first_repeated: Repeated words count from this token on.
 
     Returns:
         For each token 1 + the index of its word's kind in `COPYING`, or 0, int64 (T,); and the

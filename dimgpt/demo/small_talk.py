@@ -1,8 +1,8 @@
-"""French small talk for a model too small for facts: manners, its identity, and its limits.
+"""French small talk for a model that is too small for facts.
 
-A model of a few million parameters answers a question about the world with a sentence that sounds
-right and is wrong. These conversations teach it to greet, to say what it is, and to say that it
-does not know. Whole wordings are held out, chosen by a hash.
+A model of a few million parameters answers questions about the world with sentences that sound
+right and are wrong. These conversations teach it to greet, to say what it is, and to say that it
+does not know. A hash selects the wordings that are held out.
 """
 
 from collections.abc import Iterator, Sequence
@@ -45,9 +45,9 @@ SLOTS: dict[str, Sequence[str]] = {
     ).split("|"),
     "number": tuple(str(number) for number in range(2, 100)),
 }  # fmt: skip
-"""Slot of a wording -> what fills it."""
+"""Slot of a wording -> words that can fill it."""
 Topic = tuple[tuple[str, ...], tuple[str, ...]]
-"""Wordings of a message, and the answers to it; an answer may use the slots of the message."""
+"""Wordings of a message, and its answers; an answer may use the slots of the message."""
 TOPICS: dict[str, Topic] = {
     "greeting": (
         ("Bonjour !", "Salut !", "Bonsoir !", "Bonjour", "Salut, tu vas bien ?", "Coucou !",
@@ -125,13 +125,13 @@ TOPICS: dict[str, Topic] = {
          "Je ne sais pas, et je préfère ne rien inventer."),
     ),
 }  # fmt: skip
-"""What a message is about -> its wordings and answers."""
+"""Name of a topic -> its wordings and answers."""
 UNKNOWN_RATIO = 0.5
 """Share of the messages that ask for a fact, in 0..1."""
 
 
 def small_talk(num: int, *, seed: int) -> Iterator[Conversation]:
-    """Write training conversations of one to three questions; no held-out wording occurs."""
+    """Yield `num` training conversations of one to three questions, without held-out wordings."""
     rng = Random(f"small talk {seed}")
     for _ in range(num):
         turns = [_draw_turn(rng) for _ in range(rng.randint(1, 3))]

@@ -148,7 +148,7 @@ class TrainingBar:
         )
         if step > 0:
             changes = "; ".join(f"{name} {change}" for name, change in record["changes"].items())
-            self._write(f"going on at step {step:,} {changes}".rstrip())
+            self._write(f"resuming at step {step:,} {changes}".rstrip())
         if "trained" in record:
             self._write(f"trains {record['trained']}")
 

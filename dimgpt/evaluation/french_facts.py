@@ -1,6 +1,7 @@
-"""Everyday facts in French; the wrong answer is the right one of another sentence of its line.
+"""Everyday facts in French, each with a true and a false sentence.
 
-So each answer is as often wrong as right, and a preference for frequent words does not help.
+The answer of a false sentence is right in another sentence of its line. So each answer is as often
+wrong as right, and a preference for frequent words does not help.
 """
 
 from collections.abc import Iterator

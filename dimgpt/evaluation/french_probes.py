@@ -1,8 +1,8 @@
 """French minimal pairs: a correct sentence, and one that a small change makes wrong.
 
 Each kind tests one rule. If two forms compete (singular and plural, masculine and feminine), each
-is correct about equally often, so that a model that only prefers the more frequent form scores one
-half, as by chance. The pairs are always the same, and none occurs twice.
+is correct about equally often. So a model that only prefers the more frequent form scores 50 %, as
+by chance. The pairs are always the same, and none occurs twice.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ def french_pairs() -> list[Pair]:
 
 
 def _both(left: str, right: str, frame: str, other: str) -> Sentences:
-    """Yield two pairs: `frame` with `left` needs `right`, and `other` with `right` the reverse."""
+    """Yield two pairs: `left` is right in `frame`, and `right` is right in `other`."""
     yield frame.format(left), frame.format(right)
     yield other.format(right), other.format(left)
 
@@ -182,7 +182,7 @@ def _verb_person() -> Sentences:
     for *forms, rest in CONJUGATIONS:
         for place, person in enumerate(persons):
             right = forms[place]
-            # The same person of the other number, and another person.
+            # Two wrong forms: the same person in the other number, and another person.
             for wrong in sorted({forms[(place + 3) % 6], forms[(place + 2) % 6]} - {right}):
                 yield f"{person} {right} {rest}.", f"{person} {wrong} {rest}."
 
@@ -215,7 +215,7 @@ def _auxiliary() -> Sentences:
 
 def _relative() -> Sentences:
     clauses = ("tu cherches", "nous attendons", "vous regardez", "le roi connaît")
-    # Before a vowel, `que` is elided, which would tell the two apart by itself.
+    # Before a vowel, `que` becomes `qu'`, which would give the answer away.
     doings = tuple(doing for doing in DOINGS if doing[0][0] not in "aé")
     for number, (one, _) in enumerate(PEOPLE):
         who = f"Voici {one[0].lower()}{one[1:]} {{}} "

@@ -10,19 +10,19 @@ PEOPLE = table("""Le garçon/Les garçons; La fille/Les filles; Le soldat/Les so
     La dame/Les dames; Mon frère/Mes frères; Ma sœur/Mes sœurs; Cet homme/Ces hommes;
     Cette femme/Ces femmes; Le voisin/Les voisins; La princesse/Les princesses;
     Notre ami/Nos amis; Son enfant/Ses enfants""")
-"""One, several."""
+"""Singular, plural."""
 
 HEADS = table("""Le fils des voisins/Les fils du voisin; La fille des paysans/Les filles du paysan;
     Le frère des soldats/Les frères du soldat; La sœur des garçons/Les sœurs du garçon;
     Le médecin des enfants/Les médecins de cet enfant; L'ami de ces dames/Les amis de cette dame""")
-"""One of several, several of one: the noun beside the verb has the other number."""
+"""Singular of a plural, plural of a singular: the noun next to the verb has the other number."""
 
 DOINGS = table("""dort/dorment/dans la grande chambre; chante/chantent/devant la maison;
     marche/marchent/dans la rue; arrive/arrivent/à la maison; sort/sortent/de la maison;
     part/partent/pour la ville; travaille/travaillent/dans le jardin;
     attend/attendent/devant la porte; écrit/écrivent/à la reine; lit/lisent/dans le salon;
     vient/viennent/de la ville; parle/parlent/à voix basse""")
-"""What one does, what several do, and the rest of the sentence."""
+"""Verb in the singular, verb in the plural, and the rest of the sentence."""
 
 FUTURES = table("""dormira/dormait/dans la grande chambre; chantera/chantait/devant la maison;
     marchera/marchait/dans la rue; arrivera/arrivait/à la maison; sortira/sortait/de la maison;

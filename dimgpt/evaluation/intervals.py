@@ -1,4 +1,4 @@
-"""95 % confidence intervals of a mean over documents, and of a share of right answers."""
+"""95 % confidence intervals of a ratio over documents, and of a share of right answers."""
 
 import math
 from typing import Any
@@ -6,25 +6,25 @@ from typing import Any
 import numpy as np
 
 MIN_DOCUMENTS = 10
-"""With fewer documents their spread says too little: no interval is better than a wrong one."""
+"""With fewer documents, the interval would be unreliable, so none is given."""
 _Z = 1.959964  # of the normal distribution, 97.5 %
 
 
 def ratio_margin(numerators: np.ndarray[Any, Any], denominators: np.ndarray[Any, Any]) -> float:
     """Return half of the 95 % confidence interval of a ratio of two sums over documents.
 
-    A loss is such a ratio: nats over tokens. Tokens of one document resemble each other, so the
-    documents are the sample: each is left out once, and the spread of the ratios gives the error
-    (the jackknife, Efron and Stein 1981, https://doi.org/10.1214/aos/1176345462). If a few long
-    documents hold most of the text, the interval covers the truth in fewer than 95 of 100 cases.
+    A loss is such a ratio: nats over tokens. Tokens of one document are not independent, so the
+    documents are the sample. Each document is left out once, and the spread of the N ratios gives
+    the error: the jackknife, Efron and Stein 1981, https://doi.org/10.1214/aos/1176345462. If a few
+    long documents contain most of the text, the interval covers the truth in less than 95 % of
+    cases.
 
     Args:
         numerators: Sum of each document, (N,).
-        denominators: Likewise, at least one of any N - 1 positive.
+        denominators: Sum of each document, (N,); any N - 1 of them must have a positive sum.
 
     Returns:
-        Half of the interval, in the unit of the ratio; NaN for fewer than `MIN_DOCUMENTS`
-        documents.
+        Half of the interval, in the unit of the ratio; NaN for fewer than `MIN_DOCUMENTS`.
     """
     count = len(numerators)
     if count < MIN_DOCUMENTS:
@@ -38,7 +38,7 @@ def ratio_margin(numerators: np.ndarray[Any, Any], denominators: np.ndarray[Any,
 
 
 def share_interval(num_right: int, count: int) -> tuple[float, float]:
-    """Return the 95 % interval of the share of right answers among independent ones.
+    """Return the 95 % confidence interval of a share of right answers, if answers are independent.
 
     Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953; it stays within 0..1.
 
@@ -54,7 +54,7 @@ def share_interval(num_right: int, count: int) -> tuple[float, float]:
 
 
 def _student(degrees: int) -> float:
-    """Return the 97.5 % quantile of Student's distribution, to 1 % from 4 degrees of freedom.
+    """Return the 97.5 % quantile of Student's t; the error is below 1 % from 4 degrees of freedom.
 
     Abramowitz and Stegun 1964, 26.7.5.
     """

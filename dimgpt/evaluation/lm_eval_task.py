@@ -1,4 +1,4 @@
-"""Writes minimal pairs as a task of EleutherAI's lm_eval, which then needs no network for them.
+"""Writes minimal pairs as a task of EleutherAI's lm_eval; the task needs no network.
 
 https://github.com/EleutherAI/lm-evaluation-harness: multiple choice without a question, scored by
 `acc` as in its `blimp`. lm_eval is not imported.
@@ -53,6 +53,6 @@ def _task(kind: str, path: Path) -> dict[str, Any]:
 
 
 def _write_yaml(path: Path, content: dict[str, Any]) -> None:
-    # What JSON writes is YAML too.
+    # JSON is valid YAML.
     content = {**content, "metadata": {"version": 1.0}}
     replace_file(path, (json.dumps(content, indent=2) + "\n").encode())

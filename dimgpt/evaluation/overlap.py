@@ -1,8 +1,8 @@
 """Measures how much of a text occurs in the training files, in runs of 20 tokens or more.
 
-One pass over the training files compares the hash of every 20 tokens with those of the texts, in
-about 50 ns a token on a CPU core. No index is built, and memory grows only with the texts. The
-hashes have 64 bits, so accidental matches are not to be expected.
+One pass over the training files compares the hash of every 20 tokens with the hashes of the texts.
+It takes about 50 ns a token on a CPU core. No index is built, and memory grows only with the texts.
+The hashes have 64 bits, so accidental matches are very unlikely.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,7 +31,7 @@ def find_copied(texts: Sequence[Array], parts: Iterable[Array]) -> list[Array]:
     wanted = np.unique(np.concatenate([np.zeros(0, np.uint64), *hashes]))
     is_found = np.zeros(len(wanted), dtype=bool)
     shift = np.uint64(64 - _FILTER_BITS)
-    may_be = np.zeros(1 << _FILTER_BITS, dtype=bool)  # most runs end here, without a search
+    may_be = np.zeros(1 << _FILTER_BITS, dtype=bool)  # rejects most runs without a search
     may_be[wanted >> shift] = True
     for part in parts:
         for start in range(0, len(part), _BLOCK_TOKENS):

@@ -1,10 +1,10 @@
-"""Measures how well a model predicts whole token files.
+"""Measures how well a model predicts token files.
 
 Every token of every document counts once. A document longer than the context is read in windows
-that overlap by half, so that a token has at least half a context before it, if its document is long
-enough. Bits per byte compare models of different vocabularies. Cleaning shortens the text, and the
-model predicts the cleaned text only. So bits per byte of the raw text are lower, but the model is
-not better.
+that overlap by half, so that every token has at least half a context before it, except at the
+beginning of the document. Bits per byte can be compared between vocabularies. Cleaning shortens the
+text, and the model predicts the cleaned text only, so bits per raw byte are lower; that does not
+make the model better.
 """
 
 import math
@@ -35,7 +35,7 @@ class Perplexity:
     loss: float
     """Nats per token."""
     loss_margin: float
-    """Half of its 95 % confidence interval over documents, see `ratio_margin`."""
+    """Half of the loss's 95 % confidence interval over documents, see `ratio_margin`."""
     accuracy: float
     """Share of the tokens that the model finds most probable, in 0..1."""
     perplexity: float
@@ -43,9 +43,9 @@ class Perplexity:
     bits_per_byte: float
     """Per UTF-8 byte of cleaned text."""
     bits_per_byte_margin: float
-    """Half of its 95 % confidence interval, likewise."""
+    """Half of the 95 % confidence interval of `bits_per_byte`."""
     bits_per_raw_byte: float
-    """Per UTF-8 byte before cleaning; NaN if older data do not say how many there were."""
+    """Per UTF-8 byte before cleaning; NaN if the raw bytes were not counted, as in older data."""
 
 
 @torch.inference_mode()
@@ -72,9 +72,9 @@ def measure_perplexity(
     windows = list(_windows(file, model.config.context_length))
     if not windows:
         raise ValueError(
-            f"{file.num_documents} documents hold no token to predict: give a file with text"
+            f"{file.num_documents} documents have no token to predict: give a file with text"
         )
-    windows.sort(key=lambda window: len(window.ids))  # alike lengths together: little padding
+    windows.sort(key=lambda window: len(window.ids))  # similar lengths together: little padding
     sums = np.zeros((file.num_documents, 4))
     for first in range(0, len(windows), batch_size):
         batch = windows[first : first + batch_size]
@@ -105,11 +105,11 @@ def _summarise(file: TokenFile, sums: Array) -> Perplexity:
 
 class _Window(NamedTuple):
     document: int
-    """Its number in the file."""
+    """Number of the document in the file."""
     ids: Array
-    """At most context_length + 1."""
+    """At most context_length + 1 ids."""
     first: int
-    """The first index that counts; those before it are context."""
+    """The first index that counts; earlier ids are context."""
 
 
 def _score(

@@ -1,8 +1,8 @@
 """Minimal pairs: how often a model finds the right sentence more probable than the wrong one.
 
 As in BLiMP (Warstadt et al. 2020, https://arxiv.org/abs/1912.00582), the probability of a sentence
-is the product of those of its tokens, not divided by their number. A model that guesses is right in
-half of the pairs.
+is the product of the probabilities of its tokens, without normalisation by length. A model that
+guesses is right in half of the pairs.
 """
 
 import itertools
@@ -37,14 +37,14 @@ class ProbeScore:
 
     kind: str
     pairs: int
-    """Those that were scored."""
+    """Number of scored pairs."""
     left_out: int
-    """Those with a character that the vocabulary cannot write, or longer than the context."""
+    """Number of pairs that the vocabulary cannot encode, or that are longer than the context."""
     accuracy: float
     """Share of the pairs whose right sentence is the more probable one, in 0..1."""
     low: float
     high: float
-    """The 95 % interval of the accuracy, as if the pairs of a kind had no words in common."""
+    """95 % confidence interval of the accuracy, too narrow if pairs have words in common."""
     chance: float = CHANCE
 
 
@@ -56,11 +56,11 @@ def score_pairs(
     Args:
         model: On the runtime's device, in evaluation mode.
         tokenizer: The model's.
-        pairs: At least one that the vocabulary can write.
+        pairs: The vocabulary must be able to encode at least one.
         runtime: Device and precision.
 
     Raises:
-        ValueError: The vocabulary can write no pair.
+        ValueError: The vocabulary cannot encode any pair.
     """
     answers = are_right(model, tokenizer, pairs, runtime=runtime)
     rows = []
@@ -69,7 +69,7 @@ def score_pairs(
         known = [is_right for is_right in found if is_right is not None]
         if not known and kind == "all":
             raise ValueError(
-                f"the vocabulary can write none of the {len(found):,} pairs: it lacks their "
+                f"the vocabulary cannot encode any of the {len(found):,} pairs: it lacks their "
                 "letters; measure a model of their language"
             )
         low, high = share_interval(sum(known), len(known)) if known else (0.0, 1.0)
@@ -82,7 +82,7 @@ def score_pairs(
 def are_right(
     model: Transformer, tokenizer: Tokenizer, pairs: Sequence[Pair], *, runtime: Runtime
 ) -> list[bool | None]:
-    """Return for each pair whether its right sentence is more probable; `None` if left out."""
+    """Return whether the right sentence of each pair is more probable; `None` if left out."""
     limit, unknown = model.config.context_length + 1, tokenizer.special_tokens.unknown
     written = [[tokenizer.encode_beginning(text) for text in pair[1:]] for pair in pairs]
     usable = [all(1 < len(ids) <= limit and unknown not in ids for ids in both) for both in written]
@@ -118,7 +118,7 @@ def log_probabilities(
             logits = model(inputs.to(runtime.device))
         targets = targets.to(runtime.device)
         losses = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
-        losses = losses.view(targets.shape)  # (B, T), 0 at what was padded
+        losses = losses.view(targets.shape)  # (B, T), 0 at padding
         for number, loss in zip(batch, losses.cpu().double().sum(dim=1).tolist(), strict=True):
             sums[number] = -loss
     return sums

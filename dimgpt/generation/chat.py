@@ -47,7 +47,7 @@ class ChatSession:
         self.system_prompt = system_prompt
         self._turns: list[tuple[Message, Message]] = []  # question, answer
         self._cache: KVCache | None = None
-        self._ids: list[int] = []  # begins with what the cache has read
+        self._ids: list[int] = []  # begins with the tokens that the cache has read
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -62,7 +62,7 @@ class ChatSession:
         """Replace the conversation by these messages, without a system prompt.
 
         Raises:
-            ValueError: They are not alternately the user's questions and the assistant's answers.
+            ValueError: The messages do not alternate between user and assistant.
         """
         turns = list(zip(messages[::2], messages[1::2], strict=False))
         for number, turn in enumerate(turns, start=1):
@@ -79,8 +79,8 @@ class ChatSession:
     def ask(self, text: str) -> Generator[str, None, None]:
         """Stream the answer to a question.
 
-        The turn joins the history when the stream ends; if it is closed early, with the part that
-        was read.
+        The turn joins the history when the stream ends. If the stream is closed early, the answer
+        in the history is the part that was read.
         """
         question = Message(role="user", text=text)
         special_tokens, stops = self.tokenizer.special_tokens, self.tokenizer.chat.stops
@@ -104,7 +104,7 @@ class ChatSession:
             self._turns.append((question, Message(role="assistant", text="".join(pieces))))
 
     def prompt_ids(self, question: Message) -> list[int]:
-        """Encode the question after the latest whole turns that fit.
+        """Encode the question after the latest complete turns that fit.
 
         Room for an answer is left: `max_new_tokens`, at most half of the context. The system prompt
         and the question are always included; if they alone exceed the context, the generator keeps
@@ -130,7 +130,9 @@ class ChatSession:
         return override(self.config, beyond_context="run_on")
 
     def _take_cache(self, prompt: Sequence[int], config: SamplingConfig) -> KVCache:
-        """Return a cache that has read the common beginning of this prompt and the last, or less.
+        """Return a cache that has read the common beginning of the last and this prompt, if it can.
+
+        Otherwise the cache is empty.
 
         The session has no cache until the answer ends, so two answers never share one.
         """

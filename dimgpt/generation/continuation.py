@@ -1,4 +1,4 @@
-"""A text that is being written, and the choice of its next token.
+"""A text that is being generated, and the choice of its next token.
 
 Texts with equal settings are sampled together. An error in one of them ends only that one.
 """
@@ -29,7 +29,7 @@ class Continuation:
     """Without seed and number of tokens, so that texts with equal settings are sampled together."""
     stops: tuple[int, ...]
     num_left: int
-    """Tokens that may still be written."""
+    """Number of tokens that may still be added."""
     num_read: int
     """Tokens of the prompt that are already in its row of the cache."""
     generator: torch.Generator
@@ -38,7 +38,7 @@ class Continuation:
     scores: list[Score] = field(default_factory=list)
     """One per new token, end-of-text included."""
     end: End | None = None
-    """Why it ended."""
+    """Why the text ended; `None` while it grows."""
 
 
 OnError = Callable[[Continuation, Exception], None]
@@ -65,7 +65,7 @@ def add_tokens(
         logits: (B, V), after their last tokens.
         special_tokens: Ids that are never produced, or that end a text.
         context_length: Number of last tokens that penalties consider.
-        on_error: Called for each text that fails; the others go on if it does not raise.
+        on_error: Called for each text that fails; if it does not raise, the others continue.
     """
     groups: dict[object, list[tuple[int, Continuation]]] = {}
     for row, each in enumerate(continuations):
@@ -89,7 +89,7 @@ def _add_to_group(
         if len(group) == 1:
             _fail(group[0][1], error, on_error)
         else:
-            for one in group:  # those that are sound go on alone
+            for one in group:  # one by one, so only the failing texts end
                 _add_to_group([one], logits, special_tokens, context_length, on_error)
         return
     for (row, each), one in zip(group, probabilities, strict=True):

@@ -1,4 +1,4 @@
-"""Continuous batching: many texts at a time; each starts when a row is free.
+"""Continuous batching: continues many texts at a time; each starts when a cache row is free.
 
 Each step adds one token to every active text. Prompts of the same length are read together; after
 that, texts of all lengths share a forward pass. Yu et al. 2022, "Orca",
@@ -34,7 +34,7 @@ class Engine:
     Args:
         model: Evaluated on the device of its weights; its training mode is restored.
         special_tokens: Ids that are never produced, or that end a text.
-        cache: One row for each text that is written at the same time.
+        cache: Has one row for each text that is generated at the same time.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Engine:
         return continuation
 
     def remove(self, continuation: Continuation) -> None:
-        """Stop writing a text, and free its row at once."""
+        """Stop a text, and free its row at once."""
         if continuation.end is None:
             continuation.end = "removed"
         self._forget_ended()
@@ -98,7 +98,7 @@ class Engine:
 
         Args:
             on_error: Called with a text whose next token cannot be chosen, and with the error. If
-                it does not raise, that text ends and is not returned, and the others go on.
+                it does not raise, that text ends and is not returned; the others continue.
 
         Raises:
             ValueError: The model's logits are not finite, and `on_error` raises the error.
@@ -176,7 +176,7 @@ class Engine:
             self._cache.move(len(self._cached), row)
 
     def _checked(self, prompt_ids: Sequence[int]) -> list[int]:
-        """Return the tokens of a prompt that are used: at least one, all in the vocabulary."""
+        """Return the used tokens of a prompt, at least one; check that the vocabulary has all."""
         vocab_size, special_tokens = self._model.config.vocab_size, self._special_tokens
         if vocab_size <= special_tokens.end_of_text:
             raise ValueError(
@@ -186,8 +186,8 @@ class Engine:
         for position, id in enumerate(prompt_ids):
             if not 0 <= id < vocab_size:
                 raise ValueError(
-                    f"id {id} at position {position} of the prompt: ids lie in "
-                    f"0..{vocab_size - 1}; encode the prompt with the model's own tokenizer"
+                    f"id {id} at position {position} of the prompt: ids are 0 to "
+                    f"{vocab_size - 1}; encode the prompt with the model's own tokenizer"
                 )
         start = special_tokens.start_of_text
         beginning = special_tokens.end_of_text if start is None else start
@@ -213,13 +213,13 @@ def _last_logits(model: Transformer, new_ids: Tensor, cache: KVCache | None) -> 
 
 
 def _compute_last(model: Transformer, ids: Tensor, cache: KVCache | None) -> Tensor:
-    # Of the last position only: the logits of a whole batch of prompts may take gigabytes.
+    # Only of the last position: logits of all positions of a batch may take gigabytes.
     return model.logits(model.hidden_states(ids, cache)[:, -1]).float()
 
 
 @functools.cache
 def _compiled_step(device: str) -> Callable[[Transformer, Tensor, KVCache], Tensor]:
-    # On a GPU also a CUDA graph, since there a small model waits for the launches of its kernels.
+    # On a GPU with a CUDA graph: kernel launches dominate the time of a small model.
     return compiled(_compute_last, mode="reduce-overhead" if device == "cuda" else "default")
 
 

@@ -25,7 +25,7 @@ class TextGenerator:
         self.tokenizer = tokenizer
 
     def stream(self, prompt: str, config: SamplingConfig) -> Iterator[str]:
-        """Yield the continuation of a prompt in pieces of whole characters, without the prompt."""
+        """Yield the text after a prompt in pieces of complete characters."""
         special_tokens = self.tokenizer.special_tokens
         prompt_ids = self.tokenizer.encode_beginning(prompt)
         ids = generate_ids(self.model, prompt_ids, config, special_tokens=special_tokens)
@@ -47,7 +47,7 @@ class TextGenerator:
 
 
 class GrowingText:
-    """Decodes ids one by one into whole characters, up to the first stop string.
+    """Decodes ids one by one into complete characters, up to the first stop string.
 
     Bytes of an incomplete character, and a possible beginning of a stop string, are held back.
     """
@@ -60,11 +60,11 @@ class GrowingText:
         """Whether a stop string was found, so that the text has ended."""
 
     def add(self, id: int) -> str:
-        """Return the text that one more token adds, often none."""
+        """Add a token; return the text that is now complete, often none."""
         return self._released(self._decoder.decode(self._tokenizer.token_bytes(id)))
 
     def finish(self) -> str:
-        """Return the text that was held back, when no token follows."""
+        """Return the text that was held back; call it after the last token."""
         text = self._released(self._decoder.decode(b"", final=True)) + self._held
         self._held = ""
         return text
@@ -166,7 +166,7 @@ def new_cache(model: Transformer, batch_size: int, config: SamplingConfig) -> KV
     """Return an empty cache for these settings.
 
     Raises:
-        ValueError: The model cannot run on.
+        ValueError: The settings say `run_on`, and the model does not support it.
     """
     runs_on = config.beyond_context == "run_on"
     return model.new_cache(batch_size, runs_on=runs_on, use_compile=config.use_compile)

@@ -3,9 +3,9 @@
 Penalties come first, then temperature, forbidden tokens, top-k, min-p and top-p. Shapes: V
 vocabulary, T tokens so far; a leading batch dimension is allowed everywhere but in `draw`.
 
-Three things differ from the original DimensionGPT on purpose: top-p keeps the token that crosses
-`top_p`, temperature 0 never takes a forbidden token, and temperature 0 ends an answer in a chat
-when the user's turn is the most probable.
+Three things differ from the original DimensionGPT on purpose. Top-p keeps the token that crosses
+`top_p`. Temperature 0 never takes a forbidden token. And temperature 0 ends an answer in a chat
+when the token of the user's turn is the most probable.
 """
 
 import math
@@ -73,8 +73,9 @@ def next_token_probabilities(
 def penalise_repetition(logits: Tensor, context_ids: Tensor, penalty: float) -> Tensor:
     """Divide positive logits of tokens that occurred by `penalty`, multiply negative ones by it.
 
-    Keskar et al. 2019, "CTRL", https://arxiv.org/abs/1909.05858, section 4.1, in the usual form. 1
-    changes nothing. A token is penalised once, however often it occurred.
+    Keskar et al. 2019, "CTRL", https://arxiv.org/abs/1909.05858, section 4.1, with logits of both
+    signs as in `transformers`. A penalty of 1 is off. A token is penalised once, however often it
+    occurred.
     """
     if penalty == 1 or context_ids.shape[-1] == 0:
         return logits
@@ -139,7 +140,8 @@ def end_at_stops(
         scores: Log-probabilities up to a constant, (V,) or (B, V).
         special_tokens: Has the end-of-text token.
         stops: Ids that end an answer.
-        is_greedy: Take the largest instead of the sum, its limit at temperature 0.
+        is_greedy: Take the largest probability instead of the sum, which is the limit of
+            temperature 0.
     """
     end = special_tokens.end_of_text
     ends = scores[..., [end, *(id for id in stops if id != end)]]
@@ -213,5 +215,5 @@ def _require_finite(logits: Tensor) -> None:
     if not math.isfinite(peak):
         raise ValueError(
             f"the model's largest logit is {peak}: its weights are damaged, or float16 overflowed; "
-            "load sound weights, or compute in float32"
+            "load undamaged weights, or compute in float32"
         )

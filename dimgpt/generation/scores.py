@@ -1,4 +1,4 @@
-"""What a model itself makes of a token: its log-probability, and the tokens it would rather see."""
+"""The log-probability of a token under the model, and the most probable alternatives."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Score:
 
 @torch.inference_mode()
 def score_tokens(model: Transformer, ids: Sequence[int], num_alternatives: int) -> list[Score]:
-    """Score the tokens of a text after the first one, at most a context of them.
+    """Score the tokens of a text after the first one; the text must fit into the context.
 
     The model must be in evaluation mode.
     """
@@ -31,7 +31,7 @@ def score_tokens(model: Transformer, ids: Sequence[int], num_alternatives: int) 
 
 
 def score(logits: Tensor, id: int, num_alternatives: int) -> Score:
-    """Score a token by the logits, (V,), that it was chosen by."""
+    """Score a token, given the logits, (V,), of its position."""
     log_probabilities = logits.log_softmax(dim=-1)
     best = log_probabilities.topk(min(num_alternatives, len(logits)))
     alternatives = dict(zip(best.indices.tolist(), best.values.tolist(), strict=True))

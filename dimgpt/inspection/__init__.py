@@ -1,1 +1,1 @@
-"""Looks inside a model: its expectations, its attention, and passages that it has read before."""
+"""Looks inside a model: token probabilities, attention, and passages of its training files."""

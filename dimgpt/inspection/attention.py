@@ -15,19 +15,19 @@ from dimgpt.model.transformer import Attention, Transformer
 def attention_weights(model: Transformer, ids: Sequence[int]) -> list[Tensor]:
     """Return the attention weights of every head in every layer.
 
-    Queries and keys are taken from the model's own forward pass. The weights of all layers are in
-    memory at once: 4 * layers * H * T² bytes.
+    Queries and keys are taken from the model's own forward pass. All weights are in memory at once:
+    4 * layers * H * T² bytes.
 
     Args:
         model: In evaluation mode.
         ids: T tokens: at least one, at most a context.
 
     Returns:
-        Per layer (H, T, T), float32, on the CPU. Row t has the weights with which position t reads
-        all positions; its sum is 1. Later positions and those outside of the layer's window have 0.
+        Per layer (H, T, T), float32, on the CPU. Row t has the weights of position t for all
+        positions; its sum is 1. Later positions and those outside the layer's window have 0.
 
     Raises:
-        ValueError: There is no token, or more than a context.
+        ValueError: There is no token, or the text exceeds the context.
     """
     weights: list[Tensor] = []
 

@@ -23,14 +23,14 @@ def layer_guesses(
     Args:
         model: In evaluation mode.
         ids: At least one token, at most a context.
-        count: Guesses per position, at most the vocabulary.
+        count: Number of guesses per position, at most the size of the vocabulary.
 
     Returns:
         `[layer][position]`: the most probable next tokens, best first. Those of the last layer are
         the model's own.
 
     Raises:
-        ValueError: There is no token, or more than a context.
+        ValueError: There is no token, or the text exceeds the context.
     """
     streams: list[Tensor] = []
 

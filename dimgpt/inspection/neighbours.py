@@ -1,4 +1,4 @@
-"""Tokens that are similar for the model."""
+"""Finds tokens with similar embeddings."""
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +12,12 @@ def nearest_tokens(model: Transformer, id: int, *, count: int = 10) -> list[Gues
     """Return the tokens whose embeddings have the most similar direction, nearest first.
 
     Args:
-        model: Gives its embedding.
+        model: The model with the embeddings.
         id: The token; it is not its own neighbour.
         count: Number of neighbours, at most all other tokens.
 
     Returns:
-        Tokens with the cosine, in -1..1, as their ratio.
+        Tokens; their `ratio` is the cosine, in -1..1.
 
     Raises:
         ValueError: The vocabulary has no such id.

@@ -1,8 +1,8 @@
 """Finds passages of a text that occur word for word in the training files.
 
-A suffix array lists the positions of a token file, sorted by the text that begins there, so
+A suffix array lists the positions of a token file, sorted by the text that begins there. So
 bisection finds the longest passage that a text shares with the file. Manber and Myers 1993,
-https://doi.org/10.1137/0222058; the sort is that of Larsson and Sadakane 2007,
+https://doi.org/10.1137/0222058; sorted as in Larsson and Sadakane 2007,
 https://doi.org/10.1016/j.tcs.2007.07.017.
 """
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 Array = np.ndarray[Any, Any]
 _MOST_TOKENS = 1 << 28
 _BLOCK_LENGTH = 32  # tokens that are compared at once
-_ROWS = 4096  # places of a text that are searched at once
+_ROWS = 4096  # positions of a text that are searched at once
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,14 +30,14 @@ class Passage:
     """A run of a text's tokens that occurs in a training file."""
 
     begin: int
-    """Of the run in the text, in tokens."""
+    """Index of the first token in the text."""
     end: int
-    """Behind its last token."""
+    """Index after the last token."""
     source: str
     document: int
     """Number of the document in the source's file."""
     place: int
-    """Where the run begins in that document, in tokens."""
+    """Index of the first token in that document."""
 
 
 class PassageIndex:
@@ -57,14 +57,13 @@ class PassageIndex:
     ) -> "PassageIndex":
         """Open the token files of sources with their suffix arrays.
 
-        A suffix array is built once and kept beside its token file, under a name with its hash,
-        with 4 bytes a token. Building it takes about 40 bytes of memory a token.
+        A suffix array is built once and saved next to its token file, with the hash of the file in
+        its name. It takes 4 bytes a token on disk, and about 40 bytes of memory a token to build.
 
         Args:
-            folders: One per source, such as `data/NAME/pretraining/SOURCE`; its name is the
-                source's.
+            folders: One per source, such as `data/NAME/pretraining/SOURCE`, with its name.
             fingerprint: sha256 of the vocabulary that the ids must belong to.
-            split: The token file of each folder.
+            split: Name of the token file in each folder.
 
         Raises:
             FileNotFoundError, ValueError: As `TokenFile`; or a file has too many tokens.
@@ -74,7 +73,7 @@ class PassageIndex:
     def longest(self, ids: Sequence[int], *, min_tokens: int = 20) -> list[Passage]:
         """Return the runs of a text that occur in a document, without runs inside longer ones.
 
-        Each run is given with one of its places. No run crosses a document's border.
+        Each run is returned with one place where it occurs. No run crosses a document's border.
 
         Args:
             ids: The text.
@@ -122,7 +121,7 @@ class PassageIndex:
 def sort_suffixes(tokens: Array) -> Array:
     """Return the positions of N tokens, sorted by the text from there to the end, int64 (N,).
 
-    A text that ends is smaller than one that continues.
+    If one text is the beginning of another, it comes first.
     """
     num_tokens, bits = len(tokens), 16 if tokens.dtype.itemsize == 2 else 32
     width = 64 // bits  # tokens that fit in one key
@@ -139,7 +138,7 @@ def sort_suffixes(tokens: Array) -> Array:
         begins = np.append(True, keys[1:] != keys[:-1])
         firsts = np.maximum.accumulate(np.where(begins, np.arange(len(slots)), 0))
         ranks[order[slots]] = slots[firsts]
-        slots = slots[~(begins & np.append(begins[1:], True))]  # those with an equal beside them
+        slots = slots[~(begins & np.append(begins[1:], True))]  # those with an equal neighbour
         places = order[slots]
         keys = (ranks[places] << 32) | (ranks[places + width] + 1)
         by_key = np.argsort(keys)
@@ -152,8 +151,8 @@ def _open(folder: Path, split: str, fingerprint: str) -> tuple[TokenFile, Array]
     file = TokenFile(folder, split, fingerprint=fingerprint)
     if file.num_tokens > _MOST_TOKENS:
         raise ValueError(
-            f"{folder} has {file.num_tokens:,} tokens in {split!r}: passages are found in up to "
-            f"{_MOST_TOKENS:,}; index a smaller source"
+            f"{folder} has {file.num_tokens:,} tokens in {split!r}: the limit is {_MOST_TOKENS:,}; "
+            "index a smaller source"
         )
     parts = read_manifest(folder).files[split].parts
     digest = sha256("".join(part.sha256 for part in parts).encode()).hexdigest()[:16]
@@ -164,7 +163,7 @@ def _open(folder: Path, split: str, fingerprint: str) -> tuple[TokenFile, Array]
             if suffixes.min() >= 0 and suffixes.max() < file.num_tokens:
                 return file, np.asarray(suffixes)
     except (OSError, ValueError, EOFError):
-        pass  # none, or cut short
+        pass  # the file is missing or incomplete
     suffixes = sort_suffixes(np.concatenate(file.parts)).astype(np.int32)
     try:
         for older in folder.glob(f"{split}.*.suffixes.npy"):
@@ -172,12 +171,12 @@ def _open(folder: Path, split: str, fingerprint: str) -> tuple[TokenFile, Array]
         with new_file(path) as target:
             np.save(target, suffixes)
     except OSError as error:
-        log.warning("%s cannot be kept (%s): it is built again next time", path, error)
+        log.warning("%s cannot be saved (%s): it will be built again next time", path, error)
     return file, suffixes
 
 
 def _neighbours(tokens: Array, suffixes: Array, text: Array, rows: Array) -> tuple[Array, Array]:
-    """Return the places in the file whose texts are just before and after those of the rows."""
+    """Return the places in the file whose texts sort just before and after those of the rows."""
     low, high = np.zeros(len(rows), dtype=np.int64), np.full(len(rows), len(suffixes))
     while (is_open := low < high).any():
         middle = np.minimum((low + high) // 2, len(suffixes) - 1)
@@ -193,7 +192,7 @@ def _neighbours(tokens: Array, suffixes: Array, text: Array, rows: Array) -> tup
 def _common(tokens: Array, places: Array, text: Array, rows: Array) -> Array:
     """Count the tokens that the file at each place and the text at each row have in common."""
     lengths, steps = np.zeros(len(rows), dtype=np.int64), np.arange(_BLOCK_LENGTH)
-    equal = np.arange(len(rows))  # those that may go on
+    equal = np.arange(len(rows))  # rows that may have more tokens in common
     while len(equal):
         theirs = _at(tokens, (places[equal] + lengths[equal])[:, None] + steps, -1)
         ours = _at(text, (rows[equal] + lengths[equal])[:, None] + steps, -2)

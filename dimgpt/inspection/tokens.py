@@ -16,7 +16,7 @@ class Guess(NamedTuple):
 
     id: int
     ratio: float
-    """Probability, in 0..1; of a neighbour, the cosine."""
+    """Probability, in 0..1; for `nearest_tokens`, the cosine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,9 +25,9 @@ class SeenToken:
 
     id: int
     ratio: float | None
-    """Its probability, in 0..1; `None` for the first token, which nothing precedes."""
+    """Probability of the token, in 0..1; `None` for the first token of the text."""
     rank: int | None
-    """1 for the most probable token; equals share a rank."""
+    """1 for the most probable token; equally probable tokens share a rank."""
     alternatives: tuple[Guess, ...]
     """The most probable tokens in this place, best first; the token itself may be among them."""
 
@@ -84,7 +84,7 @@ def best_guesses(model: Transformer, ids: Sequence[int], *, count: int = 10) -> 
 
 
 def top_guesses(ratios: Tensor, count: int) -> list[tuple[Guess, ...]]:
-    """Return the `count` largest values of each row of (T, V); their columns are the ids."""
+    """Return the `count` largest values of each row of (T, V), with their columns as ids."""
     best = ratios.topk(min(count, ratios.shape[-1]))
     rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
     return [tuple(map(Guess, *row)) for row in rows]
@@ -94,10 +94,10 @@ def as_batch(model: Transformer, ids: Sequence[int]) -> Tensor:
     """Return ids as one row for the model, int64 (1, T), on its device.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There are no ids.
     """
     if not len(ids):
-        raise ValueError("the text has no token to look at: give at least one")
+        raise ValueError("the text has no token: give at least one")
     return torch.tensor([list(ids)], device=model.token_embedding.weight.device)
 
 

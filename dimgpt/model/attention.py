@@ -252,7 +252,7 @@ def _sdpa_in_blocks(
     """Attend in blocks of queries, each to its own block of keys and `num_before` others.
 
     Takes and returns (B, H, T, D); `bias`, for documents, is (B, 1, T, T). Tensors are split and
-    concatenated, not sliced, because the gradient of a slice is as large as the whole tensor.
+    concatenated, not sliced, because the gradient of a slice is as large as the sliced tensor.
     """
     q_blocks, k_blocks, v_blocks = (x.split(_BLOCK_LENGTH, dim=2) for x in (q, k, v))
     mixed = []

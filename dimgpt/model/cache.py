@@ -13,7 +13,7 @@ class KVCache:
 
     A layer with a window of W tokens keeps a ring of W + 1 positions: position p is stored in slot
     p % (W + 1), and overwrites the position that just left the window. Keys are stored with their
-    rotation, so their order in the ring does not matter. Other layers keep a whole context.
+    rotation, so their order in the ring does not matter. Other layers keep the full context.
 
     Rows may have read different numbers of positions. They then take one new position at a time.
 

@@ -4,7 +4,7 @@ They compute what `attention.py` defines and take its arguments; `attention.py` 
 Importing this file loads none of them.
 
 torch contains version 2 of FlashAttention. Versions 3 (Hopper) and 4 are packages that torch can
-call instead; that choice applies to the whole process.
+call instead; that choice applies to all models of the process.
 """
 
 import functools

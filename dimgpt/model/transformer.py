@@ -1,8 +1,7 @@
 """The transformer on one page: token ids in, logits out.
 
 A pre-norm decoder. DimensionGPT has RMSNorm, rotary positions, grouped-query attention in a sliding
-window, SwiGLU, and an output layer tied to the embedding; `ModelConfig` names the alternatives. The
-model refuses sequences that are longer than its context; it does not crop them.
+window, SwiGLU, and an output layer tied to the embedding; `ModelConfig` names the alternatives.
 """
 
 import math
@@ -191,6 +190,7 @@ class Transformer(nn.Module):
         self.output_bias = (
             nn.Parameter(torch.zeros(config.vocab_size)) if config.use_biases else None
         )
+        self.int8_output: nn.Module | None = None  # of `int8.py`
         if not self.token_embedding.weight.is_meta:  # the meta device has no values to initialise
             initialise(self)
 
@@ -249,12 +249,12 @@ class Transformer(nn.Module):
         return self.final_norm(x), routing
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Apply the output layer, (..., C) -> (..., vocab_size).
-
-        The cap is that of Gemma 2, https://arxiv.org/abs/2408.00118, section 2.
-        """
-        logits = F.linear(hidden, self.output_matrix, self.output_bias)
-        cap = self.config.logit_cap
+        """Apply the output layer, (..., C) -> (..., vocab_size)."""
+        if self.int8_output is not None:
+            logits = self.int8_output(hidden)
+        else:
+            logits = F.linear(hidden, self.output_matrix, self.output_bias)
+        cap = self.config.logit_cap  # Gemma 2, https://arxiv.org/abs/2408.00118, section 2
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
     @property

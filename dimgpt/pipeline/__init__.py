@@ -1,5 +1,5 @@
 """The steps from a preset to a model, shared by the notebooks and the command line.
 
-Each step finds in `data/` and `models/` what the steps before it made, and keeps what is finished.
-The other packages compute; this one decides which files they read and write.
+Each step reads the results of earlier steps from `data/` and `models/`, and skips finished work.
+The other packages compute; this package decides which files they read and write.
 """

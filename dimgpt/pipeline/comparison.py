@@ -1,4 +1,4 @@
-"""Several runs side by side: their curves, the settings that differ, and what they reached."""
+"""Compares several runs: their curves, the settings that differ, and their results."""
 
 import csv
 import io
@@ -23,25 +23,25 @@ _COLUMNS = ("step", "tokens", "seconds", "flops", "kind", "loss", "accuracy", "b
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """Runs beside each other; each has a label that no other has.
+    """Several runs, each with its own label.
 
-    `seconds` are those of all sittings, with validations and samples. The pauses between sittings
-    are not in them, nor the steps that a crash has lost: a run goes on from the clock of its
-    checkpoint. `tokens` and `flops` count the same steps; a run that branched from another begins
-    with what that one had used. FLOPs are computed from the shape of the model, forward and
-    backward.
+    `seconds` is the time of all sessions, with validations and samples. Pauses between sessions do
+    not count, nor do steps that a crash lost: a run resumes with the clock of its checkpoint.
+    `tokens` and `flops` count the same steps. A run that branched from another one starts with the
+    seconds, tokens and FLOPs of that one. FLOPs are those of forward and backward pass, computed
+    from the shape of the model.
     """
 
     curves: Mapping[str, Sequence[Mapping[str, Any]]]
     """Label -> its steps and validations in order, each with the columns of `to_csv`."""
     settings: Table
-    """Settings that are not the same in all runs, one a row."""
+    """Settings that differ between runs, one a row."""
     results: Table
-    """Final figures until now, one run a row."""
+    """The latest figures, one run a row."""
 
     def plot(self) -> "Figure":
         """Draw the losses against tokens, hours and FLOPs."""
-        from dimgpt.display.plots import plot_comparison  # half a second, which other verbs save
+        from dimgpt.display.plots import plot_comparison  # importing it takes 0.5 s
 
         return plot_comparison(self.curves)
 
@@ -49,7 +49,7 @@ class Comparison:
         """Return the curves as CSV, one record a line.
 
         The columns are run, step, tokens, seconds, flops, kind, loss, accuracy, bits_per_byte.
-        What was not measured, or was not finite, is empty.
+        Values that were not measured, or were not finite, are empty.
         """
         text = io.StringIO()
         table = csv.DictWriter(text, ("run", *_COLUMNS), lineterminator="\n")
@@ -60,12 +60,12 @@ class Comparison:
 
 
 def compare_runs(runs: Sequence[str | Path], *, models_root: Path) -> Comparison:
-    """Compare runs that have ended or are training.
+    """Compare runs, finished or still training.
 
     Args:
-        runs: Folder of each run, or the name of a model in `models_root`, whose pretraining is
-            taken. A run that is given twice is shown once.
-        models_root: Models and their runs.
+        runs: The folder of each run, or the name of a model in `models_root`, which stands for its
+            pretraining. A run that is given twice is shown once.
+        models_root: Folder with the models and their runs.
 
     Raises:
         FileNotFoundError: A run does not exist, or has not recorded a step yet.
@@ -91,18 +91,18 @@ def compare_runs(runs: Sequence[str | Path], *, models_root: Path) -> Comparison
 
 
 def _find(run: str | Path, models_root: Path) -> Path:
-    """Return the folder of a run, or of the pretraining of a name."""
+    """Return the folder of a run, or of the pretraining of a model's name."""
     for folder in (Path(run), models_root / f"{run}-runs" / "pretraining"):
         if (folder / "run.json").is_file():
             return folder
     raise FileNotFoundError(
-        f"no run at {run}, and no pretraining of that name in {models_root}: give the folder of a "
+        f"no run at {run}, and no pretraining of this name in {models_root}: give the folder of a "
         "run, such as models/demo-runs/finetuning"
     )
 
 
 def _labels(folders: Sequence[Path]) -> list[str]:
-    """Return the shortest ends of the paths, name and stage at least, that are all different."""
+    """Return the ends of the paths, as short as they can be without equal ones: `NAME/STAGE`."""
     length, labels = 2, [""]
     while len(set(labels)) < len(folders) or not all(labels):
         labels = ["/".join(folder.parts[-length:]) for folder in folders]
@@ -128,7 +128,7 @@ def _read_curves(folder: Path, workspace: Workspace, stage: Stage) -> list[dict[
 
 
 def _settings(workspace: Workspace, stage: Stage) -> dict[str, Any]:
-    """Return the settings of a run by their flags; data are known by their folder."""
+    """Return the settings of a run by the names of their flags, and the folder of its data."""
     base = workspace.base_path(stage)
     values = {"stage": stage, "data": str(workspace.data_folder), "begins with": base}
     tables: dict[str, Any] = {"model": workspace.preset.model, "training": workspace.config(stage)}
@@ -141,7 +141,7 @@ def _settings(workspace: Workspace, stage: Stage) -> dict[str, Any]:
 
 
 def _differences(settings: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row for each setting of which the runs, by label, have different values."""
+    """Return a row for each setting that differs between the runs; `settings` is by label."""
     rows = []
     for name in dict.fromkeys(name for values in settings.values() for name in values):
         cells = {label: values.get(name, "–") for label, values in settings.items()}

@@ -1,4 +1,4 @@
-"""Sources -> token files -> batches: which files of a workspace they are."""
+"""Prepares the token files of a workspace, and opens them as batches."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from dimgpt.data.preparing.report import SourceReport
 from dimgpt.data.reading.finetuning import ConversationCorpus, FinetuningData
 from dimgpt.data.reading.preferences import PreferenceData
 from dimgpt.data.reading.pretraining import Corpus, PretrainingData
-from dimgpt.data.token_file import read_manifest
+from dimgpt.data.token_file import MANIFEST_NAME, read_manifest
 from dimgpt.partial_file import require_space
 from dimgpt.pipeline.mixture import expected_shortfalls
 from dimgpt.pipeline.vocabulary import keep_data_config, only_one
@@ -42,18 +42,18 @@ def prepare_files(
     An interrupted preparation continues where it stopped.
 
     Args:
-        workspace: What to prepare, and where.
-        tokenizer: Its vocabulary.
-        share: Write only this share, for `merge_shares` when all are there.
+        workspace: Its preset names the sources, its paths the folders.
+        tokenizer: The vocabulary of the workspace.
+        share: Write only this share; when all shares are written, `merge_shares` joins them.
         progress: Called as parts are written.
 
     Raises:
         FileNotFoundError, ValueError, OSError, RuntimeError: As `run_share`; or there are
-            conversations, and the vocabulary has no tokens to write them with; or another
-            preparation is running in the same folder.
+            conversations, and the vocabulary lacks special tokens for them; or another preparation
+            is running in the same folder.
     """
     if workspace.preset.data.conversations or workspace.preset.data.preferences:
-        _ = tokenizer.chat  # refuses a vocabulary that can write none
+        _ = tokenizer.chat  # fails if the vocabulary has no special tokens for conversations
     if share is not None:
         for job in _plan_jobs(workspace, tokenizer, num_shares=share.count):
             run_share(job, share, progress=progress)
@@ -74,15 +74,15 @@ def write_share(
     """Write one share of every source, as a step of a `datatrove` pipeline, for `merge_shares`.
 
     `LocalPipelineExecutor([functools.partial(write_share, workspace=workspace)], tasks=4).run()`
-    writes four on this machine; the executors for Slurm and Ray take the same step. The vocabulary
-    must be there. No documents pass from step to step.
+    writes four shares on this machine; the executors for Slurm and Ray take the same step. The
+    vocabulary must exist. No documents pass from step to step.
 
     Args:
-        data: Not used.
-        rank: Of the task; it writes share `rank + 1` of `world_size`.
-        world_size: Tasks.
-        workspace: What to prepare, and where: the same folder for all tasks, as on a shared disk.
-            `num_workers` is 1 unless a task has several cores.
+        data: Not used; `datatrove` passes it.
+        rank: Number of the task, which writes share `rank + 1` of `world_size`.
+        world_size: Number of tasks.
+        workspace: The same for all tasks, on a shared disk. If its `num_workers` is not set, a task
+            uses 1.
     """
     preset, tokenizer = workspace.preset, load_vocabulary(workspace)
     data_config = override(preset.data, num_workers=preset.data.num_workers or 1)
@@ -92,7 +92,7 @@ def write_share(
 
 
 def merge_shares(workspace: Workspace) -> None:
-    """Make the token files of all sources from the shares that several runs have written.
+    """Join the shares that several runs wrote into the token files of all sources.
 
     Raises:
         FileNotFoundError, ValueError, RuntimeError: As `merge`; or another preparation is running
@@ -108,30 +108,29 @@ def merge_shares(workspace: Workspace) -> None:
 def import_data(
     workspace: Workspace, folder: Path, *, vocabulary_path: Path | None = None
 ) -> Workspace:
-    """Convert DimensionGPT's own data folder, and return the workspace with these data.
+    """Convert a data folder of DimensionGPT, and return the workspace with these data.
 
-    Sources keep their multipliers; groups of conversations that the preset knows get its ratios and
-    its system prompt in validation.
-    The same import once more changes nothing.
+    Sources keep their multipliers. Groups of conversations that are also in the preset take its
+    ratios and its system prompt for validation. A repeated import changes nothing.
 
     Args:
-        workspace: Where to write them.
-        folder: The original's `data/`, with `pretraining/` and `finetuning/`; it is only read.
+        workspace: Gets the converted data.
+        folder: DimensionGPT's `data/`, with `pretraining/` and `finetuning/`; it is only read.
         vocabulary_path: Its `vocab.txt`; `None` takes the one in the folder.
 
     Raises:
         FileNotFoundError: The vocabulary is missing; or as `convert_dimensiongpt_data`.
-        ValueError: Another vocabulary is there; or as `convert_dimensiongpt_data`.
+        ValueError: The workspace has another vocabulary; or as `convert_dimensiongpt_data`.
         RuntimeError: Another preparation is running in the same folder.
     """
     path = vocabulary_path or folder / "vocab.txt"
     if not path.is_file():
-        hint = "put the vocab.txt that DimensionGPT used there, or name it with --vocabulary"
+        hint = "put DimensionGPT's vocab.txt there, or give its path with --vocabulary"
         raise FileNotFoundError(f"{path} is missing: {hint}")
     tokenizer, target = Tokenizer.load(path), workspace.vocabulary_path
     with only_one(workspace):
         if target.exists() and load_vocabulary(workspace).fingerprint != tokenizer.fingerprint:
-            raise ValueError(f"{target} is another vocabulary, which stays: choose another name")
+            raise ValueError(f"{target} is another vocabulary: choose another name for this import")
         sources, groups = convert_dimensiongpt_data(folder, target.parent, tokenizer)
         tokenizer.save(target)
         data, conversations = workspace.preset.data, []
@@ -178,7 +177,7 @@ def require_conversations(
 
 
 def read_reports(workspace: Workspace) -> list[SourceReport]:
-    """Return what `prepare_files` has seen in each source and each group of conversations."""
+    """Return the report of `prepare_files` on each source and each group of conversations."""
     return [
         read_report(folder / source.name, group=getattr(source, "group", ""))
         for source, folder in _all_sources(workspace, load_data_config(workspace))
@@ -188,10 +187,10 @@ def read_reports(workspace: Workspace) -> list[SourceReport]:
 def open_data(
     workspace: Workspace, stage: Stage, config: TrainingConfig | None = None
 ) -> PretrainingData | FinetuningData | PreferenceData:
-    """Return the batches of a stage, divided as the config says; by default as the stage's own.
+    """Return the batches of a stage; `config` gives their size, the stage's own if not given.
 
     Raises:
-        ValueError: A file is damaged or of another vocabulary, or there are no conversations.
+        ValueError: A file is damaged or has another vocabulary, or there are no conversations.
     """
     config = config or workspace.config(stage)
     shape = {
@@ -229,13 +228,25 @@ def open_data(
 
 
 def fingerprint_data(workspace: Workspace, stage: Stage) -> str:
-    """Return the SHA-256 of what the token files of a stage hold, as their manifests say."""
-    files = {
-        source.name: to_dict(read_manifest(folder / source.name))["files"]
-        for source, folder in _all_sources(workspace, load_data_config(workspace))
-        if folder == workspace.data_dir(stage)
-    }
+    """Return a SHA-256 of the token files of a stage, computed from their manifests."""
+    folders = source_folders(workspace, stage)
+    files = {folder.name: to_dict(read_manifest(folder))["files"] for folder in folders}
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
+def fingerprint_manifests(workspace: Workspace, stage: Stage) -> str:
+    """Return the SHA-256 of all that the manifests of a stage's token files say."""
+    digest = hashlib.sha256()
+    for folder in source_folders(workspace, stage):
+        digest.update((folder / MANIFEST_NAME).read_bytes())
+    return digest.hexdigest()
+
+
+def source_folders(workspace: Workspace, stage: Stage) -> list[Path]:
+    """Return the folders of token files of a stage, one for each source."""
+    sources = _all_sources(workspace, load_data_config(workspace))
+    wanted = workspace.data_dir(stage)
+    return [folder / source.name for source, folder in sources if folder == wanted]
 
 
 def _all_sources(
@@ -249,10 +260,10 @@ def _all_sources(
 
 
 def _require_answers(corpus: ConversationCorpus, tokenizer: Tokenizer) -> None:
-    """Refuse a group without any token that the model would say, such as one of an older version.
+    """Check that every group has answers of the assistant; files of older versions may have none.
 
     Raises:
-        ValueError: Names the group.
+        ValueError: A group has none.
     """
     for groups, split in ((corpus.sources, corpus.train), (corpus.validated, corpus.validation)):
         for group, file in zip(groups, split.files, strict=True):
@@ -263,19 +274,19 @@ def _require_answers(corpus: ConversationCorpus, tokenizer: Tokenizer) -> None:
             )
             if not any(has_answer(block, tokenizer.chat) for block in blocks):
                 raise ValueError(
-                    f"the conversations of {group.name!r} hold no answer of the assistant that "
-                    "counts in the loss: correct the roles in its files, and prepare them again "
-                    "under another name"
+                    f"the conversations of {group.name!r} have no answer of the assistant, so "
+                    "there is nothing to learn: correct the roles in the files of this group, and "
+                    "prepare them again under another name"
                 )
 
 
 def _plan_jobs(workspace: Workspace, tokenizer: Tokenizer, *, num_shares: int = 1) -> list[Plan]:
-    """Find what is left to prepare, and check that the disk has room for all of it."""
+    """Return the preparations that are not finished; check that the disk has room for them."""
     data, wanted = workspace.preset.data, []
     for source, folder in _all_sources(workspace, data):
         job = plan_preparation(source, tokenizer, folder, config=data)
         if job is not None:
             wanted.append(job)
     num_bytes = sum(map(missing_bytes, wanted)) // num_shares
-    require_space(workspace.data_root, num_bytes, what="what is to be written into data_root")
+    require_space(workspace.data_root, num_bytes, what="the preparation in data_root")
     return wanted

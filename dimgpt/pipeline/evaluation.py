@@ -32,10 +32,10 @@ HeldOut = Literal["validation", "test"]
 def evaluate_documents(
     workspace: Workspace, model: Transformer, *, runtime: Runtime, split: HeldOut = "validation"
 ) -> list[dict[str, Any]]:
-    """Measure a model on all documents of a held-out split, source by source, as rows of a table.
+    """Measure a model on all documents of a held-out split; return one row of a table per source.
 
     Raises:
-        ValueError: The data have no such split, or the model is of another vocabulary.
+        ValueError: The data have no such split, or the model has another vocabulary.
     """
     corpus, tokenizer = open_corpus(workspace), load_vocabulary(workspace)
     held_out = held_out_of(workspace, corpus, split)
@@ -57,9 +57,9 @@ def held_out_of(workspace: Workspace, corpus: Corpus, split: HeldOut) -> Mixture
     mixture = {"validation": corpus.validation, "test": corpus.test}.get(split)
     if mixture is None:
         raise ValueError(
-            f"split is {split!r}: {workspace.data_folder} has no such documents; measure "
-            f"validation, or make a test split with `{workspace.prepare_command} --data.test-ratio "
-            "0.01` and train a new model on the rest"
+            f"split is {split!r}: {workspace.data_folder} has no such split; measure validation, "
+            f"or make a test split with `{workspace.prepare_command} --data.test-ratio 0.01` and "
+            "train a new model on the rest"
         )
     return mixture
 
@@ -67,15 +67,18 @@ def held_out_of(workspace: Workspace, corpus: Corpus, split: HeldOut) -> Mixture
 def measure_copying(
     train: Mixture, held_out: Mixture, writer: TextGenerator | None = None
 ) -> dict[str, str]:
-    """Say how much of the held-out texts, and of what a model writes, is in the training files.
+    """Measure how much of the held-out texts and of generated texts is also in the training files.
 
-    The share of the held-out texts is what to expect of new texts of these kinds: a model that
-    copies more than that has learned texts by heart.
+    The share of the held-out texts is expected of any new text from these sources. A model whose
+    texts have a larger share has memorised training texts.
 
     Args:
         train: The training files.
-        held_out: Of the same sources; texts of fewer than 20 tokens do not count.
-        writer: A model, which writes 2,048 tokens from nothing; `None` leaves that out.
+        held_out: Files of the same sources; texts of fewer than 20 tokens are left out.
+        writer: A model, which generates 2,048 tokens without a prompt; `None` leaves it out.
+
+    Returns:
+        Description -> number or share, as text.
     """
     documents = [file.document(n) for file in held_out.files for n in range(file.num_documents)]
     texts = [ids for ids in documents if len(ids) >= RUN_TOKENS]
@@ -97,7 +100,7 @@ def measure_copying(
 
 
 def evaluate_probes(path: Path, *, runtime: Runtime) -> list[ProbeScore]:
-    """Score a model on French minimal pairs, kind by kind; raises as `open_model`."""
+    """Score a model on each kind of French minimal pairs; raises as `open_model`."""
     model, tokenizer = open_model(path, runtime=runtime)
     return score_pairs(model.eval(), tokenizer, french_pairs(), runtime=runtime)
 
@@ -105,10 +108,10 @@ def evaluate_probes(path: Path, *, runtime: Runtime) -> list[ProbeScore]:
 def compare_probes(
     model: Transformer, tokenizer: Tokenizer, *, runtime: Runtime
 ) -> list[dict[str, Any]]:
-    """Score a model, and random weights of its shape, on French minimal pairs, as rows of a table.
+    """Score a model and an untrained one of its shape on French minimal pairs; return table rows.
 
     Raises:
-        ValueError: The vocabulary can write none of the pairs.
+        ValueError: The vocabulary cannot encode any of the pairs.
     """
     torch.manual_seed(0)
     untrained = Transformer(model.config).to(runtime.device)
@@ -131,19 +134,19 @@ def compare_probes(
 def compare_answers(
     workspace: Workspace, stage: Stage, *, runtime: Runtime, num_questions: int = 10
 ) -> list[dict[str, str]]:
-    """Ask the models of all stages the same questions, and return the rows of a table.
+    """Ask the models of several stages the same questions, and return the rows of a table.
 
-    The questions are those of the preset, then held-out ones of the conversations.
+    The preset's questions come first, then questions of held-out conversations.
 
     Args:
         workspace: Gives questions, sampling, data and models.
-        stage: The last one whose model is asked; all are read from their folders.
+        stage: The models of all stages up to this one are loaded and asked.
         runtime: Device.
-        num_questions: How many rows; there are fewer where the data have fewer.
+        num_questions: Number of rows; fewer if the data have fewer questions.
 
     Raises:
         FileNotFoundError: A model is missing.
-        ValueError: There are no conversations, or a model is of another vocabulary.
+        ValueError: There are no conversations, or a model has another vocabulary.
     """
     tokenizer, preset = load_vocabulary(workspace), workspace.preset
     opening = [Message(role="system", text=text) for text in (preset.system_prompt,) if text]
@@ -171,7 +174,7 @@ def _held_out_exchanges(
 ) -> Iterator[tuple[list[int], str, str]]:
     """Yield prompt, question and answer of held-out conversations, from each group in turn.
 
-    Only what fits into the context: a question that is cut cannot be answered.
+    Exchanges that do not fit into the context are skipped.
     """
     groups, chat = require_conversations(workspace), tokenizer.chat
     folder, limit = workspace.data_dir("finetuning"), workspace.preset.model.context_length

@@ -1,4 +1,4 @@
-"""Looking inside what a workspace holds: its training files, and the checkpoints of its runs."""
+"""Inspects the training files of a workspace, and the checkpoints of its runs."""
 
 from pathlib import Path
 
@@ -20,9 +20,10 @@ from dimgpt.workspace import (
 
 
 def open_passages(workspace: Workspace, stage: Stage = "pretraining") -> PassageIndex | None:
-    """Open the index of all training files of a stage; `None` if its data are not here.
+    """Open the index of all training files of a stage; `None` if the data do not exist.
 
-    The first time builds it: about 20 s and 40 bytes of memory a token for 14 M tokens.
+    The first call builds the index. That takes 40 bytes of memory a token, and about 20 s for 14 M
+    tokens.
 
     Raises:
         ValueError: As `PassageIndex.open`.
@@ -42,12 +43,13 @@ def open_passages(workspace: Workspace, stage: Stage = "pretraining") -> Passage
 def passages_of_model(
     workspace: Workspace, model_name: str, tokenizer: Tokenizer
 ) -> list[PassageIndex]:
-    """Open the indexes of all training files that are here of a model in `models_root`.
+    """Open the indexes of the training files of a model, as far as these files exist.
 
     Args:
-        workspace: Where data are; its name plays no part.
-        model_name: The model's folder: its data have the same name, without `-chat` and the like.
-        tokenizer: The model's: data of another vocabulary are not its.
+        workspace: Gives the folder of all data; its preset's name does not matter.
+        model_name: Name of the model's folder. Its data have the same name, without an ending like
+            `-chat`.
+        tokenizer: The model's tokenizer; data with another vocabulary are left out.
     """
     name = name_of_data(model_name)
     place = override(workspace, preset=override(workspace.preset, name=name), data_name=None)
@@ -69,26 +71,26 @@ def answers_of_checkpoints(
     runtime: Runtime,
     sampling: SamplingConfig,
 ) -> list[dict[str, str]]:
-    """Write on from a prompt with every checkpoint of a run; the rows of a table, oldest first.
+    """Continue a prompt with every checkpoint of a run; return table rows, oldest first.
 
     Args:
-        workspace: Names the run.
-        stage: Of the run.
-        prompt: Text to go on with.
-        tokenizer: Its vocabulary.
+        workspace: The workspace of the run.
+        stage: The stage of the run.
+        prompt: Text to continue.
+        tokenizer: The vocabulary of the run.
         runtime: Device.
-        sampling: With its seed, the same for all.
+        sampling: Settings and seed, the same for all checkpoints.
 
     Returns:
-        `checkpoint` and `text` of each; none if the run's checkpoints are not here.
+        `checkpoint` and `text` of each checkpoint; no rows if the run has none.
 
     Raises:
-        ValueError: A checkpoint is damaged, or in the parts of several devices.
+        ValueError: A checkpoint is damaged, or was saved in parts by several devices.
     """
     rows = []
     found = (workspace.run_dir(stage) / "checkpoints").glob("*-" + "[0-9]" * 8)
     by_step = {path.name.rpartition("-")[2]: path for path in sorted(found)}
-    for _, path in sorted(by_step.items()):  # of one step, `best` and `step` are the same weights
+    for _, path in sorted(by_step.items()):  # `best` and `step` of one step have equal weights
         model = _load(path).to(runtime.device).eval()
         text = TextGenerator(model, tokenizer).complete(prompt, sampling)
         rows.append({"checkpoint": path.name, "text": prompt + text})
@@ -102,6 +104,6 @@ def _load(path: Path) -> Transformer:
         model.load_state_dict(checkpoint.tensors.get("model", {}))
     except RuntimeError:  # in parts, or an adapter alone
         raise ValueError(
-            f"checkpoint {path} does not hold a whole model: finish the run, and look at its model"
+            f"checkpoint {path} has no complete model: finish the run, and inspect its final model"
         ) from None
     return model

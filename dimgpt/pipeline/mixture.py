@@ -1,6 +1,7 @@
-"""The mixture beside the one that is to be repeated: shares of the groups, and missing text.
+"""Compares a mixture of sources with a published one: shares of the groups, and missing text.
 
-Shares are of what is drawn, in proportion to size × multiplier. Nothing here changes a draw.
+The share of a group is its part of the drawn text, in proportion to size × multiplier. This module
+only reports; it changes no draw.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,14 +10,14 @@ from typing import Any
 from dimgpt.config import DataConfig, SourceConfig
 from dimgpt.data.reading.pretraining import Corpus
 
-# Shares further apart than this are told.
+# Larger differences between two shares are reported.
 _TOLERANCE = 0.01
 
 
 def mixture_rows(corpus: Corpus, published: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Return the rows of `Corpus.table`, with the shares of the groups beside the published ones.
+    """Return the rows of `Corpus.table`, with the share of each group and the published share.
 
-    The first row of a group has its two shares; they are blank where no share is published.
+    The first row of a group has both shares; they are blank if no share is published.
     """
     rows, told = corpus.table(), {""}
     for row in rows:
@@ -31,15 +32,15 @@ def mixture_rows(corpus: Corpus, published: Mapping[str, float]) -> list[dict[st
 
 
 def corpus_shortfalls(corpus: Corpus, published: Mapping[str, float]) -> list[str]:
-    """Say which groups are far from their published share, by the tokens of the training split."""
+    """Return a sentence for each group that is far from its published share of training tokens."""
     sizes = [file.num_tokens for file in corpus.train.files]
     return _shortfalls(corpus.sources, sizes, published, lambda size: f"{size:,.0f} tokens")
 
 
 def expected_shortfalls(data: DataConfig) -> list[str]:
-    """Say which groups will be far from their published share, before anything is read.
+    """Return a sentence for each group that will be far from its published share, before reading.
 
-    Nothing is said unless every source has `expected_bytes`.
+    Returns none unless every source has `expected_bytes`.
     """
     sizes = [
         min(source.expected_bytes or 0, source.max_bytes or float("inf")) for source in data.sources
@@ -56,9 +57,9 @@ def _shortfalls(
     published: Mapping[str, float],
     amount: Callable[[float], str],
 ) -> list[str]:
-    """Return a sentence for each group whose share is more than a point off."""
+    """Return a sentence for each group whose share is off by more than `_TOLERANCE`."""
     if not any(source.group in published for source in sources):
-        return []  # other texts than those whose mixture is published
+        return []  # texts without a published mixture
     weights = [size * source.multiplier for size, source in zip(sizes, sources, strict=True)]
     lines = []
     for group, share in published.items():
@@ -79,8 +80,8 @@ def _shortfalls(
                 for multiplier in sorted({sources[place].multiplier for place in own})
             )
             lines.append(
-                f"{text}; {amount(missing)} are missing. It is drawn as it is, and the shares of "
-                f"the other groups rise. A multiplier of {changed} reaches the share: each of its "
-                "documents is then drawn that many times while one of multiplier 1 is drawn once"
+                f"{text}; {amount(missing)} are missing, and the shares of the other groups rise. "
+                f"A multiplier of {changed} reaches the share: each document of the group is then "
+                "drawn that many times while one of multiplier 1 is drawn once"
             )
     return lines

@@ -1,10 +1,12 @@
-"""Models on disk, ours or of another system: opened, imported as a model folder, exported."""
+"""Opens, imports and exports models on disk: dimgpt's own, and those of other systems."""
 
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
 from dimgpt.config import DROPOUT_FIELDS, ExportConfig
+from dimgpt.files import sha256_of
+from dimgpt.model.int8 import round_to_int8
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime, choose_runtime
 from dimgpt.settings import override
@@ -23,8 +25,8 @@ _SYSTEM_NAMES: dict[System, str] = {
     "huggingface": "the Hugging Face hub",
 }
 _VOCABULARY_PATH = Path("data/vocab.txt")
-_LICENCE_NOTE = "Others made these weights: find what their publisher allows where they are from."
-# What toyGPT added to GPT-2's tokens, by how many: all five, and the two of its first version.
+_LICENCE_NOTE = "Others made these weights: look up the licence of their publisher."
+# Number of tokens beyond GPT-2's -> the tokens that this version of toyGPT added.
 _ADDED_TOKENS = {5: TOYGPT_SPECIAL_TOKENS, 2: ("<pad>", "<|startoftext|>")}
 
 
@@ -34,32 +36,44 @@ def open_model(
     runtime: Runtime,
     tokenizer_path: Path | None = None,
     vocabulary_path: Path = _VOCABULARY_PATH,
+    use_int8: bool = False,
 ) -> tuple[Transformer, Tokenizer]:
-    """Open a model folder, or weights of another system, with the tokenizer that belongs to them.
+    """Open a model folder, or weights of another system, with its tokenizer.
 
     Args:
-        path: The folder, or what `load_original` takes.
-        runtime: Where the model goes.
-        tokenizer_path: A `tokenizer.json` or `vocab.txt`; `None` takes that of the folder, or looks
-            for one beside the weights, and in `tokenizer/` there.
-        vocabulary_path: Where else the tokenizer of DimensionGPT may be.
+        path: A model folder, or a path for `load_original`.
+        runtime: Device of the model.
+        tokenizer_path: A `tokenizer.json` or `vocab.txt`; `None` takes the one of the model folder,
+            or searches the folder of the weights, and `tokenizer/` in it.
+        vocabulary_path: Another place for the tokenizer of DimensionGPT.
+        use_int8: Round the weights to 8 bits, to write faster on a CPU; see `model/int8.py`.
 
     Raises:
         FileNotFoundError: The model or its tokenizer is missing.
-        ValueError: One of them is damaged or foreign, or they do not belong together.
+        ValueError: A file is damaged or has another format, model and tokenizer differ in size, or
+            8 bits are asked for on a GPU.
     """
     if is_original(path):
         original = load_original(path)
         tokenizer = _tokenizer_of(original, path, tokenizer_path, vocabulary_path)
-        return original.model.to(runtime.device), tokenizer
-    model = load_model(path, device=runtime.device)
+        model = original.model.to(runtime.device)
+    else:
+        model = load_model(path, device=runtime.device)
+        tokenizer = _tokenizer_in(path, tokenizer_path, model)
+    if use_int8:
+        round_to_int8(model)
+    return model, tokenizer
+
+
+def _tokenizer_in(path: Path, tokenizer_path: Path | None, model: Transformer) -> Tokenizer:
+    """Load the tokenizer of a model folder, or another one that fits."""
     if tokenizer_path is None:
-        return model, load_tokenizer(path)
+        return load_tokenizer(path)
     tokenizer = Tokenizer.load(tokenizer_path)
     tokenizer.require_vocab_size(
         model.config.vocab_size, source=tokenizer_path, model=f"the model in {path}"
     )
-    return model, tokenizer
+    return tokenizer
 
 
 def import_model(
@@ -73,19 +87,19 @@ def import_model(
 ) -> Path:
     """Write weights of another system as a model folder, and return it.
 
-    An existing folder is never overwritten, unless it holds only what an interrupted save left. The
-    same import once more changes nothing.
+    An existing folder is never overwritten, unless it has only the remains of an interrupted save.
+    A repeated import changes nothing.
 
     Args:
-        path: What `load_original` takes.
-        models_root: Gets the folder.
-        name: The folder's; `None` takes that of the file or folder imported.
-        tokenizer_path: A `tokenizer.json` or `vocab.txt`; `None` looks for it as `open_model` does.
-        sizes: What `load_original` takes.
-        use_tokenizer: Without one, the folder gives logits but no text.
+        path: As in `load_original`.
+        models_root: Folder for the new folder.
+        name: Name of the new folder; `None` takes the name of `path`.
+        tokenizer_path: A `tokenizer.json` or `vocab.txt`; `None` searches as `open_model` does.
+        sizes: As in `load_original`.
+        use_tokenizer: If false, import no tokenizer: the model then gives logits but no text.
 
     Raises:
-        FileNotFoundError, ValueError: As `open_model`; or the folder holds something else.
+        FileNotFoundError, ValueError: As `open_model`; or the folder has another content.
     """
     name = _name_of(path) if name is None else name
     require_folder_name(name, reserved=("-runs",))
@@ -102,7 +116,7 @@ def import_model(
         card = Card(facts=facts, notes=(_LICENCE_NOTE,))
         save_model(original.model, folder, tokenizer, card=card)
     elif not _is_same(folder, original.model, tokenizer):
-        raise ValueError(f"{folder} holds something else, which stays: choose another --name")
+        raise ValueError(f"{folder} exists and has another content: choose another --name")
     return folder
 
 
@@ -116,26 +130,30 @@ def export(
     """Write a model for another program, and return the folder.
 
     Args:
-        path: What `open_model` takes.
-        config: For which program, in which precision.
-        output: Folder to make; `None` names it after model and target, beside the model.
-        tokenizer_path: What `open_model` takes.
+        path: As in `open_model`.
+        config: Target program and precision.
+        output: Folder to create; `None` names it after model and target, next to the model.
+        tokenizer_path: As in `open_model`.
 
     Raises:
         FileNotFoundError: As `open_model`.
-        ValueError: Likewise; or the program has no such model, or the folder holds something else.
+        ValueError: As `open_model`; or the program does not support such a model, or the folder
+            has another content.
     """
     runtime = choose_runtime("fp32", "cpu")
     model, tokenizer = open_model(path, runtime=runtime, tokenizer_path=tokenizer_path)
-    card, curves = load_card(path) if (path / CONFIG_NAME).is_file() else (Card(), None)
-    card = dataclasses.replace(card, name=card.name or _name_of(path))
+    card, curves, origin = Card(), None, {}
+    if (path / CONFIG_NAME).is_file():
+        card, curves = load_card(path)
+        origin = {"model": _name_of(path), "config_sha256": sha256_of(path / CONFIG_NAME)}
+    card = dataclasses.replace(card, name=card.name or _name_of(path), origin=origin)
     suffix = "" if config.dtype == "f32" else f"-{config.dtype}"
     folder = output or path.resolve().with_name(f"{card.name}-{config.target}{suffix}")
     return export_model(model, tokenizer, folder, config, card=card, curves=curves)
 
 
 def _name_of(path: Path) -> str:
-    """Return a folder's name, or a file's without its ending."""
+    """Return the name of a folder, or of a file without its ending."""
     path = path.resolve()
     return path.name if path.is_dir() else path.stem
 
@@ -143,9 +161,9 @@ def _name_of(path: Path) -> str:
 def _tokenizer_of(
     original: Original, path: Path, tokenizer_path: Path | None, vocabulary_path: Path
 ) -> Tokenizer:
-    """Load the tokenizer of an original: the given one, or where its own programs leave it.
+    """Load the given tokenizer, or the one where the programs of the original system leave it.
 
-    It must have as many tokens as the model; those that toyGPT added to GPT-2's are added here.
+    It must have as many tokens as the model; the tokens that toyGPT added to GPT-2 are added here.
     """
     folder, names = path if path.is_dir() else path.parent, TOKENIZER_FILES.values()
     places = [place / name for place in (folder, folder / "tokenizer") for name in names]
@@ -154,8 +172,8 @@ def _tokenizer_of(
     found = tokenizer_path or next((place for place in places if place.is_file()), None)
     if found is None:
         raise FileNotFoundError(
-            f"no tokenizer beside {path}: put its {' or '.join(names)} there, or give it with "
-            "--tokenizer; to fine-tune it, import it with that flag first"
+            f"no tokenizer next to {path}: put its {' or '.join(names)} there, or give it with "
+            "--tokenizer; to fine-tune this model, import it with that flag first"
         )
     tokenizer, wanted = Tokenizer.load(found), original.model.config.vocab_size
     added = _ADDED_TOKENS.get(wanted - tokenizer.vocab_size)
@@ -166,7 +184,7 @@ def _tokenizer_of(
 
 
 def _is_same(folder: Path, model: Transformer, tokenizer: Tokenizer | None) -> bool:
-    """Say whether a folder already holds this model and this tokenizer."""
+    """Return whether a folder already has this model and this tokenizer."""
     try:
         there = load_model(folder)
         if tokenizer and load_tokenizer(folder).fingerprint != tokenizer.fingerprint:

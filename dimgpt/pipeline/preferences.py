@@ -1,4 +1,4 @@
-"""Training on preferences: what the first model finds of each answer, and what training changed."""
+"""Training on preferences: reference log-probabilities, and a comparison with the base model."""
 
 import contextlib
 import hashlib
@@ -31,15 +31,15 @@ _BATCH_SIZE = 32
 def add_reference(
     data: TrainingData, model: Transformer, run_dir: Path, *, key: str, runtime: Runtime
 ) -> None:
-    """Give pairs the log-probabilities of their answers under the model that a run begins with.
+    """Add the log-probabilities of the answers under the base model to preference data.
 
-    They are computed once and kept in the run's folder. Each process computes them for itself.
+    They are computed once and kept in the run's folder. Each process computes its own.
 
     Args:
-        data: Gets them; data of other stages need none.
-        model: Moved to the runtime's device.
+        data: The data to change; data of other stages stay as they are.
+        model: The base model; moved to the runtime's device.
         run_dir: Folder of the run.
-        key: Says what they depend on; another one computes them again.
+        key: Identifies model and data; with another key the values are computed again.
         runtime: Device and precision.
     """
     if not isinstance(data, PreferenceData):
@@ -64,13 +64,13 @@ def add_reference(
 def compare_stages(
     workspace: Workspace, *, runtime: Runtime, num_pairs: int = 200
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """Compare the fine-tuned model and the one that learned preferences on held-out pairs.
+    """Compare the models before and after training on preferences, on held-out pairs.
 
     Returns:
-        One row a model: `win rate`, the share of pairs whose better answer it finds more probable
-        than the other one, and `exact match`, the share that it answers greedily with the better
-        answer, letter for letter. And one row a pair: the question, the better answer, and what
-        each model answers.
+        One row a model: `win rate`, the share of pairs in which the better answer is more probable
+        than the other one; and `exact match`, the share of questions whose greedy answer is
+        exactly the better answer. And one row a pair: the question, the better answer, and the
+        greedy answer of each model.
     """
     stages: tuple[Stage, ...] = ("finetuning", "preferences")
     data, tokenizer = open_data(workspace, "preferences"), load_vocabulary(workspace)
@@ -108,7 +108,7 @@ def _said_in(prompt: Array, tokenizer: Tokenizer) -> str:
 
 @torch.no_grad()
 def _log_probabilities(model: Transformer, batches: Iterable[Batch], runtime: Runtime) -> Array:
-    """Return those of the answers of all pairs, float32 (N, 2)."""
+    """Return the log-probabilities of both answers of all N pairs, float32 (N, 2)."""
     model.to(runtime.device).eval()
     found = []
     for batch in batches:

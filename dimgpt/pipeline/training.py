@@ -1,4 +1,4 @@
-"""A stage of training: its trainer, its finished model with a card, and its run found again."""
+"""A stage of training: builds its trainer, saves its finished model, and reopens its run."""
 
 import io
 import json
@@ -43,11 +43,11 @@ _RECIPE = "run.json"
 def match_model(workspace: Workspace, stage: Stage) -> Workspace:
     """Return the workspace with the settings of the model that a stage trains.
 
-    Pretraining makes one as large as the vocabulary; later stages take their base model as it is.
-    The stage's dropout, where it has its own, goes before the model's.
+    Pretraining takes the preset's model with the size of the vocabulary; later stages take the
+    settings of their base model. A dropout in the stage's settings replaces the model's.
 
     Raises:
-        FileNotFoundError: There is no vocabulary, or no model to begin with.
+        FileNotFoundError: There is no vocabulary, or no base model.
         ValueError: There are no conversations or preferences to train on; or as `load_weights`.
     """
     base = workspace.base_path(stage)
@@ -66,11 +66,11 @@ def match_model(workspace: Workspace, stage: Stage) -> Workspace:
 
 
 def build_model(workspace: Workspace, stage: Stage) -> Transformer:
-    """Return a new model, or the base model of a later stage; fine-tuning perhaps adds adapters.
+    """Return a new model, or the base model of a later stage, with adapters if LoRA is on.
 
     Raises:
         FileNotFoundError, ValueError: As `open_model` and `require_vocabulary_of_data`; or the run
-            would write over its base model, or its adapters would not be beside theirs.
+            would overwrite its base model, or its adapters would not be in the same folder.
     """
     config, lora = workspace.config(stage), workspace.preset.lora
     base = workspace.base_path(stage)
@@ -98,11 +98,11 @@ def build_trainer(
     observers: Sequence[Observer] = (),
     branch_from: Path | None = None,
 ) -> Trainer:
-    """Put together what a stage needs; the trainer resumes by itself if the run has begun.
+    """Build the trainer of a stage; it resumes by itself if the run has begun.
 
     Raises:
         FileNotFoundError, ValueError: As `build_model` and `open_data`.
-        RuntimeError: A micro-batch is to be searched, and another trainer is at work in the folder.
+        RuntimeError: The search for a micro-batch found another trainer in the run's folder.
     """
     tokenizer, model = load_vocabulary(workspace), build_model(workspace, stage)
     tokenizer.require_vocab_size(model.config.vocab_size)
@@ -110,7 +110,7 @@ def build_trainer(
     config, run_dir = workspace.config(stage), workspace.run_dir(stage)
     _warn_of_idle_steps(config)
     if stage != "preferences" and wants_micro_batch_search(config, runtime):
-        with lock_run(run_dir):  # the search uses all memory that it finds
+        with lock_run(run_dir):  # the search may use all free memory
             config = with_fastest_micro_batch(model, config, runtime)
     data, data_fingerprint = open_data(workspace, stage, config), fingerprint_data(workspace, stage)
     add_reference(data, model, run_dir, key=base_fingerprint + data_fingerprint, runtime=runtime)
@@ -136,7 +136,7 @@ def build_trainer(
 def _warn_of_idle_steps(config: TrainingConfig) -> None:
     if config.num_idle_steps:
         log.warning(
-            "the learning rate falls to 0 too early, and %d of %d steps learn nothing: raise "
+            "the learning rate falls to 0 too early, so %d of %d steps learn nothing: raise "
             "decay_steps (%d) or min_learning_rate",
             config.num_idle_steps,
             config.max_steps,
@@ -163,12 +163,12 @@ def save_trained(workspace: Workspace, stage: Stage, trainer: Trainer) -> Path:
 
 
 def save_curves(workspace: Workspace, stage: Stage) -> Path:
-    """Draw the curves of a run into its folder, where its card takes them from.
+    """Draw the curves of a run into its folder; the model card includes this picture.
 
     Raises:
         FileNotFoundError: As `plot_history`.
     """
-    from dimgpt.display.plots import plot_history  # takes half a second, which other verbs save
+    from dimgpt.display.plots import plot_history  # importing it takes 0.5 s
 
     picture, run_dir = io.BytesIO(), workspace.run_dir(stage)
     figure = plot_history(run_dir / "history.jsonl", title=f"{workspace.preset.name}, {stage}")
@@ -178,27 +178,27 @@ def save_curves(workspace: Workspace, stage: Stage) -> Path:
 
 
 def require_vocabulary_of_data(workspace: Workspace, tokenizer: Tokenizer, *, source: Path) -> None:
-    """Refuse the tokenizer of a model, which is at `source`, whose ids are not those of the data.
+    """Check that the tokenizer of the model at `source` has the vocabulary of the data.
 
     Raises:
-        ValueError: It is another vocabulary.
+        ValueError: It has another vocabulary.
     """
     if tokenizer.fingerprint != load_vocabulary(workspace).fingerprint:
         raise ValueError(
             f"{source} was trained with another vocabulary than {workspace.vocabulary_path}: "
-            "prepare the data with its own (`prepare --name NEW --data.tokenizer.path FILE`)"
+            "prepare the data with the model's (`prepare --name NEW --data.tokenizer.path FILE`)"
         )
 
 
 def open_run(name: str | Path | None, *, models_root: Path) -> tuple[Workspace, Stage]:
     """Return the workspace and the stage of a run.
 
-    `name` is a run's folder, or a model in `models_root`, of which the stage that was trained last
-    is taken; `None` takes the run that was trained last of all.
+    `name` is the folder of a run, or the name of a model in `models_root`, which stands for its
+    last trained stage. `None` takes the last trained run of all models.
 
     Raises:
-        FileNotFoundError: There is none.
-        ValueError: It is damaged, or has been moved to where another name's run belongs.
+        FileNotFoundError: There is no such run.
+        ValueError: The run is damaged, or its folder was renamed.
     """
     folder = Path(name or ".")
     if name is None or not (folder / _RECIPE).is_file():
@@ -211,25 +211,25 @@ def open_run(name: str | Path | None, *, models_root: Path) -> tuple[Workspace, 
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
             f"{path} is damaged ({error}): start the run again with `python -m dimgpt train`; it "
-            "goes on from its checkpoints"
+            "continues from its checkpoints"
         ) from error
     if stage not in STAGES or workspace.run_dir(stage) != folder.absolute():
         raise ValueError(
-            f"{folder} holds the {stage} of {workspace.preset.name!r}: give the folder the name it "
-            f"had, {workspace.run_dir(stage)}"
+            f"{folder} contains the {stage} of {workspace.preset.name!r}: rename the folder to "
+            f"{workspace.run_dir(stage)}"
         )
     return workspace, stage
 
 
 def _recipe(workspace: Workspace, stage: Stage) -> dict[str, Any]:
-    """Return what `open_run` reads. It finds the models by the place of the file."""
+    """Return the content of `run.json` for `open_run`, which knows `models_root` by its path."""
     values = to_dict(workspace) | {"stage": stage}
     del values["models_root"]
     return {name: str(x) if isinstance(x, Path) else x for name, x in values.items()}
 
 
 def _last_run(name: str | Path | None, models_root: Path) -> Path:
-    """Return the folder of the run, of a model or of all, that was trained last."""
+    """Return the folder of the run that was trained last, of one model or of all."""
     recipes = models_root.glob(f"*/*/{_RECIPE}")
     found = [path.parent for path in recipes if name is None or path.parts[-3] == f"{name}-runs"]
     if not found:
@@ -252,41 +252,41 @@ def _dropout_of(config: TrainingConfig) -> dict[str, Any]:
 
 
 def _require_apart(workspace: Workspace, stage: Stage, base: Path) -> None:
-    """Refuse a run that would write over its base model, or adapters that would not be beside it.
+    """Check that a run does not overwrite its base model, and that adapters are saved next to it.
 
     Raises:
-        ValueError: It would.
+        ValueError: It does, or they are not.
     """
     target = workspace.model_dir(stage)
     rank = workspace.preset.lora.rank if stage == "finetuning" else 0
     if base.resolve() == target.resolve():
         raise ValueError(
-            f"finetune_from is {base}: this run writes its model there; give it another --name"
+            f"finetune_from is {base}: this run saves its model there; give it another --name"
         )
     is_beside = base.absolute().parent.resolve() == target.absolute().parent.resolve()
     if rank and (is_original(base) or not is_beside):
         raise ValueError(
-            f"finetune_from is {base} and lora.rank {rank}: adapters need a model folder in "
-            f"{workspace.models_root}, beside theirs; copy it there, or import it with `python -m "
+            f"finetune_from is {base} and lora.rank {rank}: adapters need their base model as a "
+            f"folder in {workspace.models_root}; copy it there, or import it with `python -m "
             "dimgpt import`"
         )
     if rank and (base / ADAPTER_NAME).is_file():
         raise ValueError(
-            f"finetune_from is {base} and lora.rank {rank}: it holds adapters itself; merge them "
-            "with `python -m dimgpt export MODEL --to safetensors`, and begin with the result"
+            f"finetune_from is {base} and lora.rank {rank}: this model has adapters itself; merge "
+            "them with `python -m dimgpt export MODEL --to safetensors`, and begin with the result"
         )
 
 
 def _sampler(
     preset: Preset, stage: Stage, model: Transformer, tokenizer: Tokenizer
 ) -> Callable[[], str]:
-    """Return a function that lets the model complete a text, or answer a question."""
+    """Return a function that generates a sample: a completed text, or an answer to a question."""
     sampling = override(preset.sampling, max_new_tokens=40, seed=0)
     if stage == "pretraining":
         writer, prompt = TextGenerator(model, tokenizer), preset.prompt
         return lambda: prompt + writer.complete(prompt, sampling)
     question = preset.questions[-1]
-    session = ChatSession(model, tokenizer, sampling, preset.system_prompt)  # may warn: once a run
+    session = ChatSession(model, tokenizer, sampling, preset.system_prompt)  # may log a warning
 
     def answer() -> str:
         session.reset()

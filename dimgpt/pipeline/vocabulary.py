@@ -1,4 +1,4 @@
-"""The vocabulary of a workspace: trained on a sample of its texts, or a ready one."""
+"""The vocabulary of a workspace: trained on a sample of its texts, or loaded from a file."""
 
 import contextlib
 import itertools
@@ -25,7 +25,7 @@ from dimgpt.text.tokenizer_trainer import train_vocabulary
 from dimgpt.workspace import Workspace, load_data_config
 
 SAMPLE_NAME = "vocabulary_sample.json"
-"""What the vocabulary beside it was trained on."""
+"""File with the sources and characters that the vocabulary was trained on."""
 _HUB_PREFIX = "hf://"
 log = logging.getLogger(__name__)
 
@@ -33,11 +33,11 @@ log = logging.getLogger(__name__)
 def prepare_vocabulary(
     workspace: Workspace, *, progress: Callable[[int], None] | None = None
 ) -> Tokenizer:
-    """Load the vocabulary, or train it on a sample of the sources and keep it.
+    """Load the vocabulary, or train it on a sample of the sources and save it.
 
     Raises:
-        FileNotFoundError: A source, or a group of conversations, is not there.
-        ValueError: The vocabulary that is there has another size, or a path holds nothing to read.
+        FileNotFoundError: A source or a group of conversations does not exist.
+        ValueError: The existing vocabulary has another size or kind, or a path has nothing to read.
         OSError: The data folder cannot be written.
         RuntimeError: Another preparation is running in the same folder.
     """
@@ -58,17 +58,17 @@ def prepare_vocabulary(
         if data.use_conversations_in_vocabulary:
             documents = itertools.chain(documents, _spoken_texts(data, count))
         tokenizer = make_tokenizer(data, documents, progress=progress)
-        if count.sources:  # a ready one reads no documents
+        if count.sources:  # a loaded tokenizer reads no documents
             _keep_count(path, tokenizer, count)
         tokenizer.save(path)
-        keep_data_config(workspace)  # so that an interrupted preparation knows its sources
+        keep_data_config(workspace)  # an interrupted preparation finds its sources there
         return tokenizer
 
 
 def read_sample_count(workspace: Workspace, tokenizer: Tokenizer) -> SampleCount:
-    """Return what the vocabulary was trained on.
+    """Return the sources and characters that the vocabulary was trained on.
 
-    Empty for one that was not trained here, or by a version that did not count.
+    Empty if the vocabulary was not trained here, or was trained by a version that did not count.
     """
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         found = json.loads((workspace.vocabulary_path.parent / SAMPLE_NAME).read_bytes())
@@ -85,14 +85,14 @@ def make_tokenizer(
     progress: Callable[[int], None] | None = None,
     endpoint: str | None = None,
 ) -> Tokenizer:
-    """Train the tokenizer that the settings describe, or load the ready one that they name.
+    """Train a tokenizer on documents, or load the one of `tokenizer.path` without reading them.
 
-    `documents` are not read where a ready one is named; `progress` is called with the number of
-    characters read so far. `endpoint` is the address of the hub, if not the usual one.
+    `progress` is called with the number of characters read so far. `endpoint` is the address of the
+    hub, if not the usual one.
 
     Raises:
-        FileNotFoundError: The ready one is not there.
-        ValueError: It is damaged or of another kind, or the documents are too small.
+        FileNotFoundError: There is no file at `tokenizer.path`.
+        ValueError: The file is damaged or of another kind, or the documents are too small.
     """
     config = data.tokenizer
     if config.path is not None:
@@ -118,13 +118,13 @@ def only_one(workspace: Workspace) -> AbstractContextManager[None]:
 
 
 def keep_data_config(workspace: Workspace) -> None:
-    """Write what the token files are made with, for everything that opens them."""
+    """Save the settings of the token files; `load_data_config` reads them."""
     content = json.dumps(to_dict(workspace.preset.data), indent=1)
     replace_file(workspace.data_config_path, content.encode())
 
 
 def _keep_count(path: Path, tokenizer: Tokenizer, count: SampleCount) -> None:
-    """Write what a vocabulary was trained on beside it, in JSON that a person can read."""
+    """Write the sources and characters of a vocabulary next to it, as readable JSON."""
     found = {
         "vocabulary_sha256": tokenizer.fingerprint,
         "sources": dict(count.sources),
@@ -135,18 +135,18 @@ def _keep_count(path: Path, tokenizer: Tokenizer, count: SampleCount) -> None:
 
 
 def _keep_vocabulary(workspace: Workspace) -> Tokenizer:
-    """Load the vocabulary that is there, if it is what the preset asks for."""
+    """Load the existing vocabulary; raise if its kind or size is not the preset's."""
     data, path = workspace.preset.data, workspace.vocabulary_path
     tokenizer = Tokenizer.load(path)
     if path.name != TOKENIZER_FILES[data.tokenizer.kind]:
         raise ValueError(
-            f"{path} is of another kind than tokenizer.kind, {data.tokenizer.kind!r}: move it "
-            "away to train another vocabulary"
+            f"{path} is not of tokenizer.kind {data.tokenizer.kind!r}: move it away to train "
+            "another vocabulary"
         )
     if tokenizer.vocab_size != data.vocab_size:
         raise ValueError(
             f"{path} has {tokenizer.vocab_size:,} tokens: vocab_size is {data.vocab_size:,}; "
-            "set vocab_size to its size, or move the file away to train another vocabulary"
+            "set vocab_size to this number, or move the file away to train another vocabulary"
         )
     if workspace.data_config_path.exists():
         made = {source.path for source in load_data_config(workspace).sources}
@@ -160,7 +160,7 @@ def _keep_vocabulary(workspace: Workspace) -> Tokenizer:
 
 
 def _require_files(data: DataConfig) -> None:
-    """Check that local files are there, before hours of work on the others."""
+    """Check that all local files exist, before hours of work on the first ones."""
     for source in data.sources:
         if is_local(source.path):
             list_local_files(source.path, TEXT_SUFFIXES)

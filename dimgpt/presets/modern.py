@@ -1,8 +1,8 @@
 """The modern recipe: improvements since the published one, part by part.
 
-Any part can be added to any preset. `benchmarks/recipes.py` measures each part, alone and left out
-of the whole. Two families have names: `modern` opens in `transformers` and llama.cpp; `modern-max`
-learns more from the same text, but neither program opens it.
+Any part can be added to any preset. `benchmarks/recipes.py` measures each part alone, and the
+recipe without each part. Two families have names: `modern` opens in `transformers` and llama.cpp;
+`modern-max` learns more from the same text, but neither program opens it.
 """
 
 from collections.abc import Iterable

@@ -1,1 +1,1 @@
-"""Serves models to others: a page for people, an API for programs."""
+"""Serves models: a web page for people, an API for programs."""

@@ -1,4 +1,4 @@
-"""Turns the steps of a text into the choices of OpenAI's answers, whole or in pieces."""
+"""Turns the engine's steps into the `choices` of OpenAI's responses, complete or in chunks."""
 
 import math
 from collections.abc import Sequence
@@ -10,25 +10,25 @@ from dimgpt.serving.engine_thread import Step
 from dimgpt.text.tokenizer import Tokenizer
 
 Kind = Literal["text", "chat"]
-_MIN_LOG_PROBABILITY = -9999.0  # as there: JSON has no infinity
+_MIN_LOG_PROBABILITY = -9999.0  # as in OpenAI's API: JSON has no infinity
 
 
 class ScoredToken(NamedTuple):
-    """A token, and its score where one was asked for; the first token of a text has none."""
+    """A token and its score: `None` if no scores were asked for, and for a text's first token."""
 
     id: int
     score: Score | None
 
 
 class Piece(NamedTuple):
-    """What a choice grows by."""
+    """New text of a choice, and its tokens."""
 
     choice: int
-    """Its number."""
+    """Number of the choice."""
     text: str
     tokens: list[ScoredToken]
     end: str | None
-    """Why the choice ended, if it did: "stop" or "length"."""
+    """Why the choice ended: "stop" or "length"; `None` if more pieces follow."""
 
 
 class Choice:
@@ -40,7 +40,7 @@ class Choice:
         self.num_tokens = 0
 
     def take(self, step: Step) -> Piece | None:
-        """Return the next piece, if a step completes one; the last one has an end."""
+        """Add a step; return the next piece, or `None` while there is no text to show."""
         text = ""
         if step.id is not None:
             self._tokens.append(ScoredToken(step.id, step.score))
@@ -56,7 +56,7 @@ class Choice:
 
 
 class Names:
-    """Writes tokens and their log-probabilities as the two kinds of answers do."""
+    """Formats choices, tokens and log-probabilities for completions or for chats."""
 
     def __init__(self, tokenizer: Tokenizer, kind: Kind) -> None:
         self._tokenizer, self._kind = tokenizer, kind
@@ -64,13 +64,13 @@ class Names:
     def choice(
         self, piece: Piece, *, is_chunk: bool, has_scores: bool, offset: int = 0
     ) -> dict[str, Any]:
-        """Return a choice of an answer, or of a chunk of a stream.
+        """Return one entry of `choices`.
 
         Args:
-            piece: What to write.
-            is_chunk: Of a chat it is called `delta` then.
-            has_scores: Write log-probabilities.
-            offset: Characters of the choice before the piece.
+            piece: The text and tokens of the entry.
+            is_chunk: It belongs to a stream: a chat then calls the message `delta`.
+            has_scores: Include log-probabilities.
+            offset: Number of characters that the choice has before the piece.
         """
         row: dict[str, Any] = {"index": piece.choice, "finish_reason": piece.end, "logprobs": None}
         if self._kind == "text":
@@ -105,7 +105,7 @@ class Names:
         }
 
     def _alternatives(self, chosen: int, score: Score) -> dict[str, float]:
-        # From the last to the first: of tokens with the same text, the most probable one counts.
+        # The least probable first: a more probable token with the same text then replaces it.
         rows = [(chosen, score.log_probability), *reversed(score.alternatives.items())]
         return {self._tokenizer.token_text(id): _finite(value) for id, value in rows}
 

@@ -1,8 +1,8 @@
-"""An API like OpenAI's for one model: other programs talk with it as they do with theirs.
+"""An API compatible with OpenAI's for one model.
 
-https://platform.openai.com/docs/api-reference. Requests that arrive together are written as one
-batch, and a client that goes away frees its place. `/tokenize`, `/detokenize` and
-`/tokenizer_info` are those of vLLM (https://docs.vllm.ai), which `lm_eval` asks for.
+https://platform.openai.com/docs/api-reference. Requests that arrive together are generated as one
+batch, and a client that disconnects frees its rows. `/tokenize`, `/detokenize` and
+`/tokenizer_info` follow vLLM (https://docs.vllm.ai), because `lm_eval` calls them.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ from dimgpt.serving.limits import BodyLimit, allowed_hosts
 from dimgpt.settings import nearest, override
 from dimgpt.text.tokenizer import Tokenizer
 
-_PIECES_BETWEEN_LOOKS = 8  # after which it is seen whether the client is still there
+_PIECES_BETWEEN_LOOKS = 8  # between checks whether the client has disconnected
 
 
 def create_app(
@@ -45,16 +45,16 @@ def create_app(
     api_key: str | None = None,
     max_batch: int = 32,
 ) -> FastAPI:
-    """Return the application; it owns a thread from its start to its end.
+    """Return the application; while it runs, it owns the engine's thread.
 
     Args:
-        name: Of the model, as clients call it.
+        name: Name of the model, which clients send as `model`.
         model: On its device, in evaluation mode.
         tokenizer: Belongs to the model.
-        sampling: Settings that a request does not give.
-        host: Where it will listen: a loopback address answers to no other name.
-        api_key: What clients must send, if anything.
-        max_batch: Texts that are written at the same time.
+        sampling: Defaults for the settings that a request leaves out.
+        host: Address that the server will listen at; see `allowed_hosts`.
+        api_key: Key that clients must send; `None` asks for no key.
+        max_batch: Number of texts that are generated at the same time.
     """
     api = _Api(name, model, tokenizer, sampling, max_batch)
 
@@ -66,11 +66,11 @@ def create_app(
 
     def authorise(request: Request) -> None:
         header = request.headers.get("authorization", "")
-        given = header.removeprefix("Bearer ").encode("latin-1")  # the bytes that were sent
+        given = header.removeprefix("Bearer ").encode("latin-1")  # the bytes of the header
         if api_key is not None and not secrets.compare_digest(given, api_key.encode()):
             raise HTTPException(401, "the API key is missing or wrong: send it as a bearer token")
 
-    # No pages of FastAPI's own: they load scripts from elsewhere.
+    # FastAPI's own pages load scripts from other servers.
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     for path, method, action in api.routes():
         app.add_api_route(path, action, methods=[method], dependencies=[Depends(authorise)])
@@ -100,7 +100,7 @@ class _Api:
         self.engine: EngineThread
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start the engine's thread."""
         cache = new_cache(self._model, self._max_batch, self._sampling)
         self.engine = EngineThread(self._model, self._tokenizer.special_tokens, cache=cache)
 
@@ -165,7 +165,7 @@ class _Api:
         num_scored: int | None,
         echo: bool = False,
     ) -> Response:
-        """Check what was asked for, and write it, as a whole or as a stream."""
+        """Check a request, then return the complete answer or a stream."""
         if body.model != self._name:
             hint = nearest(body.model, [self._name])
             raise HTTPException(404, f"no model {body.model!r}{hint}: it is {self._name!r}")
@@ -176,7 +176,7 @@ class _Api:
                 f"the prompt has {longest} tokens, the context of the model {limit}: shorten it",
             )
         num_tokens = self._sampling.max_new_tokens if max_tokens is None else max_tokens
-        if self._sampling.beyond_context != "run_on":  # the last token need not be read
+        if self._sampling.beyond_context != "run_on":  # + 1: the model does not read the last one
             num_tokens = min(num_tokens, limit + 1 - longest)
         job = Job(
             kind=kind,
@@ -213,7 +213,7 @@ class _Api:
     async def _events(self, job: Job, *, has_usage: bool) -> AsyncIterator[str]:
         """Yield server-sent events, https://html.spec.whatwg.org/multipage/server-sent-events.html.
 
-        The status is sent before the first of them, so that an error is an event, too.
+        The HTTP status is sent before the first event, so an error becomes an event.
         """
         names, head = Names(self._tokenizer, job.kind), self._head(job, is_chunk=True)
         offsets, num_tokens, has_scores = [0] * job.num_choices, 0, job.num_scored is not None
@@ -233,7 +233,7 @@ class _Api:
         yield "data: [DONE]\n\n"
 
     def _head(self, job: Job, *, is_chunk: bool) -> dict[str, Any]:
-        """Return what all answers begin with."""
+        """Return the fields that all answers share."""
         prefix, name = {
             "text": ("cmpl", "text_completion"),
             "chat": ("chatcmpl", "chat.completion"),
@@ -253,7 +253,7 @@ class _Api:
         return {"bos_token": beginning, "eos_token": end, "pad_token": end}
 
     async def tokenize(self, body: requests.TokenizeRequest) -> dict[str, Any]:
-        """Turn text into ids; of the two names that `tokenizer_info` gives, into theirs."""
+        """Turn text into ids; a text that is a name from `tokenizer_info` becomes its id."""
         tokenizer, prompt = self._tokenizer, body.prompt
         if prompt in (await self.tokenizer_info()).values():
             ids = [tokenizer.special_ids[prompt]]
@@ -276,7 +276,7 @@ class _Api:
         size = self._model.config.vocab_size
         for position, id in enumerate(ids):
             if not 0 <= id < size:
-                raise ValueError(f"id {id} at position {position}: ids lie in 0..{size - 1}")
+                raise ValueError(f"id {id} at position {position}: ids are 0 to {size - 1}")
 
 
 def _event(body: dict[str, Any]) -> str:

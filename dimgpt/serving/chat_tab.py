@@ -1,7 +1,7 @@
 """The page's first tab: questions to one model, or to two side by side.
 
-The messages that the browser shows are the conversation. So retrying and editing are cutting them
-off and asking again, and the session of a model is only there for what it has already read.
+The messages in the browser are the conversation: to retry or to edit, they are cut off and asked
+again. The session of a model only keeps the cache of the tokens that the model has read.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ _MAX_NEW_TOKENS = 1_024
 _SECONDS = 120.0  # for an answer
 _TOP_K = 200
 
-# What may be wrong with what a person chose: they are told. Other errors are in the terminal.
+# Errors that a person's input can cause: the page shows them. Others appear in the terminal.
 REFUSALS = (ValueError, OSError, ArithmeticError, RuntimeError)
 History = list[Any]
 """Messages as gradio has them: dicts with `role` and `content`."""
@@ -31,7 +31,7 @@ Update = tuple[Any, ...]
 
 
 class ChatTab:
-    """Lays out the parts of the tab, and answers its events."""
+    """Builds the widgets of the tab and handles their events."""
 
     def __init__(
         self, shelf: ModelShelf, preset: Preset, sampling: SamplingConfig, first: str | None
@@ -65,7 +65,7 @@ class ChatTab:
             self.sliders = _sliders(sampling)
 
     def connect(self, page: gr.Blocks) -> None:
-        """Say what happens on which event."""
+        """Connect the widgets' events to their handlers."""
         chats = [self.left, self.right]
         inputs = [*chats, self.model, self.other, self.system, *self.sliders]
         options: dict[str, Any] = {
@@ -99,7 +99,7 @@ class ChatTab:
         )
 
     def _choices(self) -> list[dict[str, Any]]:
-        """Return what both lists of models hold now, and what is chosen at first."""
+        """Return the choices and the initial value of both lists of models."""
         names = self._shelf.names()
         first = self._first if self._first in names else next(iter(names), None)
         none: list[str | tuple[str, str]] = [("—", "")]
@@ -131,7 +131,10 @@ class ChatTab:
         system: str,
         *values: float,
     ) -> Iterator[Update]:
-        """Yield what box and conversations become; the question takes the place of a message."""
+        """Yield updates of the box and of both conversations while the answer grows.
+
+        The question replaces the message at `place` and all later ones; `None` appends it.
+        """
         say = messages_for(request)
         with shown_errors():
             for text in (question, system):
@@ -164,12 +167,12 @@ class ChatTab:
 
 
 def messages_of(history: History) -> list[Message]:
-    """Read the messages of a chatbot, whose text may come in parts."""
+    """Return the messages of a chatbot."""
     return [Message(role=str(said["role"]), text=plain_text(said["content"])) for said in history]
 
 
 def plain_text(content: Any) -> str:
-    """Return the text of a message's content, as `_shown` wrote it; other parts have none."""
+    """Return the text of a message's content, unescaped; parts without text are skipped."""
     if isinstance(content, str):
         return html.unescape(content)
     parts = content if isinstance(content, list) else [content]
@@ -179,7 +182,7 @@ def plain_text(content: Any) -> str:
 
 @contextlib.contextmanager
 def shown_errors() -> Iterator[None]:
-    """Show what a person asked for and cannot have; the page would read it as HTML."""
+    """Show errors of `REFUSALS` on the page, escaped because it reads messages as HTML."""
     try:
         yield
     except REFUSALS as error:
@@ -191,7 +194,7 @@ def _user(text: str) -> Message:
 
 
 def _shown(messages: Sequence[Message]) -> History:
-    # A chatbot reads its messages as HTML, without what could run: tags would be gone.
+    # A chatbot reads its messages as HTML and removes tags that it does not trust.
     return [
         {"role": message.role, "content": html.escape(message.text, quote=False)}
         for message in messages
@@ -199,7 +202,7 @@ def _shown(messages: Sequence[Message]) -> History:
 
 
 def _box(*, is_running: bool) -> gr.Textbox:
-    """Return the box as it is while an answer comes, empty and with a stop button, or after."""
+    """Return the question box: empty with a stop button while an answer runs, else ready."""
     if is_running:
         return gr.Textbox(value="", submit_btn=False, stop_btn=True)
     return gr.Textbox(submit_btn=True, stop_btn=False)

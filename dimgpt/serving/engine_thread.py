@@ -1,4 +1,4 @@
-"""Runs an engine in a thread of its own, and hands its tokens to an event loop."""
+"""Runs an engine in its own thread and passes its tokens to an event loop."""
 
 import asyncio
 import queue
@@ -16,30 +16,30 @@ from dimgpt.text.special_tokens import SpecialTokens
 
 
 class Step(NamedTuple):
-    """What one step of the engine did to a text."""
+    """Result of one engine step for one text."""
 
     id: int | None
-    """The token that was written; `None` if the model ended the text."""
+    """The new token; `None` if the model ended the text."""
     score: Score | None
-    """Of that token, if scores were asked for."""
+    """Score of the token, if scores were asked for."""
     end: End | None
-    """Why the text ended, if it did."""
+    """Why the text ended; `None` if it continues."""
 
 
 class BusyError(RuntimeError):
-    """Too many texts wait already."""
+    """Too many texts are waiting."""
 
 
 class EngineThread:
-    """Texts of many callers, written by one engine.
+    """One engine that generates the texts of many callers.
 
-    Only the thread touches the engine: callers give it orders, which it carries out between steps.
+    Only the thread touches the engine. Callers queue orders, and it runs them between steps.
 
     Args:
         model: In evaluation mode.
         special_tokens: As in `Engine`.
-        cache: One row for each text that is written at the same time.
-        max_waiting: Texts that may wait for a row; one more is refused.
+        cache: Has one row for each text that is generated at the same time.
+        max_waiting: Number of texts that may wait for a row; further ones are refused.
     """
 
     def __init__(
@@ -55,25 +55,25 @@ class EngineThread:
         self._max_texts = len(cache.lengths) + max_waiting
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._receivers: dict[Continuation, Callable[[Step | Exception], None]] = {}
-        self._num_texts = 0  # of the event loop's side
+        self._num_texts = 0  # changed by the event loop only, never by the thread
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread after the step that it is in."""
+        """Stop the thread after its current step."""
         self._orders.put(None)
         self._thread.join()
 
     def require_room(self, num_texts: int) -> None:
-        """Refuse texts for which there is no place to wait.
+        """Check that `num_texts` more texts may wait.
 
         Raises:
-            BusyError: Too many texts wait.
+            BusyError: Too many texts are waiting.
         """
         if self._num_texts + num_texts > self._max_texts:
             raise BusyError(
-                f"{self._num_texts} texts are being written or wait, at most {self._max_texts} "
-                "may: try again later"
+                f"{self._num_texts} texts are running or waiting, and the limit is "
+                f"{self._max_texts}: try again later"
             )
 
     async def write(
@@ -88,7 +88,7 @@ class EngineThread:
         """Yield the steps of a continuation; closing the iterator frees its row.
 
         Raises:
-            RuntimeError: The engine cannot write it, or any text.
+            RuntimeError: The engine failed.
         """
         steps, receive = _inbox()
         added: list[Continuation] = []
@@ -129,7 +129,7 @@ class EngineThread:
         return answer
 
     def _order(self, action: Callable[[], None], receive: Callable[[Any], None]) -> None:
-        """Let the thread do something; an error goes to who asked for it."""
+        """Queue an action for the thread; `receive` gets the error if it fails."""
 
         def carry_out() -> None:
             try:
@@ -148,7 +148,7 @@ class EngineThread:
                 order()
             try:
                 advanced = self._engine.step(self._tell_error)
-            except Exception as error:  # of a forward pass, which concerns all texts
+            except Exception as error:  # a forward pass failed: all texts are lost
                 for continuation in list(self._receivers):
                     self._engine.remove(continuation)
                     self._tell_error(continuation, error)
@@ -169,7 +169,7 @@ class EngineThread:
 
 
 def _inbox() -> tuple[asyncio.Queue[Any], Callable[[Any], None]]:
-    """Return a queue of this event loop, and a function that any thread may fill it with."""
+    """Return a queue of this event loop, and a function with which any thread can add to it."""
     loop, inbox = asyncio.get_running_loop(), asyncio.Queue[Any]()
 
     def receive(item: Any) -> None:

@@ -1,4 +1,4 @@
-"""Answers in JSON, and errors in the form of OpenAI's API."""
+"""JSON responses, and errors in the format of OpenAI's API."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ _CODES = {401: "invalid_api_key", 404: "not_found", 429: "rate_limit_exceeded"}
 
 
 def error_body(status: int, message: str, param: str | None = None) -> dict[str, Any]:
-    """Return the body of an answer that reports an error."""
+    """Return the JSON body of an error."""
     kind = "server_error" if status >= 500 else "invalid_request_error"
     return {
         "error": {
@@ -27,16 +27,16 @@ def error_body(status: int, message: str, param: str | None = None) -> dict[str,
 
 
 def json_response(body: dict[str, Any], status: int = 200) -> Response:
-    """Return an answer in ASCII: half a surrogate pair, which a client may send, has no UTF-8."""
+    """Return a response in ASCII: clients may send lone surrogates, which UTF-8 cannot encode."""
     return Response(json.dumps(body), status, media_type="application/json")
 
 
 def answer_error(_: Request, error: Exception) -> Response:
-    """Return the answer to a request that failed."""
+    """Return the response to a request that failed with this error."""
     status, message, param = 500, str(error), None
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
-        # The path begins with "body", and goes on into the alternatives of a type.
+        # The first element of the path is "body".
         param = ".".join(map(str, first["loc"][1:])) or None
         status, message = 400, f"{param or 'the body'}: {first['msg']}"
     elif isinstance(error, HTTPException):

@@ -1,6 +1,6 @@
-"""The page's second tab: what the model expected, where it looked, what it has learned by heart.
+"""The page's second tab: token probabilities, attention, and passages that were memorised.
 
-Looks at a text or at the last answer of the first tab with the model that is chosen there.
+Shows a text, or the last answer of the first tab, as the model of the first tab sees it.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,17 +22,17 @@ from dimgpt.text.tokenizer import Tokenizer
 
 _MAX_TOKENS = 256  # the weights of all heads are in memory at once
 _LEAST_PASSAGE = 8
-# Probability from which a token has this name, and its colour.
+# Label -> the least probability of a token with this label, and its colour.
 _SHADES = {"≥ 50 %": (0.5, "#cfe8cf"), "≥ 10 %": (0.1, "#f2ecb8"), "≥ 1 %": (0.01, "#f4cf9f")}
 _RARE = ("< 1 %", "#eda7a0")
 
 
 Passages = Callable[[str, Tokenizer], list[PassageIndex]]
-"""Returns the indexes of the training files of a model, by its name, as far as they are here."""
+"""(name of a model, its tokenizer) -> the indexes of its training files that are on this disk."""
 
 
 class Looked(NamedTuple):
-    """What a person looks at."""
+    """The text that the tab shows, and the chosen token."""
 
     model: str
     ids: list[int]
@@ -41,7 +41,7 @@ class Looked(NamedTuple):
 
 
 class InsideTab:
-    """Lays out the parts of the tab, and answers its events."""
+    """Builds the widgets of the tab and handles their events."""
 
     def __init__(self, shelf: ModelShelf, passages: Passages, chat: ChatTab) -> None:
         self._shelf, self._open_passages, self._chat = shelf, passages, chat
@@ -75,7 +75,7 @@ class InsideTab:
         self.passages = _table("passages", elem_id="passages")
 
     def connect(self) -> None:
-        """Say what happens on which event."""
+        """Connect the widgets' events to their handlers."""
         options: dict[str, Any] = {"concurrency_id": "model", "api_visibility": "private"}
         sliders, tables = [self.layer, self.head], [self.alternatives, self.layers]
         outputs = [self.looked, self.tokens, *tables, *sliders, self.attention, self.passages]
@@ -116,7 +116,7 @@ class InsideTab:
         return [gr.skip()] * 8
 
     def _look(self, name: str, ids: list[int], num_new: int, request: gr.Request) -> list[Any]:
-        """Return all outputs; the last `num_new` tokens are looked for in the training files."""
+        """Return all outputs; only the last `num_new` tokens are searched in the training files."""
         say, opened = messages_for(request), self._shelf.open(name)
         model, tokenizer = opened
         limit = min(_MAX_TOKENS, model.config.context_length)
@@ -155,7 +155,7 @@ class InsideTab:
         return gr.skip()
 
     def _tables(self, looked: Looked, opened: OpenedModel, request: gr.Request) -> list[Any]:
-        """Return what was expected in place of a token, by the model and after each layer."""
+        """Return the model's guesses for the chosen token, at the end and after each layer."""
         (model, tokenizer), say = opened, messages_for(request)
         place = min(looked.place, len(looked.ids) - 1)
         token = look_at_tokens(model, looked.ids[: place + 1])[-1]
@@ -172,7 +172,7 @@ class InsideTab:
     def _found(
         self, name: str, ids: Sequence[int], tokenizer: Tokenizer, request: gr.Request
     ) -> dict[str, Any]:
-        """Return the longest passages of a text in the training files."""
+        """Return the longest passages of a text that are also in the training files."""
         say = messages_for(request)
         headers = [say("passage"), say("source"), say("document")]
         indexes = self._open_passages(name, tokenizer)
@@ -189,7 +189,7 @@ class InsideTab:
 
 
 def _figure(looked: Looked, opened: OpenedModel, layer: int, head: int) -> Figure:
-    """Draw a head; of numbers beyond the model's, its last."""
+    """Draw the attention of a head; a layer or head that is too high means the last one."""
     model, tokenizer = opened
     layer = min(layer, model.config.num_layers - 1)
     head = min(head, model.config.num_heads - 1)
@@ -216,7 +216,7 @@ def _shade(token: SeenToken) -> str | None:
 
 
 def _name(tokenizer: Tokenizer, id: int) -> str:
-    """Return a token on one line: the name of a special one, else its text."""
+    """Return a token on one line: the name of a special token, or the text of another."""
     if id in tokenizer.special_ids.values():
         return tokenizer.tokens[id].replace("⮜", "‹").replace("⮞", "›")  # fonts lack the others
     return tokenizer.token_text(id).replace("\n", "↵").replace("\t", "⇥")

@@ -1,4 +1,4 @@
-"""What an answer takes, and its pieces as the engine writes them."""
+"""Runs a request: generates its choices in parallel and yields their pieces."""
 
 import asyncio
 import contextlib
@@ -13,37 +13,37 @@ from dimgpt.text.tokenizer import Tokenizer
 
 
 class Prompt(NamedTuple):
-    """What is continued."""
+    """The beginning of a text."""
 
     ids: list[int]
     text: str
-    """As an echo shows it."""
+    """The text that `echo` shows."""
     num_hidden: int
-    """Ids at the beginning that the text does not show."""
+    """Number of ids at the beginning that the text does not show."""
 
 
 class Job(NamedTuple):
-    """A request, whatever its kind: each prompt is continued `n` times."""
+    """A request of either kind: each prompt is continued `n` times."""
 
     kind: Kind
     prompts: list[Prompt]
     config: SamplingConfig
     stops: tuple[int, ...]
     num_tokens: int
-    """At most; 0 writes nothing."""
+    """Largest number of new tokens; 0 generates nothing."""
     num_scored: int | None
-    """Alternatives whose log-probabilities are written; `None` writes none at all."""
+    """Number of alternatives with log-probabilities; `None` gives no log-probabilities."""
     echo: bool
     """Begin each choice with its prompt."""
     n: int
 
     @property
     def num_choices(self) -> int:
-        """Choices of the answer."""
+        """Number of choices in the answer."""
         return len(self.prompts) * self.n
 
     def usage(self, num_shown: int) -> dict[str, int]:
-        """Count tokens, given those of all choices, an echo among them."""
+        """Return OpenAI's `usage`, given the tokens of all choices, echoed ones included."""
         num_prompt = sum(len(prompt.ids) for prompt in self.prompts)
         num_hidden = sum(prompt.num_hidden for prompt in self.prompts)
         num_written = num_shown - (self.n * (num_prompt - num_hidden) if self.echo else 0)
@@ -57,7 +57,7 @@ class Job(NamedTuple):
 async def write_pieces(
     engine: EngineThread, tokenizer: Tokenizer, job: Job
 ) -> AsyncGenerator[Piece, None]:
-    """Yield the pieces of all choices as they come; closing the iterator stops the writing.
+    """Yield the pieces of all choices as they come; closing the iterator stops the generation.
 
     Raises:
         RuntimeError: As in `EngineThread.write`.
@@ -85,7 +85,7 @@ async def _write(
     index: int,
     inbox: asyncio.Queue[Piece | Exception],
 ) -> None:
-    """Fill the inbox with the pieces of one choice, or with an error."""
+    """Put the pieces of one choice into the inbox, or an error."""
     prompt, end = job.prompts[index // job.n], None if job.num_tokens else "length"
     try:
         if job.echo:

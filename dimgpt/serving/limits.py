@@ -1,4 +1,4 @@
-"""What a server accepts at all: which names of itself, and how much at a time."""
+"""Limits of a server: the Host names it answers to, and the size of a request."""
 
 import ipaddress
 
@@ -9,7 +9,7 @@ MAX_BODY_BYTES = 4_000_000
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether only this machine reaches a server that listens at this host."""
+    """Return whether a server at this host can be reached from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -19,17 +19,17 @@ def is_loopback(host: str) -> bool:
 
 
 def allowed_hosts(host: str) -> list[str]:
-    """Return the names in a Host header that a server at this host answers to.
+    """Return the Host headers that a server at this host accepts.
 
-    On a loopback address only its own: a page from elsewhere could point a name of its own at it
-    (https://en.wikipedia.org/wiki/DNS_rebinding).
+    A loopback server accepts only its own names: a foreign page could point its domain at the
+    loopback address (https://en.wikipedia.org/wiki/DNS_rebinding).
     """
-    # "[" begins an address of IPv6: the middleware cuts a header at its first colon.
+    # "[" is all that remains of an IPv6 address: the middleware cuts a header at the first colon.
     return ["localhost", "127.0.0.1", "[", host] if is_loopback(host) else ["*"]
 
 
 class BodyLimit:
-    """Refuse bodies of more than `MAX_BODY_BYTES` before they are read to their end."""
+    """Refuses bodies of more than `MAX_BODY_BYTES` as soon as that many bytes have arrived."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,7 +1,7 @@
-"""The models of one folder for many people: listed, opened once, and conversations with them.
+"""Shares the models of one folder, and the conversations with them, between many people.
 
-Keeps the last few of both, so that neither models nor their caches fill the memory. A conversation
-that was dropped is read again from its messages.
+Only the models and conversations that were used last stay in memory. A dropped conversation is
+read again from its messages.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ OpenedModel = tuple[Transformer, Tokenizer]
 
 
 class ModelShelf:
-    """Opens models by the names of their folders, and continues conversations with them."""
+    """Opens models by the names of their folders, and keeps the sessions of conversations."""
 
     def __init__(self, root: Path, open_model: Callable[[Path], OpenedModel]) -> None:
         self.root = root
@@ -35,14 +35,14 @@ class ModelShelf:
         self._sessions: OrderedDict[Hashable, ChatSession] = OrderedDict()
 
     def names(self) -> list[str]:
-        """List the model folders that are there now."""
+        """List the model folders that exist now."""
         return sorted(path.parent.name for path in self.root.glob(f"*/{CONFIG_NAME}"))
 
     def open(self, name: str) -> OpenedModel:
         """Return a model and its tokenizer.
 
         Raises:
-            ValueError: No folder of `names` has this name; or it is damaged.
+            ValueError: No folder has this name, or the folder is damaged.
         """
         if name not in (names := self.names()):
             known = f"the models are {', '.join(names)}" if names else "train one first"
@@ -51,7 +51,7 @@ class ModelShelf:
             )
         path = self.root / name
         with self._lock:
-            # A folder that was trained again is another model.
+            # If the folder was trained again, it is another model.
             key = (name, (path / CONFIG_NAME).stat().st_mtime_ns)
             if key not in self._models:
                 self._models[key] = self._open_model(path)
@@ -65,7 +65,10 @@ class ModelShelf:
     def session(
         self, key: Hashable, name: str, config: SamplingConfig, system_prompt: str | None
     ) -> ChatSession:
-        """Return the session of a conversation; what it has read counts while its model stays."""
+        """Return the session of a conversation.
+
+        A kept session is reused, with its cache, if model and system prompt are the same.
+        """
         model, tokenizer = self.open(name)
         session = ChatSession(model, tokenizer, config, system_prompt)
         with self._lock:
@@ -83,7 +86,7 @@ class ModelShelf:
 def ask_all(
     sessions: Sequence[ChatSession], question: str, *, seconds: float
 ) -> Iterator[tuple[list[str], bool]]:
-    """Ask several sessions at once; yield their answers as they grow, and whether time is up.
+    """Ask several sessions at once; yield their answers so far, and whether time is up.
 
     Closing the iterator stops all of them.
     """

@@ -1,7 +1,7 @@
-"""The page for people: a chat with one model or two side by side, and a view inside.
+"""The web page: a chat with one model or two side by side, and a view inside a model.
 
-Made with gradio (https://www.gradio.app). What a person or a model writes is shown as plain text,
-and nothing but this server is asked for anything: no fonts, statistics or tunnels.
+Made with gradio (https://www.gradio.app). Texts of people and models are shown as plain text. The
+browser loads everything from this server: no fonts, statistics or tunnels from elsewhere.
 """
 
 import gradio as gr
@@ -37,11 +37,11 @@ def create_page(
 
     Args:
         shelf: Opens the models.
-        preset: Has the system prompt and the questions to begin with.
-        sampling: What the sliders show at first.
+        preset: Gives the system prompt and the example questions.
+        sampling: Initial values of the sliders.
         passages: Opens the indexes of the training files of a model.
-        first: The model that is chosen at first, if it is there.
-        host: Where it will listen: a loopback address answers to no other name.
+        first: The model that is selected at first, if it exists.
+        host: Address that the server will listen at; see `allowed_hosts`.
     """
     with gr.Blocks(title="dimgpt", analytics_enabled=False, fill_width=True) as page:
         with gr.Tab(I18N("chat")):
@@ -59,7 +59,7 @@ def create_page(
 
 
 def _mount(app: FastAPI, page: gr.Blocks) -> FastAPI:
-    """Put a page at the root of an application, without what it does not need."""
+    """Mount a page at the root of an application, without gradio's optional features."""
     return gr.mount_gradio_app(
         app,
         page,

@@ -1,21 +1,21 @@
-"""What the page's server adds to gradio: headers that keep a browser on this server."""
+"""Adds security headers to gradio's page, and closes the routes that the page does not use."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# The parts of gradio that write scripts and styles into the page need 'unsafe-…'.
+# 'unsafe-…' is there for the parts of gradio that write scripts and styles into the page.
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
     "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
 )
-# No part of the page sends files, and nothing is fetched for it from elsewhere.
+# The page sends no files and needs no proxy to other servers.
 _CLOSED = ("/gradio_api/upload", "/gradio_api/proxy=")
 
 
 class PageGuard:
-    """Forbid the browser to load from elsewhere, and close what the page does not use."""
+    """Forbids the browser to load from other servers, and closes upload and proxy."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,7 +1,7 @@
-"""What clients may ask for: the requests of OpenAI's API that a plain language model can answer.
+"""The requests of OpenAI's API that a plain language model can answer.
 
-https://platform.openai.com/docs/api-reference. A field that is not here is refused by its name,
-so that nobody believes it had an effect. The fields of the second half are dimgpt's own.
+https://platform.openai.com/docs/api-reference. A request with an unknown field is refused, so that
+nobody believes the field had an effect. The fields in the second half of `Request` are dimgpt's.
 """
 
 from typing import Annotated, Any, Literal
@@ -25,7 +25,7 @@ class StreamOptions(BaseModel):
 
 
 class Request(BaseModel):
-    """Fields that all requests share; `None` takes what the server was started with."""
+    """Fields that all requests share; `None` takes the server's own setting."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -38,7 +38,7 @@ class Request(BaseModel):
     stream: bool = False
     stream_options: StreamOptions | None = None
     user: str | None = None
-    """Has no effect, here as there."""
+    """Accepted, and has no effect."""
     frequency_penalty: Literal[0] | None = None
     presence_penalty: Literal[0] | None = None
 
@@ -48,7 +48,7 @@ class Request(BaseModel):
     no_repeat_strength: float | None = None
 
     def sampling(self, usual: SamplingConfig, max_tokens: int) -> SamplingConfig:
-        """Return the settings that this request asks for.
+        """Return the server's settings `usual`, changed by the values of this request.
 
         Raises:
             ValueError: A value breaks its field's rule.
@@ -60,7 +60,7 @@ class Request(BaseModel):
             usual,
             **given,
             no_repeat_strength=self.no_repeat_strength,
-            # A generator takes 64 bits, and no negative numbers.
+            # A torch generator takes seeds of 64 bits that are not negative.
             seed=None if self.seed is None else self.seed % 2**64,
             max_new_tokens=max(1, max_tokens),
             stop_strings=None if stops is None else tuple(stops),
@@ -78,7 +78,7 @@ class CompletionRequest(Request):
 
     @property
     def prompts(self) -> list[Any]:
-        """The prompts, texts or ids, also where there is one."""
+        """The prompts as a list, each a text or a list of ids."""
         is_one = isinstance(self.prompt, str) or all(isinstance(part, int) for part in self.prompt)
         return [self.prompt] if is_one else list(self.prompt)
 
@@ -91,14 +91,14 @@ class TextPart(BaseModel):
 
 
 class ChatMessage(BaseModel):
-    """A message as clients send it; names and the like have no effect."""
+    """A message as clients send it; fields like `name` are ignored."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart]
 
     @property
     def message(self) -> Message:
-        """The message; a developer speaks as the system."""
+        """The message; the role `developer` becomes `system`."""
         role = "system" if self.role == "developer" else self.role
         if isinstance(self.content, str):
             return Message(role=role, text=self.content)

@@ -29,9 +29,9 @@ class ChatFormat:
     stops: tuple[str, ...]
     """Special tokens that end a learned message; the model learns them, too."""
     beginning: str | None = None
-    """Special token before a whole conversation."""
+    """Special token before the first message of a conversation."""
     end: str | None = None
-    """Special token after a whole conversation."""
+    """Special token after the last message of a conversation."""
     other_role: str | None = None
     """Replaces a role without an opener; `None` drops its messages."""
     strips: bool = False
@@ -114,9 +114,9 @@ class ChatIds:
         self.stops = tuple(special_tokens[name] for name in chat_format.stops)
         """Ids that end a learned message."""
         self.beginning = [special_tokens[name] for name in (chat_format.beginning,) if name]
-        """Ids before a whole conversation: one or none."""
+        """Ids before the first message of a conversation: one or none."""
         self.end = [special_tokens[name] for name in (chat_format.end,) if name]
-        """Ids after a whole conversation: one or none."""
+        """Ids after the last message of a conversation: one or none."""
 
     @property
     def assistant_opener(self) -> list[int]:

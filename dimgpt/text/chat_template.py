@@ -1,8 +1,8 @@
 """A chat format as the Jinja template that other programs read.
 
 https://huggingface.co/docs/transformers/chat_templating. Rendered and encoded, it gives the ids of
-`ChatIds` for a whole conversation, or for a prompt. `{% generation %}` marks the learned text, from
-which `transformers` makes a mask. There is one difference: if the text of a message spells a
+`ChatIds` for a complete conversation, or for a prompt. `{% generation %}` marks the learned text;
+`transformers` makes a mask from it. There is one difference: if the text of a message spells a
 special token, other programs read that token.
 """
 

@@ -14,7 +14,7 @@ def detokenize(text: str) -> str:
     r"""Remove the spaces that tokenization put around punctuation, and pair straight quotes.
 
     Each step is one pass, so one of two spaces before a comma stays. Quotes alternate over the
-    whole text, and an odd last one stays open.
+    complete text, and an odd last one stays open.
 
     >>> detokenize('Il dit : " oui , non . " ( 3 , 5 % ) [ a ]') 'Il dit : « oui, non. » (3,5 %)
     [a]'

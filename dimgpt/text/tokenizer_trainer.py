@@ -1,7 +1,7 @@
 """Trains a vocabulary on raw documents.
 
 Byte-pair encoding proposes tokens; those that greedy encoding uses most often are kept. Documents
-are cleaned, split and counted one at a time, so the whole text is never in memory; all later steps
+are cleaned, split and counted one at a time, so the text is never all in memory; all later steps
 use the counts of words. The same documents give the same vocabulary, id for id.
 """
 

@@ -49,6 +49,7 @@ from dimgpt.training.run_folder import RunFolder, lock_run
 from dimgpt.training.run_state import RunState, TrainingSummary
 from dimgpt.training.step import PendingStep, StepResult
 from dimgpt.training.trackers import open_trackers
+from dimgpt.training.watchdog import Watchdog
 
 # Non-finite steps in a row after which the run goes back to its last checkpoint.
 _MAX_BAD_IN_A_ROW = 5
@@ -107,10 +108,10 @@ class Trainer:
             fingerprints={"data": data_fingerprint, "base model": base_fingerprint},
             recipe=recipe or {},
         )
-        self.checkpoints = self.folder.checkpoints
+        self.checkpoints, self.watchdog = self.folder.checkpoints, Watchdog()
         self.journal = Journal(
             run_dir / "history.jsonl",
-            observers,
+            [*observers, self.watchdog],
             flops_per_token=training_flops_per_token(model.config, is_frozen=model.lora.rank > 0),
             runtime=runtime,
             decay=config.metrics_decay,
@@ -133,21 +134,21 @@ class Trainer:
         with contextlib.ExitStack() as stack:
             lead(lambda: stack.enter_context(lock_run(self.folder.path)), self.runtime)
             stack.callback(self.folder.writer.wait)
-            state, changes = self.folder.resume(self.branch_from)
-            self.state = state
-            self.journal.follow(state)
+            self.state, changes = self.folder.resume(self.branch_from)
+            self.journal.follow(self.state)
             interrupts = catch_interrupts(num_processes=self.runtime.num_processes)
             stop = stack.enter_context(interrupts)
             names = self.config.trackers if self.runtime.is_first else ()
             settings = to_dict(self.model.config) | to_dict(self.config)
             self.journal.trackers = stack.enter_context(
-                open_trackers(names, self.folder.path, step=state.step, settings=settings)
+                open_trackers(names, self.folder.path, step=self.state.step, settings=settings)
             )
             trained = trained_share(self.model)
             self.journal.start(max_steps=self.config.max_steps, changes=changes, trained=trained)
             stack.enter_context(self.journal.recording_failure())
             stack.enter_context(self.runtime.matmul_precision())
-            if state.looked_around_at < state.step:
+            stack.enter_context(self.watchdog)
+            if self.state.looked_around_at < self.state.step:
                 self._look_around(stop)  # an interrupt prevented it
             while not (stop() or self._is_over()):
                 self._take_steps(stop)
@@ -253,6 +254,7 @@ class Trainer:
 
     def _measure(self, should_stop: Callable[[], bool]) -> dict[str, float]:
         """Measure held-out batches; return nothing if interrupted before the last one."""
+        self.watchdog.rest()
         batches = list(self.data.validation_batches(self.config.validation_batches))
         share = share_of(batches, self.runtime)
         return self.stepper.measure(share, byte_counts=self.byte_counts, should_stop=should_stop)

@@ -37,6 +37,8 @@ class Card:
     """Licence of the weights, as the hub spells it: `mit`, `apache-2.0`."""
     notes: tuple[str, ...] = ()
     """Sentences about the licences of the sources, and other things a user must know."""
+    origin: dict[str, str] = field(default_factory=dict)
+    """The checkpoint or the model that this one was made from, with its SHA-256; see `verify`."""
 
     def to_json(self) -> bytes:
         """Return the content of `card.json`."""
@@ -47,9 +49,9 @@ class Card:
         """Read a `card.json`; a damaged one raises a `ValueError`."""
         try:
             card = from_dict(cls, json.loads(path.read_bytes()))
-            tables = [card.facts, card.training, *card.mixture]
+            tables = [card.facts, card.training, card.origin, *card.mixture]
             if not all(isinstance(table, dict) for table in tables):
-                raise TypeError("facts, training and each row of mixture must be JSON objects")
+                raise TypeError("facts, training, origin and rows of mixture must be JSON objects")
             return card
         except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(

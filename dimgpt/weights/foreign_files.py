@@ -94,7 +94,7 @@ def read_json(path: Path) -> dict[str, Any]:
         ValueError: It is something else.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: copy the whole folder from its source")
+        raise FileNotFoundError(f"{path} is missing: copy the complete folder from its source")
     try:
         content = json.loads(path.read_bytes()) if path.stat().st_size <= _MAX_JSON else None
     except (ValueError, RecursionError):
@@ -111,7 +111,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, ValueError, KeyError, OSError) as error:
         raise ValueError(
             f"{path} is no safetensors file and cannot be read ({describe(path)}; "
-            f"{one_line(error)}): copy the whole folder from its source again"
+            f"{one_line(error)}): copy the complete folder from its source again"
         ) from None
 
 

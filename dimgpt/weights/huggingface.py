@@ -256,7 +256,7 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
 def _read_file(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} is missing in {describe(path.parent)}: copy or download the whole folder; "
+            f"{path} is missing in {describe(path.parent)}: copy or download the complete folder; "
             "pickled weights (.bin) are not read"
         )
     tensors = read_safetensors(path)

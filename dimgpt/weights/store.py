@@ -115,6 +115,13 @@ def load_model(
     return build_model(config, read_safetensors(path), source=str(path)).to(device)
 
 
+def require_intact(folder: Path) -> None:
+    """Compare all files of a model folder with their SHA-256; raises as `load_model`."""
+    hashes = _read_config(folder)[1]
+    for name in hashes:
+        _verified_path(folder, name, hashes)
+
+
 def load_model_config(folder: Path) -> ModelConfig:
     """Load the settings of a model without its weights; raises as `load_model`."""
     return _read_config(folder)[0]

@@ -129,13 +129,13 @@ def test_a_file_without_a_system_message_removes_the_system_prompt(talk, tmp_pat
     ("content", "reason"),
     [
         (None, "No such file"),
-        ("{", "is no saved conversation (JSONDecodeError"),
-        (b"\xff", "is no saved conversation"),
-        ("[" * 100_000, "is no saved conversation (RecursionError"),
-        ("[]", "is no saved conversation (TypeError"),
-        ({"messages": {"role": "user"}}, "is no saved conversation (TypeError"),
-        ({"messages": [{"role": "user"}]}, "is no saved conversation (KeyError: 'content')"),
-        ({"messages": [{"role": "user", "content": ["Où"]}]}, "a 'content' is no text"),
+        ("{", "is not a saved conversation (JSONDecodeError"),
+        (b"\xff", "is not a saved conversation"),
+        ("[" * 100_000, "is not a saved conversation (RecursionError"),
+        ("[]", "is not a saved conversation (TypeError"),
+        ({"messages": {"role": "user"}}, "is not a saved conversation (TypeError"),
+        ({"messages": [{"role": "user"}]}, "is not a saved conversation (KeyError: 'content')"),
+        ({"messages": [{"role": "user", "content": ["Où"]}]}, "a 'content' is not text"),
         ({"messages": SAID[:2]}, "message 1 has no answer"),
         ({"messages": [*SAID[1:], SAID[0], SAID[2]]}, "turn 2 has the roles 'system' and"),
         ({"messages": [{"role": [], "content": ""}, SAID[2]]}, "turn 1 has the roles [] and"),
@@ -158,7 +158,7 @@ def test_saving_replaces_no_file_but_a_conversation(talk, tmp_path):
     file = tmp_path / "notes.json"
     file.write_text('{"notes": 1}')
     shown, _ = talk("Bonjour", f"/save {file}")
-    assert "is no saved conversation (KeyError: 'messages')" in shown.err
+    assert "is not a saved conversation (KeyError: 'messages')" in shown.err
     assert file.read_text() == '{"notes": 1}'
 
 

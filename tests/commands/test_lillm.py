@@ -82,7 +82,7 @@ def test_the_original_chats_as_it_is_and_as_it_was_imported(folder, monkeypatch,
 def test_a_bare_checkpoint_asks_for_its_tokenizer(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(FIXTURES / "best_model_sft_orig_mod.pt", "alone.pt")
-    with pytest.raises(SystemExit, match="no tokenizer beside .* give it with --tokenizer"):
+    with pytest.raises(SystemExit, match="no tokenizer next to .* give it with --tokenizer"):
         main(["import", "alone.pt"])
 
 

@@ -59,7 +59,7 @@ def test_a_run_that_goes_on_says_where_and_what_changed(bar, capsys):
     bar(start(step=4, batch_size="2 -> 3"))
     bar(step(5))
     shown = capsys.readouterr()
-    assert "going on at step 4 batch_size 2 -> 3" in shown.out
+    assert "resuming at step 4 batch_size 2 -> 3" in shown.out
     assert "4/10" in shown.err
 
 

@@ -88,7 +88,7 @@ def test_a_kind_that_cannot_be_written_has_no_score_and_a_vocabulary_that_writes
     letters, _ = [*score_pairs(model, TOKENIZER, [*foreign, PAIRS[0]], runtime=CPU)][::2]
     assert (letters.pairs, letters.left_out) == (0, 1)
     assert math.isnan(letters.accuracy)
-    with pytest.raises(ValueError, match="can write none of the 1 pairs"):
+    with pytest.raises(ValueError, match="cannot encode any of the 1 pairs"):
         score_pairs(model, TOKENIZER, foreign, runtime=CPU)
 
 

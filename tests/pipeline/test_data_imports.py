@@ -66,7 +66,7 @@ def test_the_same_import_once_more_changes_nothing_and_another_vocabulary_stays(
     assert files_of(Path("data")) == before
     lines = VOCABULARY.read_bytes().splitlines(keepends=True)
     Path("other.txt").write_bytes(b"".join(lines[:-1]).rstrip())
-    with pytest.raises(SystemExit, match="is another vocabulary, which stays"):
+    with pytest.raises(SystemExit, match="is another vocabulary: choose another name"):
         main(["import-data", "original", "--name", "old", "--vocabulary", "other.txt"])
     assert files_of(Path("data")) == before
 

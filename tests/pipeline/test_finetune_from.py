@@ -175,7 +175,7 @@ def test_adapters_and_all_weights_are_trained_from_one_base_under_two_names(toy)
     tuned = [load_model(folder) for folder in saved.values()]
     assert not any(is_same(model, load_model(base)) for model in tuned)
     assert not is_same(*tuned)
-    with pytest.raises(ValueError, match="it holds adapters itself; merge them"):
+    with pytest.raises(ValueError, match="this model has adapters itself; merge them"):
         trainer_of(named(toy, "smaller", saved["small"], rank=2))
 
 
@@ -192,7 +192,7 @@ def test_adapters_without_their_base_beside_them_are_refused_before_training(toy
 
 def test_a_run_that_would_write_over_its_base_is_refused(toy):
     save_base(toy, toy.models_root / "toy-chat")
-    with pytest.raises(ValueError, match="this run writes its model there; give it another --name"):
+    with pytest.raises(ValueError, match="this run saves its model there; give it another --name"):
         trainer_of(named(toy, "toy", toy.models_root / "toy-chat"))
     assert trainer_of(named(toy, "more", toy.models_root / "toy-chat")).fit().is_finished
 
@@ -204,7 +204,7 @@ def test_a_base_of_another_vocabulary_names_the_way_which_works(toy, tmp_path):
     prepare_vocabulary(other)
     base = tmp_path / "elsewhere" / "base"
     save_base(other, base)
-    with pytest.raises(ValueError, match=r"its own \(`prepare --name NEW --data.tokenizer"):
+    with pytest.raises(ValueError, match=r"the model's \(`prepare --name NEW --data.tokenizer"):
         trainer_of(named(toy, "chat2", base))
     tokenizer = TokenizerConfig(path=str(base / "vocab.txt"))
     preset = override(toy.preset, name="new", data=override(data, tokenizer=tokenizer))
@@ -219,7 +219,7 @@ def test_what_is_no_model_or_has_no_tokenizer_is_said_with_the_next_step(toy, tm
     path = export(toy.models_root / "toy", ExportConfig(target="pt"), output=tmp_path / "pt")
     (file,) = path.glob("*.pt")
     alone = shutil.move(file, tmp_path / "alone.pt")
-    with pytest.raises(FileNotFoundError, match="to fine-tune it, import it with that flag first"):
+    with pytest.raises(FileNotFoundError, match="to fine-tune this model, import it with that"):
         trainer_of(named(toy, "chat2", Path(alone)))
 
 

@@ -43,7 +43,7 @@ def test_each_step_of_a_run_writes_on_from_the_prompt_and_a_part_of_a_model_is_r
     assert [row["checkpoint"] for row in rows] == ["step-00000009", "step-00000010"]
     assert all(row["text"].startswith("abc") for row in rows)
     store.save(Checkpoint(step=11, tensors={"model": {}}, state={"model": to_dict(config)}))
-    with pytest.raises(ValueError, match="does not hold a whole model"):
+    with pytest.raises(ValueError, match="has no complete model"):
         answers(workspace, tokenizer)
 
 

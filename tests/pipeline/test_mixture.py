@@ -36,7 +36,7 @@ def test_a_group_that_lacks_text_is_told_with_what_is_missing_and_what_would_rea
     assert web.startswith("web: 94.1% of the mixture instead of 80.0%; other groups")
     # 20 of 100 are reached with 40 GB at 0.5, or with 10 GB at 2.
     assert news.startswith("news: 5.9% of the mixture instead of 20.0%; 30.00 GB of text are miss")
-    assert "It is drawn as it is, and the shares of the other groups rise" in news
+    assert "are missing, and the shares of the other groups rise" in news
     assert "A multiplier of 2 instead of 0.5 reaches the share" in news
     assert not any("\n" in line for line in (web, news))
     sources = [dataclasses.replace(data.sources[1], multiplier=2.0), data.sources[0]]

@@ -111,7 +111,7 @@ def test_the_test_split_is_measured_where_there_is_one_and_how_to_make_one_is_sa
     evaluate = ["evaluate", "--name", "toy", "--device", "cpu"]
     with pytest.raises(SystemExit) as stop:
         main([*evaluate, "--split", "test"])
-    assert "split is 'test': data/toy has no such documents" in stop.value.code
+    assert "split is 'test': data/toy has no such split" in stop.value.code
     command = stop.value.code.split("`python -m dimgpt ")[1].split("`")[0]
     assert command == "prepare --name toy --data.test-ratio 0.01"
     main([*PREPARE, "--data.test-ratio", "0.2"])

@@ -136,7 +136,7 @@ def test_a_chat_gives_log_probabilities(client, tokenizer):
         ({"temperature": "hot"}, 400, "temperature: "),
         ({"top_p": 2}, 400, "top_p is 2.0: it must lie in 0..1"),
         ({"stop": ""}, 400, "stop_strings holds ''"),
-        ({"prompt": [512]}, 400, "id 512 at position 0: ids lie in 0..511"),
+        ({"prompt": [512]}, 400, "id 512 at position 0: ids are 0 to 511"),
         ({"prompt": "a " * 100}, 400, "context of the model 64: shorten it"),
         ({"max_tokens": -1}, 400, "max_tokens: "),
         ({"max_tokens": 10**9}, 400, "max_tokens: "),

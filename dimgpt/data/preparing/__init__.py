@@ -4,7 +4,7 @@ The path of a document:
 
     listing.py          lists the files of a source; `plan.py` groups them into shards
           |
-    blocks.py           cuts files into blocks of whole records, about 1 MiB each
+    blocks.py           cuts files into blocks of complete records, about 1 MiB each
           |             (`tables.py` cuts and parses JSON lines, CSV and Parquet)
       items.py          a worker gets a block of a missing part, parses its records,
       quality.py        drops documents that are too short, too long or in another language,

@@ -1,4 +1,4 @@
-"""Cuts the files of a source into blocks: about a megabyte of whole, unparsed records each.
+"""Cuts the files of a source into blocks of complete, unparsed records, about 1 MiB each.
 
 Cutting is cheap, so one process can feed many workers, which parse (`items.py`), clean and encode.
 The blocks of a file are always the same.
@@ -45,7 +45,7 @@ _WHOLE_TEXTS = set(TEXT_SUFFIXES) - set(TABLE_SUFFIXES)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Block:
-    """Whole records of a file, or several files of one text each, or parsed items."""
+    """Complete records of a file, or several files of one text each, or parsed items."""
 
     kind: Literal["json_lines", "json_list", "csv", "table", "texts", "items"]
     name: str

@@ -130,8 +130,8 @@ def _encode_document(
 ) -> _EncodedItem | str:
     """Return a document's ids, or why it is dropped.
 
-    A long document is encoded in pieces, because a whole one would be in memory several times. Its
-    copies are recognised by its first piece only.
+    A long document is encoded in pieces, because encoding takes several times its size of memory.
+    Its copies are recognised by its first piece only.
     """
     if _is_short(document, config.min_document_characters):
         return TOO_SHORT

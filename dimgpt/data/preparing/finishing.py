@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dimgpt.config import SourceConfig
+from dimgpt.data.preparing.listing import is_demo
 from dimgpt.data.preparing.parts import Parts
 from dimgpt.data.preparing.plan import Plan
 from dimgpt.data.preparing.report import SourceReport
@@ -25,12 +26,12 @@ from dimgpt.data.token_file import (
     write_manifest,
 )
 from dimgpt.data.token_writer import join_parts
-from dimgpt.files import move_folder, replace_file
+from dimgpt.files import move_folder, replace_file, sha256_of
 from dimgpt.text.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 REPORT_NAME = "report.json"
-# A split misses its ratio if its size is wrong by this factor and by more than so many documents.
+# A split misses its ratio if its size is wrong by this factor and by more than this many documents.
 _FAR, _FEW_DOCUMENTS = 3, 5
 
 
@@ -65,12 +66,14 @@ def finish(parts: Parts) -> None:
     for note in report.notes:
         log.warning("%s: %s", plan.source.name, note)
     write_report(folder, report)
+    local = [file for file in plan.files if file.remote is None and not is_demo(file.name)]
     manifest = Manifest(
         vocabulary_sha256=plan.tokenizer.fingerprint,
         vocab_size=plan.tokenizer.vocab_size,
         source=plan.describe(),
         dropped=dict(sorted(report.dropped.items())),
         files=files,
+        source_files={file.name: sha256_of(Path(file.name)) for file in local},
     )
     write_manifest(folder, manifest)
     _move_finished(folder, plan.target)

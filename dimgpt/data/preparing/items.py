@@ -217,7 +217,7 @@ def _rows(block: Block) -> Iterator[tuple[str, dict[str, Any] | ValueError]]:
 
 
 def _records(block: Block) -> Iterator[tuple[str, dict[str, Any] | str | ValueError]]:
-    """Yield the place of each record, and its values, its whole text, or why it is unreadable."""
+    """Yield the place of each record, and its values, its text, or the error in it."""
     if block.kind == "texts":
         yield from ((name, _decode(name, content)) for name, content in block.content)
         return

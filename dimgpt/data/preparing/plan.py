@@ -3,10 +3,10 @@
 A plan is made before anything is written. All runs and all shares that prepare a source together
 have equal plans.
 
-A share is the set of parts that one of N runs writes, on one machine or on many. Shares take whole
-shards in turn if there are enough of them, else parts in turn. A source of about one part goes to
-one share. A run without shares is share 1 of 1. The content of a part does not depend on the number
-of shares.
+A share is the set of parts that one of N runs writes, on one machine or on many. Shares take shards
+in turn if there are enough of them, else parts in turn. A source of about one part goes to one
+share. A run without shares is share 1 of 1. The content of a part does not depend on the number of
+shares.
 """
 
 import contextlib
@@ -110,14 +110,18 @@ class Plan:
         return Borders.of(validation_ratio=config.validation_ratio, test_ratio=config.test_ratio)
 
     @property
+    def files(self) -> tuple[SourceFile, ...]:
+        """The files of the documents, and then those of the system prompts."""
+        return self.listing.files + (self.prompts.files if self.prompts else ())
+
+    @property
     def skip_bad(self) -> bool:
         """Whether records that cannot be used are skipped."""
         return self.config.bad_records == "skip"
 
     def describe(self) -> dict[str, Any]:
         """Return the JSON values that identify a finished folder; its manifest contains them."""
-        listings = [self.listing, *([self.prompts] if self.prompts else [])]
-        files = [(file.name, file.num_bytes) for part in listings for file in part.files]
+        files = [(file.name, file.num_bytes) for file in self.files]
         return {
             "settings": self.settings,
             "revision": self.listing.revision,

@@ -2,7 +2,7 @@
 
 Workers call `reason_to_drop` and `duplicate_keys`, which are pure functions of one document. The
 parent process drops copies in the order of the documents (`Deduplicator`). So the result depends
-neither on the number of processes nor on the blocks. Two copies share a key: a hash of the whole
+neither on the number of processes nor on the blocks. Two copies share a key: a hash of the complete
 text, or of a band of its MinHash. Broder 1997, "On the resemblance and containment of documents",
 https://doi.org/10.1109/SEQUEN.1997.666900.
 """

@@ -166,7 +166,7 @@ class SourceReport:
             self.changed_characters.update(dict(zip(characters, counts.tolist(), strict=True)))
 
     def _add_samples(self, samples: list[tuple[int, str]]) -> None:
-        """Keep the samples with the smallest numbers, whatever their order."""
+        """Keep the samples with the smallest numbers; their order does not matter."""
         self.samples = sorted({*self.samples, *samples})[:NUM_SAMPLES]
 
 

@@ -1,4 +1,4 @@
-"""Decompresses files, cuts them into pieces of whole records, and parses the records.
+"""Decompresses files, cuts them into pieces of complete records, and parses the records.
 
 Cutting is cheap and parsing is not: one process cuts, and many parse. A truncated file is an error,
 not a shorter file.
@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Literal
 Record = dict[str, Any] | str
 """The values of a record, or what is wrong with it; the caller puts the place before that."""
 Piece = tuple[bytes, int, int]
-"""Bytes of whole records; number of lines or rows; bytes of the file that were read so far."""
+"""Bytes of complete records; number of lines or rows; bytes of the file that were read so far."""
 
 MAX_RECORD_BYTES = 1 << 26
 """Longer lines are refused: parsing takes up to twelve times their size of memory."""
@@ -181,7 +181,7 @@ def read_csv(content: bytes, *, header: bytes, name: str) -> Iterator[tuple[int,
     """Yield the rows of a piece of a CSV file: comma, semicolon or tab, line ends within quotes.
 
     Args:
-        content: Whole rows, without the header.
+        content: Complete rows, without the header.
         header: First line of the file; gives the names of the columns and the delimiter.
         name: The file, for the error.
 

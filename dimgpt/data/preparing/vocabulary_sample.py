@@ -1,6 +1,6 @@
 """Draws documents of the weighted mixture to train a vocabulary on, without reading all of it.
 
-Small sources are read whole, twice: for their size, then for the sample. The size of a large source
+Small sources are read twice: for their size, then for the sample. The size of a large source
 is estimated from its files, and only a few of them are read, chosen by the seed. Each document of a
 source is equally likely, if its files are alike.
 """
@@ -19,7 +19,7 @@ from dimgpt.config import SourceConfig
 from dimgpt.data.preparing.items import read_documents, read_items, read_source
 from dimgpt.data.preparing.listing import Listing, SourceFile, is_demo, is_local, list_source
 
-# Local sources up to this size are read whole.
+# Local sources up to this size are read completely.
 _SMALL_BYTES = 1 << 28
 # Of a large source, at least 3 files are read, with twice the text that is needed.
 _MIN_FILES, _OVERSAMPLING = 3, 2.0
@@ -151,7 +151,7 @@ def _read(
 
 
 def _choose(listing: Listing, copies: float, generator: Random) -> tuple[SourceFile, ...]:
-    """Choose random files, enough for a sample of `copies` of the whole; keep their order."""
+    """Choose random files, enough for a sample of `copies` times the source; keep their order."""
     shuffled = generator.sample(listing.files, len(listing.files))
     wanted = min(1.0, copies * _OVERSAMPLING) * listing.num_bytes
     chosen: set[str] = set()

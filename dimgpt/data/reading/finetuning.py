@@ -1,10 +1,10 @@
 """Batches for fine-tuning: conversations with their system prompts, with loss weights.
 
-A document is perhaps a system prompt, and a conversation, enclosed in the chat format's tokens. Its
-group is drawn by the groups' ratios, the conversation in proportion to its tokens, the system
+A document is a conversation, with or without a system prompt, enclosed in the chat format's tokens.
+Its group is drawn by the groups' ratios, the conversation in proportion to its tokens, the system
 prompt by the group's ratios of prompts. By default a row begins at a random token of a document and
-continues with whole documents, each newly drawn, until it has `context_length + 1` tokens; the last
-one is cut there. `DataConfig.packing` selects other rows. The published model drew the
+continues with complete documents, each newly drawn, until it has `context_length + 1` tokens; the
+last one is cut there. `DataConfig.packing` selects other rows. The published model drew the
 conversations after a row's first uniformly, and validated with one fixed system prompt: see
 `later_conversations` and `validation_system_prompt`.
 """

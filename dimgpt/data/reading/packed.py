@@ -1,4 +1,4 @@
-"""Rows for fine-tuning that hold whole conversations and padding: as many as fit, or one each.
+"""Rows for fine-tuning with complete conversations and padding: as many as fit, or one a row.
 
 In both kinds the first token of a conversation has no loss, because nothing precedes it.
 """

@@ -1,6 +1,6 @@
 """Batches for pretraining: rows of documents from a mixture of sources.
 
-A row begins at a random token of a random source and runs to the end of that document. Then whole
+A row begins at a random token of a random source and runs to the end of that document. Complete
 random documents follow, each of a newly drawn source, until the row has `context_length + 1`
 tokens. Attention and positions cross the borders between documents, as in the published model.
 

@@ -24,7 +24,7 @@ from dimgpt.weights.foreign_files import read_json
 from dimgpt.weights.layout import require_finite
 from dimgpt.weights.store import save_model
 
-_RECORD_NAME = "export.json"
+RECORD_NAME = "export.json"
 _DTYPES = {  # q8_0 is made from float32
     "f32": torch.float32,
     "f16": torch.float16,
@@ -92,8 +92,8 @@ def export_model(
         ImportError: The target needs a package that is not installed.
     """
     tokenizer.require_vocab_size(model.config.vocab_size)
-    origin = {"format": "dimgpt-export", "model": card.name, "target": config.target}
-    _require_replaceable(folder, origin)
+    identity = {"format": "dimgpt-export", "model": card.name, "target": config.target}
+    _require_replaceable(folder, identity)
     _require_architecture(model.config, config.target)
     dtype = _DTYPES[config.dtype]
     _require_representable(model, dtype)
@@ -107,8 +107,9 @@ def export_model(
             text = card_text(card, model.config, usage=usage, has_curves=curves is not None)
             (staging / "README.md").write_text(text, encoding="utf-8")
         hashes = {path.name: sha256_of(path) for path in sorted(staging.iterdir())}
-        text = json.dumps({**origin, "sha256": hashes}, indent=2) + "\n"
-        (staging / _RECORD_NAME).write_text(text, encoding="utf-8")
+        record = {**identity, "origin": card.origin, "sha256": hashes}
+        text = json.dumps(record, indent=2) + "\n"
+        (staging / RECORD_NAME).write_text(text, encoding="utf-8")
     return folder
 
 
@@ -193,20 +194,20 @@ def _require_representable(model: Transformer, dtype: torch.dtype) -> None:
             )
 
 
-def _require_replaceable(folder: Path, origin: dict[str, str]) -> None:
+def _require_replaceable(folder: Path, identity: dict[str, str]) -> None:
     """Refuse to replace anything but an export of this model for this program."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     record: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):
-        record = read_json(folder / _RECORD_NAME)
+        record = read_json(folder / RECORD_NAME)
     hashes = record.get("sha256")
-    known = {_RECORD_NAME, *(hashes if isinstance(hashes, dict) else ())}
+    known = {RECORD_NAME, *(hashes if isinstance(hashes, dict) else ())}
     files = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     foreign = sorted(files - known)
-    if record.items() >= origin.items() and not foreign:
+    if record.items() >= identity.items() and not foreign:
         return
-    what = f"holds {', '.join(foreign[:3])}" if foreign else f"is no export of {origin['model']}"
+    what = f"holds {', '.join(foreign[:3])}" if foreign else f"is no export of {identity['model']}"
     raise ValueError(
         f"{folder} exists and {what}: it would be lost; give another folder with --output, or move "
         "it away"

@@ -202,7 +202,7 @@ def greedy_tokenizer_json(tokens: Sequence[str]) -> dict[str, Any]:
     known = set("".join(tokens[len(SPECIAL_TOKENS) :]))
     unknown = "".join(character for character in ALPHABET if character not in known)
     cleaning, splits = normalizer_steps(), [pre_tokenizers.Split(Regex(WORD_PATTERN), "isolated")]
-    if unknown:  # each such character is one unknown, not the whole word around it
+    if unknown:  # only such a character becomes unknown, not the word around it
         cleaning.append(Replace(Regex(f"[{character_class(unknown)}]"), _UNKNOWN_CHARACTER))
         splits.append(pre_tokenizers.Split(_UNKNOWN_CHARACTER, "isolated"))
     tokenizer = tokenizers.Tokenizer(

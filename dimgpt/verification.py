@@ -5,7 +5,7 @@
     checkpoint           its manifest.json, the vocabulary, the token files, and the base model
     manifest.json        hashes of token files, of their vocabulary, and of the source's files
 
-The way ends where files are missing, or where an older version did not record a hash.
+The chain ends where files are missing, or where an older version recorded no hash.
 """
 
 from collections.abc import Iterator
@@ -55,7 +55,7 @@ def _export(folder: Path) -> Iterator[Finding]:
 
 
 def _model_of(folder: Path, origin: dict[str, str]) -> Iterator[Finding]:
-    """Follow an export to its model, which is beside it."""
+    """Follow an export to its model, which must be in the same folder as the export."""
     if "model" not in origin:
         yield _end(f"export {folder}", "its model is not recorded")
         return

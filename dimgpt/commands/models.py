@@ -46,7 +46,7 @@ class Writer:
     tokenizer: Path | None = None
     """A tokenizer.json or vocab.txt, for weights without one in their folder."""
     use_int8: bool = False
-    """Round the weights to 8 bits: large models then write faster on a CPU."""
+    """Round the weights to 8 bits: large models then generate faster on a CPU."""
     sampling: SamplingConfig
 
     def open(self, stage: Stage) -> tuple[Transformer, Tokenizer]:

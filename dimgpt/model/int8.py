@@ -1,8 +1,8 @@
-"""Weights of 8 bits, for writing on a CPU: a token of a large model waits until all are read.
+"""Weights of 8 bits, to generate faster on a CPU, which reads all weights from memory for a token.
 
-The largest number of each row of a matrix becomes 127, and the others are rounded in proportion:
-Dettmers et al. 2022, "LLM.int8()", https://arxiv.org/abs/2208.07339, section 2. Embeddings, norms
-and stacks of experts stay as they are.
+Each row of a matrix is scaled so that its largest absolute value is 127, and rounded: Dettmers et
+al. 2022, "LLM.int8()", https://arxiv.org/abs/2208.07339, section 2. Embeddings, norms and stacks of
+experts are not rounded.
 """
 
 import torch
@@ -28,7 +28,7 @@ def _shape_of_product(rows: Tensor, weight: Tensor, scales: Tensor) -> Tensor:
 
 
 class Int8Linear(nn.Module):
-    """A linear layer that cannot be trained, with a matrix of int8 and one scale per row of it."""
+    """A linear layer with an int8 matrix and one scale per row; it cannot be trained."""
 
     weight: Tensor
     scales: Tensor

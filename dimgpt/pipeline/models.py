@@ -46,7 +46,7 @@ def open_model(
         tokenizer_path: A `tokenizer.json` or `vocab.txt`; `None` takes the one of the model folder,
             or searches the folder of the weights, and `tokenizer/` in it.
         vocabulary_path: Another place for the tokenizer of DimensionGPT.
-        use_int8: Round the weights to 8 bits, to write faster on a CPU; see `model/int8.py`.
+        use_int8: Round the weights to 8 bits, to generate faster on a CPU; see `model/int8.py`.
 
     Raises:
         FileNotFoundError: The model or its tokenizer is missing.

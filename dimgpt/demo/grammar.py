@@ -152,7 +152,8 @@ class Slot:
 
     variable: str
     form: str
-    owners: tuple[str, ...]
+    names: tuple[str, ...]
+    """The variable, and those with which it agrees."""
 
     @property
     def words(self) -> Sequence[Any]:
@@ -160,6 +161,7 @@ class Slot:
         return WORDS[_kind(self.variable)]
 
 
+@cache
 def _kind(variable: str) -> str:
     return variable.rstrip("0123456789")
 
@@ -172,7 +174,7 @@ def parts(template: str) -> tuple[str | Slot, ...]:
         if index % 2:
             variable, _, agreement = piece.partition(" ")
             form, *owners = agreement.split(" ")
-            pieces.append(Slot(variable, form, tuple(owners)))
+            pieces.append(Slot(variable, form, (variable, *owners)))
         elif piece:
             pieces.append(piece)
     return tuple(pieces)
@@ -185,7 +187,7 @@ def _surface(form: str, *words: Any) -> str:
 
 def _render(part: str | Slot, binding: Binding, *, is_first: bool) -> str:
     if isinstance(part, Slot):
-        part = _surface(part.form, *(binding[name] for name in (part.variable, *part.owners)))
+        part = _surface(part.form, *(binding[name] for name in part.names))
     return capitalize(part) if is_first else part
 
 
@@ -200,12 +202,14 @@ def _free_words(slot: Slot, binding: Binding) -> list[Any]:
 
 def fill(template: str, binding: Binding, rng: Random) -> str:
     """Write a sentence; words drawn for new variables are added to `binding`."""
-    text = ""
+    pieces = []
     for part in parts(template):
-        if isinstance(part, Slot) and part.variable not in binding:
-            binding[part.variable] = rng.choice(_free_words(part, binding))
-        text += _render(part, binding, is_first=not text)
-    return text
+        if isinstance(part, Slot):
+            if part.variable not in binding:
+                binding[part.variable] = rng.choice(_free_words(part, binding))
+            part = _surface(part.form, *[binding[name] for name in part.names])
+        pieces.append(part)
+    return capitalize("".join(pieces))
 
 
 def parse(template: str, sentence: str) -> Binding | None:

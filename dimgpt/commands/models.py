@@ -256,4 +256,4 @@ def _execute(source: Path, target: Path, parameters: dict[str, Any]) -> None:
     for cell in book.cells:
         if "report" in cell.metadata.get("tags", []):
             for output in cell.outputs:
-                print(output.get("data", {}).get("text/plain", ""))
+                print("\n" + output.get("data", {}).get("text/plain", ""))

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import pytest
 
 from dimgpt.cli import main
@@ -53,6 +52,8 @@ def test_a_seed_below_zero_is_refused_before_anything_runs(runs):
 
 @pytest.mark.slow
 def test_two_demos_of_one_folder_run_at_the_same_time(tmp_path):
+    import nbformat  # it takes a second
+
     cells = ["PRESET = ''\nSEED = 0", "import time; time.sleep(1); print('seed', SEED)"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     notebook.metadata["kernelspec"] = {"name": "python3", "language": "python"}

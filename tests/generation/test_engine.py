@@ -3,7 +3,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch._dynamo.testing import CompileCounter
 
 from dimgpt.config import ModelConfig, SamplingConfig
 from dimgpt.generation import engine as module
@@ -161,6 +160,8 @@ def test_a_step_without_texts_does_nothing():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["windows", "mixed"])
 def test_a_compiled_step_serves_all_lengths_and_changes_no_token(name, monkeypatch):
+    from torch._dynamo.testing import CompileCounter  # it takes a second
+
     compile_, counter = torch.compile, CompileCounter()
     monkeypatch.setattr(torch, "compile", lambda step, **_: compile_(step, backend=counter))
     module._compiled_step.cache_clear()

@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from torch._dynamo.testing import CompileCounterWithBackend
 
 from dimgpt.config import ModelConfig, TrainingConfig
 from dimgpt.data.reading.batch import Batch, make_batches
@@ -167,6 +166,8 @@ def test_with_the_grouped_product_model_and_loss_are_one_graph(monkeypatch):
 def test_one_by_one_other_choices_of_experts_compile_nothing_again(monkeypatch):
     model = make_model(num_layers=1)
     torch._dynamo.reset()
+    from torch._dynamo.testing import CompileCounterWithBackend  # it takes a second
+
     compile_, counter = torch.compile, CompileCounterWithBackend("eager")
     monkeypatch.setattr(torch, "compile", lambda f, **o: compile_(f, **o, backend=counter))
     compute, eager, counts = loss_function(model, use_compile=True), loss_function(model), []

@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from torch._dynamo.testing import CompileCounterWithBackend
 from torch.autograd.graph import saved_tensors_hooks
 
 from dimgpt.config import ModelConfig, TrainingConfig
@@ -182,6 +181,8 @@ def test_the_setting_overrides_the_choice_by_a_gpus_memory(monkeypatch):
 def compiler(monkeypatch):
     """Compile without generating code, count the graphs, and refuse a break in one."""
     torch._dynamo.reset()
+    from torch._dynamo.testing import CompileCounterWithBackend  # it takes a second
+
     counter = CompileCounterWithBackend("aot_eager")
     compile_ = torch.compile
     options = {"backend": counter, "fullgraph": True}

@@ -7,8 +7,9 @@ from typing import Any
 
 Result = dict[str, Any]
 Parts = tuple[str, ...]
-MUON, MUON_DECAY = "Muon", "cautious decay"
-"""Parts of the recipe; the second one needs the first."""
+MUON = "Muon"
+WITH_MUON = ("faster embedding", "cautious decay")
+"""Parts that need Muon."""
 
 
 def best_rate(tries: Iterable[Result]) -> float:
@@ -18,10 +19,11 @@ def best_rate(tries: Iterable[Result]) -> float:
 
 
 def around(part: str, whole: Parts) -> tuple[Parts, Parts, Parts]:
-    """Return the base of a part, base and part together, and the full recipe without the part."""
-    base: Parts = (MUON,) if part == MUON_DECAY else ()
-    gone = {MUON, MUON_DECAY} if part == MUON else {part}
-    return base, (*base, part), tuple(other for other in whole if other not in gone)
+    """Return the base of a part, base and part together, and the recipe without or with it."""
+    base: Parts = (MUON,) if part in WITH_MUON else ()
+    gone = {MUON, *WITH_MUON} if part == MUON else {part}
+    rest = tuple(other for other in whole if other not in gone)
+    return base, (*base, part), rest if part in whole else (*whole, part)
 
 
 def report(
@@ -121,14 +123,17 @@ def compare_parts(
     parts: Iterable[str],
     chosen: Mapping[tuple[str, str], list[Result]],
 ) -> str:
-    """Return the effect of each part alone, and of leaving it out of the full recipe, by seed."""
-    reference, whole = (chosen.get((size, name), []) for name in ("reference", "modern-max"))
+    """Return the effect of each part alone, and of leaving it out or adding it, by seed."""
+    reference, whole = (chosen.get((size, name), []) for name in ("reference", "modern"))
     if not whole:
         return ""
     of = {(run["parts"], run["rate"], run["seed"]): run for run in runs if run["size"] == size}
     everything: Parts = whole[0]["parts"]
     rates = {False: reference[0]["rate"], True: whole[0]["rate"]}
-    rows = ["| part | alone | left out of all |", "| --- | --- | --- |"]
+    rows = [
+        "| part | alone | left out of modern | added to modern |",
+        "| --- | --- | --- | --- |",
+    ]
 
     def change(after: Parts, before: Parts) -> str:
         differences = [
@@ -143,7 +148,10 @@ def compare_parts(
 
     for part in parts:
         base, both, rest = around(part, everything)
-        rows.append(f"| {part} | {change(both, base)} | {change(rest, everything)} |")
+        others = ["", change(rest, everything)]
+        if part in everything:
+            others.reverse()
+        rows.append(f"| {part} | {change(both, base)} | {others[0]} | {others[1]} |")
     return "\n".join(rows)
 
 
@@ -161,7 +169,7 @@ def draw_curves(chosen: Mapping[tuple[str, str], list[Result]], picture: Path) -
     sizes = list(dict.fromkeys(size for size, _ in chosen))
     figure = Figure(figsize=(10, 3.2 * len(sizes)), layout="constrained")
     axes = figure.subplots(len(sizes), 2, squeeze=False, sharey="row")
-    colours = {"reference": "C0", "modern": "C1", "modern-max": "C2", "experts": "C3"}
+    colours = {"reference": "C0", "modern": "C1", "experts": "C3"}
     for (size, name), runs in chosen.items():
         row = axes[sizes.index(size)]
         seconds = statistics.mean(run["cpu_seconds"] for run in runs)

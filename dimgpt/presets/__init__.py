@@ -3,18 +3,18 @@
 `demo` trains in minutes on any machine, from a generated corpus. `french-5m` is the real run of the
 README, for a computer without a GPU. `dimensiongpt-0.2b` is the published model, and `lillm-…` and
 `toygpt-…` are the two other systems, with their own data and tokenizers. The two French ones also
-exist with the modern recipe, `…-modern` and `…-modern-max`.
+exist with the modern recipe, as `…-modern`.
 """
 
 from dimgpt.config import Preset
-from dimgpt.presets.modern import FAMILIES, in_family
+from dimgpt.presets.modern import modern
 from dimgpt.presets.published import DIMENSIONGPT, PUBLISHED
 from dimgpt.presets.small import DEMO, FRENCH_5M
 from dimgpt.settings import nearest
 
 __all__ = ["PRESETS", "Preset", "get_preset"]
 
-_MODERN = (in_family(preset, name) for preset in (FRENCH_5M, DIMENSIONGPT) for name in FAMILIES)
+_MODERN = (modern(preset) for preset in (FRENCH_5M, DIMENSIONGPT))
 PRESETS = {preset.name: preset for preset in (DEMO, FRENCH_5M, *PUBLISHED, *_MODERN)}
 
 

@@ -311,24 +311,20 @@ def test_a_byte_level_tokenizer_is_refused(
 
 
 @pytest.mark.parametrize("target", ["transformers", "gguf"])
-def test_the_modern_family_opens_elsewhere_and_modern_max_says_why_it_does_not(
+def test_a_modern_model_opens_elsewhere_and_a_part_without_a_home_is_named(
     tokenizer: GreedyTokenizer, tmp_path: Path, target: str
 ) -> None:
     pytest.importorskip("gguf", reason="gguf is not installed")
     shape = {"embedding_dim": 16, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "ffn_dim": 24}
-    modern, most = (
-        Transformer(
-            override(
-                get_preset(f"french-5m-{family}").model,
-                vocab_size=tokenizer.vocab_size,
-                context_length=64,
-                window_size=16,
-                **shape,
-            )
-        )
-        for family in ("modern", "modern-max")
+    modern = override(
+        get_preset("french-5m-modern").model,
+        vocab_size=tokenizer.vocab_size,
+        context_length=64,
+        window_size=16,
+        **shape,
     )
     config = ExportConfig(target=target)
-    folder = export_model(modern, tokenizer, tmp_path / "modern", config, card=CARD)
+    folder = export_model(Transformer(modern), tokenizer, tmp_path / "modern", config, card=CARD)
     assert (folder / "README.md").is_file()
-    refused(most, tokenizer, tmp_path / "most", "relu2", target=target)
+    model = Transformer(override(modern, feed_forward="relu2"))
+    refused(model, tokenizer, tmp_path / "relu2", "relu2", target=target)

@@ -10,7 +10,7 @@ help:
 	@echo "make demo      train a small French model on this machine and talk to it (minutes);"
 	@echo "               SEED=3 trains from another seed, into models/demo-seed-3"
 	@echo "make test      run the tests"
-	@echo "make quick     run the tests that take less than a second each"
+	@echo "make quick     run the tests that take less than a tenth of a second each"
 	@echo "make faults    inject faults, and print the table of what was tried"
 	@echo "make fuzz      give the readers of files odd input, EXAMPLES=20000 inputs each"
 	@echo "make check     format, lint, types"

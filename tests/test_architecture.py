@@ -105,6 +105,7 @@ def test_optional_packages_are_imported_inside_a_function(path):
             assert not OPTIONAL & {name.split(".")[0] for name in names}
 
 
+@pytest.mark.slow
 def test_what_serves_is_imported_where_it_is_used_only():
     for path in FILES:
         if path.parent.name == "serving":
@@ -116,6 +117,7 @@ def test_what_serves_is_imported_where_it_is_used_only():
                 assert node not in at_the_top
 
 
+@pytest.mark.slow
 def test_an_optional_package_is_imported_in_one_file_only():
     users = {name: set() for name in OPTIONAL}
     for path in FILES:
@@ -142,6 +144,7 @@ def test_only_commands_print(path):
             assert not isinstance(node, ast.Call) or ast.unparse(node.func) != "print"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "load",
     [

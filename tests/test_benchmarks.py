@@ -35,6 +35,7 @@ def test_the_plain_baseline_gives_the_originals_ids(benchmarks, tokenizer):
         assert encode_plainly(case["text"], ids) == case["ids"], case["id"]
 
 
+@pytest.mark.slow
 @given(text=st.text(st.sampled_from(" \t\n\r«»’—①❤é12ab!\ufe0f🇫🇷")))
 @settings(max_examples=100, deadline=None)
 def test_both_sides_and_the_peer_encode_alike(tokenizer, text):

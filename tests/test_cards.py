@@ -3,10 +3,14 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from dimgpt.info import advise
 from dimgpt.model.flops import num_parameters
 from dimgpt.presets import PRESETS
 from dimgpt.runtime import PEAK_FLOPS
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 # The peaks of the first three are scaled from the RTX 3090 and 4090 by their cores and clocks.

@@ -76,6 +76,7 @@ def test_a_folder_killed_at_any_step_is_the_old_one_or_the_new_one(tmp_path):
     assert states == {("folder", "old"), ("folder.dimgpt-old", "old"), ("folder", "new")}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL is not there")
 def test_a_file_killed_at_any_step_is_the_old_one_or_the_new_one(tmp_path):
     seen = []

@@ -99,6 +99,7 @@ def test_the_waits_double(hub, tmp_path, monkeypatch):
     assert waits == [1, 2, 4, 70]
 
 
+@pytest.mark.slow
 def test_only_what_is_missing_is_asked_for(hub, tmp_path):
     hub.fail("model.pt", *[Fault("cut", num_bytes=20_000)] * 5)
     with pytest.raises(ConnectionError):
@@ -108,6 +109,7 @@ def test_only_what_is_missing_is_asked_for(hub, tmp_path):
     assert ranges == [None, *(f"bytes={20_000 * count}-" for count in range(1, 6))]
 
 
+@pytest.mark.slow
 def test_a_killed_download_goes_on_where_it_was(hub, tmp_path):
     file, target = weights_of(hub), tmp_path / "model.pt"
     hub.seconds_between_kilobytes = 0.01
@@ -130,6 +132,7 @@ def test_a_killed_download_goes_on_where_it_was(hub, tmp_path):
     assert leftovers(tmp_path) == ["model.pt"]
 
 
+@pytest.mark.slow
 def test_a_partial_file_of_another_content_is_not_continued(hub, tmp_path):
     hub.fail("model.pt", *[Fault("cut", num_bytes=1000)] * 5)
     with pytest.raises(ConnectionError):
@@ -174,6 +177,7 @@ def test_a_full_disk_is_seen_before_anything_is_asked(hub, tmp_path):
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_keeps_what_has_arrived(hub, tmp_path):
     code = (
         "import resource, sys; from pathlib import Path; from dimgpt.hub import *; "
@@ -188,6 +192,7 @@ def test_a_disk_that_fills_up_keeps_what_has_arrived(hub, tmp_path):
     assert hub.asked("model.pt")[-1].headers["range"] == "bytes=50000-"
 
 
+@pytest.mark.slow
 def test_a_second_process_on_the_same_file_is_refused(hub, tmp_path):
     from huggingface_hub.utils import WeakFileLock
 
@@ -252,6 +257,7 @@ def test_what_is_missing_is_named(hub, tmp_path):
         files_of(hub, "a/b/c")
 
 
+@pytest.mark.slow
 def test_a_listing_survives_faults_and_asks_no_page_twice(hub):
     end = f"tree/{hub.repositories['models/owner/weights'].revision}"
     hub.fail("models/owner/weights", Fault("html"), Fault("wrong"), Fault("stall"))
@@ -262,11 +268,13 @@ def test_a_listing_survives_faults_and_asks_no_page_twice(hub):
     assert len(hub.asked(f"{end}/")) == 3
 
 
+@pytest.mark.slow
 def test_no_network_is_said_in_one_line(tmp_path):
     with pytest.raises(ConnectionError, match=r"127\.0\.0\.1:9/owner/x: 5 tries.*check the net"):
         list_files("owner/x", kind="model", endpoint="http://127.0.0.1:9", patience=QUICK)
 
 
+@pytest.mark.slow
 def test_offline_mode_is_said_in_one_line(tmp_path):
     code = "from dimgpt.hub import *; list_files('owner/x', kind='model')"
     failed = subprocess.run(

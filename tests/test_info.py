@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import pytest
 import torch
 
 from dimgpt import info
@@ -91,6 +92,7 @@ def test_too_little_memory_or_disk_is_said():
     assert "of disk: choose a smaller one" in advise(PRESETS["demo"], **full)
 
 
+@pytest.mark.slow
 def test_sizes_are_compared_here_and_on_known_cards():
     sizes = {row["preset"]: row for row in compare_sizes(1e12)}
     assert list(sizes) == list(PRESETS)
@@ -101,6 +103,7 @@ def test_sizes_are_compared_here_and_on_known_cards():
     assert cards["RTX 3090"]["dimensiongpt-0.2b"].startswith("27,")  # half of 55.0 thousand
 
 
+@pytest.mark.slow
 def test_every_preset_is_judged_by_one_measurement(monkeypatch):
     measured = []
     monkeypatch.setattr(info, "peak_flops", lambda runtime: measured.append(runtime) or 1e12)

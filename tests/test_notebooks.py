@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import papermill
 import pytest
 
 from dimgpt.training.journal import read_history
@@ -42,6 +41,8 @@ def executed(tmp_path_factory):
 
 
 def execute(folder):
+    import papermill  # it takes two seconds
+
     roots = {"DATA_ROOT": str(folder / "data"), "MODELS_ROOT": str(folder / "models")}
     training = {**roots, "MAX_STEPS": 3, "BATCH_SIZE": 4, "SEED": 5}
     runs = {

@@ -112,6 +112,7 @@ def test_the_folders_of_two_names_never_meet(tmp_path):
     assert len(set(folders)) == len(folders)
 
 
+@pytest.mark.slow
 def test_a_second_preparation_changes_no_byte(tmp_path):
     workspace = toy(tmp_path)
     prepare_files(workspace, prepare_vocabulary(workspace))
@@ -122,6 +123,7 @@ def test_a_second_preparation_changes_no_byte(tmp_path):
     assert match_model(workspace, "pretraining").preset.model.vocab_size == 250
 
 
+@pytest.mark.slow
 def test_each_source_is_reported_with_what_was_dropped(tmp_path):
     workspace = toy(tmp_path)
     prepare_files(workspace, prepare_vocabulary(workspace))
@@ -228,6 +230,7 @@ def test_a_dimensiongpt_file_opens_with_the_vocabulary_beside_it(tmp_path):
     torch.testing.assert_close(opened(ids), model.eval()(ids))
 
 
+@pytest.mark.slow
 def test_conversations_without_an_answer_are_refused_before_training(tmp_path, monkeypatch):
     question = Conversation(messages=(Message(role="user", text="Combien font deux et deux ?"),))
     monkeypatch.setattr(blocks.demo_corpus, "conversations", lambda num, seed: [question] * num)

@@ -102,6 +102,7 @@ def test_the_products_of_float32_are_rounded_inside_the_block_only(precision, in
         torch.set_float32_matmul_precision(before)
 
 
+@pytest.mark.slow
 def test_the_data_sheet_counts_before_a_measurement(monkeypatch):
     card = Runtime(device=torch.device("cuda"), precision="bf16")
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA A100-SXM4-80GB")

@@ -73,6 +73,7 @@ def test_a_preset_that_is_too_slow_to_measure_gets_a_scaled_speed(made_up):
     assert "scaled" not in first.row()["tokens/s"]
 
 
+@pytest.mark.slow
 def test_what_lacks_memory_or_steps_is_not_proposed(made_up, monkeypatch):
     _, large = plan(24, CPU, [FRENCH, LARGE])
     assert "17 of at least 200 steps of 524,288 tokens" in large.obstacle
@@ -106,6 +107,7 @@ def test_a_loss_outside_of_the_fitted_range_is_called_a_guess(made_up):
     assert "a guess" not in inside.row()["bits per byte"]
 
 
+@pytest.mark.slow
 def test_a_toy_is_measured_on_this_machine():
     toy = ModelConfig(
         vocab_size=64,

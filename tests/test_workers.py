@@ -17,6 +17,7 @@ def few_values(monkeypatch):
     monkeypatch.setattr(workers, "MAX_VALUES_WITHOUT_PROCESSES", 2)
 
 
+@pytest.mark.slow
 def test_results_come_in_order_whoever_computes_them():
     values = [(str(number), number) for number in range(40)]
     expected = [(key, hex(value)) for key, value in values]
@@ -24,6 +25,7 @@ def test_results_come_in_order_whoever_computes_them():
         assert list(map_in_order(hex, values, num_workers=num_workers)) == expected
 
 
+@pytest.mark.slow
 def test_few_values_wait_at_a_time():
     taken = []
 
@@ -43,6 +45,7 @@ def test_few_values_start_no_process(monkeypatch):
     assert list(map_in_order(hex, [(0, 1), (0, 2)], num_workers=2)) == [(0, "0x1"), (0, "0x2")]
 
 
+@pytest.mark.slow
 def test_an_error_in_a_process_is_raised_here():
     with pytest.raises(ValueError, match="invalid literal"):
         list(map_in_order(int, [(0, "x")] * 9, num_workers=2))
@@ -67,6 +70,7 @@ def is_alive(pid):
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks at processes in /proc")
 def test_the_processes_of_a_killed_run_end_with_it(tmp_path):
     script = tmp_path / "run.py"

@@ -36,6 +36,7 @@ def test_the_fit_predicts_a_size_that_it_has_not_seen():
     assert curve.adamw_share == pytest.approx(0.5, abs=0.05)
 
 
+@pytest.mark.slow
 def test_the_report_has_predicted_and_reached_loss_of_each_size_left_out():
     unseen = report(POINTS).split("not fitted")[0]
     assert [unseen.count(f"| {size} |") for size in "abc"] == [2, 2, 1]

@@ -253,6 +253,7 @@ def test_ctrl_d_ends_the_chat(talk):
     assert contents(talk("Bonjour", EOFError())[1])[::2] == ["Bonjour"]
 
 
+@pytest.mark.slow
 def test_a_pipe_is_read_to_its_end_past_an_error(folder, tmp_path):
     lines = f"Bonjour\n/load none.json\n/save {tmp_path / 'talk.json'}\n"
     done = subprocess.run(

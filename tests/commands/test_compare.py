@@ -25,6 +25,7 @@ def runs(tmp_path, monkeypatch):
         (folder / "history.jsonl").write_text(json.dumps(STEP) + "\n")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("runs")
 def test_a_picture_a_csv_and_tables_are_made_of_a_name_and_a_folder(capsys):
     main(["compare", "one", "models/two-runs/pretraining", "--csv", "curves.csv"])

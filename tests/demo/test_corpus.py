@@ -35,6 +35,7 @@ def test_a_seed_gives_one_corpus_and_another_seed_another():
     assert first != other
 
 
+@pytest.mark.slow
 def test_stories_are_all_different(documents):
     assert len(set(documents)) == len(documents)
 
@@ -120,12 +121,14 @@ def test_quotes_stay_with_their_sentence():
     ]
 
 
+@pytest.mark.slow
 def test_every_kind_has_as_many_different_questions_as_asked(questions):
     for kind in QUESTION_KINDS:
         prompts = [question.conversation for question in questions if question.kind == kind]
         assert len(set(prompts)) == PER_KIND
 
 
+@pytest.mark.slow
 def test_held_out_questions_end_with_the_user_and_have_a_short_answer(questions):
     for question in questions:
         assert question.conversation.messages[-1].role == "user"
@@ -133,17 +136,20 @@ def test_held_out_questions_end_with_the_user_and_have_a_short_answer(questions)
         assert 0 < question.chance <= 0.5
 
 
+@pytest.mark.slow
 def test_too_many_questions_a_kind_is_an_error():
     with pytest.raises(ValueError, match="per_kind is 500"):
         held_out_questions(500, seed=0)
 
 
+@pytest.mark.slow
 def test_training_conversations_alternate_and_end_with_the_assistant(training):
     for conversation in training[:500]:
         roles = [message.role for message in conversation.messages]
         assert roles == ["user", "assistant"] * (len(roles) // 2)
 
 
+@pytest.mark.slow
 def test_no_held_out_question_occurs_in_training(questions, training):
     asked = {message.text for one in training for message in one.messages if message.role == "user"}
     held_out = {question.conversation.messages[-1].text for question in questions}
@@ -162,6 +168,7 @@ def _text(conversation):
     return " ".join(split_sentences(conversation.messages[0].text)[:-1])
 
 
+@pytest.mark.slow
 def test_no_held_out_sum_occurs_in_any_order_or_wording(questions, training):
     held_out = {
         frozenset(_numbers(q.conversation.messages[-1].text)) for q in questions if q.kind == "sum"

@@ -1,7 +1,11 @@
 """Pairs of answers in the demo's world."""
 
+import pytest
+
 from dimgpt.demo.corpus import held_out_questions
 from dimgpt.demo.preferences import RUDE, UNKNOWN, preferences
+
+pytestmark = pytest.mark.slow
 
 
 def test_no_held_out_question_is_among_the_pairs():

@@ -44,6 +44,7 @@ def test_the_macro_average_weighs_kinds_and_not_questions():
     assert score.macro_average == pytest.approx(0.25)
 
 
+@pytest.mark.slow
 def test_the_corpus_itself_is_wholly_grammatical():
     score = score_demo(QUESTIONS, ALWAYS_TWO, generated_stories=stories(20, seed=5))
     assert score.num_sentences > 60

@@ -1,10 +1,13 @@
 import itertools
 
+import pytest
+
 from dimgpt.config import ConversationSourceConfig
 from dimgpt.data.preparing.items import read_conversations
 from dimgpt.demo.small_talk import TOPICS, held_out_talk, small_talk
 
 
+@pytest.mark.slow
 def test_training_never_says_a_held_out_message():
     trained = {message.text for talk in small_talk(3_000, seed=0) for message in talk.messages}
     held_out = {text for seed in range(20) for _, text, _ in held_out_talk(seed=seed)}

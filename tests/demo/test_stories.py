@@ -43,6 +43,7 @@ def _heroes(text):
     return {name for name in re.findall(r"\w+", text) if name in NAMES}
 
 
+@pytest.mark.slow
 def test_a_third_of_the_stories_are_tales_and_a_part_stays_scenes(documents, tales):
     assert len(tales) > len(documents) / 3
     scenes = [story for story in documents if story.startswith("Ce matin, ")]
@@ -61,6 +62,7 @@ def test_a_tale_is_as_short_as_a_small_context(tales):
     assert max(len(re.findall(r"\w+|[^\w\s]", tale)) for tale in tales) < 100
 
 
+@pytest.mark.slow
 def test_every_plot_is_told_about_as_often(tales):
     counts = dict.fromkeys(TALES, 0)
     for tale in tales:
@@ -110,6 +112,7 @@ def test_whatever_the_seed_every_sentence_is_grammatical(seed):
     assert [sentence for sentence in sentences if not is_grammatical(sentence)] == []
 
 
+@pytest.mark.slow
 def test_a_pronoun_of_the_other_gender_is_refused_beside_its_name(tales):
     other = {"il": "elle", "elle": "il"}
     told = {one for tale in tales[:200] for one in split_sentences(tale)}

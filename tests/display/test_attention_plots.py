@@ -15,6 +15,7 @@ def drawn(figure):
     return [axes for axes in figure.axes if axes.get_visible() and axes.get_title()]
 
 
+@pytest.mark.slow
 def test_every_head_is_drawn_or_the_one_that_is_asked_for():
     weights = weights_of(6, 10, 4)
     figure = plot_attention(weights, ["a"] * 10, window_size=4)

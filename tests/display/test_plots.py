@@ -52,6 +52,7 @@ def test_loss_and_accuracy_are_drawn_against_million_tokens(history):
     assert figure.get_suptitle() == "T"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("records", [(), (step(1),)], ids=["nothing", "no validation"])
 def test_a_run_that_has_only_begun_is_drawn(history, records, tmp_path):
     plot_history(history(*records)).savefig(tmp_path / "curves.png")
@@ -79,6 +80,7 @@ def test_scores_get_a_panel_where_they_were_measured(history):
     assert curves(figure, 2) == drawn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [{}, {"bits_per_byte": 1.5}])
 def test_each_panel_is_at_least_three_inches_wide_in_a_figure_of_eight(history, more):
     figure = plot_history(history(step(1), VALIDATION | {"scores": {"a": 1.0}} | more))
@@ -87,6 +89,7 @@ def test_each_panel_is_at_least_three_inches_wide_in_a_figure_of_eight(history, 
     assert min(8 * axes.get_position().width for axes in figure.axes) > 3
 
 
+@pytest.mark.slow
 def test_a_step_that_was_skipped_is_a_gap(history, tmp_path):
     skipped = step(2) | {"loss": None, "loss_average": None}
     figure = plot_history(history(step(1), skipped, step(3)))
@@ -94,6 +97,7 @@ def test_a_step_that_was_skipped_is_a_gap(history, tmp_path):
     figure.savefig(tmp_path / "curves.png")
 
 
+@pytest.mark.slow
 def test_a_run_of_another_process_is_drawn_while_it_writes(tmp_path):
     path = tmp_path / "history.jsonl"
     lines = [json.dumps(step(number)) for number in range(1, 301)]
@@ -124,6 +128,7 @@ def test_a_run_that_never_was_is_said(tmp_path):
         plot_history(tmp_path / "history.jsonl")
 
 
+@pytest.mark.slow
 def test_the_live_plot_draws_after_a_validation_and_then_updates_itself(history, monkeypatch):
     shown = []
 

@@ -13,6 +13,7 @@ def draw_corpora(generator, count, documents):
     return tokens * means, tokens
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("documents", [10, 40, 150])
 def test_about_95_of_100_intervals_hold_the_true_loss(documents):
     generator = np.random.default_rng(0)

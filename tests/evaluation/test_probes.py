@@ -92,6 +92,7 @@ def test_a_kind_that_cannot_be_written_has_no_score_and_a_vocabulary_that_writes
         score_pairs(model, TOKENIZER, foreign, runtime=CPU)
 
 
+@pytest.mark.slow
 def test_a_model_of_random_weights_is_near_chance():
     pairs = [
         Pair("x", f"{a}{b}{c}.", f"{c}{a}{b}.")

@@ -15,6 +15,7 @@ from dimgpt.generation.continuation import Continuation  # noqa: E402
 from dimgpt.serving.api import create_app  # noqa: E402
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "change"),
     [
@@ -52,6 +53,7 @@ def test_a_client_that_goes_away_frees_its_place(model, tokenizer, slow_steps, f
     fault(25, 2)
 
 
+@pytest.mark.slow
 def test_more_texts_than_may_wait_are_refused(model, tokenizer, fault):
     with serving(create_app("toy", model, tokenizer, SAMPLING, max_batch=1)) as address:
         body = {"model": "toy", "prompt": ["le"] * 64, "n": 64}

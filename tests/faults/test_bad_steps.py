@@ -9,6 +9,8 @@ import torch
 from dimgpt.training.journal import read_history
 from dimgpt.training.optimizer import optimizer_tensors
 
+pytestmark = pytest.mark.slow
+
 VALUES = [math.nan, math.inf, -math.inf]
 PLACES = ["loss", "token_embedding.weight", "blocks.1.attention.query.weight", "final_norm.weight"]
 

@@ -11,6 +11,8 @@ from dimgpt.cli import main
 from dimgpt.hub import Patience
 from dimgpt.weights.download import REPOSITORIES, download_model
 
+pytestmark = pytest.mark.slow
+
 WEIGHTS = bytes(range(256)) * 400
 MODEL = {"config.json": b"{}", "checkpoints/best.pt": WEIGHTS}
 

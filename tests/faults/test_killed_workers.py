@@ -17,6 +17,8 @@ from dimgpt.settings import override
 from dimgpt.workers import map_in_order
 from dimgpt.workspace import Workspace, customise_data
 
+pytestmark = pytest.mark.slow
+
 MESSAGE = "a process that encodes died.*run again to go on"
 
 
@@ -61,7 +63,6 @@ def prepare(tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("num_killed", [1, 2])
 def test_a_preparation_whose_workers_were_killed_goes_on(prepare, tmp_path, num_killed, fault):
     start = None

@@ -9,6 +9,8 @@ import torch
 
 from dimgpt.training.journal import read_history
 
+pytestmark = pytest.mark.slow
+
 CPU_MESSAGE = "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"
 ERRORS = {
     "CUDA": lambda: torch.OutOfMemoryError("CUDA out of memory"),

@@ -9,6 +9,8 @@ from dimgpt.config import LoraConfig
 from dimgpt.files import sha256_of
 from dimgpt.weights.adapter import fingerprint_base
 
+pytestmark = pytest.mark.slow
+
 LORA = LoraConfig(rank=2)
 
 

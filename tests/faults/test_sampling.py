@@ -80,6 +80,7 @@ def model():
     return Transformer(config).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beyond", ["crop", "run_on"])
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_a_prompt_of_any_length_counts_with_its_last_tokens(model, settings, beyond, fault):

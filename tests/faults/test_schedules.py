@@ -15,6 +15,8 @@ from dimgpt.runtime import choose_runtime
 from dimgpt.settings import override
 from dimgpt.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 CPU = choose_runtime("fp32", "cpu")
 
 

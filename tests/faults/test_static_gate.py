@@ -56,6 +56,7 @@ def test_the_gate_sees_what_it_is_for(line):
     assert hits("model.eval(); torch.load(path, weights_only=True)") == []
 
 
+@pytest.mark.slow
 def test_no_source_file_runs_what_a_file_holds(fault):
     assert {path: found for path in SOURCES if (found := hits(path.read_text("utf-8")))} == {}
     fault(18, len(SOURCES))

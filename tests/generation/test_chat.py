@@ -69,6 +69,7 @@ def test_one_seed_gives_one_conversation(model: Transformer, tokenizer: GreedyTo
     assert sessions[0].messages == sessions[1].messages
 
 
+@pytest.mark.slow
 def test_whole_old_turns_make_room_and_the_system_prompt_stays(
     model: Transformer, tokenizer: GreedyTokenizer
 ) -> None:
@@ -133,6 +134,7 @@ def test_a_second_question_reads_only_what_is_new(
     assert set(lengths[1:]) == {1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("context_length", [60, CONTEXT_LENGTH, 400])
 def test_what_is_kept_between_questions_changes_no_answer(
     model: Transformer, tokenizer: GreedyTokenizer, context_length: int
@@ -183,6 +185,7 @@ def test_two_answers_at_a_time_do_not_disturb_each_other(
     assert begun + "".join(first) == "".join(alone.ask("Bonjour"))
 
 
+@pytest.mark.slow
 def test_a_chat_runs_on_beyond_the_context_where_it_can(
     model: Transformer, tokenizer: GreedyTokenizer
 ) -> None:

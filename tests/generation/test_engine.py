@@ -50,6 +50,7 @@ def new_ids(continuation, prompt):
     return continuation.ids[max(1, min(len(prompt), CONTEXT_LENGTH)) :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beyond", ["crop", "run_on"])
 @pytest.mark.parametrize("name", SHAPES)
 def test_texts_that_come_and_go_are_what_each_is_alone(name, beyond):
@@ -79,6 +80,7 @@ def test_texts_that_come_and_go_are_what_each_is_alone(name, beyond):
         assert continuation.end == ("length" if is_full else "stop")
 
 
+@pytest.mark.slow
 def test_a_text_that_is_removed_makes_room_and_changes_no_other():
     model = model_of()
     engine = engine_of(model, 2)
@@ -98,6 +100,7 @@ def test_a_text_that_is_removed_makes_room_and_changes_no_other():
     assert new_ids(third, [0, 0]) == alone(model, [20, 23], config)
 
 
+@pytest.mark.slow
 def test_no_more_texts_are_written_at_a_time_than_there_are_rows(monkeypatch):
     model, sizes, original = model_of(window_size=None), [], module._last_logits
 
@@ -187,6 +190,7 @@ def spoil(_, inputs, vectors):
     return vectors.masked_fill((inputs[0] == BAD)[..., None], torch.nan)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_text_that_fails_ends_alone_and_its_row_serves_others(name):
     model = model_of(**SHAPES[name])

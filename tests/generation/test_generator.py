@@ -96,6 +96,7 @@ def test_the_cache_changes_nothing_below_at_and_beyond_the_context(
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [1, CONTEXT_LENGTH, 3 * CONTEXT_LENGTH])
 def test_run_on_writes_what_a_longer_context_would_have_written(
     model: Transformer, length: int
@@ -176,6 +177,7 @@ def test_an_empty_batch_gives_nothing(model: Transformer) -> None:
     assert generate_batch(model, [], GREEDY, special_tokens=SPECIAL_TOKENS) == []
 
 
+@pytest.mark.slow
 def test_a_seed_reproduces_and_another_differs(model: Transformer) -> None:
     config = replace(SAMPLED, max_new_tokens=20)
     first = generated(model, [2], config)

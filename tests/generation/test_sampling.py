@@ -199,6 +199,7 @@ def test_top_k_keeps_k_tokens(k: int, num_kept: int) -> None:
     assert set(kept.topk(num_kept).indices.tolist()) == set(scores.topk(num_kept).indices.tolist())
 
 
+@pytest.mark.slow
 def test_rows_of_a_batch_are_independent() -> None:
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(3, 40, generator=generator)

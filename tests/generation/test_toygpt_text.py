@@ -55,6 +55,7 @@ def test_the_text_of_toygpts_checkpoint_is_the_originals(model: Transformer) -> 
     assert written(model, PROMPT, SAMPLING) == EXPECTED
 
 
+@pytest.mark.slow
 def test_without_the_penalty_it_is_another_text(model: Transformer) -> None:
     plain = override(SAMPLING, top_repeat_penalty=0.0)
     assert written(model, PROMPT, plain) == written_by_rule(model, PROMPT, 0.0, len(EXPECTED))

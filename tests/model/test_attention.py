@@ -82,6 +82,7 @@ class LargestTensor(torch.utils._python_dispatch.TorchDispatchMode):
         return result
 
 
+@pytest.mark.slow
 def test_no_tensor_of_windowed_attention_grows_with_the_square_of_the_length():
     largest = []
     for length in (1024, 2048):
@@ -92,6 +93,7 @@ def test_no_tensor_of_windowed_attention_grows_with_the_square_of_the_length():
     assert largest[1] <= 2 * largest[0]
 
 
+@pytest.mark.slow
 def test_the_mask_of_flex_is_made_once():
     q, k, v = queries_keys_values(40, 40)
     fused_attention._cached_block_mask.cache_clear()

@@ -26,6 +26,7 @@ def model_of(config, kernel="auto"):
     return Transformer(config, attention_kernel=kernel).eval()
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("kernel", ["naive", "sdpa", "matmul"])
 @pytest.mark.parametrize("pieces", [[1] * 50, [16, *[1] * 34], [3, 1, 9, 6, 1, 5, 16, 9], [40, 10]])
@@ -37,6 +38,7 @@ def test_a_cache_that_runs_on_gives_the_logits_of_a_longer_context(pieces, kerne
     torch.testing.assert_close(torch.cat(logits, dim=1), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_rows_that_have_read_different_numbers_of_positions_go_on_together():
     model = model_of(TOY)

@@ -42,6 +42,7 @@ def one_by_one(q, k, v, window_size):
     return mixed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", CPU_KERNELS)
 @pytest.mark.parametrize("window_size", [None, 1, 4])
 @pytest.mark.parametrize("num_kv_heads", [1, 4])
@@ -88,6 +89,7 @@ def test_positions_restart_in_each_document():
     assert positions_in(DOCUMENTS, 20).tolist() == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", CPU_KERNELS)
 @pytest.mark.parametrize("positions", ["rotary", "sinusoidal"])
 @pytest.mark.parametrize("window_size", [None, 6])

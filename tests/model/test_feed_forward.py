@@ -42,6 +42,7 @@ def test_padding_changes_neither_values_nor_gradients(padded, use_biases):
         torch.testing.assert_close(first, second, atol=1e-12, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_50_steps_of_training_are_the_same_with_padding(padded):
     weights = []
     for multiple in (1, 64):

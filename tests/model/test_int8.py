@@ -62,6 +62,7 @@ def test_a_row_of_zeros_stays_zero():
     assert Int8Linear(torch.zeros(3, 16), None)(torch.randn(1, 16)).tolist() == [[0, 0, 0]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -81,6 +82,7 @@ def test_the_perplexity_changes_by_less_than_a_thousandth(changes):
     assert abs((after - before).exp() - 1) < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use_compile", [False, True])
 def test_texts_are_written_as_without_a_cache(use_compile):
     model, ids = trained()

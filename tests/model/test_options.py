@@ -64,6 +64,7 @@ def shake(model):
             weight.add_(torch.randn_like(weight), alpha=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [*PAIRS, MODERN], ids=str)
 def test_every_pair_of_parts_counts_its_parameters_moves_them_all_and_keeps_its_cache(options):
     model, ids = build(window_size=3, **options), torch.arange(12)[None]

@@ -31,6 +31,7 @@ def files_of(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_the_verb_takes_over_files_vocabulary_multipliers_and_published_ratios(original, capsys):
     before = files_of(original)
     main(["import-data", "original"])

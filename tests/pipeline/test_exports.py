@@ -55,6 +55,7 @@ def test_the_verb_exports_and_lists_the_files(
     assert torch.equal(load_model(output)(ids), load_model(folder)(ids))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["transformers", "pt"])
 def test_an_export_is_imported_again(folder: Path, tmp_path: Path, target: str) -> None:
     made = export(folder, ExportConfig(target=target))

@@ -98,6 +98,7 @@ def prepared(tmp_path_factory):
     return workspace
 
 
+@pytest.mark.slow
 def test_shares_of_groups_stand_beside_the_published_ones(prepared):
     rows = mixture_rows(open_corpus(prepared), {"web": 0.8, "news": 0.2})
     assert [row["published"] for row in rows] == [0.8, "", 0.2]
@@ -108,6 +109,7 @@ def test_shares_of_groups_stand_beside_the_published_ones(prepared):
     assert "group ratio" not in blank[0]
 
 
+@pytest.mark.slow
 def test_the_tokens_that_were_prepared_are_compared_too(prepared):
     corpus = open_corpus(prepared)
     one, two, three = (file.num_tokens for file in corpus.train.files)
@@ -117,6 +119,7 @@ def test_the_tokens_that_were_prepared_are_compared_too(prepared):
     assert f"instead of 80.0%; {missing:,} tokens are missing" in news
 
 
+@pytest.mark.slow
 def test_a_mixture_that_will_lack_text_is_told_before_anything_is_read(prepared, tmp_path, caplog):
     news = dataclasses.replace(prepared.preset.data.sources[2], expected_bytes=100)
     sources = (*prepared.preset.data.sources[:2], news)

@@ -101,6 +101,7 @@ def test_a_model_learns_the_pairs_and_a_stopped_run_goes_on_with_the_same_refere
     assert list(answers[0]) == ["question", "better", "toy-chat", "toy-preferred"]
 
 
+@pytest.mark.slow
 def test_another_fine_tuned_model_makes_another_reference(prepared):
     workspace = override(prepared, preset=override(prepared.preset, name="other"))
     tokenizer = load_vocabulary(prepared)

@@ -55,6 +55,7 @@ def loss_of(model, file):
     return torch.cat(losses).mean().item()
 
 
+@pytest.mark.slow
 def test_texts_that_training_holds_are_counted_and_a_model_that_knows_nothing_copies_nothing(
     folder, monkeypatch
 ):
@@ -72,6 +73,7 @@ def test_texts_that_training_holds_are_counted_and_a_model_that_knows_nothing_co
     assert len(held_out) == 2
 
 
+@pytest.mark.slow
 def test_french_pairs_are_scored_without_data_and_written_as_a_task(
     folder, monkeypatch, tmp_path, capsys
 ):
@@ -104,6 +106,7 @@ def test_a_model_is_scored_beside_random_weights_of_its_shape(folder, monkeypatc
     assert changed != rows
 
 
+@pytest.mark.slow
 def test_the_test_split_is_measured_where_there_is_one_and_how_to_make_one_is_said(
     folder, monkeypatch, capsys
 ):

@@ -79,6 +79,7 @@ def test_the_fastest_division_reads_the_same_sequences(workspace, measured):
     assert rows[0] == rows[1]
 
 
+@pytest.mark.slow
 def test_what_a_run_is_built_from_again_says_what_was_asked_for(workspace, measured):
     trainer = build_trainer(workspace, "pretraining", runtime=CPU)
     assert trainer.fit().is_finished
@@ -88,6 +89,7 @@ def test_what_a_run_is_built_from_again_says_what_was_asked_for(workspace, measu
     assert state["training"]["batch_size"] == 4
 
 
+@pytest.mark.slow
 def test_epochs_are_the_tokens_seen_in_those_of_all_sources(workspace, measured):
     trainer = build_trainer(workspace, "pretraining", runtime=CPU)
     trainer.fit()

@@ -78,6 +78,7 @@ def test_a_ready_one_is_fetched_from_a_hub(gpt_2, hub_server, tmp_path):
         make_tokenizer(other, [], endpoint=hub_server.endpoint)
 
 
+@pytest.mark.slow
 def test_a_byte_level_model_goes_from_text_to_text(tmp_path):
     """The shape of toyGPT with a vocabulary of lilLM's kind, prepared, trained, saved, opened."""
     lillm, toygpt = PRESETS["lillm-39m"], PRESETS["toygpt-small"]

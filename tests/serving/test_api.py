@@ -20,10 +20,12 @@ def client(address):
     return openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
 
 
+@pytest.mark.slow
 def test_the_model_is_listed(client):
     assert [model.id for model in client.models.list()] == ["toy"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "settings"),
     [
@@ -50,6 +52,7 @@ def test_a_completion_is_what_our_own_generator_writes(client, written, asked, s
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
 
 
+@pytest.mark.slow
 def test_a_chat_ends_where_the_chat_format_says(client, written, tokenizer):
     messages = [Message(role=row["role"], text=row["content"]) for row in QUESTION]
     prompt = encode_prompt(messages, tokenizer)
@@ -68,6 +71,7 @@ def test_a_chat_ends_where_the_chat_format_says(client, written, tokenizer):
     assert (last.choices, last.usage) == ([], answer.usage)
 
 
+@pytest.mark.slow
 def test_several_prompts_and_choices_have_seeds_of_their_own(client, written):
     answer = client.completions.create(model="toy", prompt=["le", "la lune"], n=2, seed=7)
     prompts = ["le", "le", "la lune", "la lune"]
@@ -183,6 +187,7 @@ def test_special_tokens_that_a_client_types_stay_text(client, tokenizer):
     assert not special & set(answer.choices[0].logprobs.tokens)
 
 
+@pytest.mark.slow
 def test_a_key_is_asked_for_where_one_is_set(model, tokenizer):
     with serving(create_app("toy", model, tokenizer, SAMPLING, api_key="sésame")) as address:
         for key in ("none", "", "sesame"):
@@ -194,6 +199,7 @@ def test_a_key_is_asked_for_where_one_is_set(model, tokenizer):
         )
 
 
+@pytest.mark.slow
 def test_damaged_weights_are_an_error_and_the_server_goes_on(model, tokenizer, monkeypatch):
     original = engines._last_logits
     with serving(create_app("toy", model, tokenizer, SAMPLING)) as address:
@@ -209,6 +215,7 @@ def test_damaged_weights_are_an_error_and_the_server_goes_on(model, tokenizer, m
         assert post(address, "/v1/completions", body)[0] == 200
 
 
+@pytest.mark.slow
 def test_a_text_that_fails_ends_only_its_own_request(model, written, client, address, slow_steps):
     padding = 1
     expected = written("le", temperature=0.0, max_new_tokens=16)
@@ -232,6 +239,7 @@ def test_a_text_that_fails_ends_only_its_own_request(model, written, client, add
     assert "cannot write: the model's largest logit is nan" in error["error"]["message"]
 
 
+@pytest.mark.slow
 def test_the_tokenizer_can_be_asked(address, tokenizer):
     _, named = post(address, "/tokenize", {"prompt": "la lune", "add_special_tokens": False})
     assert named["tokens"] == tokenizer.encode("la lune")

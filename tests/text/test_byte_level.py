@@ -50,6 +50,7 @@ def test_the_same_documents_give_the_same_vocabulary(tokenizer):
     assert train_byte_level(TEXTS, 300).fingerprint == tokenizer.fingerprint
 
 
+@pytest.mark.slow
 @given(st.text(alphabet="ab é\n 😀", min_size=30, max_size=80))
 def test_cutting_a_long_text_changes_nothing(tokenizer, text):
     whole = tokenizer.encode(text)

@@ -49,6 +49,7 @@ def test_cleaning_gives_what_the_original_gave(cases):
     assert [clean_text(case["text"]) for case in cases] == [case["clean"] for case in cases]
 
 
+@pytest.mark.slow
 def test_every_character_becomes_what_it_became_in_the_original(fixtures_dir):
     table = json.loads(lzma.decompress((fixtures_dir / "clean_unicode_table.json.xz").read_bytes()))
     lines = {"\t": "⮜tab⮞", "\n": "⮜new-line⮞", "\n\n": "⮜new-line⮞⮜new-line⮞"}
@@ -82,6 +83,7 @@ def test_accents_are_composed_only_on_request():
     assert clean_text("e\u0301", compose_accents=True) == "é"
 
 
+@pytest.mark.slow
 @given(ANY_TEXT)
 @settings(max_examples=150, deadline=None)
 @example("\ud800\udfff\0")
@@ -93,6 +95,7 @@ def test_cleaned_text_is_in_the_alphabet_whatever_the_text(text):
     assert "\n\n\n" not in cleaned
 
 
+@pytest.mark.slow
 @given(ANY_TEXT)
 @settings(max_examples=150, deadline=None)
 def test_a_restored_text_cleans_to_the_same_text(text):
@@ -101,6 +104,7 @@ def test_a_restored_text_cleans_to_the_same_text(text):
     assert clean_text(restore_text(cleaned)) == cleaned
 
 
+@pytest.mark.slow
 @given(ANY_TEXT)
 @settings(max_examples=150, deadline=None)
 def test_many_foreign_characters_become_what_few_become(text):
@@ -109,6 +113,7 @@ def test_many_foreign_characters_become_what_few_become(text):
     assert cleaned == normalize_text(text)
 
 
+@pytest.mark.slow
 @given(st.text(st.sampled_from("ab \t\n")))
 @settings(max_examples=300, deadline=None)
 @example("a" + " " * 7 + "\n" + "\t" * 5 + "\n" + " \t" * 3 + "\nb")
@@ -153,6 +158,7 @@ def test_each_rule_of_splitting_applies(text, words):
     assert split_named_words(text) == words
 
 
+@pytest.mark.slow
 @given(text=PLAIN_TEXT, length=st.integers(0, 6))
 @settings(max_examples=300, deadline=None)
 @example("a   b  \t c", 2)
@@ -164,6 +170,7 @@ def test_no_word_crosses_from_one_segment_to_the_next(text, length):
     assert all(len("".join(segment_words[:-1])) <= length for segment_words in words)
 
 
+@pytest.mark.slow
 @given(text=PLAIN_TEXT)
 @settings(max_examples=300, deadline=None)
 @example("a   b  ")

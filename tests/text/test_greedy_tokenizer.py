@@ -52,6 +52,7 @@ def test_decoding_takes_arrays(tokenizer):
     assert tokenizer.decode(np.array(ids, dtype=np.uint16)) == "Bonjour à tous"
 
 
+@pytest.mark.slow
 @given(text=ANY_TEXT, length=st.integers(0, 6))
 @settings(max_examples=150, deadline=None)
 def test_segments_and_memories_change_no_id(small_tokenizer, text, length):
@@ -96,6 +97,7 @@ def test_an_array_holds_the_same_ids(tokenizer):
     assert tokenizer.encode_array("").tolist() == []
 
 
+@pytest.mark.slow
 def test_a_vocabulary_too_large_for_16_bits_encodes():
     tokens = [*SPECIAL_TOKENS, *(chr(0x10000 + i) for i in range(2**16)), "a"]
     tokenizer = GreedyTokenizer(tokens)

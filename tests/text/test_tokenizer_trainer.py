@@ -42,6 +42,7 @@ def test_a_vocabulary_has_exactly_its_size_and_loads(tmp_path, vocab_size):
     assert GreedyTokenizer.load(tmp_path / "vocab.txt").tokens == tuple(tokens)
 
 
+@pytest.mark.slow
 def test_tokens_obey_the_rules():
     for token in train_vocabulary(made_up_documents(), 2000)[10:]:
         assert len(token) <= 16
@@ -50,34 +51,40 @@ def test_tokens_obey_the_rules():
         assert len(token) <= 4 or not token.endswith(" ")
 
 
+@pytest.mark.slow
 def test_digits_and_the_models_name_are_in():
     tokens = set(train_vocabulary(made_up_documents(), 600))
     assert tokens >= {*"0123456789", *(f" {digit}" for digit in range(10))}
     assert tokens >= {"Dimension", " Dimension", "GPT", " GPT", "IA", " IA", "Transformer"}
 
 
+@pytest.mark.slow
 def test_a_large_vocabulary_holds_the_whole_alphabet():
     assert set(train_vocabulary(made_up_documents(), 1426)) >= set(ALPHABET)
 
 
+@pytest.mark.slow
 def test_a_small_vocabulary_keeps_ascii_french_and_what_occurs():
     tokens = set(train_vocabulary(made_up_documents(), 600))
     assert tokens >= {*ASCII, *FRENCH_LETTERS, "🐱"}
     assert "🐶" not in tokens
 
 
+@pytest.mark.slow
 def test_many_different_characters_leave_room_for_words():
     documents = [*made_up_documents(), *(emoji * 3 for emoji in ALPHABET[150:])]
     tokens = train_vocabulary(documents, 600)
     assert sum(len(token) == 1 for token in tokens) == 295
 
 
+@pytest.mark.slow
 def test_no_unknown_token_is_needed_for_the_text_it_was_trained_on():
     documents = made_up_documents()
     tokenizer = GreedyTokenizer(train_vocabulary(documents, 600))
     assert not any(0 in tokenizer.encode(document) for document in documents)
 
 
+@pytest.mark.slow
 def test_frequent_tokens_come_first_and_ties_by_text():
     tokens = train_vocabulary(made_up_documents(), 1426)
     unused = [token for token in tokens if len(token) == 1 and ord(token) > 0x1F000]

@@ -68,6 +68,7 @@ def test_a_step_may_change_the_tensors_while_they_are_written(writer, gate):
     assert writer.store.load_latest().tensors["model"]["weight"].tolist() == [1.0] * 3
 
 
+@pytest.mark.slow
 def test_one_write_at_a_time_is_under_way_and_memory_is_used_again(writer, gate):
     writer.submit(checkpoint(1, tensors(1)), kinds=["step"])
     first = {name: copy.data_ptr() for name, copy in writer._copies.items()}
@@ -85,6 +86,7 @@ def test_one_write_at_a_time_is_under_way_and_memory_is_used_again(writer, gate)
     assert loaded == [2.0]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_while_a_checkpoint_is_written(config, make_trainer, gate):
     def open_gate(record):
         if record["kind"] == "step" and record["step"] == 3:
@@ -108,6 +110,7 @@ def test_best_and_newest_are_made_of_one_copy(writer):
     }
 
 
+@pytest.mark.slow
 def test_a_write_that_fails_for_another_reason_is_raised_in_the_run(
     config, make_trainer, monkeypatch
 ):
@@ -134,6 +137,7 @@ def test_a_full_disk_leaves_the_last_good_one_and_the_next_interval_tries_again(
     assert left == {""}, "no half-written folder stays"
 
 
+@pytest.mark.slow
 def test_a_disk_that_stays_full_ends_with_one_line_and_the_last_good_one(
     config, make_trainer, monkeypatch
 ):

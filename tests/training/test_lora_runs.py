@@ -21,6 +21,7 @@ def make(make_trainer):
     return functools.partial(make_trainer, lora=LORA)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_only_adapters_move_and_are_saved_and_a_resumed_run_is_the_same(config, make, optimizer):
     config = dataclasses.replace(config, optimizer=optimizer)
@@ -40,6 +41,7 @@ def test_only_adapters_move_and_are_saved_and_a_resumed_run_is_the_same(config, 
     assert summary.rows()["Trained parameters"] == read_history(whole.journal.path)[0]["trained"]
 
 
+@pytest.mark.slow
 def test_another_dropout_is_shown(config, make):
     make(dataclasses.replace(config, max_steps=2)).fit()
     seen, other = [], dataclasses.replace(LORA, dropout=0.2)

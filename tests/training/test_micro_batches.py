@@ -6,6 +6,7 @@ import torch
 from dimgpt.training.micro_batches import cut
 
 
+@pytest.mark.slow
 def test_other_errors_are_not_taken_for_memory(config, make_trainer):
     trainer = make_trainer(config)
     trainer.stepper.loss_sums = lambda batch: torch.ones(2) @ torch.ones(3)

@@ -104,11 +104,13 @@ def runs(tmp_path_factory):
     return read_history(trainer.journal.path), json.loads(path.read_text())["log"]
 
 
+@pytest.mark.slow
 def test_the_learning_rates_are_the_originals(runs):
     ours = [record["learning_rate"] for record in runs[0] if record["kind"] == "step"]
     assert ours == pytest.approx([record["lr"] for record in runs[1]], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_losses_are_the_originals(runs):
     data = OriginalBatches()
     ours = [
@@ -223,6 +225,7 @@ def test_a_half_done_run_goes_on_as_the_original_would_have(half_done, tmp_path)
     assert epochs == pytest.approx([r["tokens"] / 4_000 for r in history])
 
 
+@pytest.mark.slow
 def test_the_best_weights_of_a_half_done_run_are_kept(half_done, tmp_path):
     trainer = make_trainer(tmp_path, branch_from=half_done[0])
     trainer.fit()
@@ -235,6 +238,7 @@ def test_the_best_weights_of_a_half_done_run_are_kept(half_done, tmp_path):
     assert torch.equal(embedding, weights["token_embedding.weight"])
 
 
+@pytest.mark.slow
 def test_a_run_whose_newest_weights_are_its_best_needs_no_others(copied):
     shutil.rmtree(copied / "best")
     assert read_original_run(copied, MODEL).best is None
@@ -244,6 +248,7 @@ def test_a_run_whose_newest_weights_are_its_best_needs_no_others(copied):
     assert run.state.best_loss == 4.0
 
 
+@pytest.mark.slow
 def test_once_taken_over_a_run_resumes_from_its_own_checkpoint(half_done, tmp_path):
     make_trainer(tmp_path, branch_from=half_done[0]).fit()
     again = make_trainer(tmp_path, branch_from=Path("gone"))
@@ -337,6 +342,7 @@ def test_another_model_is_refused_with_both_sizes(half_done, sizes, message):
         read_original_run(half_done[0], dataclasses.replace(MODEL, **sizes))
 
 
+@pytest.mark.slow
 def test_another_batch_is_allowed_and_said(copied, tmp_path, caplog):
     metrics(copied, tokens=[2 * 8 * 65 * 4, 2 * 8 * 65 * 8])
     make_trainer(tmp_path / "run", branch_from=copied).fit()

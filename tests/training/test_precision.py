@@ -12,6 +12,8 @@ from dimgpt.training.guard import UpdateGuard
 from dimgpt.training.journal import read_history
 from dimgpt.training.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 
@@ -43,7 +45,6 @@ def with_runtime(make_trainer, config, runtime, folder):
     )
 
 
-@pytest.mark.slow
 def test_the_curve_in_bf16_follows_fp32_within_noise(config, make_trainer):
     config = dataclasses.replace(
         config,
@@ -65,7 +66,6 @@ def test_the_curve_in_bf16_follows_fp32_within_noise(config, make_trainer):
     assert not np.array_equal(curves[0], curves[1])
 
 
-@pytest.mark.slow
 def test_a_device_that_works_ahead_gives_the_same_run(config, make_trainer):
     config = dataclasses.replace(config, max_steps=9, checkpoint_interval=4)
     runs = []

@@ -10,6 +10,8 @@ import torch
 
 from dimgpt.training.journal import read_history
 
+pytestmark = pytest.mark.slow
+
 
 def same(first, second):
     pairs = zip(first.model.parameters(), second.model.parameters(), strict=True)
@@ -36,7 +38,6 @@ def stopped(make_trainer, config, step, **options):
     return trainer
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("max_steps", [4, 9])
 def test_a_run_that_is_made_longer_or_shorter_takes_the_same_steps(config, make_trainer, max_steps):
     changed = dataclasses.replace(config, max_steps=max_steps)
@@ -64,7 +65,6 @@ def test_a_run_with_muon_goes_on_bit_for_bit(config, make_trainer):
     assert steps(whole, "loss", "grad_norm") == steps(resumed, "loss", "grad_norm")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("feed_forward", ["swiglu", "relu2"])
 def test_a_model_of_all_modern_parts_goes_on_bit_for_bit(config, make_trainer, feed_forward):
     config = dataclasses.replace(
@@ -165,7 +165,6 @@ def test_patience_ends_a_run_and_says_so(config, make_trainer, caplog):
     assert longer.fit().step == 7
 
 
-@pytest.mark.slow
 def test_a_branch_takes_over_everything_and_leaves_the_trunk_alone(config, make_trainer):
     stable = dataclasses.replace(
         config, schedule="wsd", max_steps=12, decay_steps=4, checkpoint_interval=4

@@ -65,6 +65,7 @@ def test_the_other_schedules_at_their_boundaries(config, step, height):
     assert learning_rate_at(step, config) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_a_stable_run_is_the_same_before_the_fall_wherever_it_ends():
     longer = dataclasses.replace(WSD, max_steps=150_000)
     assert all(learning_rate_at(s, WSD) == learning_rate_at(s, longer) for s in range(80_001))

@@ -23,6 +23,7 @@ def records(trainer, kind):
     return [record for record in read_history(trainer.journal.path) if record["kind"] == kind]
 
 
+@pytest.mark.slow
 def test_4_steps_equal_2_steps_a_save_and_2_more_elsewhere(config, make_trainer):
     config = dataclasses.replace(config, max_steps=4)
     whole = make_trainer(config, folder="whole")
@@ -37,6 +38,7 @@ def test_4_steps_equal_2_steps_a_save_and_2_more_elsewhere(config, make_trainer)
     assert first == second
 
 
+@pytest.mark.slow
 def test_micro_batches_equal_one_large_batch(config, make_trainer):
     config = dataclasses.replace(config, max_steps=1)
     small = make_trainer(config, folder="small")
@@ -67,6 +69,7 @@ def test_one_batch_can_be_overfitted(config, make_trainer):
     assert trainer.fit().loss < 0.1
 
 
+@pytest.mark.slow
 def test_every_parameter_is_in_one_group_and_moves(config, make_trainer):
     trainer = make_trainer(dataclasses.replace(config, max_steps=1))
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
@@ -105,6 +108,7 @@ def test_a_signal_ends_the_step_saves_and_the_next_fit_goes_on(config, make_trai
     assert same(whole, resumed)
 
 
+@pytest.mark.slow
 def test_running_a_finished_run_again_changes_nothing(config, make_trainer):
     first = make_trainer(config)
     first.fit()
@@ -116,6 +120,7 @@ def test_running_a_finished_run_again_changes_nothing(config, make_trainer):
     assert again.journal.path.read_text().startswith(history)
 
 
+@pytest.mark.slow
 def test_a_changed_batch_size_is_allowed_and_shown(config, make_trainer):
     make_trainer(dataclasses.replace(config, max_steps=2)).fit()
     changed = dataclasses.replace(config, batch_size=2, accumulation_steps=4)
@@ -129,6 +134,7 @@ def test_a_changed_batch_size_is_allowed_and_shown(config, make_trainer):
     }
 
 
+@pytest.mark.slow
 def test_the_history_holds_every_step_once_after_a_crash(config, make_trainer):
     def crash(record):
         if record["kind"] == "step" and record["step"] == 5:
@@ -141,6 +147,7 @@ def test_the_history_holds_every_step_once_after_a_crash(config, make_trainer):
     assert [record["step"] for record in records(trainer, "step")] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
 def test_validation_gives_bits_per_byte_of_the_targets_bytes(config, make_trainer):
     trainer = make_trainer(config, byte_counts=np.full(32, 4, dtype=np.int32))
     summary = trainer.fit()
@@ -149,6 +156,7 @@ def test_validation_gives_bits_per_byte_of_the_targets_bytes(config, make_traine
     )
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_the_one_of_the_lowest_validation_loss(config, make_trainer):
     config = dataclasses.replace(config, max_steps=12, decay_steps=12)
     trainer = make_trainer(config)
@@ -184,6 +192,7 @@ def test_the_two_best_and_the_last_are_kept_where_that_is_asked_for(config, make
     assert kept_checkpoints(trainer) == ["best-00000006", "step-00000018"]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_the_best_of_all_its_sittings(config, make_trainer):
     keeping = dataclasses.replace(config, keep_checkpoints=1, keep_best=2)
     scripted(make_trainer(keeping), [3.0, 4.0]).fit()
@@ -203,6 +212,7 @@ def test_a_checkpoint_of_an_older_version_has_its_lowest_loss():
     assert RunState.from_json({"step": 4, "best_loss": None}).best_loss == math.inf
 
 
+@pytest.mark.slow
 def test_patience_counts_validations_without_a_lower_loss_also_where_two_are_kept(
     config, make_trainer
 ):
@@ -214,6 +224,7 @@ def test_patience_counts_validations_without_a_lower_loss_also_where_two_are_kep
     assert {"best-00000002", "best-00000004"} <= set(kept_checkpoints(trainer))
 
 
+@pytest.mark.slow
 def test_a_fixed_prompt_is_sampled_now_and_then_and_at_the_end(config, make_trainer):
     config = dataclasses.replace(config, sample_interval=4)
     trainer = make_trainer(config, sample=lambda: "Il était une fois")
@@ -221,6 +232,7 @@ def test_a_fixed_prompt_is_sampled_now_and_then_and_at_the_end(config, make_trai
     assert [record["step"] for record in records(trainer, "sample")] == [4, 6]
 
 
+@pytest.mark.slow
 def test_a_score_joins_each_validation_and_changes_no_step(config, make_trainer):
     def watched(config, folder):
         def score():
@@ -246,6 +258,7 @@ def test_a_score_joins_each_validation_and_changes_no_step(config, make_trainer)
     assert means[0] == means[1]
 
 
+@pytest.mark.slow
 def test_dropout_resumes_bit_for_bit(config, make_trainer):
     trainer = make_trainer(config, folder="whole")
     model = dataclasses.replace(trainer.model.config, dropout=0.3)
@@ -257,6 +270,7 @@ def test_dropout_resumes_bit_for_bit(config, make_trainer):
     assert same(whole, resumed)
 
 
+@pytest.mark.slow
 def test_a_run_writes_why_it_ended(config, make_trainer):
     def interrupt(record):
         if record["kind"] == "step" and record["step"] == 3:
@@ -284,6 +298,7 @@ def test_a_run_writes_why_it_ended(config, make_trainer):
     assert records(failing, "end")[0]["reason"] == "RuntimeError: no more power"
 
 
+@pytest.mark.slow
 def test_after_a_power_cut_a_run_says_what_was_lost(config, make_trainer, caplog):
     config = dataclasses.replace(config, checkpoint_interval=4)
     run = make_trainer(config)

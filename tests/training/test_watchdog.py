@@ -7,6 +7,8 @@ import pytest
 
 from dimgpt.training.watchdog import Watchdog
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def watch():

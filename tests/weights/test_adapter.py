@@ -115,6 +115,7 @@ def exported(request, tmp_path):
     return model, theirs, tmp_path / "toy-chat"
 
 
+@pytest.mark.slow
 def test_the_saved_matrices_change_an_exported_base_into_our_model(exported):
     model, theirs, folder = exported
     settings = json.loads((folder / "adapter_config.json").read_text())
@@ -130,6 +131,7 @@ def test_the_saved_matrices_change_an_exported_base_into_our_model(exported):
     assert difference < 1e-4
 
 
+@pytest.mark.slow
 def test_peft_itself_opens_the_folder_on_an_exported_base(exported):
     peft = pytest.importorskip("peft", reason="peft is not installed")
     model, theirs, folder = exported

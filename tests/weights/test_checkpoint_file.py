@@ -171,6 +171,7 @@ def test_single_flipped_bits_are_noticed_wherever_numbers_or_names_are(tmp_path:
             load_original(path)
 
 
+@pytest.mark.slow
 def test_damaged_pickles_with_right_checksums_never_surface_as_another_error(
     tmp_path: Path,
 ) -> None:

@@ -135,6 +135,7 @@ def test_a_folder_that_came_from_elsewhere_is_not_touched(hub, tmp_path, record,
     assert hub.requests == []
 
 
+@pytest.mark.slow
 def test_what_is_cut_off_leaves_no_folder_and_goes_on(hub, tmp_path):
     hub.fail("best.pt", *[Fault("cut", num_bytes=10_000)] * 5)
     with pytest.raises(ConnectionError):
@@ -147,6 +148,7 @@ def test_what_is_cut_off_leaves_no_folder_and_goes_on(hub, tmp_path):
     assert names_in(tmp_path) == ["lillm-39m"]
 
 
+@pytest.mark.slow
 def test_what_is_cut_off_goes_on_with_a_newer_revision(hub, tmp_path):
     hub.fail("last.pt", *[Fault("cut", num_bytes=10_000)] * 5)
     with pytest.raises(ConnectionError):
@@ -157,6 +159,7 @@ def test_what_is_cut_off_goes_on_with_a_newer_revision(hub, tmp_path):
     assert len(hub.asked("best.pt")) == 1
 
 
+@pytest.mark.slow
 def test_a_killed_download_goes_on(hub, tmp_path):
     hub.seconds_between_kilobytes = 0.01
     code = (
@@ -234,6 +237,7 @@ def test_a_gated_model_says_what_to_do(hub, tmp_path):
         download(hub, tmp_path)
 
 
+@pytest.mark.slow
 def test_another_hub_is_named_by_the_library_s_own_variable(hub, tmp_path):
     code = (
         "import sys; from pathlib import Path; from dimgpt.weights.download import *; "

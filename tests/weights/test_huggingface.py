@@ -81,6 +81,7 @@ def refused(folder: Path, match: str, kind: type[Exception] = ValueError) -> Non
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "changes"),
     [
@@ -104,6 +105,7 @@ def test_the_logits_are_those_of_transformers(tmp_path: Path, kind: str, changes
     assert load_original(tmp_path).system == "huggingface"
 
 
+@pytest.mark.slow
 def test_a_model_in_several_files_is_read(tmp_path: Path) -> None:
     theirs = build("Mistral", sliding_window=7)
     theirs.save_pretrained(tmp_path, max_shard_size="10KB")

@@ -93,6 +93,7 @@ def test_a_bare_state_dict_needs_its_heads_where_its_width_is_no_published_one()
     require_same_logits(load_original(FIXTURES / "state_dict.pt", TINY).model)
 
 
+@pytest.mark.slow
 def test_a_bare_state_dict_of_a_published_width_has_the_published_heads(tmp_path: Path) -> None:
     config = replace(
         TINY, vocab_size=30, context_length=512, embedding_dim=768, ffn_dim=3072, num_layers=1

@@ -58,6 +58,7 @@ def test_every_record_is_in_one_block_whatever_its_size(tmp_path, name, packing,
     assert sum(one.file_bytes for one in cut) == path.stat().st_size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row_group_size", [7, 200])
 def test_a_parquet_file_is_cut_within_its_groups_of_rows(tmp_path, row_group_size):
     table = pyarrow.table({"text": TEXTS, "id": list(range(200))})
@@ -154,6 +155,7 @@ def test_a_text_that_is_not_utf8_is_refused_or_skipped(tmp_path):
     assert read(tmp_path / "a.txt", skip_bad=True)[1] == [None]
 
 
+@pytest.mark.slow
 def test_text_that_is_not_utf8_in_a_parquet_file_is_refused_or_skipped(tmp_path):
     array = pyarrow.array([b"a", b"\xff", b"c"]).view(pyarrow.string())
     pyarrow.parquet.write_table(pyarrow.table({"text": array}), tmp_path / "a.parquet")
@@ -202,6 +204,7 @@ def test_a_line_that_is_too_long_is_skipped_and_counted_where_bad_records_are(
     assert len(documents) == 61
 
 
+@pytest.mark.slow
 def test_a_file_of_any_size_takes_the_memory_of_a_few_blocks(tmp_path):
     line = json.dumps({"text": "chat " * 200}).encode() + b"\n"
     path = tmp_path / "a.jsonl.gz"

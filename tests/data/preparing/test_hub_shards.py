@@ -164,11 +164,13 @@ def test_the_files_are_those_that_datasets_itself_reads_from_the_hub(hub, tmp_pa
     assert answer["rows"] == ["one", "two"] * 3
 
 
+@pytest.mark.slow
 def test_the_name_of_a_repository_makes_no_split(hub, content):
     hub.add("owner/test", {"a.parquet": content, "b.parquet": content}, kind="dataset")
     assert names(shards(hub, "owner/test")) == ["a.parquet", "b.parquet"]
 
 
+@pytest.mark.slow
 def test_other_kinds_of_files_are_listed(hub):
     files = {f"x-{number}.jsonl.{kind}": b"\0" for number, kind in enumerate(("gz", "zst"))}
     hub.add("owner/lines", {**files, "README.md": b"# x", "LICENSE": b"y"}, kind="dataset")

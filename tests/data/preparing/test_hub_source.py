@@ -70,6 +70,7 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
+@pytest.mark.slow
 def test_documents_come_in_the_order_of_the_shards(hub):
     documents = list(read_documents(SOURCE))
     assert len(documents) == 150 * NUM_SHARDS
@@ -78,6 +79,7 @@ def test_documents_come_in_the_order_of_the_shards(hub):
         list(read_documents(SourceConfig(name="x", path=SOURCE.path, text_column="body")))
 
 
+@pytest.mark.slow
 def test_shards_are_taken_in_order_until_there_is_text_enough(hub, tokenizer, tmp_path):
     def num_shards(**limits):
         return len(set(read_documents(dataclasses.replace(SOURCE, **limits)))) / 150
@@ -100,6 +102,7 @@ def test_shards_are_taken_in_order_until_there_is_text_enough(hub, tokenizer, tm
     assert read_manifest(folder).source["num_files"] == 2
 
 
+@pytest.mark.slow
 def test_one_shard_is_on_the_disk_at_a_time_and_none_in_the_end(hub, tokenizer, tmp_path):
     seen = []
 
@@ -119,6 +122,7 @@ def test_one_shard_is_on_the_disk_at_a_time_and_none_in_the_end(hub, tokenizer, 
     assert file.num_documents > 500
 
 
+@pytest.mark.slow
 def test_a_finished_source_asks_the_hub_nothing(hub, tokenizer, tmp_path):
     prepare(tokenizer, tmp_path)
     hub.requests.clear()
@@ -127,6 +131,7 @@ def test_a_finished_source_asks_the_hub_nothing(hub, tokenizer, tmp_path):
     assert hub.requests == []
 
 
+@pytest.mark.slow
 def test_a_run_without_network_goes_on_with_the_shard_that_it_lacks(hub, tokenizer, tmp_path):
     expected = contents(prepare(tokenizer, tmp_path / "whole"))
     down = [Fault("status", status=503)] * QUICK.num_tries
@@ -140,12 +145,14 @@ def test_a_run_without_network_goes_on_with_the_shard_that_it_lacks(hub, tokeniz
     assert len(hub.asked("train-2.parquet")) == 1
 
 
+@pytest.mark.slow
 def test_each_shard_is_fetched_once(hub, tokenizer, tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "_SAMPLE_BYTES", 1_000)  # less than a shard, as it usually is
     prepare(tokenizer, tmp_path)
     assert [len(hub.asked(f"train-{n}.parquet")) for n in range(NUM_SHARDS)] == [1] * NUM_SHARDS
 
 
+@pytest.mark.slow
 def test_wrong_bytes_never_become_tokens(hub, tokenizer, tmp_path):
     expected = contents(prepare(tokenizer, tmp_path / "whole"))
     hub.fail("train-1.parquet", Fault("wrong"), Fault("html"))
@@ -154,6 +161,7 @@ def test_wrong_bytes_never_become_tokens(hub, tokenizer, tmp_path):
     assert contents(prepare(tokenizer, tmp_path / "cut")) == expected
 
 
+@pytest.mark.slow
 def test_a_vocabulary_sample_fetches_a_few_shards(hub):
     sample = list(sample_mixture([SOURCE], num_characters=2_000, seed=0))
     fetched = {request.path for request in hub.asked(".parquet")}

@@ -99,6 +99,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_what_is_not_plain_is_refused_in_one_line_and_nothing_is_run(tmp_path, name):
     """Nor does it take memory: a forged length or number may ask for gigabytes."""

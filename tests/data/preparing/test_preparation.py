@@ -217,6 +217,7 @@ def conversations(path):
     return ConversationSourceConfig(name="chat", path=str(path))
 
 
+@pytest.mark.slow
 def test_a_group_may_hold_out_another_share_or_nothing(tokenizer, tmp_path):
     group, held_out = conversations(tmp_path / "chat.jsonl"), {}
     for ratio in (None, 0.6, 0.0):

@@ -82,12 +82,14 @@ def test_a_document_is_dropped_when_its_language_is_not_asked_for(text, language
     assert reason_to_drop(text, QualityConfig(languages=("fr", language))) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["", " \n", "\ud800\x00", "123", "🙂" * 50])
 def test_text_without_language_is_no_error(text):
     pytest.importorskip("py3langid")
     assert reason_to_drop(text, QualityConfig(languages=("fr",))) in (None, LANGUAGE)
 
 
+@pytest.mark.slow
 def test_a_language_that_cannot_be_told_is_refused_with_the_known_ones():
     pytest.importorskip("py3langid")
     with pytest.raises(ValueError, match=r"xq is unknown; choose from .* fr "):
@@ -99,6 +101,7 @@ def test_exact_copies_are_dropped_and_what_differs_by_a_letter_is_kept():
     assert reasons(texts, EXACT) == [None, None, EXACT_DUPLICATE, None, EXACT_DUPLICATE]
 
 
+@pytest.mark.slow
 def test_a_document_with_one_sentence_changed_is_a_near_copy():
     pytest.importorskip("datasketch")
     originals = [document(seed) for seed in range(40)]
@@ -107,6 +110,7 @@ def test_a_document_with_one_sentence_changed_is_a_near_copy():
     assert reasons(originals + copies) == [None] * 40 + [NEAR_DUPLICATE] * 40
 
 
+@pytest.mark.slow
 def test_case_and_punctuation_do_not_tell_near_copies_apart():
     pytest.importorskip("datasketch")
     text = document(1)
@@ -238,6 +242,7 @@ def test_keys_are_the_same_in_another_process():
     assert keys[:2].tolist() == [8473454954832989166, 17753240623405091628]
 
 
+@pytest.mark.slow
 def test_a_huge_document_takes_little_time_and_memory():
     pytest.importorskip("datasketch")
     text = document(3, num_sentences=1000) * 100
@@ -257,6 +262,7 @@ def test_a_missing_package_is_named_with_its_command(monkeypatch):
         reason_to_drop("a", config)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FRENCH.is_dir(), reason="the sample of French text is not beside the code")
 def test_of_real_french_hardly_anything_is_called_foreign_or_a_copy():
     pytest.importorskip("datasketch")

@@ -207,6 +207,7 @@ def test_a_picture_says_that_nothing_was_left_out():
     assert [text.get_text() for text in dropped.texts] == ["nothing"]
 
 
+@pytest.mark.slow
 def test_a_picture_shows_every_source_and_group():
     reports = [report_of(DOCUMENTS, group="web"), report_of(DOCUMENTS[:50], group="web")]
     reports[1].source = "b"
@@ -223,6 +224,7 @@ def test_a_picture_shows_every_source_and_group():
     figure.savefig(io.BytesIO(), format="png")
 
 
+@pytest.mark.slow
 def test_a_picture_of_empty_sources_or_of_none_is_no_crash():
     plot_report([SourceReport(source="a")]).savefig(io.BytesIO(), format="png")
     with pytest.raises(ValueError, match="no report to draw"):

@@ -95,6 +95,7 @@ def test_conversations_under_few_long_prompts_are_split_as_asked(
     assert read_report(folder).notes == ["read as DimensionGPT"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_prompts", [1, 2, 5])
 @pytest.mark.parametrize("num_letters", [50, 120, 300])
 def test_the_share_held_out_is_near_the_one_asked_for(num_prompts, num_letters):
@@ -121,6 +122,7 @@ def test_short_conversations_under_many_system_prompts_are_split_as_asked(tokeni
     assert 10 <= counts(folder)["validation"] <= 35
 
 
+@pytest.mark.slow
 def test_shares_on_several_disks_find_the_same_openings(tokenizer, tmp_path):
     sizes = {"block_bytes": 20_000, "part_blocks": 2}
     texts = [LICENCE + sentences(number) for number in range(60)]

@@ -90,6 +90,7 @@ def test_a_json_list_that_is_too_long_says_what_to_do(tmp_path, monkeypatch):
         read(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_json_list_takes_the_memory_of_a_few_times_its_text(tmp_path):
     content = json.dumps([{"text": "chat " * 200, "id": n} for n in range(5_000)])
     (tmp_path / "a.json").write_text(content)
@@ -118,6 +119,7 @@ def write_nulls(path, bad):
     return [text for text in texts if text]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.parquet", "a.jsonl"])
 def test_a_null_text_is_skipped_or_named_with_how_many_are_so(tmp_path, name):
     texts = write_nulls(tmp_path / name, bad=range(7, 2_000, 33))

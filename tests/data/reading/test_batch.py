@@ -93,6 +93,7 @@ def test_items_come_in_order():
     assert list(prefetch(lambda i: i, 3, 3)) == []
 
 
+@pytest.mark.slow
 def test_items_are_made_ahead_but_no_further_than_asked():
     made = []
     items = prefetch(lambda i: made.append(i), 0, 100, depth=2)
@@ -129,5 +130,6 @@ def test_a_process_may_end_while_an_item_is_made(ends):
     assert ends[:3] == ["items.close(): 0", ": 0", "raise SystemExit(0): 0"]
 
 
+@pytest.mark.slow
 def test_an_interrupt_at_any_place_leaves_nothing_that_waits_for_ever(ends):
     assert ends[3:] == ["interrupted: 0"]

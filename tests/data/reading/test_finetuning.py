@@ -110,6 +110,7 @@ def test_groups_and_system_prompts_are_drawn_by_their_shares(corpus):
         assert found == pytest.approx(shares, abs=0.06)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_validation", [False, True])
 def test_weights_are_those_of_each_whole_document(corpus, is_validation):
     """Also for the document that a row begins inside: find it, weigh it whole, compare."""
@@ -183,6 +184,7 @@ def make_lengths(tmp_path, write_files):
     return ConversationCorpus.open(tmp_path, [group], FINGERPRINT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("is_later_uniform", "share"), [(False, 0.9), (True, 0.5)])
 def test_later_conversations_are_drawn_by_length_or_uniformly(
     tmp_path, write_files, is_later_uniform, share

@@ -154,6 +154,7 @@ def test_a_conversation_longer_than_the_row_is_cut_at_its_end(tmp_path, write_fi
     assert [ids for ids, *_ in documents_of(batch)] == [whole[: LONG + 1]] * 8
 
 
+@pytest.mark.slow
 def test_documents_stay_behind_their_system_prompts(tmp_path, write_files):
     prompt = [250, 251]
     groups = [
@@ -183,6 +184,7 @@ def test_packing_passes_over_no_conversation_that_was_drawn(tmp_path, write_file
     assert (np.bincount(rows, weights=lengths.sum(axis=1)) <= LONG + 1).all()
 
 
+@pytest.mark.slow
 def test_packed_rows_depend_on_seed_and_step_alone(tmp_path, write_files):
     made = corpus(tmp_path, write_files, LENGTHS)
     whole, divided = packed(made), packed(made, batch_size=1, accumulation_steps=16)

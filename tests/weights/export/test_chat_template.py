@@ -113,6 +113,7 @@ def test_every_format_is_tried() -> None:
     assert {tokenizer.chat.format.name for tokenizer in TOKENIZERS.values()} == {*CHAT_FORMATS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOKENIZERS)
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
@@ -138,6 +139,7 @@ def test_ids_weights_stops_and_template_agree(
             assert not {*said} & {*chat.stops}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOKENIZERS)
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
@@ -156,6 +158,7 @@ def test_a_prompt_is_the_beginning_of_its_answer_and_what_the_template_gives(
     assert ids[: len(prompt)] == prompt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SPACED)
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)

@@ -66,6 +66,7 @@ def test_a_plain_copy_is_a_model_folder_of_ours(
     assert load_card(folder) == (CARD, b"picture")
 
 
+@pytest.mark.slow
 def test_an_older_export_of_the_model_is_replaced(
     tiny_model: Transformer, tokenizer: GreedyTokenizer, folder: Path
 ) -> None:
@@ -75,6 +76,7 @@ def test_an_older_export_of_the_model_is_replaced(
     assert [path.name for path in folder.parent.iterdir()] == ["out"]
 
 
+@pytest.mark.slow
 def test_what_is_no_export_of_the_model_stays(
     tiny_model: Transformer, tokenizer: GreedyTokenizer, folder: Path, tmp_path: Path
 ) -> None:
@@ -90,6 +92,7 @@ def test_what_is_no_export_of_the_model_stays(
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_an_export_of_another_model_stays(
     tiny_model: Transformer, tokenizer: GreedyTokenizer, folder: Path
 ) -> None:
@@ -112,6 +115,7 @@ def test_weights_that_are_no_numbers_there_are_refused(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_or_the_older_export(
     tiny_model: Transformer,
     tokenizer: GreedyTokenizer,
@@ -132,6 +136,7 @@ def test_a_full_disk_leaves_nothing_or_the_older_export(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.slow
 def test_an_interruption_leaves_nothing_half(
     tiny_model: Transformer,
     tokenizer: GreedyTokenizer,
@@ -253,6 +258,7 @@ def test_experts_without_a_home_are_refused(
     refused(make_model(num_experts=4, **changes), tokenizer, tmp_path, match, target=target)
 
 
+@pytest.mark.slow
 def test_a_model_with_experts_has_each_in_matrices_of_its_own_and_a_card_that_counts_them(
     make_model: Callable[..., Transformer], tokenizer: GreedyTokenizer, tmp_path: Path
 ) -> None:
@@ -277,6 +283,7 @@ def test_a_copy_of_a_model_with_experts_opens_as_it_was(
     assert torch.equal(again(IDS), model(IDS))
 
 
+@pytest.mark.slow
 def test_a_pattern_of_equal_layers_goes_where_one_window_goes(
     make_model: Callable[..., Transformer], tokenizer: GreedyTokenizer, tmp_path: Path
 ) -> None:
@@ -310,6 +317,7 @@ def test_a_byte_level_tokenizer_is_refused(
         write_original(make_model(vocab_size=300), llama_tokenizer, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["transformers", "gguf"])
 def test_a_modern_model_opens_elsewhere_and_a_part_without_a_home_is_named(
     tokenizer: GreedyTokenizer, tmp_path: Path, target: str

@@ -50,6 +50,7 @@ def encoded(tokenizer: tokenizers.Tokenizer, text: str) -> list[int]:
     return tokenizer.encode(text, add_special_tokens=False).ids
 
 
+@pytest.mark.slow
 def test_ids_are_those_of_the_original_on_every_case(
     name: str, strict: tokenizers.Tokenizer
 ) -> None:
@@ -57,6 +58,7 @@ def test_ids_are_those_of_the_original_on_every_case(
         assert encoded(strict, case["text"]) == case[KEYS[name]], case["id"]
 
 
+@pytest.mark.slow
 def test_only_texts_that_spell_special_tokens_differ_where_those_are_read(
     name: str, theirs: tokenizers.Tokenizer
 ) -> None:
@@ -101,11 +103,13 @@ def test_signs_in_a_row_with_nothing_before_them_are_the_only_known_loss(
     assert encoded(strict, signs) == ours.encode(signs[0]) != ours.encode(signs)
 
 
+@pytest.mark.slow
 def test_nothing_beyond_the_tables_is_written() -> None:
     assert all(transliterate(chr(code)) == "" for code in range(0x20000, 0x110000, 251))
     assert transliterations()["東"] == "Dong "
 
 
+@pytest.mark.slow
 def test_a_long_word_is_no_unknown(ours: GreedyTokenizer, strict: tokenizers.Tokenizer) -> None:
     text = "abandonner" * 200
     assert encoded(strict, text) == ours.encode(text)

@@ -104,7 +104,10 @@ def load_huggingface(folder: Path, *, context_length: int | None = None) -> Tran
 def reorder_heads(
     name: str, weight: Tensor, config: ModelConfig, order: Callable[[Tensor, int], Tensor]
 ) -> Tensor:
-    """Reorder weights of queries or keys by one of the two functions below; others stay."""
+    """Reorder the rows of a weight of queries or keys; return any other weight unchanged.
+
+    `order` is `pairs_from_halves` or `halves_from_pairs`.
+    """
     num_heads = {
         "query.weight": config.num_heads,
         "key.weight": config.num_kv_heads,

@@ -36,13 +36,14 @@ def load_original(
 
     Args:
         path: A checkpoint, a folder with one, or a folder that `load_huggingface` opens.
-        config: As `load_checkpoint`.
+        config: Settings of the model, as in `load_checkpoint`; not together with `sizes`.
         sizes: Sizes that a checkpoint lacks: `num_heads`, `num_kv_heads`, `window_size`,
-            `context_length`. For a folder only `context_length`, which shortens its own.
+            `context_length`. A folder takes only `context_length`, to shorten its context.
 
     Raises:
-        FileNotFoundError: There is nothing.
-        ValueError: It is damaged, contains code, is inconsistent, or of no known system.
+        FileNotFoundError: `path` does not exist.
+        ValueError: The file is damaged, contains code, is inconsistent, or belongs to no known
+            system; or a size is given that the file already contains.
     """
     given = dict(sizes or {})
     if config and given:

@@ -47,12 +47,16 @@ def load_original(
     """
     given = dict(sizes or {})
     if config and given:
-        raise ValueError(f"config and {', '.join(given)} given: the config says all sizes")
+        raise ValueError(
+            f"config and {', '.join(given)} given: the config contains all sizes; leave one of the "
+            "two out"
+        )
     if _is_huggingface(path):
         context_length = given.pop("context_length", None)
         if given or config:
             raise ValueError(
-                f"{', '.join(given) or 'config'} given: {path / CONFIG_NAME} says it; leave it out"
+                f"{', '.join(given) or 'config'} given: {path / CONFIG_NAME} contains it; "
+                "leave it out"
             )
         model = load_huggingface(path, context_length=context_length)
         return Original(system="huggingface", model=model)
@@ -96,7 +100,7 @@ def _is_ours(folder: Path) -> bool:
 def _checkpoint_at(path: Path) -> Path:
     """Return the checkpoint at a path: the file itself, or the only one in a folder."""
     if path.is_dir() and _is_ours(path):
-        raise ValueError(f"{path} is a model folder that was made here: it opens as it is")
+        raise ValueError(f"{path} is a model folder of dimgpt: use it without importing it")
     found = _checkpoints_in(path) if path.is_dir() else []
     if len(found) == 1:
         return found[0]

@@ -288,7 +288,7 @@ def test_sizes_that_a_file_does_not_say_are_given(tmp_path: Path) -> None:
     toy = FIXTURES / "toygpt" / "state_dict.pt"
     original = load_original(toy, sizes={"num_heads": 4, "context_length": 64})
     assert (original.model.config.num_heads, original.model.config.context_length) == (4, 64)
-    with pytest.raises(ValueError, match="window_size is 8: .* of a system without it"):
+    with pytest.raises(ValueError, match="window_size is 8: models of this system have no such"):
         load_original(toy, sizes={"num_heads": 4, "window_size": 8})
     with pytest.raises(ValueError, match="context_length is 32: .* says 64; leave it out"):
         load_original(
@@ -338,7 +338,7 @@ def test_the_card_of_a_bare_model_promises_no_text(weights: Path, tmp_path: Path
 
 def test_a_model_folder_of_ours_is_not_imported(weights: Path, tmp_path: Path) -> None:
     folder = import_model(weights, models_root=tmp_path / "models")
-    assert "opens as it is" in complaint(folder, "--models-root", tmp_path / "models")
+    assert "use it without importing it" in complaint(folder, "--models-root", tmp_path / "models")
 
 
 def test_an_original_writes_as_it_is(weights: Path, capsys) -> None:

@@ -141,7 +141,11 @@ class Evaluate(Folders):
     """Write the French minimal pairs into a folder instead, as a task of lm_eval."""
 
     def run(self) -> None:
-        """Print the measurements of each source, or of each kind of pairs."""
+        """Print loss and copying on held-out documents, the default.
+
+        With `probes`, print the accuracy of each kind of French minimal pairs instead. With
+        `write_task`, write these pairs for lm_eval and print its command.
+        """
         workspace = self.workspace()
         folder = self.model or workspace.model_dir("pretraining")
         if self.write_task is not None:

@@ -56,7 +56,7 @@ class Weather(NamedTuple):
 
 
 def plural(word: str) -> str:
-    """Return the regular plural of a noun or of a masculine adjective."""
+    """Return the regular plural of a French noun or masculine adjective."""
     if word.endswith(("s", "x", "z")):
         return word
     if word.endswith("al"):

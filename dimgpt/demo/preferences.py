@@ -22,7 +22,7 @@ RUDE = ("Tais-toi.", "Laisse-moi tranquille.", "Quelle question stupide !")
 
 
 def preferences(num: int, *, seed: int) -> Iterator[Preference]:
-    """Write pairs for training; no held-out item ever occurs in them."""
+    """Yield `num` questions with a better and a worse answer; no held-out item occurs in them."""
     rng = Random(f"preferences {seed}")
     for _ in range(num):
         (fault,) = rng.choices([*REJECTED], [*REJECTED.values()])

@@ -19,14 +19,17 @@ _FORMAT_WITHOUT_TOTAL = "{desc}: {elapsed}{postfix}"
 
 
 class LogLines:
-    """A stream for logs: of a line that redraws itself, it writes one state every 30 seconds."""
+    """A stream for logs: writes a line that redraws itself at most once in 30 seconds."""
 
     def __init__(self, stream: TextIO, *, seconds: float = 30.0) -> None:
         self._stream, self._seconds = stream, seconds
         self._line, self._is_redrawn, self._next = "", False, 0.0
 
     def write(self, text: str) -> int:
-        """Take text in which a carriage return restarts a line."""
+        """Collect text, and write each line when it ends.
+
+        A carriage return discards the line so far and begins it again.
+        """
         for part in re.split("([\r\n])", text):
             if part == "\n":
                 self._write_line()

@@ -44,7 +44,7 @@ class Table:
             values: A mapping, whose entries become rows of two columns; or mappings or dataclass
                 instances, each of which becomes a row.
             title: Title above the table.
-            first: Names of a mapping that come first; a notebook folds the others.
+            first: Names of a mapping that come first. A notebook shows them and folds the others.
         """
         if isinstance(values, Mapping):
             ordered = {name: values[name] for name in first} | dict(values)

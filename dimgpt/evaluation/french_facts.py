@@ -1,6 +1,8 @@
-"""Everyday facts in French: a false sentence has the answer of another sentence of its line.
+"""Pairs of a true and a false French sentence about everyday facts.
 
-So each answer is as often wrong as right, and a preference for frequent words does not help.
+Each entry of the table holds facts of one kind, such as capitals. The false sentence takes its
+answer from another fact of the entry. Each answer is therefore as often wrong as right, so a model
+that only prefers frequent words scores 50 %.
 """
 
 from collections.abc import Iterator

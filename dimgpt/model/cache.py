@@ -114,7 +114,10 @@ class KVCache:
         self.lengths = [length + num_new for length in self.lengths]
 
     def rows(self, begin: int, end: int) -> "KVCache":
-        """Return a view of some rows, with lengths of its own."""
+        """Return a cache of the rows `begin` to `end`, which shares memory with this one.
+
+        Its `lengths` are a copy: advancing it does not advance this cache.
+        """
         view = copy.copy(self)
         view.lengths = self.lengths[begin:end]
         view._layers = [slots[:, begin:end] for slots in self._layers]

@@ -199,10 +199,10 @@ class Transformer(nn.Module):
 
         Args:
             ids: Token ids; the caller must keep them in 0..vocab_size - 1.
-            cache: Holds the positions before `ids`, and gets those of `ids`.
+            cache: Keys and values of the positions before `ids`; those of `ids` are added.
 
         Raises:
-            ValueError: There are more positions than the context holds, and no cache that runs on.
+            ValueError: There are more than `context_length` positions, and no cache with `runs_on`.
         """
         return self.logits(self.hidden_states(ids, cache))
 

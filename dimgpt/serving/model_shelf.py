@@ -65,7 +65,10 @@ class ModelShelf:
     def session(
         self, key: Hashable, name: str, config: SamplingConfig, system_prompt: str | None
     ) -> ChatSession:
-        """Return a conversation's session: the kept one if model and system prompt are the same."""
+        """Return the session of the conversation `key`, with these sampling settings.
+
+        A new session replaces the kept one if the model or the system prompt has changed.
+        """
         model, tokenizer = self.open(name)
         session = ChatSession(model, tokenizer, config, system_prompt)
         with self._lock:

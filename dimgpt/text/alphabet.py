@@ -1,8 +1,8 @@
 """The characters that a vocabulary may contain, and the spelling of other characters.
 
-Tables only; `cleaning` applies them. They are those of DimensionGPT, so that its vocabularies and
-weights stay usable. The order matters where a table says so. All other characters are
-transliterated to ASCII or dropped. The pictures below follow the order of Unicode.
+This file has tables only; `cleaning` applies them. The tables are those of DimensionGPT, so that
+its vocabularies and weights stay usable. The order of a table matters where the table says so.
+Characters in no table are transliterated to ASCII or dropped.
 """
 
 ASCII = "".join(map(chr, range(0x20, 0x7F)))

@@ -64,7 +64,8 @@ def normalize_text(text: str, *, compose_accents: bool = False) -> str:
 def restore_text(text: str) -> str:
     r"""Replace the stand-ins of a cleaned text by the original characters.
 
-    >>> restore_text(clean_text("a\n❤\ufe0f")) == "a\n❤\ufe0f" True
+    >>> restore_text(clean_text("a\n❤\ufe0f")) == "a\n❤\ufe0f"
+    True
     """
     text = text.replace(TAB, "\t").replace(NEW_LINE, "\n")
     return _STAND_IN.sub(lambda match: _EMOJI_OF_STAND_INS[match[0]], text)

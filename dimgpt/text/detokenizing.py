@@ -16,8 +16,8 @@ def detokenize(text: str) -> str:
     Each step is one pass, so one of two spaces before a comma stays. Quotes alternate over the
     complete text, and an odd last one stays open.
 
-    >>> detokenize('Il dit : " oui , non . " ( 3 , 5 % ) [ a ]') 'Il dit : « oui, non. » (3,5 %)
-    [a]'
+    >>> detokenize('Il dit : " oui , non . " ( 3 , 5 % ) [ a ]')
+    'Il dit : « oui, non. » (3,5 %) [a]'
     """
     for spaced, sign in _SPACED_SIGNS:
         text = text.replace(spaced, sign)

@@ -146,7 +146,8 @@ class GreedyTokenizer(Tokenizer):
 def longest_matches(word: str, vocabulary: Container[str]) -> Iterator[str]:
     """Yield the longest token at each position of a word, or a single character if there is none.
 
-    >>> list(longest_matches("chaton", {"chat", "on", "c", "cha"})) ['chat', 'on']
+    >>> list(longest_matches("chaton", {"chat", "on", "c", "cha"}))
+    ['chat', 'on']
     """
     start = 0
     while start < len(word):

@@ -99,7 +99,7 @@ class CheckpointStore:
             try:
                 return self.load(path)
             except ValueError as error:
-                log.warning("%s: trying the one before it", error)
+                log.warning("%s: loading the checkpoint before it", error)
         return None
 
     def clean(self) -> None:
@@ -136,7 +136,11 @@ class CheckpointStore:
         for path in self._paths("step")[:-1]:
             if shutil.disk_usage(self.folder).free > needed:
                 return
-            log.warning("the disk is full: deleting %s for step %d", path, checkpoint.step)
+            log.warning(
+                "the disk has too little space for the checkpoint of step %d: deleting %s",
+                checkpoint.step,
+                path,
+            )
             shutil.rmtree(path, ignore_errors=True)
 
     def _complete(self, folder: Path, checkpoint: Checkpoint, hashes: Mapping[str, str]) -> None:

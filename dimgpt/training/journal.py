@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def read_history(path: Path) -> list[Record]:
-    """Read the records of a running or ended run; ignore a line cut by a crash."""
+    """Read the records of a running or ended run, up to the first damaged line."""
     records = []
     for line in path.read_bytes().split(b"\n"):  # bytes: a crash may cut a character
         try:

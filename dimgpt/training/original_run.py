@@ -104,14 +104,15 @@ def _read_weights(path: Path, config: ModelConfig) -> dict[str, Tensor]:
     shown = sizes_in(tensors, layout, source=source)
     if (shown["num_layers"], shown["embedding_dim"]) != (config.num_layers, config.embedding_dim):
         raise ValueError(
-            f"{path} has {shown['num_layers']} blocks of width {shown['embedding_dim']:,}, this "
-            f"configuration {config.num_layers} of {config.embedding_dim:,}: set "
+            f"{path} has {shown['num_layers']} blocks of width {shown['embedding_dim']:,}, but the "
+            f"settings ask for {config.num_layers} of width {config.embedding_dim:,}: set "
             "model.num_layers, model.embedding_dim and the other sizes to those of the run"
         )
     if shown["vocab_size"] != config.vocab_size:
         raise ValueError(
-            f"{path} has a vocabulary of {shown['vocab_size']:,} tokens, this one has "
-            f"{config.vocab_size:,}: import the run's data with `python -m dimgpt import-data`"
+            f"{path} has a vocabulary of {shown['vocab_size']:,} tokens, but the "
+            f"vocabulary here has {config.vocab_size:,}: import the run's data with "
+            "`python -m dimgpt import-data`"
         )
     tensors = without_output(tensors, layout, source=source)
     return dict(build_model(config, tensors, layout=layout, source=source).state_dict())

@@ -177,7 +177,11 @@ class RunFolder:
         now = self.config.sequences_per_step * self.model.config.context_length
         if self.runtime.is_first:
             if before != now:
-                log.warning("%s took %.0f tokens a step, this run takes %d", path, before, now)
+                message = (
+                    "%s has %.0f tokens a step, but this run has %d: set batch_size and "
+                    "accumulation_steps to keep the first number"
+                )
+                log.warning(message, path, before, now)
             lines = "".join(json.dumps(record) + "\n" for record in run.history)
             replace_file(self.path / "history.jsonl", lines.encode())
             if run.best is not None:
@@ -229,7 +233,7 @@ class RunFolder:
             other = "another optimizer" if is_optimizer else "another model or other data"
             raise ValueError(
                 f"this folder holds a run of {other} (saved -> asked for: {listed}): use the saved "
-                "settings, or train under another name"
+                "settings, or start a new run under another name"
             )
 
     def _open_store(self, folder: Path) -> CheckpointStore:

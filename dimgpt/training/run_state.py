@@ -49,7 +49,7 @@ class RunState:
         return is_kept
 
     def why_over(self, config: TrainingConfig) -> str | None:
-        """Return why a run is over; `None` if it is not."""
+        """Return "finished" or "out of patience" if the run is over, else `None`."""
         if self.step >= config.max_steps:
             return "finished"
         return "out of patience" if self.is_out_of_patience(config.patience) else None

@@ -88,7 +88,7 @@ def _header(tensors: Mapping[str, Tensor], offsets: Mapping[str, tuple[int, ...]
 
 
 def load_tensors(folder: Path) -> dict[str, dict[str, Tensor]]:
-    """Return the tensors of a folder by file and name; empty if they are in parts.
+    """Return the tensors of a checkpoint by file and name; empty for a sharded checkpoint.
 
     Raises:
         SafetensorError: A file is damaged.

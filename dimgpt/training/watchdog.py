@@ -18,7 +18,7 @@ class Watchdog:
     The usual time is the median of the last 50 steps.
 
     Args:
-        least_seconds: It never warns before.
+        least_seconds: It never warns before a step has taken this long.
     """
 
     def __init__(self, *, least_seconds: float = 60.0) -> None:
@@ -29,7 +29,10 @@ class Watchdog:
         self._ended = threading.Event()
 
     def __call__(self, record: dict[str, Any]) -> None:
-        """Count the time from here, and learn from it if it is a step after a step."""
+        """Restart the clock at each record of the run.
+
+        The time between two successive steps counts for the usual time.
+        """
         now, is_step = time.monotonic(), record["kind"] == "step"
         if is_step and self._is_watching:
             self._seconds.append(now - self._since)
@@ -37,7 +40,7 @@ class Watchdog:
         self._since, self._is_watching = now, is_step
 
     def rest(self) -> None:
-        """Wait for the next step without watching, during something that takes long."""
+        """Stop watching until the next step ends, for example during a validation."""
         self._is_watching = False
 
     def __enter__(self) -> "Watchdog":

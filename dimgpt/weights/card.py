@@ -55,7 +55,7 @@ class Card:
             return card
         except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(
-                f"{path} tells no facts about a model ({one_line(error)}): copy the folder again"
+                f"{path} is no valid model card ({one_line(error)}): copy the folder again"
             ) from None
 
 

@@ -38,7 +38,7 @@ class StoredConfig:
             isinstance(name, str) and (value is None or type(value) in (bool, int, float, str))
             for name, value in state.items()
         ):
-            raise ValueError("a config holds something else than numbers and words")
+            raise ValueError("a config may hold only numbers, strings, booleans and None")
         self.values = dict(state)  # a copy, because the file could still change its own
 
 
@@ -78,7 +78,7 @@ def load_plain(path: Path) -> object:
     except Exception as error:  # damage and attacks surface as almost any exception
         raise ValueError(
             f"{path} is {describe(path)} and no plain state dict ({type(error).__name__}): it is "
-            f"damaged or holds code, and none was run; {_AGAIN}"
+            f"damaged or holds code, which was not run; {_AGAIN}"
         ) from None
 
 
@@ -106,8 +106,8 @@ def _split(content: object, path: Path) -> tuple[dict[Any, Any], dict[str, Any]]
         return content, {}
     if not isinstance(settings, dict):
         raise ValueError(
-            f"{path} holds a config that is a {type(settings).__name__}: {_AGAIN}, or save its "
-            "state dict alone"
+            f"{path} has a config of type {type(settings).__name__} instead of dict: {_AGAIN}, or "
+            "save its state dict alone"
         )
     return _entries(state), _entries(settings)
 
@@ -121,14 +121,14 @@ def _checked(state: dict[Any, Any], path: Path) -> dict[str, Tensor]:
     bad = [repr(name) for name, value in state.items() if not _is_usable(name, value)]
     if bad:
         raise ValueError(
-            f"{path} holds a dict that is no state dict of plain tensors: {list_names(bad)} is "
-            "something else; take the file that the trainer saved"
+            f"{path} holds a dict that is no state dict of plain tensors: {list_names(bad)} is no "
+            "plain floating-point tensor; take the file that the trainer saved"
         )
     claimed, num_bytes = sum(tensor.nbytes for tensor in state.values()), path.stat().st_size
     if claimed > 2 * num_bytes:  # a tied matrix may be there under two names
         raise ValueError(
-            f"{path} has {num_bytes:,} bytes and claims tensors of {claimed:,}: it is made to "
-            f"fill the memory; {_AGAIN}"
+            f"{path} has {num_bytes:,} bytes, but claims tensors of {claimed:,} bytes: it is "
+            f"damaged or made to exhaust the memory; {_AGAIN}"
         )
     tensors = {_PREFIXES.sub("", name, count=1): value for name, value in state.items()}
     if len(tensors) < len(state):

@@ -104,7 +104,8 @@ def load_checkpoint(
     if system is None:
         found = f"tensors {list_names(tensors)}" if tensors else "no tensors"
         raise ValueError(
-            f"{path} has {found}: these are not the weights of DimensionGPT, lilLM or toyGPT"
+            f"{path} has {found}: these are not the weights of DimensionGPT, lilLM or toyGPT; give "
+            "a checkpoint of one of these"
         )
     layout = LAYOUTS[system]
     tensors = without_output(tensors, layout, source=source)
@@ -138,9 +139,11 @@ def _add_given(
     """Return the settings with the given sizes, which may fill gaps but not contradict."""
     for name, value in given.items():
         if name not in names:
-            raise ValueError(f"{name} is {value}: the file is of a system without it; leave it out")
+            raise ValueError(
+                f"{name} is {value}: models of this system have no such setting; leave it out"
+            )
         if (said := settings.get(names[name])) not in (None, value):
-            raise ValueError(f"{name} is {value}: the file says {said!a:.60}; leave it out")
+            raise ValueError(f"{name} is {value}: the file already says {said!a:.60}; leave it out")
     return {**settings, **{names[name]: value for name, value in given.items()}}
 
 
@@ -205,9 +208,9 @@ def _num_heads(
     """Return the query heads: the setting, else that of the published model of this width."""
     if settings.get(name) is None and dim not in published:
         raise ValueError(
-            f"it says nothing of its heads and is {dim} wide, which no published model is: take "
-            "the checkpoint with its settings, give --num-heads (lilLM: --num-kv-heads too), or "
-            "pass config="
+            f"the file does not contain {name}, and no published model has the width {dim}: take a "
+            "checkpoint with settings, give --num-heads (lilLM: --num-kv-heads too), or pass "
+            "config="
         )
     num_heads: int = read_setting(settings, name, int, published.get(dim))
     return num_heads

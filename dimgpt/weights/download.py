@@ -76,9 +76,8 @@ def download_model(
 def _repo_id_of(name: str) -> str:
     if name == _BY_HAND:
         raise ValueError(
-            f"its author keeps the weights of {name} in {_DRIVE_FOLDER}, which is for people and "
-            "not for programs: fetch them with a browser, put the .pt into models/ and vocab.txt "
-            "into data/"
+            f"the weights of {name} cannot be downloaded by a program: open {_DRIVE_FOLDER} in a "
+            "browser, put the .pt into models/ and vocab.txt into data/"
         )
     repo_id = REPOSITORIES.get(name, name)
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repo_id, re.ASCII):
@@ -93,9 +92,13 @@ def _choose(files: list[HubFile], repo_id: str) -> list[HubFile]:
         file for file in files if file.path.endswith(_WANTED_SUFFIXES) and file.path != _RECORD_NAME
     ]
     if left := [file.path for file in files if file not in wanted]:
-        _logger.warning("%s: left there, as no part of a model: %s", repo_id, ", ".join(left))
+        _logger.warning(
+            "%s: these files are no part of a model and are not downloaded: %s",
+            repo_id,
+            ", ".join(left),
+        )
     if not wanted:
-        raise ValueError(f"{repo_id} has no file of a model; check the name on its page")
+        raise ValueError(f"{repo_id} contains no model files; check the name on its page")
     return wanted
 
 
@@ -147,7 +150,7 @@ def _read_record(
     remedy = "move the folder away to download it"
     path = folder / _RECORD_NAME
     if not path.is_file():
-        raise FileExistsError(f"{folder} is there and was not downloaded; {remedy}")
+        raise FileExistsError(f"{folder} already exists and was not downloaded; {remedy}")
     try:
         record = json.loads(path.read_bytes())
         where = {"repo_id": record["repo_id"], "revision": record["revision"], "endpoint": endpoint}
@@ -176,7 +179,7 @@ def _lost_files(files: list[HubFile], folder: Path) -> list[HubFile]:
             changed.append(file.path)
     if changed:
         raise FileExistsError(
-            f"{folder} has files that are not as they were downloaded: {', '.join(changed)}; "
+            f"{folder} has files that were changed after the download: {', '.join(changed)}; "
             "remove them and run again to get them back"
         )
     return lost

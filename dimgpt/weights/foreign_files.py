@@ -38,7 +38,8 @@ _BEGINNINGS = {
 def describe(path: Path) -> str:
     """Say what is at a path.
 
-    >>> describe(Path("no-such-file")) 'nothing'
+    >>> describe(Path("no-such-file"))
+    'nothing'
     """
     if path.is_dir():
         names = sorted(entry.name for entry in path.iterdir())
@@ -69,9 +70,12 @@ def describe(path: Path) -> str:
 
 
 def list_names(names: Collection[str], *, limit: int = 4) -> str:
-    """List some of many names, on one line.
+    """Return the first `limit` names as one line, followed by the number of the others.
 
-    >>> list_names(["a", "b", "c"], limit=2) 'a, b and 1 more'
+    Names are cut to 80 characters, and unprintable characters become `?`.
+
+    >>> list_names(["a", "b", "c"], limit=2)
+    'a, b and 1 more'
     """
     shown = [
         "".join(sign if sign.isprintable() else "?" for sign in name[:80])

@@ -104,7 +104,10 @@ def load_huggingface(folder: Path, *, context_length: int | None = None) -> Tran
 def reorder_heads(
     name: str, weight: Tensor, config: ModelConfig, order: Callable[[Tensor, int], Tensor]
 ) -> Tensor:
-    """Reorder weights of queries or keys by one of the two functions below; others stay."""
+    """Reorder the rows of a weight of queries or keys; return any other weight unchanged.
+
+    `order` is `pairs_from_halves` or `halves_from_pairs`.
+    """
     num_heads = {
         "query.weight": config.num_heads,
         "key.weight": config.num_kv_heads,
@@ -191,8 +194,8 @@ def _attention_of(settings: Mapping[str, Any], num_layers: int) -> dict[str, Any
         or not all(layer in allowed for layer in layers)
     ):
         raise ValueError(
-            f"layer_types is {ascii(layers)[:60]}: it must be a list that calls each of "
-            f"{num_layers} layers {' or '.join(allowed)}; save the folder with transformers again"
+            f"layer_types is {ascii(layers)[:60]}: it must be a list of {num_layers} names, each "
+            f"{' or '.join(allowed)}; save the folder with transformers again"
         )
     lengths = range(1, _LONGEST_PATTERN + 1)
     length = next((n for n in lengths if layers[n:] == layers[:-n]), num_layers)
@@ -209,7 +212,9 @@ def _supported(theirs: Mapping[str, Any]) -> dict[str, Any]:
     settings = {**_DEFAULTS[kind], **theirs}
     rope = settings.get("rope_parameters") or settings.pop("rope_scaling", None) or {}  # newer, old
     if not isinstance(rope, dict) or any(isinstance(part, dict) for part in rope.values()):
-        raise ValueError(f"the rotary positions are described by {ascii(rope)[:60]}")
+        raise ValueError(
+            f"rope_parameters is {ascii(rope)[:60]}: it must be one dict for all layers"
+        )
     settings |= {**rope, "rope_type": rope.get("rope_type", rope.get("type", "default"))}
     problems = [
         f"{name} is {ascii(value)[:60]} (ours: {only!r})"
@@ -223,9 +228,7 @@ def _supported(theirs: Mapping[str, Any]) -> dict[str, Any]:
     if kind != "qwen3" and is_mixed:
         problems.append("layer_types differ from layer to layer")
     if problems:
-        raise ValueError(
-            f"it asks for what our transformer does not support: {', '.join(problems)}"
-        )
+        raise ValueError(f"these settings are not supported: {', '.join(problems)}")
     return settings
 
 
@@ -240,14 +243,17 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
     names = sorted(set(places.values()))
     bad = [name for name in names if not name.endswith(".safetensors") or set(name) & set("/\\:")]
     if bad:
-        raise ValueError(f"{index_path} leads out of its folder: {list_names(bad)}")
+        raise ValueError(
+            f"{index_path} names files outside its folder, or not .safetensors: {list_names(bad)}; "
+            "copy it from its source again"
+        )
     tensors: dict[str, Tensor] = {}
     for name in names:
         for tensor_name, tensor in _read_file(folder / name).items():
             if places.get(tensor_name) != name:
                 raise ValueError(
-                    f"{folder / name} holds {list_names([tensor_name])}, which is not where "
-                    f"{_INDEX} says; take all files of one model"
+                    f"{folder / name} holds {list_names([tensor_name])}, which {_INDEX} does not "
+                    "place there; take all files of one model"
                 )
             tensors[tensor_name] = tensor
     return tensors

@@ -86,7 +86,7 @@ def build_model(
     if problems:
         raise ValueError(
             f"{source} does not fit its config: {list_names(problems, limit=8)}; take the config "
-            "and the weights of one model, all of them from its source"
+            "and all weights of the same model from its source"
         )
     weights = {name: tensors[layout.theirs(name)].detach() for name in model.state_dict()}
     require_finite(weights, source=source)
@@ -108,8 +108,8 @@ def sizes_in(tensors: Mapping[str, Tensor], layout: Layout, *, source: str) -> d
     bad = [name for name in names if len(shapes.get(name, ())) != 2 or 0 in shapes[name]]
     if bad:
         raise ValueError(
-            f"{source} is no state dict of {layout.system}: {list_names(bad)} is missing or no "
-            f"matrix among its {len(tensors)} tensors; take the file that its trainer saved"
+            f"{source} is no state dict of {layout.system}: among its {len(tensors)} "
+            f"tensors there is no matrix {list_names(bad)}; take the file that its trainer saved"
         )
     numbers = (re.match(rf"{re.escape(layout.blocks)}\.(\d+)\.", name) for name in tensors)
     return {

@@ -36,22 +36,27 @@ def load_original(
 
     Args:
         path: A checkpoint, a folder with one, or a folder that `load_huggingface` opens.
-        config: As `load_checkpoint`.
+        config: Settings of the model, as in `load_checkpoint`; not together with `sizes`.
         sizes: Sizes that a checkpoint lacks: `num_heads`, `num_kv_heads`, `window_size`,
-            `context_length`. For a folder only `context_length`, which shortens its own.
+            `context_length`. A folder takes only `context_length`, to shorten its context.
 
     Raises:
-        FileNotFoundError: There is nothing.
-        ValueError: It is damaged, contains code, is inconsistent, or of no known system.
+        FileNotFoundError: `path` does not exist.
+        ValueError: The file is damaged, contains code, is inconsistent, or belongs to no known
+            system; or a size is given that the file already contains.
     """
     given = dict(sizes or {})
     if config and given:
-        raise ValueError(f"config and {', '.join(given)} given: the config says all sizes")
+        raise ValueError(
+            f"config and {', '.join(given)} given: the config contains all sizes; leave one of the "
+            "two out"
+        )
     if _is_huggingface(path):
         context_length = given.pop("context_length", None)
         if given or config:
             raise ValueError(
-                f"{', '.join(given) or 'config'} given: {path / CONFIG_NAME} says it; leave it out"
+                f"{', '.join(given) or 'config'} given: {path / CONFIG_NAME} contains it; "
+                "leave it out"
             )
         model = load_huggingface(path, context_length=context_length)
         return Original(system="huggingface", model=model)
@@ -95,7 +100,7 @@ def _is_ours(folder: Path) -> bool:
 def _checkpoint_at(path: Path) -> Path:
     """Return the checkpoint at a path: the file itself, or the only one in a folder."""
     if path.is_dir() and _is_ours(path):
-        raise ValueError(f"{path} is a model folder that was made here: it opens as it is")
+        raise ValueError(f"{path} is a model folder of dimgpt: use it without importing it")
     found = _checkpoints_in(path) if path.is_dir() else []
     if len(found) == 1:
         return found[0]

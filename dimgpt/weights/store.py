@@ -171,19 +171,19 @@ def _load_merged(
     base_folder = folder.resolve().parent / base.name
     if not (base_folder / CONFIG_NAME).exists() and not (base_folder / SAVED).exists():
         raise FileNotFoundError(
-            f"{folder} holds adapters of the model {base.name}, and there is "
-            f"{describe(base_folder)} at {base_folder}: put that model there"
+            f"{folder} holds adapters of the model {base.name}, but at {base_folder} there is "
+            f"{describe(base_folder)}: put that model there"
         )
     if _read_config(base_folder)[3] is not None:
         raise ValueError(
-            f"{folder} names {base_folder} as its model, which holds adapters itself: copy the "
-            "folder and its model again"
+            f"{folder} names {base_folder} as its base model, but that folder holds adapters too: "
+            "copy the folder and its base model again"
         )
     model = load_model(base_folder, **{name: getattr(config, name) for name in DROPOUT_FIELDS})
     if (found := fingerprint_base(model)) != base.sha256:
         raise ValueError(
             f"{folder} holds adapters for another model than {base_folder} (sha256 of its weights: "
-            f"{base.sha256} -> {found}): put that model back, or fine-tune again"
+            f"{base.sha256} -> {found}): put the first model back, or fine-tune again"
         )
     apply_adapter(model, read_safetensors(path), base.lora, source=str(path))
     return model
@@ -255,7 +255,7 @@ def _read_config(
         hashes = {str(name): str(value) for name, value in content["sha256"].items()}
         chat_format = content.get("chat_format")
         if not isinstance(chat_format, str | None):
-            raise ValueError(f"chat_format is {chat_format!r}, no name")
+            raise ValueError(f"chat_format is {chat_format!r} instead of a name")
         base = from_dict(AdapterBase, content["base"]) if "base" in content else None
         return from_dict(ModelConfig, content["model"]), hashes, chat_format, base
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -287,6 +287,7 @@ def _locate(folder: Path, name: str) -> Path:
         )
     if not path.is_file() or path.is_symlink() or (folder / SAVED).is_symlink():
         raise ValueError(
-            f"{path} is a link or no file: it may lead out of the folder; put the file itself there"
+            f"{path} is a link or a folder, and a link may lead out of the model folder: put the "
+            "file itself there"
         )
     return path

@@ -70,7 +70,7 @@ def config_class(monkeypatch):
     return module.Config
 
 
-def refused(path, match="damaged or holds code, and none was run"):
+def refused(path, match="damaged or holds code, which was not run"):
     """Refuse a file as the verb `import` and `testing.ipynb` do."""
     models = path.parent / "models"
     for read in (

@@ -72,7 +72,7 @@ def test_an_export_is_imported_again(folder: Path, tmp_path: Path, target: str) 
 
 
 def test_the_models_own_folder_is_never_the_output(folder: Path) -> None:
-    with pytest.raises(SystemExit, match="it would be lost"):
+    with pytest.raises(SystemExit, match="it is not overwritten"):
         main(["export", str(folder), "--to", "pt", "--output", str(folder)])
     assert (folder / "model.safetensors").exists()
 

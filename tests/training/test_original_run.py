@@ -331,9 +331,12 @@ def test_a_spoiled_run_is_refused_in_one_line(copied, tmp_path, spoil, message):
     [
         (
             {"num_layers": 16, "embedding_dim": 1024},
-            "has 3 blocks of width 64, this configuration 16 of 1,024",
+            "has 3 blocks of width 64, but the settings ask for 16 of width 1,024",
         ),
-        ({"vocab_size": 600}, "vocabulary of 512 tokens, this one has 600: .*import-data"),
+        (
+            {"vocab_size": 600},
+            "vocabulary of 512 tokens, but the vocabulary here has 600: .*import-data",
+        ),
         ({"ffn_dim": 128}, "ffn_dim is 170 in the file and 128 in the config"),
     ],
 )
@@ -346,7 +349,7 @@ def test_another_model_is_refused_with_both_sizes(half_done, sizes, message):
 def test_another_batch_is_allowed_and_said(copied, tmp_path, caplog):
     metrics(copied, tokens=[2 * 8 * 65 * 4, 2 * 8 * 65 * 8])
     make_trainer(tmp_path / "run", branch_from=copied).fit()
-    assert "took 1024 tokens a step, this run takes 512" in caplog.text
+    assert "has 1024 tokens a step, but this run has 512" in caplog.text
 
 
 def test_a_run_is_not_taken_over_with_another_optimizer(half_done, tmp_path):

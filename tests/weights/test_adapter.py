@@ -62,7 +62,7 @@ def test_adapters_without_their_base_say_which_they_need(tmp_path):
     save_both(tmp_path)
     (tmp_path / "toy").rename(tmp_path / "elsewhere")
     with pytest.raises(
-        FileNotFoundError, match="adapters of the model toy, and there is nothing at .*toy: put"
+        FileNotFoundError, match="adapters of the model toy, but at .*toy there is nothing: put"
     ):
         load_model(tmp_path / "toy-chat")
 
@@ -71,7 +71,10 @@ def test_adapters_without_their_base_say_which_they_need(tmp_path):
     ("changes", "reason"),
     [
         ({"name": "../toy"}, "name is '../toy'"),
-        ({"name": "toy-chat"}, "names .*toy-chat as its model, which holds adapters itself"),
+        (
+            {"name": "toy-chat"},
+            "names .*toy-chat as its base model, but that folder holds adapters too",
+        ),
         ({"lora": {"rank": 0}}, "lora.rank is 0"),
         ({"lora": {"rank": 3}}, "no adapters of rank 3"),
         ({"lora": {"rank": 2, "targets": ["query"]}}, "for query of this model"),

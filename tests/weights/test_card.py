@@ -100,7 +100,7 @@ def test_a_card_comes_back_from_its_file(tmp_path: Path) -> None:
 def test_a_damaged_card_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
     path = tmp_path / "card.json"
     path.write_text(content)
-    with pytest.raises(ValueError, match="tells no facts") as caught:
+    with pytest.raises(ValueError, match="is no valid model card") as caught:
         Card.from_json(path)
     assert "\n" not in str(caught.value)
     assert json.loads(FULL.to_json())["name"] == "my_model*"

@@ -19,7 +19,7 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
 LILLM = FIXTURES / "lillm" / "best_model_sft_orig_mod.pt"
 
 
-def refused(path: Path, match: str = "damaged or holds code, and none was run") -> None:
+def refused(path: Path, match: str = "damaged or holds code, which was not run") -> None:
     started = time.monotonic()
     for read in (read_checkpoint, load_original):
         with pytest.raises(ValueError, match=match) as caught:
@@ -56,16 +56,16 @@ def test_a_config_of_another_kind_is_refused(tmp_path: Path, config: object) -> 
     content = {"model": {"tok_emb.weight": torch.ones(2, 2)}, "config": config}
     if isinstance(config, torch.Tensor):
         content["config"] = [config]
-    refused(saved(tmp_path / "bad.pt", content), "holds a config that is a (str|int|list)")
+    refused(saved(tmp_path / "bad.pt", content), "has a config of type (str|int|list)")
 
 
 def test_tensors_that_claim_more_than_the_file_holds_are_refused(tmp_path: Path) -> None:
     huge = torch.zeros(1).expand(10**9, 512)
     content = {"tok_emb.weight": huge, "lm_head.weight": huge, "norm.gain": torch.ones(512)}
-    refused(saved(tmp_path / "bomb.pt", content), "claims tensors of .* made to fill the memory")
+    refused(saved(tmp_path / "bomb.pt", content), "claims tensors of .* made to exhaust the memory")
     shared = torch.zeros(256, 256)
     content = {"token_embedding.weight": shared} | {f"blocks.{i}.x": shared for i in range(999)}
-    refused(saved(tmp_path / "bomb.pt", content), "claims tensors of .* made to fill the memory")
+    refused(saved(tmp_path / "bomb.pt", content), "claims tensors of .* made to exhaust the memory")
 
 
 def test_a_storage_that_claims_more_than_the_file_holds_is_refused(tmp_path: Path) -> None:

@@ -65,7 +65,10 @@ def test_a_known_model_is_fetched_with_a_record_of_where_it_is_from(hub, tmp_pat
         },
     }
     assert names_in(tmp_path) == ["lillm-39m"]
-    assert f"{REPO_ID}: left there, as no part of a model: {', '.join(sorted(LEFT))}" in caplog.text
+    left = ", ".join(sorted(LEFT))
+    assert f"{REPO_ID}: these files are no part of a model and are not downloaded: {left}" in (
+        caplog.text
+    )
 
 
 def test_any_repository_is_fetched_into_a_folder_of_its_name(hub, tmp_path):
@@ -92,7 +95,7 @@ def test_a_file_that_is_lost_comes_back_and_a_changed_one_is_not_overwritten(hub
     assert content_of(folder) == MODEL
     assert len(hub.asked(".json")) == 0
     (folder / "config.json").write_bytes(b"{ }")
-    with pytest.raises(FileExistsError, match=r"not as they were downloaded: config\.json; remove"):
+    with pytest.raises(FileExistsError, match=r"changed after the download: config\.json; remove"):
         download(hub, tmp_path)
     assert (folder / "config.json").read_bytes() == b"{ }"
 
@@ -219,14 +222,14 @@ def test_an_unknown_name_lists_the_known_ones(hub, tmp_path, name):
 
 
 def test_where_dimensiongpt_is_is_explained(hub, tmp_path):
-    with pytest.raises(ValueError, match=r"drive\.google\.com.*with a browser.*models/.*data/"):
+    with pytest.raises(ValueError, match=r"drive\.google\.com.*in a browser.*models/.*data/"):
         download(hub, tmp_path, "dimensiongpt-0.2b")
     assert hub.requests == []
 
 
 def test_a_repository_without_a_model_is_refused(hub, tmp_path):
     hub.add("owner/pictures", LEFT)
-    with pytest.raises(ValueError, match="owner/pictures has no file of a model"):
+    with pytest.raises(ValueError, match="owner/pictures contains no model files"):
         download(hub, tmp_path, "owner/pictures")
     assert names_in(tmp_path) == []
 

@@ -151,19 +151,19 @@ def test_the_layers_of_a_qwen3_become_the_shortest_pattern(
 @pytest.mark.parametrize(
     ("settings", "match"),
     [
-        ({"layer_types": None}, "layer_types is None: it must be a list that calls each of 2"),
-        ({"layer_types": ["full_attention"]}, "each of 2 layers full_attention or sliding_"),
+        ({"layer_types": None}, "layer_types is None: it must be a list of 2 names"),
+        ({"layer_types": ["full_attention"]}, "a list of 2 names, each full_attention or sliding_"),
         ({"layer_types": ["full_attention", "chunked"]}, "'chunked'.*full_attention or sliding_"),
         ({"layer_types": "full_attention"}, "layer_types is 'full_attention': it must be"),
         ({"layer_types": [[], {}]}, r"layer_types is \[\[\], \{\}\]: it must be"),
-        ({"use_sliding_window": False}, "calls each of 2 layers full_attention; save"),
-        ({"sliding_window": None}, "calls each of 2 layers full_attention; save"),
+        ({"use_sliding_window": False}, "a list of 2 names, each full_attention; save"),
+        ({"sliding_window": None}, "a list of 2 names, each full_attention; save"),
         ({"use_sliding_window": "yes"}, "use_sliding_window is 'yes': it must be true or false"),
         ({"sliding_window": "5"}, "sliding_window is '5'"),
         ({"sliding_window": 1}, "window_size is 0"),
         ({"head_dim": 16}, "head_dim is 16: here it must be"),
         ({"attention_bias": True}, "attention_bias is True"),
-        ({"num_hidden_layers": 10**9}, "each of 1000000000 layers"),
+        ({"num_hidden_layers": 10**9}, "a list of 1000000000 names"),
         ({"num_hidden_layers": 10**9, "layer_types": None, "use_sliding_window": False}, "2 in"),
         ({"model_type": "mistral"}, "layer_types differ"),
         ({"model_type": "llama", "layer_types": None}, "sliding_window is set"),
@@ -250,8 +250,8 @@ def test_tables_that_older_files_repeat_are_left_aside(folder: Path) -> None:
         ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "rope_type is 'llama3'"),
         ({"rope_scaling": {"type": "linear"}, "rope_parameters": None}, "rope_type is 'linear'"),
         ({"rope_scaling": {"type": "linear"}}, "rope_scaling is {'type': 'linear'}"),
-        ({"rope_parameters": {"full_attention": {}}}, "rotary positions are described by"),
-        ({"rope_parameters": "yes"}, "rotary positions are described by 'yes'"),
+        ({"rope_parameters": {"full_attention": {}}}, "rope_parameters is"),
+        ({"rope_parameters": "yes"}, "rope_parameters is 'yes'"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
         ({"sliding_window": 8}, "sliding_window is set"),
@@ -348,7 +348,7 @@ def point(folder: Path, name: str, place: object) -> None:
 def test_an_index_that_leads_out_of_its_folder_is_refused(shards: Path, place: str) -> None:
     save_file({"model.norm.weight": torch.ones(32)}, shards.parent / "secret.safetensors")
     point(shards, "model.norm.weight", place)
-    refused(shards, "leads out of its folder")
+    refused(shards, "names files outside its folder")
 
 
 def test_an_index_must_agree_with_its_files(shards: Path) -> None:
@@ -356,7 +356,7 @@ def test_an_index_must_agree_with_its_files(shards: Path) -> None:
     places = json.loads(index.read_text())["weight_map"]
     other = next(place for place in places.values() if place != places["model.norm.weight"])
     point(shards, "model.norm.weight", other)
-    refused(shards, "holds model.norm.weight, which is not where")
+    refused(shards, "holds model.norm.weight, which .* does not place there")
     point(shards, "model.norm.weight", 3)
     refused(shards, "has no weight_map")
     index.write_text("{}")

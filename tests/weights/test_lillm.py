@@ -164,7 +164,7 @@ def test_a_config_of_no_model_is_refused(saved, content, fields: dict, match: st
 def test_without_a_config_heads_must_be_the_published(tmp_path: Path, content) -> None:
     path = tmp_path / "bare.pt"
     torch.save({"model": content}, path)
-    refused(path, "says nothing of its heads and is 64 wide")
+    refused(path, "does not contain q_heads, and no published model has the width 64")
     require_same_logits(load_original(path, TINY).model)
     torch.save(content, path)
     require_same_logits(load_original(path, TINY).model)

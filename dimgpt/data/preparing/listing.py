@@ -212,7 +212,8 @@ def _note(reason: str, names: list[str]) -> str:
 def kind_of(name: str) -> str:
     """Return the suffix that decides how a file is read, in lower case, without `.gz` and `.zst`.
 
-    >>> kind_of("A.TXT"), kind_of("a.jsonl.gz"), kind_of("a.parquet.gz") ('.txt', '.jsonl', '.gz')
+    >>> kind_of("A.TXT"), kind_of("a.jsonl.gz"), kind_of("a.parquet.gz")
+    ('.txt', '.jsonl', '.gz')
     """
     name = name.lower()
     kind = Path(re.sub(r"\.(gz|zst)$", "", name)).suffix

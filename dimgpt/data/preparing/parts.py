@@ -75,7 +75,7 @@ Watch = Callable[[Progress], None]
 
 
 class Parts:
-    """The finished parts of a source, in the folder where they wait for the others.
+    """The finished parts of a source, kept in a folder until all parts are finished.
 
     Attributes:
         done: The intact parts, in their order.

@@ -153,7 +153,7 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Share:
-    """Run `index` of `count`, counted from 1."""
+    """One of `count` runs that prepare a source together; `index` counts from 1."""
 
     index: int = 1
     count: int = 1

@@ -37,7 +37,7 @@ _WORD = re.compile(r"\w+")
 
 
 def reason_to_drop(text: str, config: QualityConfig) -> str | None:
-    """Return why to drop a document, independently of the others; `None` to keep it.
+    """Return the reason to drop a document, or `None` to keep it; duplicates are not looked for.
 
     The text must not be cleaned yet, because cleaning would hide the language. The language is
     identified from the first 2,000 characters, among all 140 that `py3langid` knows: with fewer to

@@ -90,10 +90,11 @@ def sample_mixture(
 ) -> Iterator[str]:
     """Draw documents from the weighted mixture, about `num_characters` in all.
 
-    A document occurs in proportion to its source's multiplier, if necessary several times. A
-    mixture smaller than `num_characters` gives all its documents, those of the smallest multiplier
-    once. `folder` holds one downloaded file at a time; `None` is the system's temporary folder.
-    `count` counts the drawn documents.
+    Each source contributes in proportion to its size times its multiplier, so a document can be
+    drawn several times. If there are too few texts for `num_characters`, the sources with the
+    smallest multiplier are drawn once completely, the others in proportion to their multipliers.
+    `folder` holds one downloaded file at a time; `None` is the system's temporary folder. `count`
+    counts the drawn documents.
 
     Raises:
         FileNotFoundError: A path does not exist.

@@ -158,8 +158,8 @@ def _require_architecture(config: ModelConfig, target: ExportTarget) -> None:
         is_near_gpt2 = target != "pt" and config.positions == "sinusoidal"
         hint = _ABOUT_GPT2 if is_near_gpt2 else ""
         raise ValueError(
-            f"{_PROGRAMS[target][0]} has no such model: {', '.join(lacks)}{hint}; export it with "
-            f"--to {' or '.join(others)}"
+            f"{_PROGRAMS[target][0]} does not support this model: {', '.join(lacks)}{hint}; "
+            f"export it with --to {' or '.join(others)}"
         )
 
 
@@ -209,6 +209,6 @@ def _require_replaceable(folder: Path, identity: dict[str, str]) -> None:
         return
     what = f"holds {', '.join(foreign[:3])}" if foreign else f"is no export of {identity['model']}"
     raise ValueError(
-        f"{folder} exists and {what}: it would be lost; give another folder with --output, or move "
-        "it away"
+        f"{folder} exists and {what}, so it is not overwritten: give another folder with --output, "
+        "or move it away"
     )

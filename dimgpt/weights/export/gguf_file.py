@@ -99,7 +99,7 @@ def write_gguf(
     if dtype == "q8_0" and config.embedding_dim % _BLOCK:
         raise ValueError(
             f"embedding_dim is {config.embedding_dim}: q8_0 stores blocks of {_BLOCK} weights, so "
-            "it must be a multiple; export with --dtype f16"
+            f"it must be a multiple of {_BLOCK}; export with --dtype f16"
         )
     path = folder / f"{name}-{dtype}.gguf"
     tokenizer_part, notes = _tokenizer_entries(tokenizer)
@@ -245,8 +245,8 @@ def _byte_level_entries(tokenizer: ByteLevelTokenizer) -> tuple[Entries, tuple[s
     pre_tokenizer = description["pre_tokenizer"] or {}
     if pre_tokenizer.get("type") != "ByteLevel" or not pre_tokenizer.get("use_regex", True):
         raise ValueError(
-            f"the tokenizer splits words with {pre_tokenizer.get('type')}: only GPT-2's way has a "
-            "name in GGUF; export with --to transformers"
+            f"the tokenizer splits words with {pre_tokenizer.get('type')}: GGUF export supports "
+            "only the splitting of GPT-2; export with --to transformers"
         )
     special = {token["id"] for token in description["added_tokens"] if token["special"]}
     merges = description["model"]["merges"]

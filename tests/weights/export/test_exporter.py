@@ -82,13 +82,13 @@ def test_what_is_no_export_of_the_model_stays(
 ) -> None:
     refused(tiny_model, tokenizer, folder, "no export of tiny.*--output", target="pt")
     (folder / "notes.txt").write_text("mine")
-    refused(tiny_model, tokenizer, folder, "holds notes.txt: it would be lost.*--output")
+    refused(tiny_model, tokenizer, folder, "holds notes.txt, so it is not overwritten.*--output")
     (folder / "notes.txt").unlink()
     for content in ("[]", "{", '{"sha256": []}', '{"format": "other", "sha256": {}}'):
         (folder / "export.json").write_text(content)
-        refused(tiny_model, tokenizer, folder, "it would be lost")
+        refused(tiny_model, tokenizer, folder, "it is not overwritten")
     (tmp_path / "file").write_text("mine")
-    refused(tiny_model, tokenizer, tmp_path / "file", "it would be lost")
+    refused(tiny_model, tokenizer, tmp_path / "file", "it is not overwritten")
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -209,7 +209,7 @@ def test_a_part_without_a_home_is_refused(
     part: dict[str, object],
     match: str,
 ) -> None:
-    message = f"has no such model: {match}; export it with --to safetensors$"
+    message = f"does not support this model: {match}; export it with --to safetensors$"
     refused(make_model(**part), tokenizer, tmp_path, message, target=target)
     export_model(
         make_model(**part), tokenizer, tmp_path, ExportConfig(target="safetensors"), card=CARD
@@ -304,7 +304,7 @@ def test_other_parts_are_refused_by_name(
     tmp_path: Path,
     changes: dict[str, object],
 ) -> None:
-    with pytest.raises(ValueError, match=f"no such model: {next(iter(changes))} is"):
+    with pytest.raises(ValueError, match=f"not support this model: {next(iter(changes))} is"):
         export_model(
             make_model(**changes), tokenizer, tmp_path, ExportConfig(target="pt"), card=CARD
         )

@@ -49,20 +49,18 @@ TEXTS = {SCARCE: 1 / 60, MORE: 4 / 60}
 """Share of the French text that is trained on: about 0.26 and 1.02 million tokens."""
 PASSES_OF_ONE = 4
 """Passes over a quarter of the text in the steps of `SIZE`."""
-SETTINGS: dict[str, tuple[float, float]] = {
-    "as it is": (1, 0.0),
-    "decay x 4": (4, 0.0),
-    "dropout": (1, 0.1),
-    "decay x 4, dropout": (4, 0.1),
-    "decay x 12, dropout": (12, 0.1),
+SETTINGS: dict[str, dict[str, float]] = {
+    "as it is": {},
+    "dropout": {"dropout": 0.1},
+    "decay 0.4, dropout": {"weight_decay": 0.4, "dropout": 0.1},
+    "decay 1.2, dropout": {"weight_decay": 1.2, "dropout": 0.1},
 }
-"""What all decays (0.1) are multiplied with, and the dropout."""
+"""Changes of the training; Muon's weights get the same decay."""
 TRIES = {
     ("reference", 4): ("as it is",),
-    ("reference", 8): ("as it is", "decay x 4, dropout", "decay x 12, dropout"),
+    ("reference", 8): ("as it is", "decay 0.4, dropout", "decay 1.2, dropout"),
     ("modern", 4): ("as it is",),
     ("modern", 8): tuple(SETTINGS),
-    ("modern", 16): ("decay x 4, dropout", "decay x 12, dropout"),
 }
 """Recipe and passes -> settings that are tried with the first seed."""
 AVERAGE_DECAY = 0.98
@@ -98,10 +96,9 @@ def preset_of(run: ScarceRun) -> Preset:
     preset = recipes.preset_of(
         Run(size=SIZE, parts=parts, rate=run.rate, seed=run.seed, share=share)
     )
-    (decay, dropout), training = SETTINGS[run.settings], preset.pretraining
-    changes = {"weight_decay": training.weight_decay * decay, "dropout": dropout}
-    if training.optimizer == "muon":
-        changes["muon_weight_decay"] = training.muon_weight_decay * decay
+    changes, training = dict(SETTINGS[run.settings]), preset.pretraining
+    if training.optimizer == "muon" and "weight_decay" in changes:
+        changes["muon_weight_decay"] = changes["weight_decay"]
     sources = tuple(override(source, multiplier=1.0) for source in preset.data.sources)
     ratios = {
         "validation_ratio": VALIDATION_RATIO,

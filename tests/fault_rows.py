@@ -18,7 +18,7 @@ ROWS = {
     15: ("two trainings in one folder", 3),
     16: ("a malicious pickle, array, zip or link, which never runs", 50),
     17: ("fuzzed safetensors, weights that are not finite", 300),
-    18: ("files in which the gate finds no unsafe load, eval, or output", 150),
+    18: ("source files searched for unsafe loads, eval and notebook outputs", 150),
     19: ("NaN, infinity or a spike in a loss or in a gradient", 57),
     20: ("memory that runs out in a training", 18),
     21: ("the stop button of a notebook, pressed once or twice", 12),

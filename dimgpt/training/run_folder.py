@@ -233,7 +233,7 @@ class RunFolder:
             other = "another optimizer" if is_optimizer else "another model or other data"
             raise ValueError(
                 f"this folder holds a run of {other} (saved -> asked for: {listed}): use the saved "
-                "settings, or start a new run under another name"
+                "settings, or train under another name"
             )
 
     def _open_store(self, folder: Path) -> CheckpointStore:

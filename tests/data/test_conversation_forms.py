@@ -34,7 +34,7 @@ EXPECTED = {
     "sharegpt": [[*FIRST, *LATER], [SYSTEM, *FIRST, *LATER]],
     "alpaca": [FIRST, [("user", f"Réponds d'après le texte.\n\n{CONTEXT}"), ANSWERED]],
     "dolly": [FIRST, [("user", f"{CONTEXT}\n\nRéponds d'après le texte."), ANSWERED]],
-    "lists_of_both": [[SYSTEM, *FIRST], LATER],
+    "prompts_and_completions_as_lists": [[SYSTEM, *FIRST], LATER],
     "users_and_assistants": [[SYSTEM, *FIRST], LATER],
     **dict.fromkeys(
         (

@@ -23,7 +23,7 @@ FORMS = {
     "dimensiongpt_instruct": ("DimensionGPT", "conversation", "text", "role"),
     "dolly": ("Dolly", "response", None, None),
     "french_instruct": ("DimensionGPT", "conversation", "text", "role"),
-    "lists_of_both": ("prompt_completion", "completion", "content", "role"),
+    "prompts_and_completions_as_lists": ("prompt_completion", "completion", "content", "role"),
     "one_message_a_record": ("message_rows", None, "text", "role"),
     "openai": ("messages", "messages", "content", "role"),
     "prompts_and_completions": ("prompt_completion", "completion", None, None),

@@ -50,7 +50,10 @@ def a(noun: Noun) -> str:
 
 
 def own(owner: str, noun: Noun) -> str:
-    """Return the noun with a possessive in m, t or s; sa becomes son before a vowel."""
+    """Return a noun after its possessive, such as "mon chat"; "sa" becomes "son" before a vowel.
+
+    `owner` is the first letter of the possessive: m, t or s.
+    """
     is_masculine = noun.gender == "m" or _begins_with_vowel(noun.singular)
     return f"{owner}{'on' if is_masculine else 'a'} {noun.singular}"
 

@@ -27,7 +27,7 @@ def error_body(status: int, message: str, param: str | None = None) -> dict[str,
 
 
 def json_response(body: dict[str, Any], status: int = 200) -> Response:
-    """Return a response in ASCII: clients may send lone surrogates, which UTF-8 cannot encode."""
+    """Return JSON in ASCII, because UTF-8 cannot encode the lone surrogates of a client's text."""
     return Response(json.dumps(body), status, media_type="application/json")
 
 

@@ -98,7 +98,7 @@ def _letters(text: str) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Borders:
-    """Keys below `validation` are for validation, those from `test` on for the test."""
+    """Assigns keys below `validation` to the validation split, and keys from `test` on to test."""
 
     validation: int
     test: int = NUM_KEYS
@@ -120,7 +120,7 @@ class Borders:
         return ("train", "validation", "test") if self.test < NUM_KEYS else ("train", "validation")
 
     def choose(self, keys: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
-        """Return the members of each split, bool (N,), by keys, uint64 (N,)."""
+        """Return which of the documents with these keys, uint64 (N,), each split has, bool (N,)."""
         if not self.holds_out:
             return {"train": np.ones(len(keys), dtype=bool)}
         borders = [self.validation, self.test][: len(self.names) - 1]  # 2**64 is no uint64

@@ -91,10 +91,10 @@ def character_class(characters: Iterable[str]) -> str:
 
 @cache
 def cleaning_charsmap() -> bytes:
-    """Compile the cleaning of each character and of each sequence in the tables.
+    """Return the character map that cleans a text almost as `clean_text` does.
 
-    A reader replaces the longest sequence at each position, and does not replace results again.
-    Emoji stay themselves, not stand-ins. Line ends and the ends of a text are not cleaned.
+    The program that reads the map replaces the longest sequence at each position, once. Unlike
+    `clean_text`, the map keeps emoji, and does not drop spaces at the ends of lines and texts.
     """
     table = {
         chr(code): transliterations().get(chr(code), "")

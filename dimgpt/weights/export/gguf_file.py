@@ -124,7 +124,7 @@ def write_gguf(
 
 
 def exact_context_length(config: ModelConfig) -> int:
-    """Return up to how many tokens a model without a window gives the same results."""
+    """Return the longest context in which a copy of the model without windows is still exact."""
     windows = (window + 1 for window in config.windows if window is not None)
     return min((config.context_length, *windows))
 

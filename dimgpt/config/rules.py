@@ -3,13 +3,15 @@
 import dataclasses
 from typing import Annotated, Any, Literal, get_args, get_origin
 
+_POSITIVE_INT = "it must be a positive whole number"
 _POSITIVE = "it must be a positive number"
+_NOT_NEGATIVE_INT = "it must be a whole number, 0 or more"
 _NOT_NEGATIVE = "it must be 0 or more"
 _RATIO = "it must lie in 0..1"
 _FILE_NAME = "it names a folder; use letters, digits, - and _"
-PositiveInt = Annotated[int, _POSITIVE]
+PositiveInt = Annotated[int, _POSITIVE_INT]
 PositiveFloat = Annotated[float, _POSITIVE]
-NotNegativeInt = Annotated[int, _NOT_NEGATIVE]
+NotNegativeInt = Annotated[int, _NOT_NEGATIVE_INT]
 NotNegativeFloat = Annotated[float, _NOT_NEGATIVE]
 Ratio = Annotated[float, _RATIO]
 FileName = Annotated[str, _FILE_NAME]
@@ -45,7 +47,9 @@ def is_file_name(value: str) -> bool:
 
 
 _HOLDS = {
+    _POSITIVE_INT: lambda value: isinstance(value, int) and value > 0,
     _POSITIVE: lambda value: 0 < value < float("inf"),
+    _NOT_NEGATIVE_INT: lambda value: isinstance(value, int) and value >= 0,
     _NOT_NEGATIVE: lambda value: 0 <= value < float("inf"),
     _RATIO: lambda value: 0 <= value <= 1,
     _FILE_NAME: is_file_name,

@@ -19,7 +19,7 @@ NEVER_FINITE = (math.nan, math.inf, -math.inf)
 REFUSED = {
     "temperature": (*NEVER_FINITE, -1, -5e-324),
     "top_p": (*NEVER_FINITE, -0.1, 1.1),
-    "top_k": (*NEVER_FINITE, -1, 0),
+    "top_k": (*NEVER_FINITE, -1, 0, 2.5),
     "min_p": (*NEVER_FINITE, -0.1, 1.1),
     "no_repeat_strength": (*NEVER_FINITE, -1),
     "repetition_penalty": (*NEVER_FINITE, -1, 0),

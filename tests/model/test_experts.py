@@ -220,7 +220,7 @@ def test_experts_begin_as_dense_layers_do(options, std, down):
     ("options", "message"),
     [
         ({"experts_per_token": 5}, r"experts_per_token is 5: it must be at most num_experts \(4\)"),
-        ({"num_experts": 0}, "num_experts is 0: it must be a positive number"),
+        ({"num_experts": 0}, "num_experts is 0: it must be a positive whole number"),
         (
             {"num_experts": None, "use_shared_expert": True},
             "use_shared_expert is True and num_experts None: .* set num_experts, or leave it out",

@@ -25,7 +25,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # this checkout, whatever is
 
 import torch  # noqa: E402
 
-from benchmarks.speed.checks import check_kernels, check_resume, compare_precisions  # noqa: E402
+from benchmarks.speed.checks import (  # noqa: E402
+    check_experts,
+    check_kernels,
+    check_resume,
+    compare_precisions,
+)
 from benchmarks.speed.inspection import (  # noqa: E402
     find_waits,
     measure_decoding,
@@ -41,6 +46,7 @@ from benchmarks.speed.throughput import (  # noqa: E402
     shares,
 )
 from dimgpt.config import ModelConfig, TrainingConfig  # noqa: E402
+from dimgpt.presets import get_preset  # noqa: E402
 from dimgpt.runtime import Runtime, choose_runtime  # noqa: E402
 
 Record = dict[str, Any]
@@ -70,13 +76,15 @@ TOY = ModelConfig(
 class Suite:
     """Sections in their order, within a number of seconds."""
 
-    def __init__(self, runtime: Runtime, *, is_toy: bool, seconds: float, path: Path) -> None:
-        self.runtime, self.is_toy, self.path = runtime, is_toy, path
+    def __init__(
+        self, runtime: Runtime, *, is_toy: bool, seconds: float, path: Path, only: list[str]
+    ) -> None:
+        self.runtime, self.is_toy, self.path, self.only = runtime, is_toy, path, only
         self.deadline = time.perf_counter() + seconds
         self.full = TOY if is_toy else ModelConfig()
         self.config = TrainingConfig(use_compile=False if is_toy else None)
         self.runs = 1 if is_toy else 3
-        self.ceiling = 1.0
+        self.ceiling = ceiling_of(runtime, is_toy=is_toy)
         # The first micro-batch is also taken apart; the others follow while time is left.
         self.batch_sizes = (2, 1) if is_toy else (64, 128, 256, 16)
         if is_toy:
@@ -91,16 +99,19 @@ class Suite:
         small = TOY if self.is_toy else SMALL
         sections: list[tuple[str, float, Callable[[], Record]]] = [
             ("kernels", 60, lambda: check_kernels(self.runtime, is_toy=self.is_toy)),
+            ("experts", 5, lambda: check_experts(self.runtime, is_toy=self.is_toy)),
             ("precisions", 30, lambda: compare_precisions(small, self.runtime, steps=steps)),
             ("resume", 15, lambda: check_resume(small, self.runtime)),
             ("throughput", 120, self.measure_throughput),
-            ("decoding", 15, self.measure_decoding),
+            ("decoding", 60, self.measure_decoding),
             ("loss memory", 40, self.measure_loss_memory),
             ("peer", 150, self.measure_peer),
+            ("presets", 60, self.measure_presets),
             ("micro-batches", 90, self.measure_micro_batches),
         ]
         for name, seconds, section in sections:
-            self._run_section(name, seconds, section)
+            if not self.only or name in self.only:
+                self._run_section(name, seconds, section)
         return self.result
 
     def _run_section(self, name: str, seconds: float, section: Callable[[], Record]) -> None:
@@ -129,7 +140,6 @@ class Suite:
 
     def measure_throughput(self) -> Record:
         """Measure the full size with one micro-batch, its parts, and whether a step waits."""
-        self.ceiling = ceiling_of(self.runtime, is_toy=self.is_toy)
         config = self._divided(self.batch_sizes[0])
         batches = random_batches(self.full, config, self.runtime)
         loop = our_loop(self.full, config, self.runtime)
@@ -167,10 +177,46 @@ class Suite:
         config = self._divided(max(self.batch_sizes[0] // 2, 1))
         return compare_with_peer(self.full, config, self.runtime, runs=self.runs)
 
+    def measure_presets(self) -> Record:
+        """Measure the steps of other presets, and their parts, while time is left."""
+        names = ("dimensiongpt-0.2b-modern", "lillm-39m", "french-5m-modern")
+        return {name: self._measure_preset(name) for name in names}
+
+    def _measure_preset(self, name: str) -> Record | str:
+        if not self.is_toy and self._seconds_left() < 60:
+            return "open: no time was left"
+        preset = get_preset(name)
+        config = dataclasses.replace(preset.pretraining, use_compile=self.config.use_compile)
+        shape = preset.model
+        if self.is_toy:
+            shape = dataclasses.replace(TOY, tie_embeddings=preset.model.tie_embeddings)
+            config = dataclasses.replace(config, batch_size=2, accumulation_steps=2)
+        elif config.accumulation_steps > 1:  # a large card takes more rows at a time
+            more = self.batch_sizes[0] // config.batch_size
+            config = dataclasses.replace(
+                config,
+                batch_size=config.batch_size * more,
+                accumulation_steps=config.accumulation_steps // more,
+            )
+        batches = random_batches(shape, config, self.runtime)
+        loop = our_loop(shape, config, self.runtime)
+        steps = measure_steps(loop, batches, runs=self.runs)
+        result = {"batch_size": config.batch_size, **steps}
+        result |= shares(steps["tokens_per_second"], shape, self.ceiling)
+        result["parts"] = measure_parts(loop, loop.model, batches, runs=self.runs)
+        loop = None
+        _clean_up(self.runtime)
+        return result
+
     def measure_decoding(self) -> Record:
-        """Measure tokens a second at batch 1."""
-        num_tokens = 4 if self.is_toy else 256
-        return measure_decoding(self.full, self.runtime, num_tokens=num_tokens)
+        """Measure tokens a second at batch 1, at several sizes."""
+        if self.is_toy:
+            return {"toy": measure_decoding(TOY, self.runtime, num_tokens=4)}
+        names = ("dimensiongpt-0.2b", "french-5m", "demo")
+        return {
+            name: measure_decoding(get_preset(name).model, self.runtime, num_tokens=200)
+            for name in names
+        }
 
     def measure_loss_memory(self) -> Record:
         """Measure the loss at once and in chunks."""
@@ -200,6 +246,7 @@ def main() -> None:
     parser.add_argument("--toy", action="store_true", help="tiny sizes, to see that it runs")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--minutes", type=float, default=8, help="when to stop beginning sections")
+    parser.add_argument("--only", nargs="+", default=[], help="names of sections; all if unset")
     parser.add_argument(
         "--out", type=Path, help="where the JSON goes; benchmarks/results/ if unset"
     )
@@ -209,7 +256,13 @@ def main() -> None:
         print("there is no CUDA device here, nothing is measured: --toy shows that it runs")
         return
     path = arguments.out or result_path(describe(runtime), "gpu-suite")
-    suite = Suite(runtime, is_toy=arguments.toy, seconds=60 * arguments.minutes, path=path)
+    suite = Suite(
+        runtime,
+        is_toy=arguments.toy,
+        seconds=60 * arguments.minutes,
+        path=path,
+        only=arguments.only,
+    )
     print(json.dumps(suite.run()))
 
 

@@ -8,7 +8,7 @@ So `--preset` and `--config` are read before the other flags.
 import argparse
 import contextlib
 import dataclasses
-import importlib.metadata
+import importlib
 import io
 import json
 import logging
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dimgpt.commands import VERBS
+from dimgpt.installation import own_version
 from dimgpt.settings import nearest
 
 _INTERRUPTED = 130  # the status that shells expect after Ctrl-C
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # terminals that lack accents show ? instead
     if words[:1] == ["--version"]:
-        print(f"dimgpt {importlib.metadata.version('dimgpt')}")
+        print(f"dimgpt {own_version()}")
         return
     if words[:1] == ["--completion"]:
         return _print_completion(words[1:])

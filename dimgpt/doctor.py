@@ -18,6 +18,7 @@ import torch
 from dimgpt.config import ModelConfig
 from dimgpt.data.token_file import changed_files
 from dimgpt.info import advise
+from dimgpt.installation import own_requirements
 from dimgpt.model.attention import attention
 from dimgpt.model.fused_attention import HAS_FLASH_ATTN, supports_varlen
 from dimgpt.model.transformer import Transformer
@@ -78,7 +79,7 @@ def _tried(about: str, check: Callable[[], str]) -> Finding:
 def _packages() -> Iterator[Finding]:
     """Compare the installed packages with the requirements of dimgpt."""
     others, missing = dict[str, str](), dict[str, list[str]]()
-    for requirement in importlib.metadata.requires("dimgpt") or []:
+    for requirement in own_requirements():
         match = _REQUIREMENT.match(requirement)
         assert match is not None
         name, pinned, extra = match.groups()

@@ -1,5 +1,6 @@
 """What `doctor` finds in a sound workspace, and in one that was broken in each way it knows."""
 
+import importlib.metadata
 import json
 import shutil
 
@@ -7,6 +8,7 @@ import pytest
 
 from dimgpt import doctor
 from dimgpt.cli import main
+from dimgpt.installation import own_requirements, own_version
 
 pytestmark = pytest.mark.slow
 TINY = (
@@ -85,16 +87,31 @@ def test_nothing_prepared_is_a_warning_with_the_command(report):
 
 def test_packages_that_are_missing_or_others_are_named(report, monkeypatch):
     requirements = ["absent==1.0", "numpy==0.1", 'nothing>=2; extra == "export"', "torch"]
-    monkeypatch.setattr(doctor.importlib.metadata, "requires", lambda _: requirements)
+    monkeypatch.setattr(doctor, "own_requirements", lambda: requirements)
     status, found = report()
     assert status == 1
     assert found["optional: export"][1].startswith(
         "nothing missing: run pip install 'dimgpt[export]'"
     )
-    monkeypatch.setattr(doctor.importlib.metadata, "requires", lambda _: requirements[1:])
+    monkeypatch.setattr(doctor, "own_requirements", lambda: requirements[1:])
     status, found = report()
     assert status == 0
     assert "instead of 0.1" in found["packages"][1]
+
+
+def test_uninstalled_it_has_the_version_and_requirements_of_the_checkout(monkeypatch):
+    installed = own_version(), sorted(map(_squeezed, own_requirements()))
+
+    def is_missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", is_missing)
+    monkeypatch.setattr(importlib.metadata, "requires", is_missing)
+    assert (own_version(), sorted(map(_squeezed, own_requirements()))) == installed
+
+
+def _squeezed(requirement):
+    return requirement.replace(" ", "").replace("'", '"')
 
 
 def test_a_kernel_that_computes_something_else_is_a_problem(report, monkeypatch):

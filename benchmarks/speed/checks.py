@@ -14,6 +14,7 @@ from benchmarks.speed.measuring import seconds_of
 from dimgpt.config import ModelConfig, TrainingConfig
 from dimgpt.data.reading.batch import Batch, make_batches
 from dimgpt.model.attention import KERNELS, attention, fastest_kernel
+from dimgpt.model.experts import Experts, has_grouped_product
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime, choose_runtime
 from dimgpt.training.journal import read_history
@@ -21,6 +22,15 @@ from dimgpt.training.trainer import Trainer
 
 _TOLERANCES = {torch.float32: 2e-3, torch.bfloat16: 2e-2}
 _HALF_ONLY = {"varlen", "flash_attn"}
+# Rows, positions, window, and the lengths of the documents of each row if they are kept apart.
+_CASES: tuple[tuple[int, int, int | None, tuple[int, ...] | None], ...] = (
+    (16, 512, 256, None),
+    (3, 771, 129, None),
+    (2, 300, None, None),
+    (16, 512, 256, (40, 300, 7, 165)),
+    (2, 300, None, (299, 1)),
+)
+_TOY_CASES = ((2, 24, 7, None), (1, 33, None, None), (2, 24, 7, (5, 18, 1)))
 
 
 class MarkovData:
@@ -54,38 +64,49 @@ class MarkovData:
 
 def check_kernels(runtime: Runtime, *, is_toy: bool) -> dict[str, Any]:
     """Compare values and gradients of every kernel with the naive attention; time them."""
-    shapes = [(2, 24, 7), (1, 33, None)] if is_toy else [(16, 512, 256), (3, 771, 129)]
+    cases = _TOY_CASES if is_toy else _CASES
     heads = (4, 2, 16) if is_toy else (16, 4, 64)
-    if not is_toy:
-        shapes.append((2, 300, None))
     rows: dict[str, Any] = {}
     for dtype in _TOLERANCES:
         chosen = fastest_kernel(runtime.device, dtype)
         rows[f"fastest for {_name(dtype)}"] = chosen
-        for batch, length, window in shapes:
+        for batch, length, window, lengths in cases:
             inputs = _random_heads(runtime, batch, length, heads, dtype)
-            expected = _values_and_gradients([x.float() for x in inputs], window, "naive")
+            documents = _documents(lengths, batch, runtime)
+            seen = {"window_size": window, "documents": documents}
+            expected = _values_and_gradients([x.float() for x in inputs], "naive", seen)
+            packed = ", packed" if lengths else ""
+            torch.compiler.reset()  # FlexAttention is compiled for each shape, up to a limit
             for kernel in KERNELS:
-                name = f"{kernel} {_name(dtype)} {batch}x{length} window {window}"
-                rows[name] = _compare(kernel, inputs, window, expected, runtime)
+                name = f"{kernel} {_name(dtype)} {batch}x{length} window {window}{packed}"
+                rows[name] = _compare(kernel, inputs, seen, expected, runtime)
     checked = [row for row in rows.values() if isinstance(row, dict) and "is_right" in row]
     return {"all_right": all(row["is_right"] for row in checked), "checked": len(checked), **rows}
 
 
+def _documents(lengths: tuple[int, ...] | None, batch: int, runtime: Runtime) -> Tensor | None:
+    """Return the lengths of the documents of each row, (B, D)."""
+    return None if lengths is None else torch.tensor([lengths] * batch, device=runtime.device)
+
+
 def _compare(
-    kernel: str, inputs: list[Tensor], window: int | None, expected: list[Tensor], runtime: Runtime
+    kernel: str,
+    inputs: list[Tensor],
+    seen: dict[str, Any],
+    expected: list[Tensor],
+    runtime: Runtime,
 ) -> Any:
     dtype = inputs[0].dtype
     if kernel in _HALF_ONLY and (dtype == torch.float32 or runtime.device.type != "cuda"):
         return "not for this device or precision"
     try:
-        actual = _values_and_gradients(inputs, window, kernel)
+        actual = _values_and_gradients(inputs, kernel, seen)
         errors = [
             float((a.float() - e).norm() / e.norm()) for a, e in zip(actual, expected, strict=True)
         ]
 
         def run() -> None:
-            _values_and_gradients(inputs, window, kernel)
+            _values_and_gradients(inputs, kernel, seen)
 
         seconds = min(seconds_of(run, runtime.device) for _ in range(3))
     except Exception as error:  # a missing kernel must not hide the others
@@ -95,6 +116,39 @@ def _compare(
         "error_of_values": round(errors[0], 6),
         "error_of_gradients": round(max(errors[1:]), 6),
         "forward_backward_ms": round(1e3 * seconds, 3),
+    }
+
+
+def check_experts(runtime: Runtime, *, is_toy: bool) -> dict[str, Any]:
+    """Compare the grouped product of experts in half precision with float32, one by one."""
+    width = 16 if is_toy else 512
+    config = ModelConfig(
+        vocab_size=64,
+        embedding_dim=width,
+        num_heads=2,
+        num_kv_heads=1,
+        ffn_dim=2 * width,
+        num_experts=8,
+        experts_per_token=2,
+    )
+    torch.manual_seed(0)
+    experts = Experts(config).to(runtime.device)
+    for parameter in experts.parameters():
+        torch.nn.init.normal_(parameter, std=width**-0.5)
+    x = torch.randn(4, 16 if is_toy else 512, width, device=runtime.device)
+    with torch.no_grad():
+        expected, _ = experts(x)
+        with runtime.autocast():
+            actual, _ = experts(x)
+            seconds = min(seconds_of(lambda: experts(x), runtime.device) for _ in range(3))
+    error = float((actual.float() - expected).norm() / expected.norm())
+    with runtime.autocast():
+        is_grouped = has_grouped_product(x, experts.up.weight, torch.bfloat16)
+    return {
+        "is_right": error < _TOLERANCES[torch.bfloat16],
+        "error": round(error, 6),
+        "is_grouped": is_grouped,
+        "forward_ms": round(1e3 * seconds, 3),
     }
 
 
@@ -109,9 +163,9 @@ def _random_heads(
     ]
 
 
-def _values_and_gradients(inputs: list[Tensor], window: int | None, kernel: str) -> list[Tensor]:
+def _values_and_gradients(inputs: list[Tensor], kernel: str, seen: dict[str, Any]) -> list[Tensor]:
     q, k, v = (x.detach().requires_grad_() for x in inputs)
-    mixed = attention(q, k, v, window_size=window, kernel=kernel)
+    mixed = attention(q, k, v, kernel=kernel, **seen)
     direction = torch.linspace(-1, 1, mixed.shape[1], device=mixed.device)[:, None, None]
     return [mixed.detach(), *torch.autograd.grad((mixed.float() * direction).sum(), (q, k, v))]
 

@@ -12,10 +12,12 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.speed.loops import Loop
 from benchmarks.speed.measuring import peak_memory, seconds_of
-from dimgpt.config import ModelConfig
+from dimgpt.config import ModelConfig, SamplingConfig
 from dimgpt.data.reading.batch import Batch
+from dimgpt.generation.generator import generate_ids
 from dimgpt.model.transformer import Transformer
 from dimgpt.runtime import Runtime
+from dimgpt.text.special_tokens import SpecialTokens
 from dimgpt.training.loss import chunked_cross_entropy, weighted_cross_entropy
 
 _WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "cudaMemcpy")
@@ -116,25 +118,32 @@ def _one_layer(config: ModelConfig) -> ModelConfig:
     return dataclasses.replace(config, num_layers=1)
 
 
-@torch.inference_mode()
 def measure_decoding(config: ModelConfig, runtime: Runtime, *, num_tokens: int) -> dict[str, Any]:
-    """Return tokens a second at batch 1 with the cache, greedily, and the bytes read for each."""
+    """Return tokens a second at batch 1, greedily, and the bytes of weights read for them.
+
+    Compiled steps are CUDA graphs on a GPU. Each way has its own run first, which compiles.
+    """
     torch.manual_seed(0)
     dtype = torch.bfloat16 if runtime.precision == "bf16" else torch.float32
     model = Transformer(config).to(device=runtime.device, dtype=dtype).eval()
-
-    def decode(count: int) -> None:
-        cache = model.new_cache(1)
-        ids = torch.zeros(1, 8, dtype=torch.long, device=runtime.device)
-        for _ in range(count):
-            ids = model(ids, cache)[:, -1:].argmax(dim=-1)
-            ids.item()  # a reader sees every token
-
-    decode(4)
-    seconds = min(seconds_of(lambda: decode(num_tokens), runtime.device) for _ in range(3))
     num_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
-    return {
-        "dtype": str(dtype).removeprefix("torch."),
-        "tokens_per_second": round(num_tokens / seconds, 1),
-        "weights_read_gb_per_second": round(num_tokens / seconds * num_bytes / 1e9, 2),
-    }
+    result: dict[str, Any] = {"dtype": str(dtype).removeprefix("torch.")}
+    written: list[list[int]] = []
+    ways = {"plain": False, "compiled": True} if runtime.device.type == "cuda" else {"plain": False}
+    for name, use_compile in ways.items():
+        settings = SamplingConfig(
+            temperature=0.0, max_new_tokens=num_tokens, use_compile=use_compile
+        )
+
+        def decode(settings: SamplingConfig = settings) -> list[int]:
+            prompt = range(20, 28)
+            return list(generate_ids(model, prompt, settings, special_tokens=SpecialTokens()))
+
+        first = seconds_of(decode, runtime.device)
+        seconds = min(seconds_of(decode, runtime.device) for _ in range(3))
+        written.append(decode())
+        result[f"{name}_first_s"] = round(first, 2)
+        result[f"{name}_tokens_per_second"] = round(num_tokens / seconds, 1)
+        result[f"{name}_gb_per_second"] = round(num_tokens / seconds * num_bytes / 1e9, 2)
+    result["same_tokens"] = sum(a == b for a, b in zip(written[0], written[-1], strict=False))
+    return result

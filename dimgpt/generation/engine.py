@@ -11,17 +11,16 @@ continues to count positions: the windows slide, and a token costs the same as b
 texts, T tokens, V vocabulary.
 """
 
-import functools
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from dimgpt.compilation import compiled
 from dimgpt.config import SamplingConfig
+from dimgpt.generation.compiled_step import last_logits, logits_of_step
 from dimgpt.generation.continuation import Continuation, OnError, add_tokens, raise_error
 from dimgpt.model.cache import KVCache
 from dimgpt.model.transformer import Transformer
@@ -203,24 +202,11 @@ def _last_logits(model: Transformer, new_ids: Tensor, cache: KVCache | None) -> 
     ids = new_ids.to(model.token_embedding.weight.device)
     try:
         if cache is None or not cache.use_compile or ids.shape[1] > 1:
-            return _compute_last(model, ids, cache)
-        logits = _compiled_step(ids.device.type)(model, ids, cache.for_one_step())
-        cache.advance(1)
-        return logits
+            return last_logits(model, ids, cache)
+        return logits_of_step(model, ids, cache)
     finally:
         if was_training:
             model.train()
-
-
-def _compute_last(model: Transformer, ids: Tensor, cache: KVCache | None) -> Tensor:
-    # Only of the last position: logits of all positions of a batch may take gigabytes.
-    return model.logits(model.hidden_states(ids, cache)[:, -1]).float()
-
-
-@functools.cache
-def _compiled_step(device: str) -> Callable[[Transformer, Tensor, KVCache], Tensor]:
-    # On a GPU with a CUDA graph: kernel launches dominate the time of a small model.
-    return compiled(_compute_last, mode="reduce-overhead" if device == "cuda" else "default")
 
 
 def _new_generator(seed: int | None, number: int) -> torch.Generator:

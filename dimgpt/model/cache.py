@@ -1,6 +1,7 @@
 """The KV cache: keys and values of the positions that a model has read."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,6 +45,8 @@ class KVCache:
         self.runs_on, self.use_compile = runs_on, use_compile
         self.lengths = [0] * batch_size
         """Positions that each row has read; `advance` updates them after all layers."""
+        self.graphs: dict[Any, Any] = {}
+        """CUDA graphs that read and write this cache, and live as long; see `compiled_step.py`."""
         self._context_length = config.context_length
         self._places: Tensor | None = None  # of a view for one step: of the new positions, (B,)
         longest, heads = config.context_length, (config.num_kv_heads, config.head_dim)
@@ -63,6 +66,11 @@ class KVCache:
     def is_even(self) -> bool:
         """Whether all rows have read equally many positions."""
         return min(self.lengths) == max(self.lengths)
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether the next position of every row is inside the context."""
+        return self.length < self._context_length
 
     def next_places(self, num_new: int) -> slice | Tensor:
         """Return the next positions of the rows: a slice for all, or one a row, (B, 1).
@@ -131,8 +139,14 @@ class KVCache:
         """
         view = copy.copy(self)
         view._places = torch.tensor(self.lengths, device=self._layers[0].device)
-        view.lengths = [0 if self.length < self._context_length else self._context_length]
+        view.lengths = [0 if self.is_inside else self._context_length]
+        view.graphs = {}  # no cycle, so that the memory of a graph is freed at once
         return view
+
+    def repeat_step(self, lengths: list[int]) -> None:
+        """Make this view for one step that of a later step, without changing an address."""
+        assert self._places is not None
+        self._places.copy_(torch.tensor(lengths))
 
     def move(self, source: int, target: int) -> None:
         """Copy a row over another one."""

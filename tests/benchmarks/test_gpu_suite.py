@@ -18,12 +18,14 @@ ALLOWED = {
 }
 SECTIONS = (
     "kernels",
+    "experts",
     "precisions",
     "resume",
     "throughput",
     "decoding",
     "loss memory",
     "peer",
+    "presets",
     "micro-batches",
 )
 RUNNER = f"""
@@ -85,6 +87,7 @@ def test_kernels_and_resuming_are_right(finished):
     result = finished[1]
     assert result["kernels"]["all_right"]
     assert result["kernels"]["checked"] >= 8
+    assert result["experts"]["is_right"]
     assert result["resume"]["same_batches"]
     assert result["resume"]["same_schedule"]
     assert result["resume"]["bitwise_equal_weights"]

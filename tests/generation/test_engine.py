@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from dimgpt.config import ModelConfig, SamplingConfig
+from dimgpt.generation import compiled_step
 from dimgpt.generation import engine as module
 from dimgpt.generation.engine import Engine
 from dimgpt.generation.generator import generate_ids
@@ -161,13 +162,31 @@ def test_a_step_without_texts_does_nothing():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("name", ["windows", "mixed"])
+def test_a_recorded_step_changes_no_token(name):
+    model = model_of(num_layers=2, **SHAPES[name]).cuda()
+    beyond = "run_on" if model.config.can_run_on else "crop"
+    config, prompts = replace(SAMPLED, beyond_context=beyond), [[20], [21] * 30, [22, 23], [24] * 9]
+    written = []
+    for use_compile in (False, True):
+        engine = engine_of(model, 4, runs_on=model.config.can_run_on, use_compile=use_compile)
+        added = [engine.add(prompt, config, number=number) for number, prompt in enumerate(prompts)]
+        while not engine.is_idle:
+            engine.step()
+        written.append([continuation.ids for continuation in added])
+        assert bool(engine._cache.graphs) == use_compile
+    assert written[0] == written[1]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["windows", "mixed"])
 def test_a_compiled_step_serves_all_lengths_and_changes_no_token(name, monkeypatch):
     from torch._dynamo.testing import CompileCounter  # it takes a second
 
     compile_, counter = torch.compile, CompileCounter()
     monkeypatch.setattr(torch, "compile", lambda step, **_: compile_(step, backend=counter))
-    module._compiled_step.cache_clear()
+    compiled_step._compiled.cache_clear()
     torch.compiler.reset()
     model = model_of(num_layers=2, **SHAPES[name])
     engine = engine_of(model, 4, runs_on=model.config.can_run_on, use_compile=True)
@@ -176,7 +195,7 @@ def test_a_compiled_step_serves_all_lengths_and_changes_no_token(name, monkeypat
     added = [engine.add(prompt, config, number=number) for number, prompt in enumerate(prompts)]
     while not engine.is_idle:
         engine.step()
-    module._compiled_step.cache_clear()
+    compiled_step._compiled.cache_clear()
     assert 1 <= counter.frame_count <= 3  # one row, several, beyond the context
     for number, (continuation, prompt) in enumerate(zip(added, prompts, strict=True)):
         expected = alone(model, prompt, replace(config, seed=config.seed + number))

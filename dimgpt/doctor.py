@@ -19,7 +19,7 @@ from dimgpt.config import ModelConfig
 from dimgpt.data.token_file import changed_files
 from dimgpt.info import advise
 from dimgpt.installation import own_requirements
-from dimgpt.model.attention import attention
+from dimgpt.model.attention import attention, fastest_kernel
 from dimgpt.model.fused_attention import HAS_FLASH_ATTN, supports_varlen
 from dimgpt.model.transformer import Transformer
 from dimgpt.pipeline.data import (
@@ -111,7 +111,12 @@ def _device(runtime: Runtime) -> Iterator[Finding]:
     yield Finding(level="ok", about="machine", found=machine)
     dtype = runtime.half_dtype or torch.float32
     limit = _MAX_KERNEL_ERROR[dtype]
-    errors = {name: _kernel_error(name, runtime.device, dtype) for name in _kernels(runtime, dtype)}
+    errors, failures = dict[str, float](), dict[str, str]()
+    for name in _kernels(runtime, dtype):
+        try:
+            errors[name] = _kernel_error(name, runtime.device, dtype)
+        except Exception as error:  # compilers and drivers have errors of their own
+            failures[name] = type(error).__name__
     good = [f"{name} ({error:.0e})" for name, error in errors.items() if error <= limit]
     wrong = [f"{name} ({error:.0e})" for name, error in errors.items() if not error <= limit]
     found = f"{', '.join(good)} agree with the naive computation in {dtype}"
@@ -119,6 +124,10 @@ def _device(runtime: Runtime) -> Iterator[Finding]:
     if wrong:
         found = f"{', '.join(wrong)} differ from the naive computation: update torch and the driver"
         yield Finding(level="problem", about="attention", found=found)
+    for name, reason in failures.items():
+        is_chosen = name == fastest_kernel(runtime.device, dtype)
+        found = f"{name} fails here ({reason}): update torch and the driver if you want to use it"
+        yield Finding(level="problem" if is_chosen else "warning", about="attention", found=found)
     if runtime.device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++"))):
         found = "no C++ compiler: install one, such as g++, if you want use_compile"
         yield Finding(level="warning", about="torch.compile", found=found)

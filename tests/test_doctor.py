@@ -121,6 +121,23 @@ def test_a_kernel_that_computes_something_else_is_a_problem(report, monkeypatch)
     assert "differ from the naive computation: update torch" in found["attention"][1]
 
 
+@pytest.mark.parametrize(("chosen", "level"), [("matmul", "warning"), ("sdpa", "problem")])
+def test_a_kernel_that_fails_is_a_problem_if_it_would_be_chosen(report, monkeypatch, chosen, level):
+    original = doctor._kernel_error
+    monkeypatch.setattr(doctor, "fastest_kernel", lambda *_: chosen)
+
+    def compute(name, *others):
+        if name == "sdpa":
+            raise ArithmeticError("no such kernel")
+        return original(name, *others)
+
+    monkeypatch.setattr(doctor, "_kernel_error", compute)
+    status, found = report()
+    assert found["attention"][0] == level
+    assert "sdpa fails here (ArithmeticError): update torch" in found["attention"][1]
+    assert status == (level == "problem")
+
+
 def test_too_little_space_is_a_problem(report, monkeypatch):
     monkeypatch.setattr(doctor, "available_memory", lambda _: 10)
     status, found = report()

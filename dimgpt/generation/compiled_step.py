@@ -15,6 +15,8 @@ from dimgpt.compilation import compiled
 from dimgpt.model.cache import KVCache
 from dimgpt.model.transformer import Transformer
 
+_NUM_WARM_UPS = 3  # as many as torch's documentation runs before a recording
+
 
 def logits_of_step(model: Transformer, ids: Tensor, cache: KVCache) -> Tensor:
     """Return the logits (B, V) after the next id of each row, (B, 1), and advance the cache.
@@ -43,20 +45,21 @@ class _StepGraph:
     """The recorded step of a cache, for one number of rows, inside the context or beyond it."""
 
     def __init__(self, model: Transformer, ids: Tensor, cache: KVCache) -> None:
-        self._ids, self._cache = ids.clone(), cache.for_one_step()
-        self._graph = torch.cuda.CUDAGraph()
-        stream = torch.cuda.Stream(ids.device)
+        self._ids, self._view = ids.clone(), cache.for_one_step()
+        self._graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(ids.device)
         stream.wait_stream(torch.cuda.current_stream(ids.device))
-        with torch.cuda.stream(stream):  # nothing may be compiled or allocated while recording
-            _compiled()(model, self._ids, self._cache)
+        with torch.cuda.stream(stream):  # compile and allocate before the recording
+            for _ in range(_NUM_WARM_UPS):
+                _compiled()(model, self._ids, self._view)
+                cache.renew_step(self._view)
         torch.cuda.current_stream(ids.device).wait_stream(stream)
         with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-            self._logits = _compiled()(model, self._ids, self._cache)
+            self._logits = _compiled()(model, self._ids, self._view)
 
     def replay(self, ids: Tensor, cache: KVCache) -> Tensor:
         """Return the logits (B, V) after ids (B, 1)."""
         self._ids.copy_(ids)
-        self._cache.repeat_step(cache.lengths)
+        cache.renew_step(self._view)
         self._graph.replay()
         return self._logits
 

@@ -143,10 +143,11 @@ class KVCache:
         view.graphs = {}  # no cycle, so that the memory of a graph is freed at once
         return view
 
-    def repeat_step(self, lengths: list[int]) -> None:
-        """Make this view for one step that of a later step, without changing an address."""
-        assert self._places is not None
-        self._places.copy_(torch.tensor(lengths))
+    def renew_step(self, view: "KVCache") -> None:
+        """Make an older view for one step that of the next one, without changing an address."""
+        assert view._places is not None
+        view._places.copy_(torch.tensor(self.lengths))
+        view.lengths = [0 if self.is_inside else self._context_length]
 
     def move(self, source: int, target: int) -> None:
         """Copy a row over another one."""

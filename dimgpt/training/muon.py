@@ -47,26 +47,53 @@ class Muon(torch.optim.Optimizer):
         self._adam.step()
         for group in self.param_groups:
             if "momentum" in group:
-                for parameter in group["params"]:
-                    if parameter.grad is not None:
-                        self._update(parameter, group)
+                self._update([each for each in group["params"] if each.grad is not None], group)
 
-    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
-        assert parameter.grad is not None
-        state, momentum = self.state[parameter], group["momentum"]
-        if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(parameter)
-        mean = torch.lerp(parameter.grad, state["momentum"], momentum)
-        # As Nesterov: look ahead along the new mean.
-        update = orthogonalise(torch.lerp(parameter.grad, mean, momentum))
+    def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        means, ahead = [], []
+        for parameter in parameters:
+            assert parameter.grad is not None
+            state, momentum = self.state[parameter], group["momentum"]
+            if "momentum" not in state:
+                state["momentum"] = torch.zeros_like(parameter)
+            means.append(torch.lerp(parameter.grad, state["momentum"], momentum))
+            # As Nesterov: look ahead along the new mean.
+            ahead.append(torch.lerp(parameter.grad, means[-1], momentum))
+        updates = orthogonalise_all(ahead)
+        for parameter, mean, update in zip(parameters, means, updates, strict=True):
+            self._move(parameter, mean, update, group)
+
+    def _move(self, parameter: Tensor, mean: Tensor, update: Tensor, group: dict[str, Any]) -> None:
         num_rows, num_columns = parameter.shape[-2:]
         rate = group["lr"] * max(1.0, num_rows / num_columns) ** 0.5
         decay: Tensor | float = group["lr"] * group["weight_decay"]
         if group.get("is_cautious"):
             decay = decay * (update * parameter > 0)
         new = parameter * (1 - decay) - rate * update
-        for old, value in ((state["momentum"], mean), (parameter, new)):
+        for old, value in ((self.state[parameter]["momentum"], mean), (parameter, new)):
             old.copy_(value if self.found_inf is None else value.where(self.found_inf == 0, old))
+
+
+def orthogonalise_all(matrices: Sequence[Tensor]) -> list[Tensor]:
+    """Return what `orthogonalise` returns for each; on a GPU, equal shapes are computed together.
+
+    There, to launch the products of one matrix takes longer than to compute them.
+    """
+    is_launched = all(type(each) is Tensor and each.is_cuda for each in matrices)
+    return orthogonalise_stacked(matrices) if is_launched else [*map(orthogonalise, matrices)]
+
+
+def orthogonalise_stacked(matrices: Sequence[Tensor]) -> list[Tensor]:
+    """Orthogonalise matrices (N, M), and stacks (E, N, M), those of the same (N, M) together."""
+    stacks: dict[torch.Size, list[int]] = {}
+    for number, matrix in enumerate(matrices):
+        stacks.setdefault(matrix.shape[-2:], []).append(number)
+    results: dict[int, Tensor] = {}
+    for shape, numbers in stacks.items():
+        parts = [matrices[number].reshape(-1, *shape) for number in numbers]
+        together = orthogonalise(torch.cat(parts)).split([len(part) for part in parts])
+        results |= dict(zip(numbers, together, strict=True))
+    return [results[number].view_as(matrix) for number, matrix in enumerate(matrices)]
 
 
 def orthogonalise(matrix: Tensor) -> Tensor:

@@ -180,6 +180,26 @@ def test_a_recorded_step_changes_no_token(name):
 
 
 @pytest.mark.slow
+@torch.inference_mode()
+def test_a_renewed_view_gives_the_next_step_and_is_not_compiled_again():
+    from torch._dynamo.testing import CompileCounter  # it takes a second
+
+    torch.compiler.reset()
+    counter = CompileCounter()
+    step = torch.compile(compiled_step.last_logits, backend=counter)
+    model = model_of(num_layers=2, **SHAPES["windows"])
+    cache, plain = (model.new_cache(1) for _ in range(2))
+    view = cache.for_one_step()
+    for id in range(20, 30):
+        ids = torch.tensor([[id]])
+        cache.renew_step(view)
+        logits = step(model, ids, view)
+        cache.advance(1)
+        torch.testing.assert_close(logits, compiled_step.last_logits(model, ids, plain))
+    assert counter.frame_count == 1
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["windows", "mixed"])
 def test_a_compiled_step_serves_all_lengths_and_changes_no_token(name, monkeypatch):
     from torch._dynamo.testing import CompileCounter  # it takes a second

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dimgpt.config import TrainingConfig
-from dimgpt.training.muon import Muon, orthogonalise
+from dimgpt.training.muon import Muon, orthogonalise, orthogonalise_stacked
 from dimgpt.training.optimizer import build_optimizer, muon_momentum_at, set_learning_rates
 
 
@@ -51,6 +51,15 @@ def test_each_matrix_of_a_stack_is_updated_as_if_alone(shape):
             matrix.grad = stack.grad[number] * 10**number  # an update ignores its size
         optimizer.step()
     torch.testing.assert_close(stack.detach(), torch.stack(alone).detach(), atol=1e-5, rtol=1e-5)
+
+
+def test_matrices_of_one_shape_together_give_what_each_gives_alone():
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(6, 9), (9, 6), (3, 6, 9), (6, 9), (4, 4)]
+    matrices = [torch.randn(shape, generator=generator) for shape in shapes]
+    alone = [orthogonalise(matrix) for matrix in matrices]
+    for together, expected in zip(orthogonalise_stacked(matrices), alone, strict=True):
+        torch.testing.assert_close(together, expected)
 
 
 @pytest.mark.parametrize("shape", [(12, 12), (6, 24), (24, 6)])

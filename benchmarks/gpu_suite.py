@@ -1,12 +1,13 @@
 """Checks and measures everything that needs a GPU, with one command, in less than nine minutes.
 
-Compares every kernel with the naive attention, and bf16 with fp32. Measures speed at full size with
-several micro-batches and by parts, the peer, waits inside a step, the memory of the loss, and
-decoding. Checks resuming. A section that fails records its error, and the others continue; the
-result is written after each section. Needs torch >= 2.11, numpy, regex, tqdm, tokenizers and
-transformers.
+Compares every kernel with the naive attention, experts and bf16 with fp32. Measures speed at full
+size with several micro-batches and by parts, other presets, the peer, waits inside a step, the
+memory of the loss, and decoding. Checks resuming. A section that fails records its error, and one
+for which no time is left says so; the others continue. The result is written after each section.
+Needs torch >= 2.11, numpy, regex, tqdm, tokenizers and transformers.
 
     python benchmarks/gpu_suite.py                 one card, the published model
+    python benchmarks/gpu_suite.py --only peer presets micro-batches
     python benchmarks/gpu_suite.py --toy           tiny sizes, to test this script on any machine
 """
 
@@ -98,12 +99,12 @@ class Suite:
         steps = 5 if self.is_toy else 200
         small = TOY if self.is_toy else SMALL
         sections: list[tuple[str, float, Callable[[], Record]]] = [
-            ("kernels", 60, lambda: check_kernels(self.runtime, is_toy=self.is_toy)),
+            ("kernels", 100, lambda: check_kernels(self.runtime, is_toy=self.is_toy)),
             ("experts", 5, lambda: check_experts(self.runtime, is_toy=self.is_toy)),
             ("precisions", 30, lambda: compare_precisions(small, self.runtime, steps=steps)),
             ("resume", 15, lambda: check_resume(small, self.runtime)),
-            ("throughput", 120, self.measure_throughput),
-            ("decoding", 60, self.measure_decoding),
+            ("throughput", 130, self.measure_throughput),
+            ("decoding", 100, self.measure_decoding),
             ("loss memory", 40, self.measure_loss_memory),
             ("peer", 150, self.measure_peer),
             ("presets", 60, self.measure_presets),

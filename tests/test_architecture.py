@@ -14,7 +14,17 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dimgpt"
 # A room may import those of the floors below its own, never its neighbours.
 FLOORS = (
-    {"config", "settings", "files", "partial_file", "runtime", "compilation", "hub", "workers"},
+    {
+        "config",
+        "settings",
+        "files",
+        "partial_file",
+        "runtime",
+        "compilation",
+        "hub",
+        "workers",
+        "installation",
+    },
     {"text", "model"},
     {"data", "weights"},
     {"demo"},

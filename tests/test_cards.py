@@ -20,7 +20,6 @@ CARDS = {
     "12 GB, RTX 3060 †": (12, 25e12),
     "16 GB, RTX 4080": (16, PEAK_FLOPS["RTX 4080"]),
     "24 GB, RTX 4090": (24, PEAK_FLOPS["RTX 4090"]),
-    "80 GB, H100": (80, PEAK_FLOPS["H100"]),
 }
 
 

@@ -1,4 +1,4 @@
-"""Where the texts of the published systems are to be had today, as tables of records.
+"""Where the texts of the published systems can be found, as tables of records.
 
 DimensionGPT read six groups of French; many of its data sets are gated by now, come with a script
 that nobody should run, or state no open licence. Its table holds plain files in the same groups,

@@ -1,20 +1,20 @@
 """Where the texts of the published systems can be found, as tables of records.
 
-DimensionGPT read six groups of French; many of its data sets are gated by now, come with a script
-that nobody should run, or state no open licence. Its table holds plain files in the same groups,
-cut and weighed so that the groups have their published shares. Licences are in the publishers'
-words as of early 2025 and `expected_bytes` are rounded from their pages; read the pages before you
-publish a model.
+DimensionGPT read six groups of French. Many of its data sets are gated now, need a script that
+nobody should run, or state no open licence. The table here has plain files in the same groups, with
+sizes and multipliers that give the groups their published shares. Licences are quoted from the
+publishers' pages of early 2025, and `expected_bytes` are rounded from them; read the pages before
+you publish a model.
 
-No longer to be had, of DimensionGPT's own sets:
-- gated: bigscience-data/roots_fr_wikipedia, _wikivoyage, _wikinews (whose own rule of cleaning is
-  left out with it), _the_pile_europarl, _ted_talks_iwslt; sil-ai/bloom-lm;
-- made by a script and under no stated or no open licence: intfloat/multilingual_cc_news (none
-  stated; most of the news), csebuetnlp/xlsum (cc-by-nc-sa-4.0), mlsum (for research only),
-  EdinburghNLP/orange_sum (unknown);
-- plain files under no stated licence: gustavecortal/fr_covid_news, cassandra-themis/QR-AN.
-ontocord/CulturaY (cc-by-4.0) and eckendoerffer/wikipedia_fr may still be had; FineWeb-2 and
-Wikimedia's own Wikipedia stand for them.
+These data sets of DimensionGPT are left out:
+- gated: bigscience-data/roots_fr_wikipedia, _wikivoyage, _wikinews (with its own rule of cleaning),
+  _the_pile_europarl, _ted_talks_iwslt; sil-ai/bloom-lm;
+- made by a script, without an open licence: intfloat/multilingual_cc_news (none stated; most of the
+  news), csebuetnlp/xlsum (cc-by-nc-sa-4.0), mlsum (for research only), EdinburghNLP/orange_sum
+  (unknown);
+- plain files without a stated licence: gustavecortal/fr_covid_news, cassandra-themis/QR-AN.
+ontocord/CulturaY (cc-by-4.0) and eckendoerffer/wikipedia_fr may still be available. FineWeb-2 and
+Wikimedia's own Wikipedia replace them here.
 """
 
 from dimgpt.config import ConversationSourceConfig, SourceConfig

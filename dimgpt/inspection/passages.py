@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from dimgpt.data.token_file import TokenFile, read_manifest
-from dimgpt.files import new_file
+from dimgpt.files import lock_file, new_file
 
 log = logging.getLogger(__name__)
 Array = np.ndarray[Any, Any]
@@ -166,11 +166,12 @@ def _open(folder: Path, split: str, fingerprint: str) -> tuple[TokenFile, Array]
         pass  # the file is missing or incomplete
     suffixes = sort_suffixes(np.concatenate(file.parts)).astype(np.int32)
     try:
-        for older in folder.glob(f"{split}.*.suffixes.npy"):
-            older.unlink()
-        with new_file(path) as target:
-            np.save(target, suffixes)
-    except OSError as error:
+        with lock_file(folder / f"{split}.suffixes.lock", refusal="another process saves it"):
+            for older in folder.glob(f"{split}.*.suffixes.npy"):
+                older.unlink()
+            with new_file(path) as target:
+                np.save(target, suffixes)
+    except (OSError, RuntimeError) as error:
         log.warning("%s cannot be saved (%s): it will be built again next time", path, error)
     return file, suffixes
 

@@ -3,6 +3,7 @@ import pytest
 
 from dimgpt.data.token_file import Manifest, write_manifest
 from dimgpt.data.token_writer import TokenFileWriter
+from dimgpt.files import lock_file
 from dimgpt.inspection.passages import Passage, PassageIndex, sort_suffixes
 
 FINGERPRINT = "f" * 64
@@ -107,4 +108,14 @@ def test_the_sorted_places_are_kept_and_made_again_for_other_documents(folders, 
     index = open_index(folders)
     assert contains(index, [50, 51])
     assert not contains(index, [5, 6, 7])
+    assert len(list(folders[0].glob("*.suffixes.npy"))) == 1
+
+
+def test_while_another_process_saves_the_places_they_are_used_and_not_saved(folders, caplog):
+    with lock_file(folders[0] / "train.suffixes.lock", refusal="held by the test"):
+        index = open_index(folders)
+    assert contains(index, [5, 6, 7])
+    assert not list(folders[0].glob("*.suffixes.npy"))
+    assert "another process saves it" in caplog.text
+    open_index(folders)
     assert len(list(folders[0].glob("*.suffixes.npy"))) == 1

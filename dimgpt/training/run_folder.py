@@ -73,6 +73,7 @@ class RunFolder:
             The state of the run, and the settings that have changed, as `old -> new`.
 
         Raises:
+            RuntimeError: This trainer was stopped before the first checkpoint.
             ValueError: The checkpoint belongs to a run of another model, vocabulary or data; or
                 `branch_from` is set for a run with adapters.
         """
@@ -97,6 +98,11 @@ class RunFolder:
             if is_branch:
                 self.save(state, "step")
             self._saved = (state.step, state.looked_around_at)
+        elif self.stepper.optimizer.state:
+            raise RuntimeError(
+                f"{self.path} has no checkpoint, and the weights of this trainer have changed: "
+                "build model and trainer again (in a notebook, run the cells above), and call fit()"
+            )
         if self.recipe and self.runtime.is_first:
             replace_file(self.path / "run.json", json.dumps(self.recipe, indent=1).encode())
         return state, changes

@@ -127,7 +127,7 @@ class Trainer:
             FloatingPointError: Loss or gradient were not finite for 5 steps in a row, and again
                 after returning to the last checkpoint.
             OSError: The last checkpoint cannot be written; the one before it is intact.
-            RuntimeError: Another trainer uses the folder.
+            RuntimeError: Another trainer uses the folder, or this one stopped before a checkpoint.
             SystemExit: SIGTERM came; the checkpoint is written, the status is 143.
             ValueError: The folder holds a run of another model, vocabulary or data.
         """

@@ -53,6 +53,19 @@ def test_a_run_that_is_made_longer_or_shorter_takes_the_same_steps(config, make_
     assert seen[0]["changes"] == {"max_steps": f"6 -> {max_steps}"}
 
 
+def test_a_trainer_that_was_stopped_before_its_first_checkpoint_is_not_begun_again(
+    config, make_trainer
+):
+    config = dataclasses.replace(config, checkpoint_interval=100)
+    trainer = stopped(make_trainer, config, 2)
+    with pytest.raises(RuntimeError, match="no checkpoint, and the weights .* have changed: build"):
+        trainer.fit()
+    whole, again = make_trainer(config, folder="whole"), make_trainer(config)
+    for each in (whole, again):
+        each.fit()
+    assert same(whole, again)
+
+
 def test_a_run_with_muon_goes_on_bit_for_bit(config, make_trainer):
     config = dataclasses.replace(config, optimizer="muon")
     whole = make_trainer(config, folder="whole")

@@ -127,7 +127,8 @@ def compare_parts(
     reference, whole = (chosen.get((size, name), []) for name in ("reference", "modern"))
     if not whole:
         return ""
-    of = {(run["parts"], run["rate"], run["seed"]): run for run in runs if run["size"] == size}
+    complete = (run for run in runs if run["size"] == size and run["share"] == 1)
+    of = {(run["parts"], run["rate"], run["seed"]): run for run in complete}
     everything: Parts = whole[0]["parts"]
     rates = {False: reference[0]["rate"], True: whole[0]["rate"]}
     rows = [
@@ -141,7 +142,6 @@ def compare_parts(
             for (run_parts, rate, seed), found in of.items()
             if run_parts == after
             and rate == rates[MUON in after]
-            and found["share"] == 1
             and (other := of.get((before, rates[MUON in before], seed))) is not None
         ]
         return _spread(differences, sign="+") if differences else ""

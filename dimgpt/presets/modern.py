@@ -5,7 +5,7 @@ recipe without each part. The `-modern` presets use the parts that gain somethin
 and llama.cpp open their models.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import fields, replace
 from typing import Any
 
@@ -66,9 +66,9 @@ def with_parts(preset: Preset, parts: Iterable[str]) -> Preset:
     )
 
 
-def modern(preset: Preset) -> Preset:
-    """Return a preset with the modern recipe, named after both."""
-    changed = with_parts(preset, MODERN)
+def modern(preset: Preset, *, leave_out: Collection[str] = ()) -> Preset:
+    """Return a preset with the modern recipe, named after both, without some of its parts."""
+    changed = with_parts(preset, (part for part in MODERN if part not in leave_out))
     return replace(
         changed,
         name=f"{preset.name}-modern",

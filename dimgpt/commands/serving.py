@@ -95,6 +95,7 @@ def _serve(app: Any, host: str, port: int, place: str) -> None:
         print(f"{place.format(address)}; Ctrl-C ends", flush=True)
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)
         uvicorn.Server(config).run(sockets=[listener])
+    raise KeyboardInterrupt  # `run` does not always pass on the Ctrl-C that ended it
 
 
 def _missing(error: ImportError, extra: str) -> ImportError:

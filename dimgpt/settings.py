@@ -73,7 +73,9 @@ def _restore(hint: Any, value: Any, name: str) -> Any:
     """Convert a JSON value to the declared type of a field: nested configs and tuples."""
     if dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else from_dict(hint, value)  # type: ignore
-    if get_origin(hint) is dict and isinstance(value, dict):
+    if get_origin(hint) is dict:
+        if not isinstance(value, dict):
+            raise ValueError(f"{name} is {value!r}: it must be an object with names; correct it")
         kind = get_args(hint)[1]
         return {key: _restore(kind, item, f"{name}.{key}") for key, item in value.items()}
     if hint is Path:

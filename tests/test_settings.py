@@ -12,7 +12,7 @@ from dimgpt.config import (
     TrainingConfig,
 )
 from dimgpt.presets import PRESETS, Preset
-from dimgpt.settings import from_dict, override, to_dict
+from dimgpt.settings import from_dict, merge, override, to_dict
 
 
 def through_json(config):
@@ -108,3 +108,9 @@ def test_override_changes_what_is_given_and_keeps_the_rest():
 def test_override_checks_the_new_value():
     with pytest.raises(ValueError, match="temperature is -1"):
         override(SamplingConfig(), temperature=-1.0)
+
+
+@pytest.mark.parametrize("value", [None, 3, [0.5]])
+def test_shares_that_are_no_object_are_refused(value):
+    with pytest.raises(ValueError, match="published_shares is .*: it must be an object with names"):
+        merge(PRESETS["demo"], {"data": {"published_shares": value}})

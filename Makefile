@@ -56,7 +56,7 @@ licences: $(VENV)/.ready
 	@$(RUN) -m piplicenses --order=license
 
 audit: $(VENV)/.ready
-	@$(RUN) -m pip_audit -r requirements.txt
+	@$(RUN) -m pip_audit --strict -r requirements.txt
 
 lock: $(VENV)/.ready
 	@$(RUN) -m uv pip compile requirements.txt --quiet --universal --python-version 3.11 \

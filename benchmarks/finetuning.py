@@ -33,6 +33,7 @@ from dimgpt.runtime import choose_runtime  # noqa: E402
 from dimgpt.settings import override  # noqa: E402
 from dimgpt.training.checkpoint import CheckpointStore  # noqa: E402
 from dimgpt.training.optimizer import restore_optimizer  # noqa: E402
+from dimgpt.training.trainer import Trainer  # noqa: E402
 from dimgpt.workspace import Workspace, load_vocabulary  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "finetuning.json"
@@ -109,10 +110,7 @@ def train(run: FineTuning, threads: int) -> Result:
     shutil.rmtree(workspace.run_dir("finetuning"), ignore_errors=True)
     trainer = build_trainer(workspace, "finetuning", runtime=runtime)
     if STATE in run.way:
-        store = CheckpointStore(workspace.run_dir("pretraining") / "checkpoints")
-        checkpoint = store.load_latest()
-        assert checkpoint is not None
-        restore_optimizer(trainer.optimizer, trainer.model, checkpoint.tensors["optimizer"])
+        take_over_state(trainer, workspace.run_dir("pretraining"))
     start = time.process_time()
     trainer.fit()
     seconds = time.process_time() - start
@@ -128,6 +126,18 @@ def train(run: FineTuning, threads: int) -> Result:
         "lowest_kind": min(kind.accuracy for kind in score.kinds),
         "grammatical": round(score.grammatical_ratio, 4),
     }
+
+
+def take_over_state(trainer: Trainer, run_dir: Path) -> None:
+    """Let a trainer take its first step with the optimizer state at the end of another run."""
+    checkpoint = CheckpointStore(run_dir / "checkpoints").load_latest()
+    assert checkpoint is not None
+
+    def restore(*_: Any) -> None:
+        if not trainer.optimizer.state:
+            restore_optimizer(trainer.optimizer, trainer.model, checkpoint.tensors["optimizer"])
+
+    trainer.optimizer.register_step_pre_hook(restore)
 
 
 def planned(results: dict[str, Result], ways: Iterable[str]) -> Iterator[FineTuning]:

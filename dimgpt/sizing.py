@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from dimgpt.config import TrainingConfig
 from dimgpt.display.tables import Table
-from dimgpt.info import memory_size, num_tokens, training_memory
+from dimgpt.info import PEAK_SHARE, memory_size, num_tokens, training_memory
 from dimgpt.model.flops import num_parameters, training_flops_per_token
 from dimgpt.model.transformer import Transformer
 from dimgpt.presets import PRESETS, Preset
@@ -165,7 +165,7 @@ def parse_hours(budget: str) -> float:
 def plan(hours: float, runtime: Runtime, presets: Sequence[Preset]) -> list[Plan]:
     """Return a run of each preset with a duration of `hours`; see `propose`."""
     plans: list[Plan] = []
-    memory, reached = available_memory(runtime), 0.5 * peak_flops(runtime)
+    memory, reached = available_memory(runtime), PEAK_SHARE * peak_flops(runtime)
     for preset in presets:
         config, model = preset.pretraining, preset.model
         flops, needed = training_flops_per_token(model), training_memory(model)

@@ -171,6 +171,13 @@ def test_info_describes_machine_and_model(here, capsys):
     assert "300 tokens" in shown
 
 
+def test_info_says_at_which_share_of_the_peak_its_times_are(capsys):
+    main(["info", "--sizes"])
+    shown = capsys.readouterr().out
+    assert "Here, at 40% of a peak of" in shown
+    assert "Pretraining, at 40% of a GPU's peak" in shown
+
+
 def test_a_setting_out_of_range_is_one_line_and_status_1(here):
     process = start(here, ["generate", "--sampling.temperature", "-1"])
     status, out, error = finish(process)

@@ -15,7 +15,14 @@ from dimgpt.config import ExportConfig, ExportDtype, ExportTarget, SamplingConfi
 from dimgpt.display.progress import progress_stream
 from dimgpt.display.tables import Table
 from dimgpt.generation.generator import TextGenerator
-from dimgpt.info import compare_cards, compare_sizes, describe_preset, describe_weights, look_around
+from dimgpt.info import (
+    PEAK_SHARE,
+    compare_cards,
+    compare_sizes,
+    describe_preset,
+    describe_weights,
+    look_around,
+)
 from dimgpt.model.transformer import Transformer
 from dimgpt.pipeline.models import export, import_model, open_model
 from dimgpt.presets import get_preset
@@ -161,9 +168,10 @@ class Info:
             print(propose(self.budget, runtime))
             return
         if self.sizes:
-            flops = peak_flops(runtime)
-            print(Table.of(compare_sizes(flops), title=f"At half of {flops:.3g} FLOP/s, this peak"))
-            print(Table.of(compare_cards(), title="Pretraining at half of a GPU's peak"))
+            flops, share = peak_flops(runtime), f"at {PEAK_SHARE:.0%} of"
+            here = f"Here, {share} a peak of {flops:.3g} FLOP/s"
+            print(Table.of(compare_sizes(flops), title=here))
+            print(Table.of(compare_cards(), title=f"Pretraining, {share} a GPU's peak"))
             return
         print(Table.of(look_around(runtime), title="This machine"))
         if self.model is not None:

@@ -124,9 +124,11 @@ class KVCache:
     def rows(self, begin: int, end: int) -> "KVCache":
         """Return a cache of the rows `begin` to `end`, which shares memory with this one.
 
-        Its `lengths` are a copy: advancing it does not advance this cache.
+        Its `lengths` are a copy: advancing it does not advance this cache. Steps of rows from 0 on
+        are compiled only: a CUDA graph keeps the addresses of the rows that it was recorded with.
         """
         view = copy.copy(self)
+        view.use_compile = self.use_compile and begin == 0
         view.lengths = self.lengths[begin:end]
         view._layers = [slots[:, begin:end] for slots in self._layers]
         return view

@@ -167,7 +167,8 @@ def test_a_step_without_texts_does_nothing():
 def test_a_recorded_step_changes_no_token(name):
     model = model_of(num_layers=2, **SHAPES[name]).cuda()
     beyond = "run_on" if model.config.can_run_on else "crop"
-    config, prompts = replace(SAMPLED, beyond_context=beyond), [[20], [21] * 30, [22, 23], [24] * 9]
+    config = replace(SAMPLED, beyond_context=beyond)
+    prompts = [[20], [21] * 30, [22, 23], [24] * 9, [25], [26]]  # those of one token take a step
     written = []
     for use_compile in (False, True):
         engine = engine_of(model, 4, runs_on=model.config.can_run_on, use_compile=use_compile)
@@ -177,6 +178,25 @@ def test_a_recorded_step_changes_no_token(name):
         written.append([continuation.ids for continuation in added])
         assert bool(engine._cache.graphs) == use_compile
     assert written[0] == written[1]
+
+
+def test_steps_are_compiled_for_rows_from_the_first_on_and_once_a_step(monkeypatch):
+    model = model_of(num_layers=2, **SHAPES["windows"])
+    engine, calls = engine_of(model, 4, use_compile=True), []
+    first_row = engine._cache._layers[0].data_ptr()
+
+    def take(model, ids, cache):
+        calls.append(cache._layers[0].data_ptr() == first_row)
+        logits = compiled_step.last_logits(model, ids, cache)
+        cache.advance(1)
+        return logits
+
+    monkeypatch.setattr(module, "logits_of_step", take)
+    for id in range(20, 24):  # a prompt of one token is as long as a step
+        engine.add([id], SAMPLED)
+        before = len(calls)
+        engine.step()
+        assert calls[before:] == [True]
 
 
 @pytest.mark.slow

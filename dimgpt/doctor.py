@@ -101,7 +101,7 @@ def _packages() -> Iterator[Finding]:
     if not absent and not others:
         yield Finding(level="ok", about=about, found="as requirements.txt has them")
     for extra, names in missing.items():
-        found = f"{', '.join(names)} missing: run pip install 'dimgpt[{extra}]' if you need"
+        found = f"{', '.join(names)} missing: run pip install {' '.join(names)} if you need"
         yield Finding(level="warning", about=f"optional: {extra}", found=f"{found} {extra}")
 
 

@@ -1,6 +1,7 @@
 """The version and the requirements of this package, also if it runs from its folder uninstalled."""
 
 import importlib.metadata
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,13 @@ def own_requirements() -> list[str]:
     needed = [line for line in lines if line and not line.startswith("#")]
     extras = _project()["optional-dependencies"].items()
     return needed + [f'{each}; extra == "{extra}"' for extra, names in extras for each in names]
+
+
+def packages_of(extra: str) -> str:
+    """Return the packages of an extra, as `pip install` takes them."""
+    ending = f'extra == "{extra}"'
+    needed = [one.partition(";")[0].strip() for one in own_requirements() if one.endswith(ending)]
+    return shlex.join(needed)
 
 
 def _project() -> dict[str, Any]:

@@ -119,7 +119,7 @@ def name_of_data(model_name: str) -> str:
 
 def name_flag(name: str) -> str:
     """Return the flag with which a command finds a name."""
-    return f"--preset {name}" if name in PRESETS else f"--name {name}"
+    return f"--preset {name}" if name in PRESETS else f"--name {shlex.quote(name)}"
 
 
 def customise_data(
@@ -223,7 +223,9 @@ def load_vocabulary(workspace: Workspace) -> Tokenizer:
 
 
 def _how_to_prepare(workspace: Workspace) -> str:
-    return f"run create_data.ipynb, or `{workspace.prepare_command}`, first"
+    how = f"run create_data.ipynb, or `{workspace.prepare_command}`, first"
+    is_there = workspace.data_root.is_dir()
+    return how if is_there else f"{how}; or name the folder of your data with --data-root"
 
 
 def _own_sources(

@@ -195,6 +195,7 @@ def test_a_setting_out_of_range_is_one_line_and_status_1(here):
         (["train", "--name", "../up"], "it names folders"),
         (["train", "--name", "demo-chat"], "reserved for chat models"),
         (["train", "--name", "new"], "no vocabulary at .*prepare --name new"),
+        (["train", "--name", "le mien"], "no vocabulary at .*prepare --name 'le mien'`"),
         (["finetune", "--name", "new"], "no data at .*prepare --name new"),
         (["finetune", *FOLDERS, "--models-root", "none"], "no model at none/toy: run .* train"),
         (["info", "--preset", "nope"], "choose one of demo"),

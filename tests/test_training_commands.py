@@ -155,6 +155,17 @@ def test_resume_needs_no_setting_and_leads_to_the_same_model(trained, capsys):
         assert steps(PRETRAINING) == [1, 2, 3, 4, 5, 6]
 
 
+def test_resume_finds_data_that_were_moved(trained, capsys):
+    cut_back(PRETRAINING, 4)
+    Path("my data").rename("moved data")
+    assert complaint(["resume", "toy"]).endswith("name the folder of your data with --data-root")
+    main(["resume", "toy", "--data-root", "moved data", "--device", "cpu"])
+    assert "resuming at step 4" in capsys.readouterr().out
+    cut_back(PRETRAINING, 4)
+    main(["resume", "toy", "--device", "cpu"])
+    assert "resuming at step 4" in capsys.readouterr().out
+
+
 def test_resume_takes_the_stage_that_was_trained_last(trained, capsys):
     Path("tune.json").write_text(
         json.dumps({key: CONFIG[key] for key in ("name", "device", "data_root", "training")})

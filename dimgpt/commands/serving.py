@@ -9,6 +9,7 @@ from typing import Any
 
 from dimgpt.commands.models import Writer
 from dimgpt.config import SamplingConfig
+from dimgpt.installation import packages_of
 from dimgpt.pipeline.inspection import passages_of_model
 from dimgpt.pipeline.models import open_model
 from dimgpt.presets import get_preset
@@ -99,7 +100,7 @@ def _serve(app: Any, host: str, port: int, place: str) -> None:
 
 
 def _missing(error: ImportError, extra: str) -> ImportError:
-    return ImportError(f"{error.name} is not installed: run pip install 'dimgpt[{extra}]'")
+    return ImportError(f"{error.name} is not installed: run pip install {packages_of(extra)}")
 
 
 def _listener(host: str, port: int) -> socket.socket:

@@ -116,12 +116,15 @@ class Resume:
     """Name of a model, or folder of a run; the run that was trained last if not given."""
     models_root: Path = Path("models")
     """Folder with the models and their runs."""
+    data_root: Path | None = None
+    """Folder with the vocabularies and token files, if it was moved."""
     device: str = "auto"
     """auto, cuda, mps or cpu."""
 
     def run(self) -> None:
         """Continue the run."""
         workspace, stage = open_run(self.run_name, models_root=self.models_root)
+        workspace = override(workspace, data_root=self.data_root)
         _train(workspace, stage, device=self.device)
 
 

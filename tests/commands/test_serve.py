@@ -61,5 +61,5 @@ def test_a_port_that_is_taken_is_named(folder):
 
 def test_a_missing_package_is_named(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    with pytest.raises(SystemExit, match=r"uvicorn is not installed: run pip install 'dimgpt\["):
+    with pytest.raises(SystemExit, match="uvicorn is not installed: run pip install 'fastapi>="):
         main(["serve", "--model", str(folder)])

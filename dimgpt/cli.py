@@ -13,6 +13,7 @@ import io
 import json
 import logging
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -161,7 +162,7 @@ def _read_settings(name: str) -> dict[str, Any]:
     if not isinstance(settings.get("preset", ""), str):
         raise ValueError(
             f"config is {name}: its preset is not a name; to continue the run that this file "
-            f"belongs to, use `python -m dimgpt resume {Path(name).parent}`"
+            f"belongs to, use `python -m dimgpt resume {shlex.quote(str(Path(name).parent))}`"
         )
     return settings
 

@@ -40,7 +40,7 @@ class Folders:
     def workspace(self, **changes: Any) -> Workspace:
         """Return the preset with changed fields, in these folders."""
         return Workspace(
-            preset=override(get_preset(self.preset), name=self.name or None, **changes),
+            preset=override(get_preset(self.preset), name=self.name, **changes),
             data_root=self.data_root,
             models_root=self.models_root,
             data_name=self.data_name,

@@ -13,6 +13,7 @@ executed.
 import dataclasses
 import logging
 import math
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,10 +74,11 @@ def read_original_run(folder: Path, config: ModelConfig) -> OriginalRun:
     """
     last = folder / "last"
     if not (last / "optimizer.pt").is_file():
+        alone = shlex.quote(str(last / "model.pt"))
         raise FileNotFoundError(
             f"{last / 'optimizer.pt'} is missing: a run cannot continue without it; {_AGAIN}, or "
-            f"use the weights alone: `python -m dimgpt import {last / 'model.pt'} --name NAME`, "
-            "then `finetune --name NAME`"
+            f"use the weights alone: `python -m dimgpt import {alone} --name NAME`, then "
+            "`finetune --name NAME`"
         )
     model = _read_weights(last / "model.pt", config)
     optimizer, step = _read_optimizer(last / "optimizer.pt", model, config.num_layers)

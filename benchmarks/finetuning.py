@@ -66,6 +66,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "LoRA of rank 8, three times the rate": {"rank": 8, **ADAPTERS, "learning_rate": 0.01},
     "LoRA of rank 32": {"rank": 32, **ADAPTERS},
     "LoRA of rank 32, three times the rate": {"rank": 32, **ADAPTERS, "learning_rate": 0.01},
+    "LoRA of rank 32, ten times the rate": {"rank": 32, **ADAPTERS, "learning_rate": 0.03},
 }
 """Changes of the fine-tuning; `rank` is LoRA's, and `packing` how rows are filled."""
 

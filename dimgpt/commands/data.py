@@ -118,7 +118,11 @@ class Prepare(Merge):
         try:
             if share is None:
                 with tqdm(
-                    desc="vocabulary", unit="char", unit_scale=True, file=progress_stream()
+                    desc="vocabulary",
+                    unit="char",
+                    unit_scale=True,
+                    delay=0.1,  # an error that comes at once shows no bar
+                    file=progress_stream(),
                 ) as bar:
                     tokenizer = prepare_vocabulary(
                         workspace, progress=lambda done: bar.update(done - bar.n)

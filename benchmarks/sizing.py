@@ -34,12 +34,12 @@ OPTIMIZERS = {"reference": "adamw", "modern": "muon"}
 OWN_RUNS = tuple(
     Run(size=size, parts=RECIPES[recipe], rate=rate, share=share)
     for size, recipe, rate, share in (
-        ("tiny", "modern", 0.02, 0.4),
-        ("tiny", "modern", 0.02, 1.0),
+        ("tiny", "modern", 0.01, 0.4),
+        ("tiny", "modern", 0.01, 1.0),
         ("mini", "modern", 0.01, 0.4),
-        ("small", "modern", 0.02, 0.4),
         ("mini", "modern", 0.01, 1.0),
         ("tiny", "reference", 6e-3, 1.0),
+        ("mini", "reference", 6e-3, 1.0),
     )
 )
 """One seed each, at rates that were not tuned."""

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from dimgpt.config import ModelConfig, SamplingConfig
+from dimgpt.generation import compiled_step
 from dimgpt.generation.generator import generate_batch
 from dimgpt.model.int8 import Int8Linear, round_to_int8
 from dimgpt.model.transformer import Transformer
@@ -83,13 +84,24 @@ def test_the_perplexity_changes_by_less_than_a_thousandth(changes):
 
 
 @pytest.mark.slow
+def test_a_product_is_compiled_to_the_same():
+    layer, x = Int8Linear(torch.randn(50, 21), None), torch.randn(1, 1, 21)
+    torch.testing.assert_close(torch.compile(layer)(x), layer(x))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("use_compile", [False, True])
-def test_texts_are_written_as_without_a_cache(use_compile):
+def test_texts_are_written_as_without_a_cache(use_compile, monkeypatch):
+    # To trace the step shows what it cannot compile; to compile its kernels takes 15 s.
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda step, **_: compile_(step, backend="eager"))
+    compiled_step._compiled.cache_clear()
     model, ids = trained()
     round_to_int8(model)
     config = SamplingConfig(temperature=0.0, max_new_tokens=6, use_compile=use_compile)
     prompts = [row[: 4 + number].tolist() for number, row in enumerate(ids)]
     found = generate_batch(model, prompts, config, special_tokens=SpecialTokens())
+    compiled_step._compiled.cache_clear()
     assert found == [row[4 + number : 10 + number].tolist() for number, row in enumerate(ids)]
 
 

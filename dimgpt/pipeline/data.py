@@ -55,16 +55,16 @@ def prepare_files(
     if workspace.preset.data.conversations or workspace.preset.data.preferences:
         _ = tokenizer.chat  # fails if the vocabulary has no special tokens for conversations
     if share is not None:
-        for job in _plan_jobs(workspace, tokenizer, num_shares=share.count):
-            run_share(job, share, progress=progress)
+        for plan in _unfinished_plans(workspace, tokenizer, num_shares=share.count):
+            run_share(plan, share, progress=progress)
         return
     with only_one(workspace):
-        jobs = _plan_jobs(workspace, tokenizer)
-        if jobs:
+        plans = _unfinished_plans(workspace, tokenizer)
+        if plans:
             for line in expected_shortfalls(workspace.preset.data):
                 log.warning("%s", line)
-        for job in jobs:
-            run_share(job, progress=progress)
+        for plan in plans:
+            run_share(plan, progress=progress)
         keep_data_config(workspace)
 
 
@@ -100,8 +100,8 @@ def merge_shares(workspace: Workspace) -> None:
     """
     tokenizer = load_vocabulary(workspace)
     with only_one(workspace):
-        for job in _plan_jobs(workspace, tokenizer):
-            merge(job)
+        for plan in _unfinished_plans(workspace, tokenizer):
+            merge(plan)
         keep_data_config(workspace)
 
 
@@ -280,13 +280,16 @@ def _require_answers(corpus: ConversationCorpus, tokenizer: Tokenizer) -> None:
                 )
 
 
-def _plan_jobs(workspace: Workspace, tokenizer: Tokenizer, *, num_shares: int = 1) -> list[Plan]:
+def _unfinished_plans(
+    workspace: Workspace, tokenizer: Tokenizer, *, num_shares: int = 1
+) -> list[Plan]:
     """Return the preparations that are not finished; check that the disk has room for them."""
-    data, wanted = workspace.preset.data, []
-    for source, folder in _all_sources(workspace, data):
-        job = plan_preparation(source, tokenizer, folder, config=data)
-        if job is not None:
-            wanted.append(job)
-    num_bytes = sum(map(missing_bytes, wanted)) // num_shares
+    data = workspace.preset.data
+    found = (
+        plan_preparation(source, tokenizer, folder, config=data)
+        for source, folder in _all_sources(workspace, data)
+    )
+    plans = [plan for plan in found if plan is not None]
+    num_bytes = sum(map(missing_bytes, plans)) // num_shares
     require_space(workspace.data_root, num_bytes, what="the preparation in data_root")
-    return wanted
+    return plans

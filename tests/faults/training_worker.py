@@ -215,7 +215,8 @@ def terminate(draw, expected):
     results = []
     for number in range(5):
         folder = FOLDER / f"stopped-{number}"
-        child = fork(train, folder)
+        # Otherwise a fast machine ends the run before the signal.
+        child = fork(train, folder, observers=[lambda record: time.sleep(0.01)])
         history = folder / "history.jsonl"
         while not (history.is_file() and '"kind": "step"' in history.read_text()):
             time.sleep(0.002)

@@ -24,6 +24,15 @@ def _no_waiting_for_the_disk():
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_measuring_of_the_peak():
+    """To measure the peak of the CPU takes a tenth of a second a run, as long as a toy run."""
+    with pytest.MonkeyPatch.context() as patch:
+        if journal := sys.modules.get("dimgpt.training.journal"):  # imported by the tests of a run
+            patch.setattr(journal, "peak_flops", lambda runtime: 1e12)
+        yield
+
+
 @pytest.fixture(scope="module")
 def no_curves():
     """Leave out the picture of a toy run, most of its time; `test_commands.py` looks at it."""
